@@ -1,0 +1,177 @@
+"""Every error that a caller can be told of, as one tree. services/status.py gives each its gRPC code, in one table.
+
+StateError
+├── InvalidRequest          a field is wrong; names each such field
+│   └── RequestIdReused     the request id was another request's
+├── Conflict                a condition on a key or prefix does not hold: somebody was faster
+├── RequestIdForgotten      the request id is below the lowest that its client awaits
+├── NotANumber              an increment met something else than a whole number
+├── NotFound
+│   └── NamespaceNotFound
+├── OutsideHistory          a revision that cannot be read
+│   ├── Compacted           below the floor
+│   ├── RevisionInFuture    above the newest
+│   └── EpochChanged        of another history
+├── Exhausted               a limit of the server
+│   ├── QuotaExceeded       keys or bytes of a namespace
+│   ├── CommitTooLarge      a prefix delete of too much
+│   └── ResultTooLarge      a transaction that reads too much
+├── Unavailable             nothing was done, or the request id tells; try again
+│   ├── Overloaded
+│   ├── Draining
+│   └── StoreUnavailable
+└── NotImplementedYet       part of the contract, but not of this server
+"""
+
+from collections.abc import Sequence
+from typing import ClassVar, NamedTuple
+
+
+class Violation(NamedTuple):
+    """What is wrong with one field, named by its path: `then[2].put.key`."""
+
+    field: str
+    description: str
+
+
+class StateError(Exception):
+    """The base of all. `message` is for people, `reason` and `metadata` are for programs."""
+
+    reason: ClassVar[str]
+
+    def __init__(self, message: str, **metadata: str | int) -> None:
+        super().__init__(message)
+        self.message = message
+        self.metadata = {name: str(value) for name, value in metadata.items()}
+
+
+class InvalidRequest(StateError):
+    reason = "INVALID_REQUEST"
+
+    def __init__(self, *violations: Violation) -> None:
+        super().__init__("; ".join(f"{field}: {description}" for field, description in violations))
+        self.violations: Sequence[Violation] = violations
+
+
+class RequestIdReused(InvalidRequest):
+    reason = "REQUEST_ID_REUSED"
+
+    def __init__(self, sequence: int) -> None:
+        super().__init__(
+            Violation("options.request_id.sequence", f"{sequence} was the sequence of another request of this client")
+        )
+
+
+class Conflict(StateError):
+    reason = "CONFLICT"
+
+
+class RequestIdForgotten(StateError):
+    reason = "REQUEST_ID_FORGOTTEN"
+
+    def __init__(self, sequence: int, awaited: int) -> None:
+        super().__init__(
+            f"request id {sequence} is below {awaited}, the lowest that its client said it awaits",
+            sequence=sequence,
+            awaited=awaited,
+        )
+
+
+class NotANumber(StateError):
+    reason = "NOT_A_NUMBER"
+
+
+class NotFound(StateError):
+    reason = "NOT_FOUND"
+
+
+class NamespaceNotFound(NotFound):
+    reason = "NAMESPACE_NOT_FOUND"
+
+    def __init__(self, namespace: str) -> None:
+        super().__init__(f"namespace {namespace} does not exist", namespace=namespace)
+
+
+class OutsideHistory(StateError):
+    reason = "OUTSIDE_HISTORY"
+
+
+class Compacted(OutsideHistory):
+    reason = "COMPACTED"
+
+    def __init__(self, asked: int, floor: int, revision: int) -> None:
+        super().__init__(
+            f"revision {asked} was compacted: the state is kept from revision {floor}, commits after it",
+            floor=floor,
+            revision=revision,
+        )
+
+
+class RevisionInFuture(OutsideHistory):
+    reason = "REVISION_IN_FUTURE"
+
+    def __init__(self, asked: int, floor: int, revision: int) -> None:
+        super().__init__(f"revision {asked} is in the future: the newest is {revision}", floor=floor, revision=revision)
+
+
+class EpochChanged(OutsideHistory):
+    reason = "EPOCH_CHANGED"
+
+    def __init__(self, epoch: str, floor: int, revision: int) -> None:
+        super().__init__(
+            "the namespace's history is another one than the stream's that this one goes on from",
+            epoch=epoch,
+            floor=floor,
+            revision=revision,
+        )
+
+
+class Exhausted(StateError):
+    reason = "EXHAUSTED"
+
+
+class QuotaExceeded(Exhausted):
+    reason = "QUOTA_EXCEEDED"
+
+    def __init__(self, quota: str, limit: int) -> None:
+        super().__init__(f"the namespace's quota of {limit} {quota} would be passed", quota=quota, limit=limit)
+
+
+class CommitTooLarge(Exhausted):
+    reason = "COMMIT_TOO_LARGE"
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"the transaction would change more than {limit} keys", limit=limit)
+
+
+class ResultTooLarge(Exhausted):
+    reason = "RESULT_TOO_LARGE"
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"the transaction's answer would be larger than {limit} bytes", limit=limit)
+
+
+class Unavailable(StateError):
+    reason = "UNAVAILABLE"
+
+
+class Overloaded(Unavailable):
+    reason = "OVERLOADED"
+
+    def __init__(self) -> None:
+        super().__init__("too many writes are waiting; nothing was done")
+
+
+class Draining(Unavailable):
+    reason = "DRAINING"
+
+    def __init__(self) -> None:
+        super().__init__("the server is shutting down")
+
+
+class StoreUnavailable(Unavailable):
+    reason = "STORE_UNAVAILABLE"
+
+
+class NotImplementedYet(StateError):
+    reason = "UNIMPLEMENTED"

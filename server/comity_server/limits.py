@@ -1,0 +1,27 @@
+"""How much of anything one caller may have: the figures, and nothing else. Settings give them their values."""
+
+from typing import NamedTuple
+
+
+class Limits(NamedTuple):
+    """Sizes in bytes, times in seconds."""
+
+    key_bytes: int = 1024
+    value_bytes: int = 1024 * 1024
+    transaction_operations: int = 1000
+    transaction_bytes: int = 4 * 1024 * 1024
+    commit_events: int = 100_000  # what a prefix delete may change
+    page_entries: int = 1000
+    page_bytes: int = 2 * 1024 * 1024
+    result_bytes: int = 3 * 1024 * 1024  # what the reads of one transaction may answer
+    namespace_keys: int = 5_000_000
+    namespace_bytes: int = 4 * 1024 * 1024 * 1024
+    request_window: float = 600.0  # how long the outcomes of a silent client are remembered
+
+
+class Retention(NamedTuple):
+    """How much history a namespace keeps without being asked to forget it."""
+
+    commits: int = 100_000
+    age: float = 24 * 3600.0  # seconds
+    history_bytes: int = 256 * 1024 * 1024

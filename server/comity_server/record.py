@@ -1,0 +1,32 @@
+"""Entries as the stores keep them: plain tuples, with names for their places.
+
+A plain tuple is what the garbage collector stops tracking and what costs the least to make, and a store makes one with
+every write. A deleted key leaves a tombstone, whose version is 0: "absent" and "deleted" compare alike, as in etcd.
+"""
+
+from typing import Final
+
+# (key, value, content_type, version, create_revision, mod_revision, lease_id, update_time in µs since 1970)
+Record = tuple[str, bytes, str, int, int, int, int, int]
+
+KEY: Final = 0
+VALUE: Final = 1
+CONTENT_TYPE: Final = 2
+VERSION: Final = 3
+CREATE_REVISION: Final = 4
+MOD_REVISION: Final = 5
+LEASE_ID: Final = 6
+UPDATE_TIME: Final = 7
+
+
+def tombstone(key: str, revision: int, time: int) -> Record:
+    return (key, b"", "", 0, 0, revision, 0, time)
+
+
+def size(record: Record) -> int:
+    """What an entry counts for in quotas and pages, in bytes."""
+    return utf8_length(record[KEY]) + len(record[VALUE]) + len(record[CONTENT_TYPE])
+
+
+def utf8_length(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode())

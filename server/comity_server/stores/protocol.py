@@ -1,0 +1,100 @@
+"""What a store promises, whatever it keeps its data in. tests/contract holds every store to it.
+
+A store knows no gRPC. It is used from one event loop, and does what takes long off it. Its errors are those of
+`comity_server.errors`; anything else that it raises is a defect.
+"""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from comity_server.errors import StateError
+from comity_server.limits import Retention
+from comity_server.model import Commit, CommitRange, NamespaceInfo, Outcome, Page, Position, Read, Transaction
+
+
+class Listener(Protocol):
+    """Hears of a namespace's commits as they become visible."""
+
+    def publish(self, commits: Sequence[Commit]) -> None:
+        """The commits after those published before: in order, none left out, none twice."""
+
+    def reset(self) -> None:
+        """What was published is no longer the history: the namespace was deleted, or begun anew."""
+
+
+class Store(Protocol):
+    """Namespaces, each with its own revisions. A namespace that does not exist reads as empty at revision 0."""
+
+    async def open(self) -> None:
+        """Make ready for use. Raises StoreUnavailable if that cannot be."""
+
+    async def close(self) -> None:
+        """Finish what was begun, and let go of everything."""
+
+    def writable(self) -> bool:
+        """Whether a commit can be expected to succeed."""
+
+    async def commit(self, namespace: str, group: Sequence[Transaction]) -> Sequence[Outcome | StateError]:
+        """Judge and apply each transaction in turn, each as if alone, and answer for each in the same order.
+
+        Returns when all that was applied is as durable as the store promises; nothing is visible before. A group's
+        calls for one namespace come one after another. Raises StoreUnavailable if the end of the whole group is
+        unknown; then each of its transactions may be repeated under its request id.
+        """
+
+    async def get(self, namespace: str, key: str, revision: int = 0) -> Read:
+        """Read a key at a revision; 0 is the newest. Raises Compacted or RevisionInFuture."""
+
+    async def list(
+        self,
+        namespace: str,
+        prefix: str,
+        *,
+        after: str = "",
+        limit: int,
+        max_bytes: int,
+        keys_only: bool = False,
+        revision: int = 0,
+    ) -> Page:
+        """Read the entries under a prefix whose keys are greater than `after`, at a revision; 0 is the newest.
+
+        A page ends at `limit` entries, before an entry that would take it past `max_bytes` (but for its first), or
+        where the store has looked at enough; it may then be empty and still have a `next_after`. Raises Compacted or
+        RevisionInFuture.
+        """
+
+    async def commits(
+        self, namespace: str, *, first: int, last: int, limit: int, newest_first: bool = False
+    ) -> CommitRange:
+        """Read up to `limit` commits with revisions from `first` to `last`, whichever of these exist.
+
+        Raises Compacted if `first` is at or below the floor.
+        """
+
+    async def position(self, namespace: str) -> Position:
+        """Where a namespace stands; of one that does not exist: revision and floor of what was there before, or 0."""
+
+    async def follow(self, namespace: str, listener: Listener) -> Position:
+        """Tell a listener of every commit after the revision that is returned, from now on.
+
+        A namespace has at most one listener at a time; the namespace need not exist yet.
+        """
+
+    async def unfollow(self, namespace: str) -> None:
+        """Stop telling."""
+
+    async def namespace(self, name: str) -> NamespaceInfo:
+        """Describe a namespace. Raises NamespaceNotFound."""
+
+    async def namespaces(self, prefix: str, *, after: str = "", limit: int) -> Sequence[NamespaceInfo]:
+        """Describe the namespaces whose names begin with a prefix and are greater than `after`, in order."""
+
+    async def delete_namespace(self, name: str, if_revision: int | None = None) -> None:
+        """Delete a namespace with its history, but for its counter. Raises NamespaceNotFound or Conflict."""
+
+    async def compact(self, name: str, revision: int = 0) -> int:
+        """Raise the floor to a revision (0: the newest), and return the floor. Raises NamespaceNotFound or
+        RevisionInFuture."""
+
+    async def retain(self, name: str, retention: Retention) -> int:
+        """Raise the floor as far as the retention asks for, and return it. Raises NamespaceNotFound."""
