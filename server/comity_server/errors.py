@@ -15,7 +15,8 @@ StateError
 ├── Exhausted               a limit of the server
 │   ├── QuotaExceeded       keys or bytes of a namespace
 │   ├── CommitTooLarge      a prefix delete of too much
-│   └── ResultTooLarge      a transaction that reads too much
+│   ├── ResultTooLarge      a transaction that reads too much
+│   └── TransactionTooCostly  one that looks through too much
 ├── Unavailable             nothing was done, or the request id tells; try again
 │   ├── Overloaded
 │   ├── Draining
@@ -149,6 +150,13 @@ class ResultTooLarge(Exhausted):
 
     def __init__(self, limit: int) -> None:
         super().__init__(f"the transaction's answer would be larger than {limit} bytes", limit=limit)
+
+
+class TransactionTooCostly(Exhausted):
+    reason = "TRANSACTION_TOO_COSTLY"
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"the transaction would look through more than {limit} keys and commits", limit=limit)
 
 
 class Unavailable(StateError):

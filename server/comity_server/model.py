@@ -111,6 +111,13 @@ class Transaction(NamedTuple):
                 crc = zlib.crc32(repr(operation).encode(), crc)
         return crc
 
+    def weight(self) -> int:
+        """About how much memory it holds, in bytes."""
+        weight = 200 + 100 * (len(self.conditions) + len(self.then) + len(self.otherwise))
+        for branch in (self.then, self.otherwise):
+            weight += sum(len(operation.value) for operation in branch if isinstance(operation, Put))
+        return weight
+
 
 class GetResult(NamedTuple):
     entry: Record | None
@@ -128,7 +135,8 @@ class PutResult(NamedTuple):
 
 class DeleteResult(NamedTuple):
     deleted: int
-    previous: Sequence[Record]
+    previous: Sequence[Record] = ()
+    truncated: bool = False  # `previous` leaves some out for their size
 
 
 class IncrementResult(NamedTuple):
@@ -140,7 +148,7 @@ Result = GetResult | ListResult | PutResult | DeleteResult | IncrementResult
 
 
 class FailedCondition(NamedTuple):
-    index: int
+    position: int  # in the transaction's conditions, from 0
     current: Record | None  # of a key: what it holds; None: it is absent
     changed_revision: int  # of a prefix, and of UNCHANGED_SINCE: the newest revision that changed something there
 

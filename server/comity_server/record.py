@@ -24,9 +24,18 @@ def tombstone(key: str, revision: int, time: int) -> Record:
 
 
 def size(record: Record) -> int:
-    """What an entry counts for in quotas and pages, in bytes."""
+    """What an entry counts for in quotas, in bytes."""
     return utf8_length(record[KEY]) + len(record[VALUE]) + len(record[CONTENT_TYPE])
+
+
+def shown_size(record: Record) -> int:
+    """What an entry counts for in an answer: its size, and what the answer says beside it."""
+    return size(record) + 48
 
 
 def utf8_length(text: str) -> int:
     return len(text) if text.isascii() else len(text.encode())
+
+
+def without_value(record: Record) -> Record:
+    return (record[KEY], b"", *record[CONTENT_TYPE:])

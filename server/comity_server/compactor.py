@@ -1,0 +1,43 @@
+"""Forgets history as the retention asks for, one namespace after another, over and over."""
+
+import asyncio
+
+import structlog
+
+from comity_server.errors import NamespaceNotFound, StateError
+from comity_server.limits import Retention
+from comity_server.stores.protocol import Store
+
+_log = structlog.get_logger(__name__)
+_PAGE = 200  # namespaces
+
+
+class Compactor:
+    """Compacts all namespaces every `interval` seconds."""
+
+    def __init__(self, store: Store, retention: Retention, interval: float) -> None:
+        self._store = store
+        self._retention = retention
+        self._interval = interval
+
+    async def run(self) -> None:
+        """Compact until cancelled. A failure is logged, and tried again the next time."""
+        while True:
+            await asyncio.sleep(self._interval)
+            try:
+                await self._compact_all()
+            except StateError as error:
+                _log.warning("compaction failed", error=error.message)
+
+    async def _compact_all(self) -> None:
+        after = ""
+        while page := await self._store.namespaces("", after=after, limit=_PAGE):
+            for info in page:
+                try:
+                    floor = await self._store.retain(info.name, self._retention)
+                except NamespaceNotFound:
+                    continue  # deleted meanwhile
+                if floor > info.floor:
+                    _log.info("compacted", namespace=info.name, floor=floor, before=info.floor)
+            after = page[-1].name
+            await asyncio.sleep(0)

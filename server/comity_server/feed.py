@@ -1,0 +1,375 @@
+"""The way of commits to watchers: each has a cursor in the history, none has a queue.
+
+What several watchers look at alike is a Topic. It keeps the newest matching commits in memory, serialised once for all
+of them, and is bounded: a watcher that falls behind reads from the store until it has caught up. So a slow one costs
+the server no memory and the others no time. A commit wakes only the topics that it concerns, found by its keys and by
+its keys cut to each length of a watched prefix.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from itertools import takewhile
+from typing import Final, NamedTuple
+
+from comity_server.errors import Compacted, Draining, EpochChanged, RevisionInFuture
+from comity_server.model import Commit, Event, events_within
+from comity_server.record import KEY, size
+from comity_server.stores.protocol import Store
+
+TOPIC_COMMITS: Final = 1024
+TOPIC_BYTES: Final = 1024 * 1024
+_CHUNK: Final = 256  # commits that a watcher which is behind reads from the store at a time
+
+Encode = Callable[[Commit, Sequence[Event], bool], list[bytes]]
+"""encode(commit, events, previous): a commit with some of its events, as parts of a message that may be joined."""
+
+
+class Interest(NamedTuple):
+    """What a watcher looks at."""
+
+    target: str
+    is_prefix: bool
+    puts: bool = True
+    deletes: bool = True
+    previous: bool = False
+
+    def select(self, events: Iterable[Event]) -> Sequence[Event]:
+        """The events of the types asked for."""
+        if self.puts and self.deletes:
+            return tuple(events)
+        return tuple(event for event in events if event.is_delete == self.deletes)
+
+
+class Batch(NamedTuple):
+    """What a cursor read. Everything up to `revision` was read, so it is safe to resume after it.
+
+    No fragments: there was nothing for a while, and `revision` says how far that is known.
+    """
+
+    revision: int
+    fragments: Sequence[bytes]
+
+
+class _Piece:
+    """A commit as one topic shows it."""
+
+    __slots__ = ("_fragments", "commit", "events", "size")
+
+    def __init__(self, commit: Commit, events: Sequence[Event]) -> None:
+        self.commit = commit
+        self.events = events
+        self.size = sum(size(event.entry) + (size(event.previous) if event.previous else 0) for event in events)
+        self._fragments: list[bytes] | None = None
+
+    def fragments(self, encode: Encode, previous: bool) -> list[bytes]:
+        if self._fragments is None:
+            self._fragments = encode(self.commit, self.events, previous)
+        return self._fragments
+
+
+class _Topic:
+    """The newest commits of one interest: all that there are after revision `since`."""
+
+    def __init__(self, interest: Interest, since: int) -> None:
+        self.interest = interest
+        self.since = since
+        self.pieces: deque[_Piece] = deque()
+        self.cursors: set[Cursor] = set()
+        self.waiting: set[asyncio.Future[None]] = set()
+        self._size = 0
+        self._reads = 0
+
+    def publish(self, commit: Commit, events: Sequence[Event]) -> None:
+        events = self.interest.select(events)
+        if not events:
+            return
+        piece = _Piece(commit, events)
+        self.pieces.append(piece)
+        self._size += piece.size
+        while len(self.pieces) > TOPIC_COMMITS or self._size > TOPIC_BYTES:
+            self._drop()
+        self.wake()
+
+    def wake(self) -> None:
+        for future in self.waiting:
+            if not future.done():
+                future.set_result(None)
+        self.waiting.clear()
+
+    def after(self, revision: int) -> Iterable[_Piece]:
+        if not self.pieces or self.pieces[-1].commit.revision <= revision:
+            return ()
+        newest_first = takewhile(lambda piece: piece.commit.revision > revision, reversed(self.pieces))
+        return reversed(list(newest_first))
+
+    def note_read(self) -> None:
+        """Drop what every cursor has read, now and then."""
+        self._reads += 1
+        if self._reads < len(self.cursors):
+            return
+        self._reads = 0
+        read = min((cursor.revision for cursor in self.cursors), default=self.since)
+        while self.pieces and self.pieces[0].commit.revision <= read:
+            self._drop()
+
+    def clear(self) -> None:
+        self.pieces.clear()
+        self._size = 0
+
+    def _drop(self) -> None:
+        piece = self.pieces.popleft()
+        self._size -= piece.size
+        self.since = piece.commit.revision
+
+
+class _Followed:
+    """A namespace that is watched, and its topics. Implements `stores.protocol.Listener`."""
+
+    def __init__(self, namespace: str) -> None:
+        self.namespace = namespace
+        self.revision = 0
+        self.generation = 0  # one more when the history ends, as by the deletion of the namespace
+        self.users = 0
+        self.following = False
+        self.lock = asyncio.Lock()
+        self.topics: dict[Interest, _Topic] = {}
+        self._by_key: dict[str, list[_Topic]] = {}
+        self._by_prefix: dict[int, dict[str, list[_Topic]]] = {}  # by the prefix's length, then by the prefix
+
+    def publish(self, commits: Sequence[Commit]) -> None:
+        for commit in commits:
+            if commit.revision <= self.revision:
+                continue
+            self.revision = commit.revision
+            concerned: dict[_Topic, list[Event]] = {}
+            for event in commit.events:
+                key = event.entry[KEY]
+                for topic in self._by_key.get(key, ()):
+                    concerned.setdefault(topic, []).append(event)
+                for length, by_prefix in self._by_prefix.items():
+                    for topic in by_prefix.get(key[:length], ()):
+                        concerned.setdefault(topic, []).append(event)
+            for topic, events in concerned.items():
+                topic.publish(commit, events)
+
+    def reset(self) -> None:
+        self.generation += 1
+        for topic in self.topics.values():
+            topic.clear()
+            topic.wake()
+
+    def join(self, interest: Interest) -> _Topic:
+        topic = self.topics.get(interest)
+        if topic is None:
+            topic = self.topics[interest] = _Topic(interest, self.revision)
+            self._listed(interest).setdefault(interest.target, []).append(topic)
+        return topic
+
+    def leave(self, topic: _Topic) -> None:
+        """Forget a topic that has no cursors."""
+        target = topic.interest.target
+        del self.topics[topic.interest]
+        listed = self._listed(topic.interest)
+        listed[target].remove(topic)
+        if not listed[target]:
+            del listed[target]
+        if topic.interest.is_prefix and not listed:
+            del self._by_prefix[len(target)]
+
+    def _listed(self, interest: Interest) -> dict[str, list[_Topic]]:
+        return self._by_prefix.setdefault(len(interest.target), {}) if interest.is_prefix else self._by_key
+
+
+class Feed:
+    """Opens cursors. Use from one event loop.
+
+    Args:
+        store: where commits come from.
+        encode: serialises what a cursor reads.
+    """
+
+    def __init__(self, store: Store, encode: Encode) -> None:
+        self.store = store
+        self.encode = encode
+        self.closed = False
+        self._followed: dict[str, _Followed] = {}
+
+    async def watch(self, namespace: str, interest: Interest, *, from_revision: int = 0, epoch: str = "") -> "Cursor":
+        """Open a cursor before a revision; 0: after the newest.
+
+        Raises:
+            Compacted: the revision is at or below the floor.
+            RevisionInFuture: it is above the next one.
+            EpochChanged: the namespace's history is another than the one named.
+            Draining: the server shuts down.
+        """
+        if self.closed:
+            raise Draining
+        followed = self._followed.setdefault(namespace, _Followed(namespace))
+        followed.users += 1
+        try:
+            async with followed.lock:
+                if not followed.following:
+                    followed.revision = (await self.store.follow(namespace, followed)).revision
+                    followed.following = True
+            generation = followed.generation
+            position = await self.store.position(namespace)
+            if epoch and epoch != position.epoch:
+                raise EpochChanged(position.epoch, position.floor, position.revision)
+            revision = from_revision - 1 if from_revision else position.revision
+            if revision > position.revision:
+                raise RevisionInFuture(from_revision, position.floor, position.revision)
+            if revision < position.floor:
+                raise Compacted(from_revision, position.floor, position.revision)
+        except BaseException:
+            await self._release(followed)
+            raise
+        return Cursor(self, followed, followed.join(interest), revision, position.epoch, generation)
+
+    async def close(self) -> None:
+        """End every cursor with Draining."""
+        self.closed = True
+        for followed in self._followed.values():
+            for topic in followed.topics.values():
+                topic.wake()
+
+    async def release(self, followed: _Followed, topic: _Topic) -> None:
+        if not topic.cursors:
+            followed.leave(topic)
+        await self._release(followed)
+
+    async def _release(self, followed: _Followed) -> None:
+        followed.users -= 1
+        async with followed.lock:  # somebody may come while another one leaves
+            if not followed.users and followed.following:
+                followed.following = False
+                await self.store.unfollow(followed.namespace)
+            if not followed.users and self._followed.get(followed.namespace) is followed:
+                del self._followed[followed.namespace]
+
+
+class Cursor:
+    """One watcher's place in the history. Everything up to `revision` was read."""
+
+    def __init__(
+        self, feed: Feed, followed: _Followed, topic: _Topic, revision: int, epoch: str, generation: int
+    ) -> None:
+        self.revision = revision
+        self.epoch = epoch
+        self._feed = feed
+        self._followed = followed
+        self._topic = topic
+        self._generation = generation
+        self._rest: Sequence[bytes] = ()  # of a commit that was read in part
+        self._rest_revision = 0
+        self._closed = False
+        topic.cursors.add(self)
+
+    async def read(self, max_bytes: int, timeout: float) -> Batch:
+        """Wait for the next commits, for `timeout` seconds at most, and read about `max_bytes` of them.
+
+        Raises:
+            Compacted: the cursor fell behind the floor, or the namespace was deleted.
+            Draining: the server shuts down.
+            StoreUnavailable: the store could not be read.
+        """
+        deadline = asyncio.get_running_loop().time() + timeout
+        load = _Load(max_bytes)
+        in_time = True
+        while True:
+            if self._feed.closed:
+                raise Draining
+            if self._generation != self._followed.generation:
+                position = await self._feed.store.position(self._followed.namespace)
+                raise Compacted(self.revision + 1, position.floor, position.revision)
+            if self._rest:
+                self._take(load, self._rest, self._rest_revision)
+            elif self.revision < self._topic.since:
+                await self._read_store(load)
+            else:
+                self._read_topic(load)
+            if load.fragments or not in_time:
+                return Batch(self.revision, load.fragments)
+            if self.revision >= self._topic.since:
+                in_time = await self._wait(deadline)
+            else:  # a long way through what does not match must not hold up the others
+                await asyncio.sleep(0)
+                in_time = asyncio.get_running_loop().time() < deadline
+
+    async def close(self) -> None:
+        """Let go of the place. May be called twice."""
+        if self._closed:
+            return
+        self._closed = True
+        self._topic.cursors.discard(self)
+        await self._feed.release(self._followed, self._topic)
+
+    def _read_topic(self, load: "_Load") -> None:
+        topic = self._topic
+        for piece in topic.after(self.revision):
+            fragments = piece.fragments(self._feed.encode, topic.interest.previous)
+            if not self._take(load, fragments, piece.commit.revision):
+                break
+        else:
+            self.revision = max(self.revision, self._followed.revision)
+        topic.note_read()
+
+    async def _read_store(self, load: "_Load") -> None:
+        """Read a little from the store, which has what the topic has no more."""
+        interest = self._topic.interest
+        found = await self._feed.store.commits(
+            self._followed.namespace, first=self.revision + 1, last=self._topic.since, limit=_CHUNK
+        )
+        for commit in found.commits:
+            events = interest.select(events_within(commit, interest.target, interest.is_prefix))
+            fragments = self._feed.encode(commit, events, interest.previous) if events else []
+            if not self._take(load, fragments, commit.revision):
+                return
+
+    def _take(self, load: "_Load", fragments: Sequence[bytes], revision: int) -> bool:
+        """Load the fragments of a commit, and move past it if there was room for all. Says if there is more room."""
+        rest = load.add(fragments)
+        if rest:
+            self._rest, self._rest_revision = rest, revision
+            return False
+        self._rest = ()
+        self.revision = revision
+        return load.room > 0
+
+    async def _wait(self, deadline: float) -> bool:
+        """Wait until the topic has something new. False: the time is up."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[None] = loop.create_future()
+        timer = loop.call_at(deadline, _expire, future)
+        self._topic.waiting.add(future)
+        try:
+            await future
+        except TimeoutError:
+            return False
+        finally:
+            timer.cancel()
+            self._topic.waiting.discard(future)
+        return True
+
+
+class _Load:
+    """What one read has gathered. The first fragment always fits."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self.fragments: list[bytes] = []
+        self.room = max_bytes
+
+    def add(self, fragments: Sequence[bytes]) -> Sequence[bytes]:
+        """Add as many as there is room for, and return the rest."""
+        for count, fragment in enumerate(fragments):
+            if len(fragment) > self.room and self.fragments:
+                return fragments[count:]
+            self.fragments.append(fragment)
+            self.room -= len(fragment)
+        return ()
+
+
+def _expire(future: "asyncio.Future[None]") -> None:
+    if not future.done():
+        future.set_exception(TimeoutError())

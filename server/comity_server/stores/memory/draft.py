@@ -1,0 +1,93 @@
+"""What a group of transactions makes of a namespace, before it becomes part of it."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from sortedcontainers import SortedList
+
+from comity_server.errors import (
+    TransactionTooCostly,
+)
+from comity_server.limits import Limits
+from comity_server.model import (
+    Commit,
+    Event,
+    Outcome,
+    RequestId,
+    Transaction,
+)
+from comity_server.record import (
+    Record,
+)
+from comity_server.stores.memory.namespace import Namespace
+from comity_server.stores.memory.versions import under
+
+
+class Named(NamedTuple):
+    """An outcome to be remembered."""
+
+    request: RequestId
+    fingerprint: int
+    outcome: Outcome
+
+
+class Draft:
+    """The commits of a group, on top of a namespace that is not touched.
+
+    `now` is by the clock of request ids, in seconds; `time` by that of commits, in µs.
+    """
+
+    def __init__(self, base: Namespace, limits: Limits, *, time: int, now: float) -> None:
+        self.base = base
+        self.limits = limits
+        self.time = max(time, base.time)
+        self.now = now
+        self.revision = base.revision
+        self.keys = len(base.versions)
+        self.size_bytes = base.versions.live_bytes
+        self.steps = 0  # of the present transaction
+        self.heads: dict[str, Record] = {}
+        self._sorted_keys: SortedList[str] | None = None  # of `heads`, from the first search on
+        self.commits: list[Commit] = []
+        self.named: dict[tuple[str, int], Named] = {}
+
+    def head(self, key: str) -> Record | None:
+        return self.heads.get(key) or self.base.versions.head(key)
+
+    def changed_keys(self, prefix: str) -> Iterator[str]:
+        """The keys under a prefix that the group wrote, in order."""
+        if self._sorted_keys is None:
+            self._sorted_keys = SortedList(self.heads)
+        return under(self._sorted_keys, prefix)
+
+    def begin(self) -> None:
+        """A transaction begins."""
+        self.steps = 0
+
+    def begin_search(self) -> None:
+        """A search begins, which will add to the steps. Raises TransactionTooCostly."""
+        if self.steps > self.limits.transaction_steps:
+            raise TransactionTooCostly(self.limits.transaction_steps)
+
+    def add(self, transaction: Transaction, events: dict[str, Event], *, keys: int, size_bytes: int) -> None:
+        """A transaction ends, with so many keys and bytes more."""
+        self.revision += 1
+        self.keys += keys
+        self.size_bytes += size_bytes
+        if self._sorted_keys is not None:
+            self._sorted_keys.update(key for key in events if key not in self.heads)
+        self.heads.update((key, event.entry) for key, event in events.items())
+        self.commits.append(
+            Commit(
+                self.revision,
+                self.time,
+                transaction.author,
+                transaction.message,
+                transaction.trace_parent,
+                tuple(events.values()),
+            )
+        )
+
+    def name(self, request: RequestId, fingerprint: int, outcome: Outcome) -> None:
+        """The outcome just reached is to be remembered."""
+        self.named[request.client, request.sequence] = Named(request, fingerprint, outcome)

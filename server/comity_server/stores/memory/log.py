@@ -1,0 +1,58 @@
+"""The commits of a namespace, from the one after the floor to the newest."""
+
+from bisect import bisect_left
+from collections.abc import Sequence
+from operator import attrgetter
+
+from comity_server.model import Commit
+
+_time = attrgetter("time")
+_COMMIT_BYTES = 64  # what a commit counts for, beside its texts
+_EVENT_BYTES = 64  # what an event counts for: its entries count as versions
+
+
+class Log:
+    """A list with a base offset: revision R is at R - base - 1."""
+
+    def __init__(self, base: int) -> None:
+        self._base = base
+        self._commits: list[Commit] = []
+        self.size_bytes = 0
+
+    def __len__(self) -> int:
+        return len(self._commits)
+
+    @property
+    def base(self) -> int:
+        """The revision before the first commit that is kept."""
+        return self._base
+
+    def append(self, commit: Commit) -> None:
+        self._commits.append(commit)
+        self.size_bytes += size(commit)
+
+    def between(self, first: int, last: int) -> Sequence[Commit]:
+        """The commits from one revision to another, whichever of these are kept."""
+        return self._commits[max(0, first - self._base - 1) : max(0, last - self._base)]
+
+    def newest_before(self, time: int) -> int:
+        """The newest revision that is older than a time."""
+        return self._base + bisect_left(self._commits, time, key=_time)
+
+    def trim(self, base: int) -> None:
+        """Drop the commits up to a revision."""
+        dropped = max(0, base - self._base)
+        self.size_bytes -= sum(map(size, self._commits[:dropped]))
+        del self._commits[:dropped]
+        self._base += dropped
+
+
+def size(commit: Commit) -> int:
+    """What a commit counts for in the history's size, in bytes."""
+    return (
+        _COMMIT_BYTES
+        + len(commit.author)
+        + len(commit.message)
+        + len(commit.trace_parent)
+        + _EVENT_BYTES * len(commit.events)
+    )

@@ -1,0 +1,198 @@
+"""Runs the operations of one transaction: what they answer, and what they change."""
+
+import re
+from collections.abc import Iterator, Sequence
+from heapq import merge
+from itertools import islice
+from typing import Final
+
+from comity_server.errors import (
+    CommitTooLarge,
+    InvalidRequest,
+    NotANumber,
+    QuotaExceeded,
+    ResultTooLarge,
+    Violation,
+)
+from comity_server.model import (
+    Delete,
+    DeletePrefix,
+    DeleteResult,
+    Event,
+    Get,
+    GetResult,
+    Increment,
+    IncrementResult,
+    List,
+    ListResult,
+    Operation,
+    Put,
+    PutResult,
+    Result,
+)
+from comity_server.record import (
+    CREATE_REVISION,
+    KEY,
+    LEASE_ID,
+    VALUE,
+    VERSION,
+    Record,
+    shown_size,
+    size,
+    tombstone,
+    without_value,
+)
+from comity_server.stores.memory.draft import Draft
+
+LARGEST_INTEGER: Final = 2**53 - 1  # what every JSON reader holds exactly
+JSON: Final = "application/json"
+
+_whole_number = re.compile(rb"-?(?:0|[1-9][0-9]{0,15})").fullmatch
+
+
+class Work:
+    """The operations of one transaction: their results, and what they change."""
+
+    def __init__(self, draft: Draft) -> None:
+        self._draft = draft
+        self._limits = draft.limits
+        self._revision = draft.revision + 1
+        self._answer_bytes = 0
+        self.events: dict[str, Event] = {}
+        self.keys = 0
+        self.size_bytes = 0
+
+    def run(self, operations: Sequence[Operation]) -> Sequence[Result]:
+        return [self._run(operation) for operation in operations]
+
+    def check_quotas(self) -> None:
+        """What makes a namespace smaller always passes."""
+        if self.keys > 0 and self._draft.keys + self.keys > self._limits.namespace_keys:
+            raise QuotaExceeded("keys", self._limits.namespace_keys)
+        if self.size_bytes > 0 and self._draft.size_bytes + self.size_bytes > self._limits.namespace_bytes:
+            raise QuotaExceeded("bytes", self._limits.namespace_bytes)
+
+    def _run(self, operation: Operation) -> Result:
+        match operation:
+            case Put():
+                return self._put(operation)
+            case Get(key):
+                return GetResult(self._answer(self._live(key)))
+            case Increment(key, delta):
+                return self._increment(key, delta)
+            case Delete(key, return_previous):
+                entry = self._live(key)
+                return self._delete([entry] if entry else [], return_previous)
+            case DeletePrefix(prefix, return_previous):
+                entries = list(islice(self._live_under(prefix), self._limits.commit_events + 1))
+                return self._delete(entries, return_previous)
+            case List(prefix, limit, keys_only):
+                return self._list(prefix, limit, keys_only)
+
+    def _head(self, key: str) -> Record | None:
+        event = self.events.get(key)
+        return event.entry if event else self._draft.head(key)
+
+    def _live(self, key: str) -> Record | None:
+        head = self._head(key)
+        return head if head and head[VERSION] else None
+
+    def _live_under(self, prefix: str) -> Iterator[Record]:
+        """The entries under a prefix as the transaction has made them, in the order of their keys."""
+        draft = self._draft
+        draft.begin_search()
+        draft.steps += len(self.events)
+        added = {key for key in self.events if key.startswith(prefix)}
+        added.update(draft.changed_keys(prefix))
+        known = draft.base.versions
+        keys = known.live_keys(prefix)
+        if added:
+            keys = merge(keys, sorted(key for key in added if not _is_live(known.head(key))))
+        for key in keys:
+            draft.steps += 1
+            head = self._head(key)
+            if head and head[VERSION]:
+                yield head
+
+    def _answer(self, record: Record | None) -> Record | None:
+        """Count what the transaction answers with. Raises ResultTooLarge."""
+        if record is not None:
+            self._answer_bytes += shown_size(record)
+            if self._answer_bytes > self._limits.result_bytes:
+                raise ResultTooLarge(self._limits.result_bytes)
+        return record
+
+    def _list(self, prefix: str, limit: int, keys_only: bool) -> ListResult:
+        entries: list[Record] = []
+        for entry in self._live_under(prefix):
+            if len(entries) == limit:
+                return ListResult(entries, more=True)
+            shown = without_value(entry) if keys_only else entry
+            self._answer(shown)
+            entries.append(shown)
+        return ListResult(entries, more=False)
+
+    def _put(self, put: Put) -> PutResult:
+        previous = self._live(put.key)
+        version = self._write(put.key, put.value, put.content_type, put.lease_id, previous)
+        return PutResult(version, self._answer(previous) if put.return_previous else None)
+
+    def _increment(self, key: str, delta: int) -> IncrementResult:
+        previous = self._live(key)
+        value = _number(previous) + delta
+        if abs(value) > LARGEST_INTEGER:
+            raise NotANumber(f"the sum at {key} would be outside of ±(2^53-1)", key=key)
+        lease = previous[LEASE_ID] if previous else 0
+        return IncrementResult(value, self._write(key, b"%d" % value, JSON, lease, previous))
+
+    def _write(self, key: str, value: bytes, content_type: str, lease_id: int, previous: Record | None) -> int:
+        version, created = (previous[VERSION] + 1, previous[CREATE_REVISION]) if previous else (1, self._revision)
+        self._change((key, value, content_type, version, created, self._revision, lease_id, self._draft.time), previous)
+        return version
+
+    def _delete(self, entries: Sequence[Record], return_previous: bool) -> DeleteResult:
+        if len(self.events) + len(entries) > self._limits.commit_events:
+            raise CommitTooLarge(self._limits.commit_events)
+        for entry in entries:
+            self._change(tombstone(entry[KEY], self._revision, self._draft.time), entry)
+        if not return_previous:
+            return DeleteResult(len(entries))
+        shown = _up_to(entries, self._limits.previous_bytes)
+        for entry in shown:
+            self._answer(entry)
+        return DeleteResult(len(entries), shown, truncated=len(shown) < len(entries))
+
+    def _change(self, record: Record, previous: Record | None) -> None:
+        key = record[KEY]
+        if key in self.events:  # a commit says of each key once what became of it
+            raise InvalidRequest(Violation("transaction", f"writes the key {key} more than once"))
+        self.events[key] = Event(record, previous)
+        if record[VERSION]:
+            self.keys += previous is None
+            self.size_bytes += size(record)
+        else:
+            self.keys -= 1
+        if previous is not None:
+            self.size_bytes -= size(previous)
+
+
+def _is_live(head: Record | None) -> bool:
+    return head is not None and head[VERSION] > 0
+
+
+def _number(entry: Record | None) -> int:
+    if entry is None:
+        return 0
+    if not _whole_number(entry[VALUE]) or abs(number := int(entry[VALUE])) > LARGEST_INTEGER:
+        raise NotANumber(f"the value at {entry[KEY]} is not a whole number within ±(2^53-1)", key=entry[KEY])
+    return number
+
+
+def _up_to(entries: Sequence[Record], max_bytes: int) -> Sequence[Record]:
+    """As many of the first entries as fit, but at least one."""
+    total = 0
+    for count, entry in enumerate(entries):
+        total += shown_size(entry)
+        if total > max_bytes and count:
+            return entries[:count]
+    return entries

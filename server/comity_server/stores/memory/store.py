@@ -1,0 +1,142 @@
+"""The store in memory: fast, and gone with the process."""
+
+import time
+import uuid
+from collections import deque
+from collections.abc import Sequence
+
+from sortedcontainers import SortedDict
+
+from comity_server.errors import Conflict, NamespaceNotFound, QuotaExceeded, StateError
+from comity_server.limits import Limits, Retention
+from comity_server.model import CommitRange, NamespaceInfo, Outcome, Page, Position, Read, Transaction
+from comity_server.stores.memory.draft import Draft
+from comity_server.stores.memory.judge import judge
+from comity_server.stores.memory.namespace import Namespace
+from comity_server.stores.protocol import Listener
+
+
+class MemoryStore:
+    """Implements `stores.protocol.Store`. Use from one event loop."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._epoch = uuid.uuid4().hex
+        self._namespaces: SortedDict[str, Namespace] = SortedDict()
+        self._deleted: dict[str, Namespace] = {}  # empty ones, whose counter and remembered outcomes live on
+        self._deletions: deque[tuple[float, str]] = deque()
+        self._listeners: dict[str, Listener] = {}
+
+    async def open(self) -> None:
+        """There is nothing to make ready."""
+
+    async def close(self) -> None:
+        """There is nothing to finish."""
+
+    def writable(self) -> bool:
+        return True
+
+    async def commit(self, namespace: str, group: Sequence[Transaction]) -> Sequence[Outcome | StateError]:
+        state = self._find(namespace)
+        draft = Draft(state, self._limits, time=time.time_ns() // 1000, now=time.monotonic())
+        outcomes = [judge(draft, transaction) for transaction in group]
+        if draft.commits:
+            if namespace not in self._namespaces and len(self._namespaces) >= self._limits.namespaces:
+                return [QuotaExceeded("namespaces", self._limits.namespaces)] * len(group)
+            state.apply(draft.commits)
+            for request, fingerprint, outcome in draft.named.values():
+                state.requests.remember(request, fingerprint, outcome, draft.now)
+            self._namespaces.setdefault(namespace, state)
+            self._deleted.pop(namespace, None)
+            listener = self._listeners.get(namespace)
+            if listener is not None:
+                listener.publish(draft.commits)
+        return outcomes
+
+    async def get(self, namespace: str, key: str, revision: int = 0) -> Read:
+        return self._find(namespace).get(key, revision)
+
+    async def list(
+        self,
+        namespace: str,
+        prefix: str,
+        *,
+        after: str = "",
+        limit: int,
+        max_bytes: int,
+        keys_only: bool = False,
+        revision: int = 0,
+    ) -> Page:
+        return self._find(namespace).list(prefix, after, limit, max_bytes, keys_only, revision)
+
+    async def commits(
+        self, namespace: str, *, first: int, last: int, limit: int, newest_first: bool = False
+    ) -> CommitRange:
+        state = self._find(namespace)
+        return CommitRange(state.commits(first, last, limit, newest_first), state.revision, state.floor)
+
+    async def position(self, namespace: str) -> Position:
+        return self._find(namespace).position()
+
+    async def follow(self, namespace: str, listener: Listener) -> Position:
+        self._listeners[namespace] = listener
+        return self._find(namespace).position()
+
+    async def unfollow(self, namespace: str) -> None:
+        self._listeners.pop(namespace, None)
+
+    async def namespace(self, name: str) -> NamespaceInfo:
+        return self._existing(name).info()
+
+    async def namespaces(self, prefix: str, *, after: str = "", limit: int) -> Sequence[NamespaceInfo]:
+        found: list[NamespaceInfo] = []
+        for name in self._namespaces.irange(max(prefix, after), inclusive=(after < prefix or not after, True)):
+            if len(found) == limit or not name.startswith(prefix):
+                break
+            found.append(self._namespaces[name].info())
+        return found
+
+    async def delete_namespace(self, name: str, if_revision: int | None = None) -> None:
+        state = self._existing(name)
+        if if_revision is not None and if_revision != state.revision:
+            raise Conflict(
+                f"the newest revision of {name} is {state.revision}, not {if_revision}",
+                namespace=name,
+                revision=state.revision,
+            )
+        empty = Namespace(name, self._limits, self._epoch, state.revision + 1)
+        empty.time = state.time
+        empty.requests = state.requests
+        del self._namespaces[name]
+        self._deleted[name] = empty
+        self._forget_deleted(name)
+        listener = self._listeners.get(name)
+        if listener is not None:
+            listener.reset()
+
+    async def compact(self, name: str, revision: int = 0) -> int:
+        return await self._existing(name).compact(revision)
+
+    async def retain(self, name: str, retention: Retention) -> int:
+        state = self._existing(name)
+        state.requests.sweep(time.monotonic())
+        return await state.compact(state.due(retention, time.time_ns() // 1000))
+
+    def _find(self, name: str) -> Namespace:
+        """A namespace, or the empty one that it would begin as."""
+        return self._namespaces.get(name) or self._deleted.get(name) or Namespace(name, self._limits, self._epoch)
+
+    def _existing(self, name: str) -> Namespace:
+        state = self._namespaces.get(name)
+        if state is None:
+            raise NamespaceNotFound(name)
+        return state
+
+    def _forget_deleted(self, name: str) -> None:
+        """Of a deleted namespace the outcomes are remembered for the window, as of any other; the counter for good."""
+        now = time.monotonic()
+        self._deletions.append((now, name))
+        while self._deletions[0][0] + self._limits.request_window < now:
+            _, gone = self._deletions.popleft()
+            if gone in self._deleted:
+                self._deleted[gone].requests.sweep(now)
