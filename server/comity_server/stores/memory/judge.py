@@ -30,9 +30,12 @@ def judge(draft: Draft, transaction: Transaction) -> Outcome | StateError:
 
 
 def _find(draft: Draft, request: RequestId, fingerprint: int) -> Outcome | None:
+    outcome = draft.base.requests.find(request, fingerprint, draft.now)
+    if outcome is not None:
+        return outcome
     named = draft.named.get((request.client, request.sequence))
     if named is None:
-        return draft.base.requests.find(request, fingerprint, draft.now)
+        return None
     if named.fingerprint != fingerprint:
         raise RequestIdReused(request.sequence)
     return named.outcome

@@ -45,7 +45,7 @@ class Requests:
         if client is None:
             if len(self._clients) >= self._limits.request_clients:
                 raise QuotaExceeded("clients with request ids", self._limits.request_clients)
-            return None
+            client = self._clients[request.client] = _Client()
         client.heard = now
         self._clients.move_to_end(request.client)
         if request.awaited > client.awaited:
@@ -59,13 +59,9 @@ class Requests:
             raise RequestIdReused(request.sequence)
         return remembered.outcome
 
-    def remember(self, request: RequestId, fingerprint: int, outcome: Outcome, now: float) -> None:
-        client = self._clients.get(request.client)
-        if client is None:
-            client = self._clients[request.client] = _Client()
-            client.awaited = request.awaited
-        client.heard = now
-        self._clients.move_to_end(request.client)
+    def remember(self, request: RequestId, fingerprint: int, outcome: Outcome) -> None:
+        """Keep the outcome of a write that `find` did not know."""
+        client = self._clients[request.client]
         remembered = Remembered(fingerprint, outcome, _size(outcome))
         client.outcomes[request.sequence] = remembered
         client.size_bytes += remembered.size_bytes

@@ -45,7 +45,7 @@ class MemoryStore:
                 return [QuotaExceeded("namespaces", self._limits.namespaces)] * len(group)
             state.apply(draft.commits)
             for request, fingerprint, outcome in draft.named.values():
-                state.requests.remember(request, fingerprint, outcome, draft.now)
+                state.requests.remember(request, fingerprint, outcome)
             self._namespaces.setdefault(namespace, state)
             self._deleted.pop(namespace, None)
             listener = self._listeners.get(namespace)
@@ -120,7 +120,8 @@ class MemoryStore:
     async def retain(self, name: str, retention: Retention) -> int:
         state = self._existing(name)
         state.requests.sweep(time.monotonic())
-        return await state.compact(state.due(retention, time.time_ns() // 1000))
+        floor = state.due(retention, time.time_ns() // 1000)
+        return await state.compact(floor) if floor > state.floor else state.floor
 
     def _find(self, name: str) -> Namespace:
         """A namespace, or the empty one that it would begin as."""

@@ -1,0 +1,1 @@
+"""What Comity costs beside its peers, in one run on one machine: `make bench`."""

@@ -1,0 +1,86 @@
+"""Unary calls with a deadline and retries. The one place where they meet gRPC."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Protocol, TypeVar
+
+import grpc
+
+from . import errors
+from .channel import Channels, Connection
+from .retry import MAX_WRITE_SECONDS, Retry
+from .status import error_from_call, is_transient
+
+__all__ = ["Calls", "check_timeout", "is_task_cancelled"]
+
+Request = TypeVar("Request")
+Response = TypeVar("Response")
+Sent = TypeVar("Sent", contravariant=True)
+Answer = TypeVar("Answer", covariant=True)
+
+
+class Call(Protocol[Sent, Answer]):
+    """A unary call of a stub."""
+
+    def __call__(self, request: Sent, *, timeout: float, wait_for_ready: bool) -> Awaitable[Answer]: ...
+
+
+Method = Callable[[Connection], Call[Request, Response]]
+
+
+def check_timeout(timeout: float) -> float:
+    """The timeout in seconds. Raises ValueError unless it is above 0 and finite."""
+    if not 0 < timeout < float("inf"):
+        raise ValueError(f"a timeout is a number of seconds above 0, not {timeout!r}")
+    return timeout
+
+
+def is_task_cancelled() -> bool:
+    """Whether a CancelledError is for the running task. Else its call was cancelled, as the end of a channel does."""
+    task = asyncio.current_task()
+    return task is None or task.cancelling() > 0
+
+
+class Calls:
+    """Makes calls on the channels of a client."""
+
+    def __init__(self, channels: Channels) -> None:
+        self.channels = channels
+
+    async def read(self, method: Method[Request, Response], request: Request, timeout: float) -> Response:
+        """Call, and again while the server cannot be reached, for `timeout` seconds in all."""
+        return await self._retried(method, request, timeout)
+
+    async def write(self, method: Method[Request, Response], request: Request, timeout: float) -> Response:
+        """The same, of a request that has a request id: the server applies it once, however often it is sent."""
+        return await self._retried(method, request, min(timeout, MAX_WRITE_SECONDS))
+
+    async def once(self, method: Method[Request, Response], request: Request, timeout: float) -> Response:
+        """Wait for a connection and call once: for what must not be done twice and has no request id."""
+        return await self.attempt(method, request, timeout, wait_for_ready=True)
+
+    async def attempt(
+        self, method: Method[Request, Response], request: Request, timeout: float, *, wait_for_ready: bool = False
+    ) -> Response:
+        """Call once. A server that cannot be reached is an error at once, with `wait_for_ready` when the time is up."""
+        connection = self.channels.connection()
+        try:
+            return await method(connection)(request, timeout=timeout, wait_for_ready=wait_for_ready)
+        except grpc.aio.AioRpcError as failure:
+            error = error_from_call(failure)
+            if is_transient(error) or isinstance(error, errors.DeadlineExceeded):
+                self.channels.failed(connection)
+            raise error from failure
+        except asyncio.CancelledError:
+            if not is_task_cancelled():
+                self.channels.check_open()
+            raise
+
+    async def _retried(self, method: Method[Request, Response], request: Request, timeout: float) -> Response:
+        clock = asyncio.get_running_loop().time
+        retry = Retry(clock() + timeout)
+        while True:
+            try:
+                return await self.attempt(method, request, retry.remaining(clock()))
+            except errors.ComityError as error:
+                await asyncio.sleep(retry.delay(error, clock()))

@@ -1,0 +1,158 @@
+"""Connections to the server: made when first used, one for each event loop."""
+
+import asyncio
+import ipaddress
+import os
+import threading
+import weakref
+from itertools import groupby
+
+import grpc
+
+from .v1.namespace_pb2_grpc import NamespaceServiceStub
+from .v1.state_pb2_grpc import StateServiceStub
+
+__all__ = ["Channels", "Connection", "targets"]
+
+DEFAULT_PORT = 7171
+MAX_MESSAGE = 16 * 1024 * 1024
+
+OPTIONS = (
+    ("grpc.max_receive_message_length", MAX_MESSAGE),
+    ("grpc.max_send_message_length", MAX_MESSAGE),
+    # A server that went without a word is noticed within 40 s; one that is only quiet is asked, and answers.
+    ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.http2.max_pings_without_data", 0),
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 1_000),
+    ("grpc.min_reconnect_backoff_ms", 2_000),  # in spite of its name, how long one attempt to connect may take
+    # Retries are this client's, since only it knows when they are safe; and nothing is to be looked up in DNS for them.
+    ("grpc.service_config_disable_resolution", 1),
+)
+
+
+def targets(address: str) -> tuple[str, ...]:
+    """The gRPC targets of `host:port[,host:port]`, in the order in which to try them. The port is 7171 unless said.
+
+    Literal IP addresses that stand side by side become one target, of which gRPC takes the first that answers; a name
+    is a target of its own. Raises ValueError for what is no address.
+    """
+    parsed = [_parse(part.strip()) for part in address.split(",")]
+    made: list[str] = []
+    for scheme, group in groupby(parsed, key=lambda pair: pair[0]):
+        places = [place for _, place in group]
+        if scheme == "dns":
+            made += [f"dns:///{place}" for place in places]
+        else:
+            made.append(f"{scheme}:{','.join(places)}")
+    return tuple(made)
+
+
+def _parse(address: str) -> tuple[str, str]:
+    bare_ipv6 = address.count(":") > 1 and not address.startswith("[")
+    if ":" not in address or address.endswith("]") or bare_ipv6:
+        host, port = address, str(DEFAULT_PORT)
+    else:
+        host, _, port = address.rpartition(":")
+    if not (port.isascii() and port.isdigit() and 0 < int(port) < 65536):
+        raise ValueError(f"{address!r} is no address: the port must be a number from 1 to 65535")
+    bare = host.removeprefix("[").removesuffix("]")
+    try:
+        literal = ipaddress.ip_address(bare)
+    except ValueError:
+        if not host or set(host) & set("[]/ \t"):
+            raise ValueError(f"{address!r} is no address: it should be HOST:PORT") from None
+        return "dns", f"{host}:{port}"
+    return ("ipv4", f"{bare}:{port}") if literal.version == 4 else ("ipv6", f"[{bare}]:{port}")
+
+
+class Connection:
+    """A channel to one target on one event loop, with its stubs."""
+
+    def __init__(self, target: str) -> None:
+        self.channel = grpc.aio.insecure_channel(target, options=OPTIONS)
+        self.state = StateServiceStub(self.channel)
+        self.namespaces = NamespaceServiceStub(self.channel)
+        self.health: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = self.channel.unary_unary(
+            "/grpc.health.v1.Health/Check"
+        )
+
+
+class Channels:
+    """The connections of a client and of all that share them: one a target and event loop. Thread-safe."""
+
+    def __init__(self, address: str) -> None:
+        self._targets = targets(address)
+        self._place = 0  # of the target that answered last, or is to be tried next
+        self._closed = False
+        self._start()
+        _all.add(self)
+
+    def _start(self) -> None:
+        self._lock = threading.Lock()
+        self._by_loop: dict[asyncio.AbstractEventLoop, dict[int, Connection]] = {}
+
+    def check_open(self) -> None:
+        """Raise RuntimeError if the client is closed."""
+        if self._closed:
+            raise RuntimeError("the client is closed")
+
+    def connection(self) -> Connection:
+        """The connection of the running event loop. Raises RuntimeError if the client is closed."""
+        self.check_open()
+        place = self._place
+        loop = asyncio.get_running_loop()
+        connections = self._by_loop.get(loop)
+        if connections is None or place not in connections:
+            return self._connect(loop, place)
+        return connections[place]
+
+    def failed(self, connection: Connection) -> None:
+        """The connection is of no use now: others are to try the next target."""
+        if len(self._targets) == 1:
+            return
+        place = self._place
+        # Only the first to find out moves on, not each of many calls that fail together.
+        if self._by_loop.get(asyncio.get_running_loop(), {}).get(place) is connection:
+            self._place = (place + 1) % len(self._targets)
+
+    async def close(self) -> None:
+        """Close the connections of the running event loop, and make no more."""
+        self._closed = True
+        with self._lock:
+            connections = self._by_loop.pop(asyncio.get_running_loop(), {})
+        for connection in connections.values():
+            await connection.channel.close()
+
+    def _connect(self, loop: asyncio.AbstractEventLoop, place: int) -> Connection:
+        if _parents:
+            raise RuntimeError(
+                "this process was forked from one that was connected, which gRPC does not survive: fork before the "
+                "first call or after close(), or start processes by spawn"
+            )
+        connection = Connection(self._targets[place])
+        with self._lock:
+            # A loop that is closed can close nothing more; its channels end with their last reference.
+            self._by_loop = {known: made for known, made in self._by_loop.items() if not known.is_closed()}
+            self._by_loop.setdefault(loop, {})[place] = connection
+        return connection
+
+    def _after_fork(self) -> None:
+        # The child keeps what its parent connected: to let go of it would wait for threads that the child lacks.
+        if self._by_loop:
+            _parents.append(self._by_loop)
+        self._start()
+
+
+_all: weakref.WeakSet[Channels] = weakref.WeakSet()
+_parents: list[object] = []  # of a child: the connections that were open when it was forked
+
+
+def _after_fork() -> None:
+    for channels in list(_all):
+        channels._after_fork()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

@@ -1,0 +1,88 @@
+"""How a command fails: its exit code, and one line on standard error (or with --json, one object)."""
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from .render import escape, plain_json
+
+if TYPE_CHECKING:
+    from comity.errors import ComityError
+
+__all__ = ["CONFLICT", "INTERRUPTED", "UNAVAILABLE", "Failure", "failure", "report"]
+
+FAILED = 1
+USAGE = 2
+CONFLICT = 3  # or a failed condition
+NOT_FOUND = 4
+UNAVAILABLE = 5  # or the time was up
+INTERRUPTED = 130  # what shells use: 128 + SIGINT
+
+EXIT_CODES = {
+    "INVALID_ARGUMENT": USAGE,
+    "ABORTED": CONFLICT,
+    "ALREADY_EXISTS": CONFLICT,
+    "NOT_FOUND": NOT_FOUND,
+    "UNAVAILABLE": UNAVAILABLE,
+    "DEADLINE_EXCEEDED": UNAVAILABLE,
+}
+
+
+class Failure(click.ClickException):
+    """A command could not do what it was asked to. The exit code follows from the gRPC code."""
+
+    def __init__(
+        self,
+        message: str,
+        code: str = "UNKNOWN",
+        *,
+        reason: str = "",
+        metadata: Mapping[str, str] | None = None,
+        violations: Sequence[tuple[str, str]] = (),
+    ) -> None:
+        super().__init__(message)
+        self.code = code
+        self.reason = reason
+        self.metadata = dict(metadata or {})
+        self.violations = violations
+        self.status = EXIT_CODES.get(code, FAILED)
+
+
+def failure(error: "ComityError") -> Failure:
+    """The failure for an error of the client."""
+    return Failure(
+        error.message, error.code.name, reason=error.reason, metadata=error.metadata, violations=error.violations
+    )
+
+
+def report(error: click.ClickException, *, as_json: bool) -> int:
+    """Write the error to standard error, and return the exit code."""
+    found = error if isinstance(error, Failure) else _of_click(error)
+    if as_json:
+        line: dict[str, Any] = {
+            "code": found.code,
+            "reason": found.reason,
+            "message": found.message,
+            "metadata": found.metadata,
+        }
+        if found.violations:
+            line["violations"] = [{"field": field, "description": text} for field, text in found.violations]
+        text = plain_json(json.dumps(line, ensure_ascii=False, separators=(",", ":")))
+    else:
+        parts = [found.message, *(f"{field}: {text}" for field, text in found.violations if text not in found.message)]
+        text = escape("comity: " + "; ".join(parts))
+    print(text, file=sys.stderr)
+    return found.status
+
+
+def _of_click(error: click.ClickException) -> Failure:
+    message = error.format_message()
+    if isinstance(error, click.UsageError):
+        path = error.ctx.command_path if error.ctx is not None else "comity"
+        return Failure(f"{message.rstrip('.')} (see {path} --help)", "INVALID_ARGUMENT", reason="USAGE")
+    wrapped = Failure(message)
+    wrapped.status = error.exit_code
+    return wrapped

@@ -1,0 +1,18 @@
+"""The entry point of the command `comity`."""
+
+import sys
+
+__all__ = ["main"]
+
+NEEDS = "the command line needs more than the client: pip install 'comity[cli]'"
+
+
+def main() -> None:
+    """Run the command line and end the process with its exit code."""
+    try:
+        from .app import run
+    except ModuleNotFoundError as error:
+        if error.name != "click":
+            raise
+        sys.exit(f"comity: {NEEDS} ({error})")
+    sys.exit(run())

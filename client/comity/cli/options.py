@@ -1,0 +1,178 @@
+"""The options that every client command has, and the types of arguments."""
+
+import functools
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+__all__ = [
+    "COUNT",
+    "NUMBER",
+    "REQUEST_ID",
+    "TEXT",
+    "Options",
+    "client_options",
+    "examples",
+    "one_target",
+    "write_options",
+]
+
+if TYPE_CHECKING:
+    IntType = click.ParamType[int]
+    StrType = click.ParamType[str]
+    RequestIdType = click.ParamType[tuple[str, int]]
+else:  # of older releases of click these take no parameter
+    IntType = StrType = RequestIdType = click.ParamType
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the common options say."""
+
+    address: str
+    namespace: str
+    author: str
+    json: bool
+    timeout: float
+
+
+class _Number(IntType):
+    """A number of 64 bits. click's IntRange would fill the help with its bounds."""
+
+    name = "number"
+
+    def __init__(self, least: int) -> None:
+        self._least = least
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        try:
+            number = int(value)
+        except ValueError:
+            self.fail(f"{value!r} is not a whole number", param, ctx)
+        if not self._least <= number < 2**63:
+            self.fail(f"{value} is not from {self._least} to 2^63-1", param, ctx)
+        return number
+
+
+class _Text(StrType):
+    name = "text"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        try:
+            str(value).encode()
+        except UnicodeEncodeError:
+            self.fail("it is not UTF-8", param, ctx)
+        return str(value)
+
+
+class _RequestId(RequestIdType):
+    name = "name[:sequence]"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, int]:
+        if isinstance(value, tuple):
+            return value
+        text = TEXT.convert(value, param, ctx)
+        name, colon, sequence = text.rpartition(":")
+        if not (colon and sequence.isascii() and sequence.isdigit()):
+            name, sequence = text, "1"
+        if not name:
+            self.fail(f"{text!r} has no name", param, ctx)
+        if len(sequence) > 19 or not 0 < int(sequence) < 2**63:
+            self.fail("a sequence is a number from 1 to 2^63-1", param, ctx)
+        return name, int(sequence)
+
+
+NUMBER = _Number(0)  # a revision or a version
+COUNT = _Number(1)
+TEXT = _Text()
+REQUEST_ID = _RequestId()
+
+_COMMON = (
+    click.option(
+        "--address",
+        metavar="HOST:PORT[,HOST:PORT]",
+        envvar="COMITY_ADDRESS",
+        default="127.0.0.1:7171",
+        help="The server; of several the first that answers.",
+        show_default=True,
+        show_envvar=True,
+    ),
+    click.option(
+        "--namespace",
+        metavar="NAME",
+        type=TEXT,
+        envvar="COMITY_NAMESPACE",
+        default="default",
+        help="The key space to work in.",
+        show_default=True,
+        show_envvar=True,
+    ),
+    click.option("--json", "as_json", is_flag=True, help="One JSON object a line, with the names of the protos."),
+    click.option(
+        "--timeout",
+        metavar="SECONDS",
+        type=float,
+        default=5.0,
+        help="How long a call may take, retries included.",
+        show_default=True,
+    ),
+)
+_AUTHOR = click.option(
+    "--author",
+    metavar="NAME",
+    type=TEXT,
+    envvar="COMITY_AUTHOR",
+    default="",
+    help="Who writes, for the history.",
+    show_envvar=True,
+)
+_WRITE = (
+    click.option("--message", metavar="TEXT", type=TEXT, default="", help="Why, for the history."),
+    click.option(
+        "--request-id",
+        metavar="NAME[:SEQUENCE]",
+        type=REQUEST_ID,
+        help="A repeat with the same id is not applied again, and answers as the first did. SEQUENCE: 1 unless said.",
+    ),
+)
+
+
+def client_options(function: Callable[..., None]) -> Callable[..., None]:
+    """Gives a command the common options, as its first argument `options`, but for an --author of its own."""
+    own_author = "author" in inspect.signature(function).parameters
+
+    @functools.wraps(function)
+    def with_options(
+        *, address: str, namespace: str, author: str, as_json: bool, timeout: float, **others: Any
+    ) -> None:
+        if own_author:
+            others["author"] = author
+        function(Options(address, namespace, "" if own_author else author, as_json, timeout), **others)
+
+    made: Callable[..., None] = with_options
+    for option in reversed(_COMMON if own_author else (*_COMMON[:2], _AUTHOR, *_COMMON[2:])):
+        made = option(made)
+    return made
+
+
+def write_options(function: Function) -> Function:
+    """Gives a command --message and --request-id."""
+    for option in reversed(_WRITE):
+        function = option(function)
+    return function
+
+
+def examples(*lines: str) -> str:
+    """The end of a command's help: examples, a line each."""
+    return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)
+
+
+def one_target(key: str | None, prefix: str | None) -> None:
+    """Refuse a command that names no target, or two."""
+    if (key is None) == (prefix is None):
+        raise click.UsageError("Give either KEY or --prefix PREFIX", click.get_current_context())

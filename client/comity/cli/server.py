@@ -1,0 +1,84 @@
+"""`comity serve` and `comity health`: the server itself."""
+
+from typing import TYPE_CHECKING
+
+import click
+
+from .failures import UNAVAILABLE, Failure
+from .options import TEXT, Options, client_options, examples
+from .render import Output
+from .session import run
+
+if TYPE_CHECKING:
+    from comity.client import Client
+
+__all__ = ["health", "serve"]
+
+
+@click.command(
+    add_help_option=False,
+    context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
+    short_help="Run the server.",
+)
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+@click.pass_context
+def serve(ctx: click.Context, arguments: tuple[str, ...]) -> None:
+    """Run the server. Its options, its help and its imports are the server's own."""
+    try:
+        from comity_server.serve import command
+    except ModuleNotFoundError as error:
+        raise Failure(f"comity serve needs the server: pip install 'comity[server]' ({error})") from error
+    assert ctx.info_name is not None
+    with command.make_context(ctx.info_name, list(arguments), parent=ctx.parent) as context:
+        command.invoke(context)
+
+
+@click.command(
+    short_help="Ask whether the server serves.",
+    epilog=examples("comity health", "comity health comity.v1.StateService", "until comity health; do sleep 1; done"),
+)
+@click.argument("service", default="", type=TEXT)
+@client_options
+def health(options: Options, service: str) -> None:
+    """Ask the server whether it serves, once: exit with 0 if it says SERVING, else with 5.
+
+    SERVICE is the full name of a gRPC service (exit with 4 if the server does not know it); without it the server as a
+    whole is meant.
+    """
+
+    async def work(client: "Client") -> int:
+        status = await _check(options.address, service, options.timeout)
+        output = Output(as_json=options.json)
+        if output.json:
+            output.object({"status": status})
+        else:
+            output.fields([(status, "green" if status == "SERVING" else "red")])
+        return 0 if status == "SERVING" else UNAVAILABLE
+
+    run(options, work)
+
+
+async def _check(address: str, service: str, timeout: float) -> str:
+    """The name of the service's status. Each address is asked once: who asks again is the caller's to say."""
+    from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
+
+    from comity.calls import Calls
+    from comity.channel import Channels, targets
+    from comity.errors import NotFound, Unavailable
+
+    channels = Channels(address)
+    request = HealthCheckRequest(service=service).SerializeToString()
+    try:
+        for left in reversed(range(len(targets(address)))):
+            try:
+                answer = await Calls(channels).attempt(lambda to: to.health, request, timeout)
+            except Unavailable:
+                if not left:
+                    raise
+            except NotFound as error:
+                raise Failure(f"the server has no service {service!r}", "NOT_FOUND") from error
+            else:
+                break
+    finally:
+        await channels.close()
+    return HealthCheckResponse.ServingStatus.Name(HealthCheckResponse.FromString(answer).status)

@@ -1,0 +1,388 @@
+"""The client: reads, writes, transactions, watches and history of one namespace."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import Any, Self, TypeVar, overload
+
+from . import convert, listing, model, requests
+from .calls import Calls, check_timeout
+from .cell import MISSING, Cell
+from .channel import Channels
+from .health import wait_until_serving
+from .operations import Condition, Operation
+from .request_ids import RequestId, RequestIds
+from .transaction import Transaction, run
+from .v1 import namespace_pb2, state_pb2
+from .watch import Watch
+
+__all__ = ["Client"]
+
+T = TypeVar("T")
+
+
+class Client:
+    """Shared state in one namespace of a server. Made by `comity.connect`; an async context manager.
+
+    One client works from any number of event loops and threads, and in a process that forked before it connected.
+
+    Every method takes `timeout`: the seconds above 0 that a call may take, retries included; the client's unless given.
+    Calls are made again while the server cannot be reached; a write carries a request id, so that it is applied once.
+
+    Every method raises, of the tree in `comity.errors`: InvalidArgument, Unavailable, DeadlineExceeded, Internal,
+    PermissionDenied, Unauthenticated, ResourceExhausted, Unimplemented; and RuntimeError once the client is closed.
+    What else a method raises is said there.
+    """
+
+    def __init__(
+        self, channels: Channels, request_ids: RequestIds, *, namespace: str, author: str, timeout: float
+    ) -> None:
+        self.namespace = namespace
+        self.author = author
+        self.timeout = timeout
+        self._calls = Calls(channels)
+        self._request_ids = request_ids
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exception: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the connections of the running event loop; end the calls and watches that use them. Nothing more can be
+        called on the client, or on those that `with_options` made of it. Closing twice is no error.
+
+        A client that was used from several event loops is closed in each; else those connections end with their loop.
+        """
+        await self._calls.channels.close()
+
+    def with_options(
+        self, *, namespace: str | None = None, author: str | None = None, timeout: float | None = None
+    ) -> "Client":
+        """A client for another namespace, author or timeout, on the same connections. Close one of them only."""
+        return Client(
+            self._calls.channels,
+            self._request_ids,
+            namespace=self.namespace if namespace is None else namespace,
+            author=self.author if author is None else author,
+            timeout=self._timeout(timeout),
+        )
+
+    # Reads
+
+    async def get(self, key: str, *, revision: int = 0, timeout: float | None = None) -> model.Entry | None:
+        """The entry of a key, now or at an earlier revision; None if it is absent.
+
+        revision: 0 is the newest. Raises Compacted below the floor, OutOfRange above the newest.
+        """
+        request = state_pb2.GetRequest(namespace=self.namespace, key=key, revision=revision)
+        response = await self._calls.read(lambda to: to.state.Get, request, self._timeout(timeout))
+        return convert.entry(response.entry) if response.HasField("entry") else None
+
+    def list(
+        self,
+        prefix: str = "",
+        *,
+        revision: int = 0,
+        page_size: int = 0,
+        keys_only: bool = False,
+        timeout: float | None = None,
+    ) -> listing.Listing:
+        """The entries under a prefix, in the order of keys, all at one revision: `async for entry in state.list("a/")`.
+
+        revision: 0 is the newest when the first page is read. Raises Compacted and OutOfRange as `get` does.
+        page_size: the most entries a call to the server brings; 0 is the server's choice, 1,000 its limit.
+        keys_only: leave the values out.
+        timeout: of each page.
+        """
+        request = state_pb2.ListRequest(
+            namespace=self.namespace, prefix=prefix, revision=revision, page_size=page_size, keys_only=keys_only
+        )
+        return listing.Listing(self._calls, request, self._timeout(timeout))
+
+    def history(
+        self,
+        prefix: str = "",
+        *,
+        author: str = "",
+        from_revision: int = 0,
+        to_revision: int = 0,
+        newest_first: bool = True,
+        page_size: int = 0,
+        keys_only: bool = False,
+        previous: bool = False,
+        timeout: float | None = None,
+    ) -> listing.HistoryListing:
+        """The commits between two revisions: `async for commit in state.history("agents/")`.
+
+        prefix: only commits that changed keys under it, with only those events.
+        author: only commits of this author; empty: of all.
+        from_revision, to_revision: the oldest and the newest to show; 0 is the oldest kept, and the newest there is.
+        page_size: the most commits a call to the server brings; 0 is the server's choice, 1,000 its limit.
+        keys_only: leave the values out.
+        previous: with the entry before each event.
+        timeout: of each page.
+        """
+        request = requests.history(
+            self.namespace,
+            prefix,
+            author=author,
+            from_revision=from_revision,
+            to_revision=to_revision,
+            newest_first=newest_first,
+            page_size=page_size,
+            keys_only=keys_only,
+            previous=previous,
+        )
+        return listing.HistoryListing(self._calls, request, self._timeout(timeout))
+
+    def watch(
+        self,
+        prefix: str = "",
+        *,
+        key: str | None = None,
+        from_revision: int = 0,
+        initial: bool = False,
+        types: Sequence[model.EventType] | None = None,
+        previous: bool = False,
+        progress_interval: float | None = None,
+        resync: bool = True,
+        timeout: float | None = None,
+    ) -> Watch:
+        """The changes under a prefix, or of one key, as they happen: `async for event in state.watch("agents/")`.
+
+        It reconnects, and goes on where it was, by itself: in order, without gaps, each event once. What it does where
+        the history that it needs is gone, `Watch` says.
+
+        key: watch this key instead of a prefix.
+        from_revision: the first revision to see; 0: what follows from now on.
+        initial: begin with a Resync, the whole present state, and go on from there. Not with from_revision.
+        types: only events of these types; None: all.
+        previous: with the entry before each event.
+        progress_interval: seconds, at least 0.1, between signs of life of a quiet server; None: 10. A stream that was
+            silent for three of them is opened anew.
+        resync: False: raise Compacted instead of yielding a Resync.
+        timeout: for how long to try to open the stream at first, and to read the state for a Resync.
+        """
+        return Watch(
+            self._calls,
+            self.namespace,
+            prefix,
+            key=key,
+            from_revision=from_revision,
+            initial=initial,
+            types=types,
+            previous=previous,
+            progress_interval=progress_interval,
+            resync=resync,
+            timeout=self._timeout(timeout),
+        )
+
+    # Writes
+
+    async def put(
+        self,
+        key: str,
+        value: object,
+        *,
+        content_type: str | None = None,
+        if_version: int | None = None,
+        if_revision: int | None = None,
+        return_previous: bool = False,
+        message: str = "",
+        request_id: RequestId | None = None,
+        timeout: float | None = None,
+    ) -> model.PutResult:
+        """Write a key.
+
+        value: bytes are stored as they are; everything else as JSON. `comity.codec.encode` says more.
+        content_type: the media type to store it under, instead of application/octet-stream or application/json. A str
+            with one that is not JSON, such as text/plain, is stored as UTF-8.
+        if_version, if_revision: write only if the key has this version, this mod_revision; 0: only if it is absent.
+            Raises Conflict.
+        return_previous: answer with the entry that was overwritten.
+        message: why, for the history.
+        request_id: instead of the client's own, to repeat a write that another process may have made.
+        """
+        request = requests.put(
+            self.namespace,
+            key,
+            value,
+            content_type=content_type,
+            if_version=if_version,
+            if_revision=if_revision,
+            return_previous=return_previous,
+        )
+        with self._request_ids.use(request_id) as used:
+            request.options.CopyFrom(requests.options(used, self.author, message))
+            response = await self._calls.write(lambda to: to.state.Put, request, self._timeout(timeout))
+        return convert.put_result(response, response.revision)
+
+    async def delete(
+        self,
+        key: str | None = None,
+        *,
+        prefix: str | None = None,
+        if_version: int | None = None,
+        if_revision: int | None = None,
+        return_previous: bool = False,
+        message: str = "",
+        request_id: RequestId | None = None,
+        timeout: float | None = None,
+    ) -> model.DeleteResult:
+        """Delete a key, or all keys under a prefix (the empty prefix: every key). What is not there is no error.
+
+        if_version: of a key only: delete only if it has this version. Raises Conflict.
+        if_revision: of a key: only if its mod_revision is this; of a prefix: only if nothing under it changed after
+            this revision. Raises Conflict.
+        return_previous: answer with the entries that were deleted, up to 1 MiB of them.
+        message, request_id: as of `put`.
+
+        Raises TypeError unless given either a key or a prefix.
+        """
+        request = requests.delete(
+            self.namespace,
+            key,
+            prefix,
+            if_version=if_version,
+            if_revision=if_revision,
+            return_previous=return_previous,
+        )
+        with self._request_ids.use(request_id) as used:
+            request.options.CopyFrom(requests.options(used, self.author, message))
+            response = await self._calls.write(lambda to: to.state.Delete, request, self._timeout(timeout))
+        return convert.delete_result(response, response.revision)
+
+    @overload
+    async def transact(
+        self, function: Callable[[Transaction], Awaitable[T]], *, message: str = "", timeout: float | None = None
+    ) -> T: ...
+
+    @overload
+    async def transact(
+        self, function: Callable[[Transaction], T], *, message: str = "", timeout: float | None = None
+    ) -> T: ...
+
+    @overload
+    async def transact(
+        self,
+        *,
+        conditions: Sequence[Condition] = (),
+        then: Sequence[Operation] = (),
+        otherwise: Sequence[Operation] = (),
+        message: str = "",
+        request_id: RequestId | None = None,
+        timeout: float | None = None,
+    ) -> model.TransactionResult: ...
+
+    async def transact(
+        self,
+        function: Callable[[Transaction], Any] | None = None,
+        *,
+        conditions: Sequence[Condition] = (),
+        then: Sequence[Operation] = (),
+        otherwise: Sequence[Operation] = (),
+        message: str = "",
+        request_id: RequestId | None = None,
+        timeout: float | None = None,
+    ) -> Any:
+        """Change several keys at once, or none of them. Takes a function, or conditions and operations.
+
+        function: called with a `Transaction`, async or not; it reads from one revision and says what to write. It is
+            run again, after a short wait, when something that it read has changed meanwhile, so it should do nothing
+            else that lasts. What it returns is returned; what it raises is raised, and nothing is written. Once
+            `timeout` has passed since the first run it is not run again: raises Conflict. (Each call that it makes has
+            the whole timeout for itself, so that a function may take its time.)
+        conditions, then, otherwise: what must hold, what to do if all of it does, and what to do if not. A transaction
+            whose conditions fail is no error: the result says so, with what was found instead.
+        message: why, for the history.
+        request_id: as of `put`; of the form with operations only.
+
+        Raises FailedPrecondition where a key to increment holds no whole number.
+        """
+        if function is not None:
+            if conditions or then or otherwise or request_id is not None:
+                raise TypeError("transact takes either a function, or conditions and operations")
+            return await run(self._transact, self._calls, self.namespace, function, message, self._timeout(timeout))
+        request = requests.transact(self.namespace, conditions, then, otherwise)
+        return convert.transaction_result(await self._transact(request, message, self._timeout(timeout), request_id))
+
+    async def _transact(
+        self,
+        request: state_pb2.TransactRequest,
+        message: str,
+        timeout: float,
+        request_id: RequestId | None = None,
+    ) -> state_pb2.TransactResponse:
+        with self._request_ids.use(request_id) as used:
+            request.options.CopyFrom(requests.options(used, self.author, message))
+            return await self._calls.write(lambda to: to.state.Transact, request, timeout)
+
+    @overload
+    def cell(self, key: str, type: type[T], *, default: T = MISSING) -> Cell[T]: ...
+
+    # For what is a type to people and pydantic but not to Python: `dict[str, int] | None`, Annotated, Literal.
+    @overload
+    def cell(self, key: str, type: Any, *, default: Any = MISSING) -> Cell[Any]: ...
+
+    def cell(self, key: str, type: Any, *, default: Any = MISSING) -> Cell[Any]:
+        """One key that holds one value of one type: `state.cell("budget", Budget, default=Budget(100))`.
+
+        type: int, float, str, bool, bytes, list, dict, dataclasses and compositions of them; with pydantic installed,
+            all that it knows, its models first of all.
+        default: the value of an absent key. Without it an absent key raises NotFound.
+
+        Raises TypeError for a type that cannot be held.
+        """
+        return Cell(self, key, type, default)
+
+    # Namespaces
+
+    async def namespace_info(self, name: str | None = None, *, timeout: float | None = None) -> model.Namespace:
+        """What is known of a namespace, this client's unless named. Raises NotFound."""
+        request = namespace_pb2.GetNamespaceRequest(namespace=self.namespace if name is None else name)
+        response = await self._calls.read(lambda to: to.namespaces.GetNamespace, request, self._timeout(timeout))
+        return convert.namespace(response.namespace)
+
+    def namespaces(self, prefix: str = "", *, timeout: float | None = None) -> AsyncIterator[model.Namespace]:
+        """The namespaces whose names begin with the prefix, in order: `async for namespace in state.namespaces()`.
+
+        timeout: of each page.
+        """
+        return listing.namespaces(self._calls, prefix, self._timeout(timeout))
+
+    async def delete_namespace(
+        self, name: str | None = None, *, if_revision: int | None = None, timeout: float | None = None
+    ) -> None:
+        """Delete a namespace, this client's unless named, with its history. Its watches start anew with a Resync.
+
+        Not tried again by itself when the connection breaks, since a namespace of that name may have come since.
+
+        if_revision: only if its newest revision is this. Raises Conflict, and NotFound.
+        """
+        request = namespace_pb2.DeleteNamespaceRequest(
+            namespace=self.namespace if name is None else name, if_revision=if_revision
+        )
+        await self._calls.once(lambda to: to.namespaces.DeleteNamespace, request, self._timeout(timeout))
+
+    async def compact(self, revision: int = 0, *, namespace: str | None = None, timeout: float | None = None) -> int:
+        """Forget what was before a revision (0: the newest). Returns the floor: the oldest revision that can be read.
+
+        Raises NotFound, and OutOfRange above the newest.
+        """
+        request = namespace_pb2.CompactRequest(
+            namespace=self.namespace if namespace is None else namespace, revision=revision
+        )
+        response = await self._calls.read(lambda to: to.namespaces.Compact, request, self._timeout(timeout))
+        return response.floor
+
+    # The server
+
+    async def wait_for_ready(self, timeout: float | None = None) -> None:
+        """Return when the server can be reached and says that it serves.
+
+        Raises Unavailable or DeadlineExceeded if that is not so within `timeout` seconds (the client's unless given).
+        """
+        await wait_until_serving(self._calls, self._timeout(timeout))
+
+    def _timeout(self, timeout: float | None) -> float:
+        return self.timeout if timeout is None else check_timeout(timeout)

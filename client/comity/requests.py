@@ -1,0 +1,162 @@
+"""From what a caller says to the messages of the wire contract. No I/O: any client can send them."""
+
+from collections.abc import Sequence
+
+from . import codec, operations
+from .model import EventType
+from .request_ids import RequestId
+from .v1 import state_pb2, types_pb2
+
+__all__ = ["delete", "history", "one_target", "options", "put", "transact", "watch"]
+
+NO_OPERATIONS: tuple[operations.Operation, ...] = ()
+EVENT_TYPES = {EventType.PUT: types_pb2.EVENT_TYPE_PUT, EventType.DELETE: types_pb2.EVENT_TYPE_DELETE}
+OPERATORS = {
+    operations.Operator.EQUAL: state_pb2.OPERATOR_EQUAL,
+    operations.Operator.NOT_EQUAL: state_pb2.OPERATOR_NOT_EQUAL,
+    operations.Operator.LESS: state_pb2.OPERATOR_LESS,
+    operations.Operator.LESS_OR_EQUAL: state_pb2.OPERATOR_LESS_OR_EQUAL,
+    operations.Operator.GREATER: state_pb2.OPERATOR_GREATER,
+    operations.Operator.GREATER_OR_EQUAL: state_pb2.OPERATOR_GREATER_OR_EQUAL,
+}
+
+
+def options(request_id: RequestId | None, author: str, message: str) -> types_pb2.WriteOptions:
+    made = types_pb2.WriteOptions(author=author, message=message)
+    if request_id is not None:
+        made.request_id.client = request_id.client
+        made.request_id.sequence = request_id.sequence
+        made.request_id.awaited = request_id.awaited
+    return made
+
+
+def one_target(key: str | None, prefix: str | None) -> None:
+    """Raise TypeError unless exactly one of the two is given."""
+    if (key is None) == (prefix is None):
+        raise TypeError("give either a key or a prefix")
+
+
+def put(
+    namespace: str,
+    key: str,
+    value: object,
+    *,
+    content_type: str | None,
+    if_version: int | None,
+    if_revision: int | None,
+    return_previous: bool,
+) -> state_pb2.PutRequest:
+    data, content_type = codec.encode(value, content_type)
+    return state_pb2.PutRequest(
+        namespace=namespace,
+        key=key,
+        value=data,
+        content_type=content_type,
+        if_version=if_version,
+        if_revision=if_revision,
+        return_previous=return_previous,
+    )
+
+
+def delete(
+    namespace: str,
+    key: str | None,
+    prefix: str | None,
+    *,
+    if_version: int | None,
+    if_revision: int | None,
+    return_previous: bool,
+) -> state_pb2.DeleteRequest:
+    one_target(key, prefix)
+    return state_pb2.DeleteRequest(
+        namespace=namespace,
+        key=key,
+        prefix=prefix,
+        if_version=if_version,
+        if_revision=if_revision,
+        return_previous=return_previous,
+    )
+
+
+def transact(
+    namespace: str,
+    conditions: Sequence[operations.Condition],
+    then: Sequence[operations.Operation],
+    otherwise: Sequence[operations.Operation] = NO_OPERATIONS,
+) -> state_pb2.TransactRequest:
+    return state_pb2.TransactRequest(
+        namespace=namespace,
+        conditions=map(condition, conditions),
+        then=map(operation, then),
+        otherwise=map(operation, otherwise),
+    )
+
+
+def condition(stated: operations.Condition) -> state_pb2.Condition:
+    made = state_pb2.Condition()
+    setattr(made, "prefix" if stated.is_prefix else "key", stated.target)
+    setattr(made, stated.test.value, stated.right)
+    made.operator = OPERATORS[stated.operator]
+    return made
+
+
+def operation(stated: operations.Operation) -> state_pb2.Operation:
+    match stated:
+        case operations.Get(key):
+            return state_pb2.Operation(get=state_pb2.GetOperation(key=key))
+        case operations.List(prefix, limit, keys_only):
+            return state_pb2.Operation(list=state_pb2.ListOperation(prefix=prefix, limit=limit, keys_only=keys_only))
+        case operations.Put(key, value, content_type, previous):
+            data, content_type = codec.encode(value, content_type)
+            return state_pb2.Operation(
+                put=state_pb2.PutOperation(key=key, value=data, content_type=content_type, return_previous=previous)
+            )
+        case operations.Delete(key, prefix, previous):
+            return state_pb2.Operation(
+                delete=state_pb2.DeleteOperation(key=key, prefix=prefix, return_previous=previous)
+            )
+        case operations.Increment(key, by):
+            return state_pb2.Operation(increment=state_pb2.IncrementOperation(key=key, delta=by))
+
+
+def watch(
+    namespace: str,
+    target: str,
+    *,
+    is_prefix: bool,
+    types: Sequence[EventType],
+    previous: bool,
+    progress_interval: float,
+) -> state_pb2.WatchRequest:
+    made = state_pb2.WatchRequest(
+        namespace=namespace, event_types=[EVENT_TYPES[kind] for kind in types], previous=previous
+    )
+    setattr(made, "prefix" if is_prefix else "key", target)
+    made.progress_interval.FromNanoseconds(round(progress_interval * 1e9))
+    return made
+
+
+def history(
+    namespace: str,
+    prefix: str,
+    *,
+    author: str,
+    from_revision: int,
+    to_revision: int,
+    newest_first: bool,
+    page_size: int,
+    keys_only: bool,
+    previous: bool,
+) -> state_pb2.HistoryRequest:
+    order = state_pb2.HISTORY_ORDER_NEWEST_FIRST if newest_first else state_pb2.HISTORY_ORDER_OLDEST_FIRST
+    return state_pb2.HistoryRequest(
+        namespace=namespace,
+        prefix=prefix,
+        author=author,
+        from_revision=from_revision,
+        to_revision=to_revision,
+        order=order,
+        page_size=page_size,
+        keys_only=keys_only,
+        previous=previous,
+    )

@@ -1,0 +1,112 @@
+"""From a gRPC status and its trailer to an error of this client."""
+
+from collections.abc import Iterable, Sequence
+from typing import TypeVar
+
+import grpc
+from google.protobuf.any_pb2 import Any
+from google.protobuf.message import DecodeError as MalformedMessage
+from google.protobuf.message import Message
+from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-untyped]
+
+from . import errors
+
+__all__ = ["error_from_call", "error_from_status", "is_transient"]
+
+Trailer = Iterable[tuple[str, str | bytes]]
+Detail = TypeVar("Detail", bound=Message)
+
+DETAILS = "grpc-status-details-bin"
+DOMAIN = "comity"
+
+BY_CODE: dict[grpc.StatusCode, type[errors.ComityError]] = {
+    # Of a call that nobody here cancelled: gRPC's server does so with what it has no room for.
+    grpc.StatusCode.CANCELLED: errors.Unavailable,
+} | {
+    error.default_code: error
+    for error in (
+        errors.Conflict,
+        errors.InvalidArgument,
+        errors.NotFound,
+        errors.AlreadyExists,
+        errors.OutOfRange,
+        errors.ResourceExhausted,
+        errors.FailedPrecondition,
+        errors.Unauthenticated,
+        errors.PermissionDenied,
+        errors.Unavailable,
+        errors.DeadlineExceeded,
+        errors.Unimplemented,
+        errors.Internal,
+    )
+}
+BY_REASON: dict[str, type[errors.ComityError]] = {
+    "COMPACTED": errors.Compacted,
+    "EPOCH_CHANGED": errors.Compacted,
+}
+
+# What gRPC says when a connection broke under a call, with a code that may mean other things too.
+BROKEN_CODES = frozenset({grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN})
+BROKEN_WORDS = ("rst_stream", "stream removed", "goaway", "socket closed", "connection reset", "broken pipe")
+
+
+def error_from_status(code: grpc.StatusCode, message: str | None, trailer: Trailer) -> errors.ComityError:
+    """The error for a gRPC status. Details that are missing, malformed or of another domain are left out.
+
+    A code that has no class of its own (UNKNOWN, DATA_LOSS) becomes Internal, with that code.
+    """
+    details = _details(trailer)
+    info = _detail(details, error_details_pb2.ErrorInfo)
+    if info is not None and info.domain != DOMAIN:
+        info = None
+    violations = _detail(details, error_details_pb2.BadRequest)
+    retry = _detail(details, error_details_pb2.RetryInfo)
+
+    reason = "" if info is None else info.reason
+    kind = BY_REASON.get(reason) or BY_CODE.get(code, errors.Internal)
+    return kind(
+        message or code.name,
+        code=code,
+        reason=reason,
+        metadata=None if info is None else info.metadata,
+        violations=()
+        if violations is None
+        else tuple(errors.Violation(found.field, found.description) for found in violations.field_violations),
+        retry_delay=None if retry is None else retry.retry_delay.seconds + retry.retry_delay.nanos / 1e9,
+    )
+
+
+def error_from_call(error: grpc.aio.AioRpcError) -> errors.ComityError:
+    """The error for what a call of grpc.aio raised."""
+    return error_from_status(error.code(), error.details(), error.trailing_metadata() or ())
+
+
+def is_transient(error: errors.ComityError) -> bool:
+    """Whether the same request may well succeed a little later: the server was away, or the connection broke."""
+    if isinstance(error, errors.Unavailable):
+        return True
+    if error.code not in BROKEN_CODES or error.reason:
+        return False
+    message = error.message.lower()
+    return any(word in message for word in BROKEN_WORDS)
+
+
+def _details(trailer: Trailer) -> Sequence[Any]:
+    for name, value in trailer:
+        if name == DETAILS and isinstance(value, bytes):
+            try:
+                return list(status_pb2.Status.FromString(value).details)
+            except MalformedMessage:
+                return ()
+    return ()
+
+
+def _detail(details: Sequence[Any], kind: type[Detail]) -> Detail | None:
+    for packed in details:
+        detail = kind()
+        try:
+            if packed.Unpack(detail):
+                return detail
+        except MalformedMessage:
+            return None
+    return None

@@ -1,0 +1,150 @@
+"""Transactions as functions: read from one revision, say what to write, run again if somebody was faster."""
+
+import asyncio
+import inspect
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from . import requests
+from .calls import Calls
+from .errors import ComityError, Conflict, OutOfRange
+from .model import Entry
+from .retry import Backoff
+from .snapshot import Snapshot
+from .v1 import state_pb2
+from .writes import Writes
+
+__all__ = ["Transaction", "run"]
+
+Commit = Callable[[state_pb2.TransactRequest, str, float], Awaitable[state_pb2.TransactResponse]]
+
+
+class Transaction:
+    """What a transaction function reads and writes with. Of use only until the function has returned.
+
+    All reads show one revision, that of the first read, and the function's own writes. Writes are only noted; they are
+    applied together when the function has returned, if nothing that it read has changed meanwhile.
+    """
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        self._snapshot = snapshot
+        self._writes = Writes()
+        self._ended = False
+
+    async def get(self, key: str) -> Entry | None:
+        """The entry of a key; None if it is absent.
+
+        An entry that the function itself has written has no version, revisions and time yet: they are 0.
+        """
+        self._check()
+        stored = None if self._writes.decides(key) else await self._snapshot.get(key)
+        return self._writes.entry(key, stored)
+
+    async def list(self, prefix: str = "") -> list[Entry]:
+        """All entries under a prefix, in the order of keys. Entries as of `get`."""
+        self._check()
+        return self._writes.entries(prefix, await self._snapshot.list(prefix))
+
+    def put(self, key: str, value: object, *, content_type: str | None = None) -> None:
+        """Write a key. The value is encoded as `Client.put` does it, at once."""
+        self._check()
+        self._writes.put(key, value, content_type)
+
+    def delete(self, key: str | None = None, *, prefix: str | None = None) -> None:
+        """Delete a key, or all keys under a prefix. What is not there is no error."""
+        self._check()
+        requests.one_target(key, prefix)
+        if key is not None:
+            self._writes.delete(key)
+        if prefix is not None:
+            self._writes.delete_prefix(prefix)
+
+    def increment(self, key: str, by: int = 1) -> None:
+        """Add to a whole number, without reading it: so it never makes the function run again. Absent counts as 0.
+
+        Raises FailedPrecondition, here or when it is applied, if the key holds no whole number.
+        """
+        self._check()
+        self._writes.increment(key, by)
+
+    def _check(self) -> None:
+        if self._ended:
+            raise RuntimeError("the transaction has ended: use what its function is given only inside of the function")
+
+
+async def run(
+    commit: Commit,
+    calls: Calls,
+    namespace: str,
+    function: Callable[[Transaction], Any],
+    message: str,
+    timeout: float,
+) -> Any:
+    """Run the function, and again while it loses against others and `timeout` seconds have not passed."""
+    clock = asyncio.get_running_loop().time
+    deadline = clock() + timeout
+    backoff = Backoff(first=0.005, most=0.5)
+    snapshot = Snapshot(calls, namespace, timeout)
+    while True:
+        tried = clock()
+        try:
+            result, request = await _attempt(snapshot, namespace, function)
+            if request is None:
+                return result
+            tried = clock()
+            response = await commit(request, message, timeout)
+        except OutOfRange as error:
+            lost: ComityError = error
+            following = Snapshot(calls, namespace, timeout)
+        else:
+            if response.committed:
+                return result
+            lost = _conflict(request, response)
+            following = snapshot.moved(response)
+        now = clock()
+        delay = backoff.delay(deadline - now)
+        if delay is None:
+            raise lost
+        # What the answer brought is newer than what a read would bring, unless the wait is longer than a call takes.
+        snapshot = following if delay <= now - tried else Snapshot(calls, namespace, timeout)
+        await asyncio.sleep(delay)
+
+
+async def _attempt(
+    snapshot: Snapshot, namespace: str, function: Callable[[Transaction], Any]
+) -> tuple[Any, state_pb2.TransactRequest | None]:
+    """What the function returned, and what is to be committed. Raises OutOfRange if the snapshot is gone."""
+    transaction = Transaction(snapshot)
+    try:
+        result = function(transaction)
+        if inspect.isawaitable(result):
+            result = await result
+        writes = transaction._writes
+        replaced = [entry for prefix in writes.overlapping() for entry in await snapshot.list(prefix)]
+    except Exception as error:
+        # Whatever the function made of it: what it saw was not the whole state.
+        if snapshot.gone is None or error is snapshot.gone:
+            raise
+        raise snapshot.gone from error
+    finally:
+        transaction._ended = True
+    if snapshot.gone is not None:
+        raise snapshot.gone
+    if not writes:
+        return result, None
+    return result, requests.transact(namespace, snapshot.conditions(), list(writes.operations(replaced)))
+
+
+def _conflict(request: state_pb2.TransactRequest, response: state_pb2.TransactResponse) -> Conflict:
+    failed = response.failed[0]
+    condition = request.conditions[failed.index]
+    if condition.HasField("prefix"):
+        found = {"prefix": condition.prefix, "changed_revision": str(failed.changed_revision)}
+    else:
+        current = failed.current
+        found = {"key": condition.key, "version": str(current.version), "mod_revision": str(current.mod_revision)}
+    return Conflict(
+        f"somebody was faster, each time that this was tried: {condition.key or condition.prefix!r} has changed",
+        reason="CONFLICT",
+        metadata={**found, "revision": str(response.revision)},
+    )

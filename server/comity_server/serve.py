@@ -1,0 +1,85 @@
+"""`comity serve`: from the command line to a running server, and to its end."""
+
+import asyncio
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from comity_server import logs
+from comity_server.errors import StateError
+from comity_server.options import EPILOG, given, settings_options
+from comity_server.server import ListenError, Server
+from comity_server.settings import Settings, SettingsError, load
+from comity_server.stores.protocol import Store
+from comity_server.stores.url import open_store
+
+if sys.platform == "win32" or sys.implementation.name != "cpython":
+    new_event_loop = asyncio.new_event_loop
+else:
+    from uvloop import new_event_loop
+
+
+class UsageError(click.ClickException):
+    """The command line or a setting is wrong."""
+
+    exit_code = 2
+
+
+@click.command("serve", epilog=EPILOG, context_settings={"max_content_width": 120})
+@settings_options
+def command(config: Path | None, **options: Any) -> None:
+    """Run a server until SIGTERM or SIGINT; a second one ends it at once.
+
+    Writes `listening on HOST:PORT` to standard output for each address when it serves, and its log to standard error.
+    """
+    try:
+        settings = load(given(options), config)
+        store = open_store(settings.store, settings.limits())
+    except SettingsError as error:
+        raise UsageError(str(error)) from None
+    except ValueError as error:
+        raise UsageError(f"store: {error}") from None
+    logs.configure(settings.log_level, settings.log_format)
+    try:
+        with asyncio.Runner(loop_factory=new_event_loop) as runner:
+            runner.run(serve(settings, store))
+    except ListenError as error:
+        raise click.ClickException(str(error)) from None
+    except StateError as error:
+        raise click.ClickException(error.message) from None
+
+
+async def serve(settings: Settings, store: Store) -> None:
+    """Serve until a signal to stop, then drain."""
+    stopped = _stop_signal()
+    server = Server(settings, store)
+    await server.start()
+    print("\n".join(f"listening on {address}" for address in server.addresses), flush=True)
+    await stopped.wait()
+    await server.stop()
+
+
+def _stop_signal() -> asyncio.Event:
+    """An event that the first SIGTERM or SIGINT sets. The second one ends the process as if nobody handled it."""
+    loop = asyncio.get_running_loop()
+    stopped = asyncio.Event()
+    signals = (signal.SIGTERM, signal.SIGINT)
+
+    def stop(*_: object) -> None:
+        for number in signals:
+            signal.signal(number, signal.SIG_DFL)
+        loop.call_soon_threadsafe(stopped.set)
+
+    for number in signals:
+        try:
+            loop.add_signal_handler(number, stop)
+        except NotImplementedError:  # on Windows
+            signal.signal(number, stop)
+    return stopped
+
+
+if __name__ == "__main__":
+    command()

@@ -1,0 +1,172 @@
+"""One server: its parts, put together, begun in order and ended in order."""
+
+import asyncio
+import socket
+from collections.abc import Coroutine, Sequence
+from typing import Any, Final
+
+import grpc
+import structlog
+from grpc_channelz.v1 import channelz, channelz_pb2
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from comity.v1 import checkpoint_pb2, lease_pb2, namespace_pb2, state_pb2
+from comity_server.committer import Committer
+from comity_server.compactor import Compactor
+from comity_server.feed import Feed
+from comity_server.services.health import Health
+from comity_server.services.namespace import NamespaceService
+from comity_server.services.rpc import Calls
+from comity_server.services.state import StateService
+from comity_server.services.wire import watch_fragments
+from comity_server.settings import Settings
+from comity_server.stores.protocol import Store
+
+log = structlog.get_logger(__name__)
+
+STATE: Final = state_pb2.DESCRIPTOR.services_by_name["StateService"]
+NAMESPACE: Final = namespace_pb2.DESCRIPTOR.services_by_name["NamespaceService"]
+CHECKPOINT: Final = checkpoint_pb2.DESCRIPTOR.services_by_name["CheckpointService"]
+LEASE: Final = lease_pb2.DESCRIPTOR.services_by_name["LeaseService"]
+
+MESSAGE_SLACK: Final = 1024 * 1024  # what a message may have beside keys and values
+METADATA_BYTES: Final = 16 * 1024
+PING_INTERVAL_MS: Final = 10_000  # clients that ping a quiet connection more often are sent away
+STREAM_END_SECONDS: Final = 2.0  # how long a client may take to hear that its watch ends
+
+
+class ListenError(Exception):
+    """An address cannot be listened on. The message says which and why."""
+
+
+class Server:
+    """A server over a store. `start` and `stop` may each be called once."""
+
+    def __init__(self, settings: Settings, store: Store) -> None:
+        limits = settings.limits()
+        self.addresses: Sequence[str] = ()
+        self._settings = settings
+        self._store = store
+        self._grpc = grpc.aio.server(options=_options(settings))
+        self._calls = Calls(self._grpc)
+        self._committer = Committer(store, max_pending=settings.max_pending)
+        self._feed = Feed(store, watch_fragments)
+        self._compactor = Compactor(store, settings.retention(), settings.compaction_interval)
+        offered = {
+            STATE: StateService(store, self._committer, self._feed, limits, settings.progress_interval),
+            NAMESPACE: NamespaceService(store, limits),
+        }
+        missing = [CHECKPOINT, LEASE]
+        for service, servicer in offered.items():
+            self._calls.add(service, servicer)
+        for service in missing:
+            self._calls.add(service)
+        self._health = Health(
+            store, [service.full_name for service in offered], [service.full_name for service in missing]
+        )
+        self._add_tools([service.full_name for service in (*offered, *missing)])
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def start(self) -> None:
+        """Open the store and begin to serve. Raises StoreUnavailable or ListenError; then nothing is left open."""
+        await self._store.open()
+        try:
+            self.addresses = [self._listen(address) for address in self._settings.listen]
+            await self._health.update()
+            await self._grpc.start()
+        except BaseException:
+            await self._store.close()
+            raise
+        self._tasks = [_background(self._health.run()), _background(self._compactor.run())]
+        log.info("serving", addresses=self.addresses, store=self._settings.store)
+
+    async def stop(self) -> None:
+        """Refuse further calls, finish those in progress within the drain timeout, and close the store."""
+        timeout = self._settings.drain_timeout
+        log.info("draining", timeout=timeout)
+        await self._health.drain()
+        self._calls.refuse()
+        stopping = asyncio.create_task(self._grpc.stop(timeout + 2 * STREAM_END_SECONDS))  # clients go elsewhere
+        if not await _within(timeout, self._calls.unary_calls_ended()):
+            log.warning("requests were still in progress when the drain timeout ended")
+        await self._feed.close()
+        await _within(STREAM_END_SECONDS, self._calls.streams_ended())
+        await self._grpc.stop(None)
+        await stopping
+        await self._committer.drain()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.wait(self._tasks)
+        await self._store.close()
+        log.info("stopped")
+
+    def _listen(self, address: str) -> str:
+        host, _, port = address.rpartition(":")
+        _probe(address, host.strip("[]"), int(port))
+        try:
+            bound = self._grpc.add_insecure_port(address)
+        except RuntimeError:
+            raise ListenError(f"cannot listen on {address}") from None
+        return f"{host}:{bound}"
+
+    def _add_tools(self, services: Sequence[str]) -> None:
+        health_pb2_grpc.add_HealthServicer_to_server(self._health.servicer, self._grpc)
+        names = [*services, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name]
+        if self._settings.channelz:
+            channelz.add_channelz_servicer(self._grpc)
+            names.append(channelz_pb2.DESCRIPTOR.services_by_name["Channelz"].full_name)
+        if self._settings.reflection:
+            reflection.enable_server_reflection([*names, reflection.SERVICE_NAME], self._grpc)
+
+
+def _options(settings: Settings) -> list[tuple[str, Any]]:
+    limits = settings.limits()
+    return [
+        ("grpc.so_reuseport", 0),  # a second server on the port has to fail, not to take half of the calls
+        ("grpc.max_receive_message_length", max(limits.transaction_bytes, limits.value_bytes) + MESSAGE_SLACK),
+        ("grpc.max_send_message_length", -1),  # what is sent has bounds of its own
+        ("grpc.max_concurrent_streams", settings.max_streams),
+        ("grpc.max_metadata_size", METADATA_BYTES),
+        ("grpc.absolute_max_metadata_size", METADATA_BYTES),
+        # The server pings, so that the streams of clients that are gone end.
+        ("grpc.keepalive_time_ms", int(settings.keepalive_time * 1000)),
+        ("grpc.keepalive_timeout_ms", int(settings.keepalive_timeout * 1000)),
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.http2.max_pings_without_data", 0),
+        ("grpc.http2.min_recv_ping_interval_without_data_ms", PING_INTERVAL_MS),
+        ("grpc.enable_channelz", int(settings.channelz)),
+    ]
+
+
+def _probe(address: str, host: str, port: int) -> None:
+    """Find out why an address cannot be listened on: gRPC tells only its own log."""
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        for family, kind, protocol, _, place in found:
+            with socket.socket(family, kind, protocol) as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                if family == socket.AF_INET6:
+                    probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+                probe.bind(place)
+    except OSError as error:
+        raise ListenError(f"cannot listen on {address}: {error.strerror}") from None
+
+
+async def _within(timeout: float, wait: Coroutine[Any, Any, None]) -> bool:
+    try:
+        await asyncio.wait_for(wait, timeout)
+    except TimeoutError:
+        return False
+    return True
+
+
+def _background(work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    task = asyncio.create_task(work)
+    task.add_done_callback(_log_failure)
+    return task
+
+
+def _log_failure(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.error("a background task failed", exc_info=error)

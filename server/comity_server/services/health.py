@@ -1,0 +1,47 @@
+"""Health of the server and of each service: SERVING while the store can commit and the server does not drain."""
+
+import asyncio
+from collections.abc import Iterable
+from typing import Final
+
+from grpc_health.v1 import health, health_pb2
+
+from comity_server.stores.protocol import Store
+
+INTERVAL: Final = 0.5  # seconds between looks at the store
+SERVING: Final = health_pb2.HealthCheckResponse.SERVING
+NOT_SERVING: Final = health_pb2.HealthCheckResponse.NOT_SERVING
+
+
+class Health:
+    """What `grpc.health.v1.Health` answers.
+
+    Args:
+        store: asked whether it can commit.
+        offered: the full names of the services that this server has.
+        missing: the full names of services of the contract that it has not.
+    """
+
+    def __init__(self, store: Store, offered: Iterable[str], missing: Iterable[str]) -> None:
+        self.servicer = health.aio.HealthServicer()
+        self._store = store
+        self._offered = ["", *offered]
+        self._missing = list(missing)
+
+    async def run(self) -> None:
+        """Keep the answers true until cancelled."""
+        while True:
+            await self.update()
+            await asyncio.sleep(INTERVAL)
+
+    async def update(self) -> None:
+        """Look at the store."""
+        status = SERVING if self._store.writable() else NOT_SERVING
+        for service in self._offered:
+            await self.servicer.set(service, status)
+        for service in self._missing:
+            await self.servicer.set(service, NOT_SERVING)
+
+    async def drain(self) -> None:
+        """Say NOT_SERVING from now on."""
+        await self.servicer.enter_graceful_shutdown()

@@ -1,0 +1,112 @@
+"""History: the commits between two revisions, in pages."""
+
+from collections.abc import Sequence
+from typing import Final
+
+from comity.v1 import state_pb2
+from comity_server.errors import Compacted, EpochChanged, RevisionInFuture
+from comity_server.limits import Limits
+from comity_server.model import Commit, Event, events_within
+from comity_server.record import utf8_length
+from comity_server.services import pages, wire
+from comity_server.services.validate import AUTHOR_BYTES, Checks
+from comity_server.stores.protocol import Store
+
+CHUNK: Final = 100  # commits read from the store at a time
+LOOK: Final = 5000  # commits and events looked at for a page: filters may let few through
+COMMIT_OVERHEAD: Final = 96  # about what a commit's numbers and times take, in bytes
+
+
+async def read(store: Store, limits: Limits, request: state_pb2.HistoryRequest) -> state_pb2.HistoryResponse:
+    """One page. It ends where its commits, their bytes or what was looked at come to the limit."""
+    checks = Checks(limits)
+    namespace, prefix, author = request.namespace, request.prefix, request.author
+    from_revision, to_revision = request.from_revision, request.to_revision
+    keys_only, previous = request.keys_only, request.previous
+    checks.namespace("namespace", namespace)
+    checks.prefix("prefix", prefix)
+    checks.text("author", author, AUTHOR_BYTES)
+    checks.count("from_revision", from_revision)
+    checks.count("to_revision", to_revision)
+    page_size = checks.page_size("page_size", request.page_size)
+    order = request.order
+    if order not in state_pb2.HistoryOrder.values():
+        checks.wrong("order", "is not an order")
+    checks.finish()
+
+    newest_first = order != state_pb2.HISTORY_ORDER_OLDEST_FIRST
+    newest, floor, epoch = await store.position(namespace)
+    begin = skip = 0  # the revision to begin with, and how many of its events the page before had
+    if place := pages.unseal(request, int, int, int, str):
+        begin, skip, shown, of_epoch = place
+        if of_epoch != epoch:
+            raise EpochChanged(epoch, floor, newest)
+        newest = shown
+    elif to_revision > newest:
+        raise RevisionInFuture(to_revision, floor, newest)
+    if 0 < from_revision <= floor:
+        raise Compacted(from_revision, floor, newest)
+    first, last = from_revision or floor + 1, to_revision or newest
+    if begin:
+        first, last = (first, begin) if newest_first else (begin, last)
+
+    page = _Page(page_size, limits.page_bytes, previous, keys_only)
+    page.response.revision = newest
+    page.response.floor = floor
+    while first <= last:
+        found = await store.commits(namespace, first=first, last=last, limit=CHUNK, newest_first=newest_first)
+        for commit in found.commits:
+            start = skip if commit.revision == begin else 0
+            rest = page.add(commit, _matching(commit, prefix, author), start)
+            if rest is not None:
+                page.response.next_page_token = pages.seal(request, [commit.revision, rest, newest, epoch])
+                return page.response
+        if not found.commits:
+            break
+        if newest_first:
+            last = found.commits[-1].revision - 1
+        else:
+            first = found.commits[-1].revision + 1
+    return page.response
+
+
+def _matching(commit: Commit, prefix: str, author: str) -> Sequence[Event]:
+    if author and commit.author != author:
+        return ()
+    return events_within(commit, prefix, True) if prefix else commit.events
+
+
+class _Page:
+    """An answer as it fills."""
+
+    def __init__(self, max_commits: int, max_bytes: int, previous: bool, keys_only: bool) -> None:
+        self.response = state_pb2.HistoryResponse()
+        self._commits = max_commits
+        self._room = max_bytes
+        self._look = LOOK
+        self._previous = previous
+        self._keys_only = keys_only
+
+    def add(self, commit: Commit, events: Sequence[Event], start: int) -> int | None:
+        """Add a commit with its events from `start` on, as far as there is room.
+
+        None: all of it is done with. Else the event that the next page begins with.
+        """
+        if not self._commits or self._look <= 0:
+            return start
+        self._look -= 1 + len(commit.events)
+        if start >= len(events):
+            return None
+        room = self._room - COMMIT_OVERHEAD - utf8_length(commit.author) - utf8_length(commit.message)
+        end = wire.events_that_fit(events, start, room, self._previous, self._keys_only)
+        if end < len(events) and self.response.commits:
+            return start  # it may fit into a page of its own
+        end = max(end, start + 1)
+        message = self.response.commits.add()
+        wire.fill_commit(message, commit, events[start:end], self._previous, self._keys_only)
+        self._commits -= 1
+        self._room -= message.ByteSize()
+        if end == len(events):
+            return None
+        message.partial = True
+        return end

@@ -1,0 +1,66 @@
+"""NamespaceService: what there is, how large it is, and forgetting."""
+
+from comity.v1 import namespace_pb2
+from comity_server.limits import Limits
+from comity_server.services import pages, wire
+from comity_server.services.rpc import Context
+from comity_server.services.validate import Checks
+from comity_server.stores.protocol import Store
+
+
+class NamespaceService:
+    """Handlers of `comity.v1.NamespaceService`. See the proto for what each promises."""
+
+    def __init__(self, store: Store, limits: Limits) -> None:
+        self._store = store
+        self._limits = limits
+
+    async def GetNamespace(
+        self, request: namespace_pb2.GetNamespaceRequest, context: Context
+    ) -> namespace_pb2.GetNamespaceResponse:
+        name = request.namespace
+        checks = Checks(self._limits)
+        checks.namespace("namespace", name)
+        checks.finish()
+        response = namespace_pb2.GetNamespaceResponse()
+        wire.fill_namespace(response.namespace, await self._store.namespace(name))
+        return response
+
+    async def ListNamespaces(
+        self, request: namespace_pb2.ListNamespacesRequest, context: Context
+    ) -> namespace_pb2.ListNamespacesResponse:
+        prefix = request.prefix
+        checks = Checks(self._limits)
+        checks.namespace_prefix("prefix", prefix)
+        limit = checks.page_size("page_size", request.page_size)
+        checks.finish()
+        (after,) = pages.unseal(request, str) or [""]
+        found = await self._store.namespaces(prefix, after=after, limit=limit + 1)  # one more says if there is more
+        response = namespace_pb2.ListNamespacesResponse()
+        for info in found[:limit]:
+            wire.fill_namespace(response.namespaces.add(), info)
+        if len(found) > limit:
+            response.next_page_token = pages.seal(request, [found[limit - 1].name])
+        return response
+
+    async def DeleteNamespace(
+        self, request: namespace_pb2.DeleteNamespaceRequest, context: Context
+    ) -> namespace_pb2.DeleteNamespaceResponse:
+        name = request.namespace
+        if_revision = request.if_revision if request.HasField("if_revision") else None
+        checks = Checks(self._limits)
+        checks.namespace("namespace", name)
+        checks.count("if_revision", if_revision or 0)
+        checks.finish()
+        await self._store.delete_namespace(name, if_revision)
+        return namespace_pb2.DeleteNamespaceResponse()
+
+    async def Compact(self, request: namespace_pb2.CompactRequest, context: Context) -> namespace_pb2.CompactResponse:
+        name, revision = request.namespace, request.revision
+        checks = Checks(self._limits)
+        checks.namespace("namespace", name)
+        checks.count("revision", revision)
+        checks.finish()
+        response = namespace_pb2.CompactResponse()
+        response.floor = await self._store.compact(name, revision)
+        return response

@@ -1,0 +1,110 @@
+"""What a request may say: the rules of the contract, each beside the words that tell the caller what is wrong."""
+
+import re
+from typing import Final
+
+from google.protobuf.duration_pb2 import Duration
+
+from comity_server.errors import InvalidRequest, NotImplementedYet, Violation
+from comity_server.limits import Limits
+
+NAMESPACE: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
+CONTENT_TYPE_BYTES: Final = 255
+AUTHOR_BYTES: Final = 255
+MESSAGE_BYTES: Final = 4096
+CLIENT_BYTES: Final = 128
+EPOCH_BYTES: Final = 128
+INTEGER_BOUND: Final = 2**53 - 1  # whole numbers that every client can hold exactly
+DURATION_SECONDS: Final = 315_576_000_000
+VIOLATIONS: Final = 16  # more would not fit into a trailer
+
+
+class Checks:
+    """Collects what is wrong with one request: each method takes the path of a field and what it holds."""
+
+    __slots__ = ("_missing", "_violations", "limits")
+
+    def __init__(self, limits: Limits) -> None:
+        self.limits = limits
+        self._violations: list[Violation] = []
+        self._missing = ""
+
+    def finish(self) -> None:
+        """Raise InvalidRequest if anything was wrong, or else NotImplementedYet if anything is not offered."""
+        if self._violations:
+            raise InvalidRequest(*self._violations)
+        if self._missing:
+            raise NotImplementedYet(f"this server does not offer {self._missing}")
+
+    def wrong(self, field: str, description: str) -> None:
+        """Note a violation."""
+        if len(self._violations) < VIOLATIONS:
+            self._violations.append(Violation(field, description))
+
+    def not_offered(self, what: str) -> None:
+        """Note that the request is right, but asks for what this server does not have."""
+        self._missing = what
+
+    def namespace(self, field: str, name: str) -> None:
+        if not NAMESPACE.fullmatch(name):
+            self.wrong(field, f"must match {NAMESPACE.pattern}" if name else "is required")
+
+    def namespace_prefix(self, field: str, prefix: str) -> None:
+        if prefix and not NAMESPACE.fullmatch(prefix):
+            self.wrong(field, f"must be the beginning of a name that matches {NAMESPACE.pattern}")
+
+    def key(self, field: str, key: str) -> None:
+        if not key:
+            self.wrong(field, "is required")
+        elif len(key) > self.limits.key_bytes or "\0" in key or not key.isascii():
+            self.text(field, key, self.limits.key_bytes)
+
+    def prefix(self, field: str, prefix: str) -> None:
+        self.text(field, prefix, self.limits.key_bytes)
+
+    def text(self, field: str, text: str, max_bytes: int) -> None:
+        if len(text) > max_bytes or (not text.isascii() and len(text.encode()) > max_bytes):
+            self.wrong(field, f"must not be longer than {max_bytes} bytes")
+        elif "\0" in text:
+            self.wrong(field, "must not have a NUL in it")
+
+    def value(self, field: str, value: bytes) -> None:
+        if len(value) > self.limits.value_bytes:
+            self.wrong(field, f"must not be larger than {self.limits.value_bytes} bytes")
+
+    def content_type(self, field: str, content_type: str) -> None:
+        self.text(field, content_type, CONTENT_TYPE_BYTES)
+
+    def count(self, field: str, number: int) -> None:
+        """A number that is 0 or more: a revision, a version, a size."""
+        if number < 0:
+            self.wrong(field, "must not be negative")
+
+    def lease_id(self, field: str, lease_id: int) -> None:
+        """A lease that a key is to live by; 0 is none."""
+        if lease_id < 0:
+            self.wrong(field, "must not be negative")
+        elif lease_id:
+            self.not_offered("leases")
+
+    def ttl(self, field: str, ttl: Duration, lease_id: int) -> None:
+        seconds = self.duration(field, ttl)
+        if seconds is not None and seconds < 1:
+            self.wrong(field, "must be at least 1 s")
+        elif lease_id:
+            self.wrong(field, "must not be set together with lease_id")
+        else:
+            self.not_offered("leases")
+
+    def duration(self, field: str, duration: Duration) -> float | None:
+        """The duration in seconds, or None if it is not a proper one."""
+        seconds, nanos = duration.seconds, duration.nanos
+        if abs(seconds) > DURATION_SECONDS or abs(nanos) > 999_999_999 or (seconds * nanos < 0):
+            self.wrong(field, "is not a valid google.protobuf.Duration")
+            return None
+        return seconds + nanos / 1e9
+
+    def page_size(self, field: str, size: int) -> int:
+        """The number of entries that a page may have."""
+        self.count(field, size)
+        return min(size, self.limits.page_entries) if size > 0 else self.limits.page_entries

@@ -1,0 +1,74 @@
+"""Watch: one cursor of the feed, written to one stream."""
+
+from collections.abc import AsyncGenerator
+from typing import Final
+
+from comity.v1 import state_pb2, types_pb2
+from comity_server.feed import Feed, Interest
+from comity_server.limits import Limits
+from comity_server.services.validate import EPOCH_BYTES, Checks
+
+MESSAGE_BYTES: Final = 1024 * 1024  # about as much a message carries, and as much as a slow client holds back
+PROGRESS_LEAST: Final = 0.1  # seconds
+PROGRESS_MOST: Final = 86400.0
+
+
+async def stream(
+    feed: Feed, limits: Limits, progress_interval: float, request: state_pb2.WatchRequest
+) -> AsyncGenerator[bytes]:
+    """Serialised messages: first that the stream is live, then commits, or the revision where it is quiet.
+
+    The next message is read when the one before was taken off, so that a slow client costs no memory.
+    """
+    checks = Checks(limits)
+    namespace, from_revision, epoch = request.namespace, request.from_revision, request.epoch
+    checks.namespace("namespace", namespace)
+    checks.count("from_revision", from_revision)
+    checks.text("epoch", epoch, EPOCH_BYTES)
+    interest = _interest(request, checks)
+    if request.HasField("progress_interval"):
+        progress_interval = _progress_interval(request, checks)
+    checks.finish()
+
+    cursor = await feed.watch(namespace, interest, from_revision=from_revision, epoch=epoch)
+    try:
+        created = state_pb2.WatchResponse(revision=cursor.revision, created=True, epoch=cursor.epoch)
+        yield created.SerializeToString()
+        progress = state_pb2.WatchResponse()
+        while True:
+            revision, fragments = await cursor.read(MESSAGE_BYTES, progress_interval)
+            progress.revision = revision
+            yield b"".join((*fragments, progress.SerializeToString()))
+    finally:
+        await cursor.close()
+
+
+def _interest(request: state_pb2.WatchRequest, checks: Checks) -> Interest:
+    target = ""
+    match request.WhichOneof("target"):
+        case "key":
+            target = request.key
+            checks.key("key", target)
+        case "prefix":
+            target = request.prefix
+            checks.prefix("prefix", target)
+        case None:
+            checks.wrong("key", "a key or a prefix is required")
+    types = set(request.event_types)
+    if not types <= {types_pb2.EVENT_TYPE_PUT, types_pb2.EVENT_TYPE_DELETE}:
+        checks.wrong("event_types", "must be EVENT_TYPE_PUT or EVENT_TYPE_DELETE")
+    return Interest(
+        target,
+        request.HasField("prefix"),
+        puts=not types or types_pb2.EVENT_TYPE_PUT in types,
+        deletes=not types or types_pb2.EVENT_TYPE_DELETE in types,
+        previous=request.previous,
+    )
+
+
+def _progress_interval(request: state_pb2.WatchRequest, checks: Checks) -> float:
+    seconds = checks.duration("progress_interval", request.progress_interval)
+    if seconds is None or seconds < PROGRESS_LEAST:
+        checks.wrong("progress_interval", f"must be at least {PROGRESS_LEAST} s")
+        return PROGRESS_LEAST
+    return min(seconds, PROGRESS_MOST)

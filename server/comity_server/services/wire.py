@@ -1,0 +1,205 @@
+"""From the words of `comity_server.model` to messages."""
+
+from collections.abc import Sequence
+from typing import Final
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from comity.v1 import namespace_pb2, state_pb2, types_pb2
+from comity_server.model import (
+    Cause,
+    Commit,
+    DeleteResult,
+    Event,
+    FailedCondition,
+    GetResult,
+    IncrementResult,
+    ListResult,
+    NamespaceInfo,
+    Outcome,
+    PutResult,
+    Result,
+)
+from comity_server.record import (
+    CONTENT_TYPE,
+    KEY,
+    VALUE,
+    VERSION,
+    Record,
+    utf8_length,
+)
+
+FRAGMENT_BYTES: Final = 1024 * 1024  # of a commit in one message of a watch stream
+FAILED_VALUE_BYTES: Final = 1024 * 1024  # of an answer whose conditions failed
+ENTRY_OVERHEAD: Final = 64  # about what an entry's or event's numbers, times and lengths take, in bytes
+
+CAUSES: Final = {
+    Cause.CLIENT: types_pb2.EVENT_CAUSE_CLIENT,
+    Cause.LEASE_EXPIRY: types_pb2.EVENT_CAUSE_LEASE_EXPIRY,
+}
+
+
+def fill_time(timestamp: Timestamp, time: int) -> None:
+    """Set a timestamp from µs since 1970."""
+    seconds, micros = divmod(time, 1_000_000)
+    timestamp.seconds = seconds
+    timestamp.nanos = micros * 1000
+
+
+def fill_entry(entry: types_pb2.Entry, record: Record, keys_only: bool = False) -> None:
+    """Set an entry. That of a delete has a key, a revision and a time, and nothing else."""
+    key, value, content_type, version, create_revision, mod_revision, lease_id, update_time = record
+    entry.key = key
+    if value and not keys_only:
+        entry.value = value
+    if content_type:
+        entry.content_type = content_type
+    if version:
+        entry.version = version
+        entry.create_revision = create_revision
+    entry.mod_revision = mod_revision
+    if lease_id:
+        entry.lease_id = lease_id
+    seconds, micros = divmod(update_time, 1_000_000)
+    timestamp = entry.update_time
+    timestamp.seconds = seconds
+    timestamp.nanos = micros * 1000
+
+
+def record_size(record: Record | None, keys_only: bool = False) -> int:
+    """About how long an entry is on the wire, in bytes."""
+    if record is None:
+        return 0
+    value = 0 if keys_only else len(record[VALUE])
+    return ENTRY_OVERHEAD + utf8_length(record[KEY]) + value + len(record[CONTENT_TYPE])
+
+
+def event_size(event: Event, previous: bool, keys_only: bool = False) -> int:
+    """About how long an event is on the wire, in bytes."""
+    return record_size(event.entry, keys_only) + (record_size(event.previous, keys_only) if previous else 0)
+
+
+def fill_commit(
+    message: types_pb2.Commit, commit: Commit, events: Sequence[Event], previous: bool, keys_only: bool = False
+) -> None:
+    """Set a commit with some of its events."""
+    message.revision = commit.revision
+    fill_time(message.commit_time, commit.time)
+    if commit.author:
+        message.author = commit.author
+    if commit.message:
+        message.message = commit.message
+    if commit.trace_parent:
+        message.trace_parent = commit.trace_parent
+    add = message.events.add
+    for event in events:
+        entry = event.entry
+        filled = add()
+        filled.type = types_pb2.EVENT_TYPE_PUT if entry[VERSION] else types_pb2.EVENT_TYPE_DELETE
+        fill_entry(filled.entry, entry, keys_only)
+        if previous and event.previous is not None:
+            fill_entry(filled.previous, event.previous, keys_only)
+        filled.cause = CAUSES[event.cause]
+
+
+def events_that_fit(
+    events: Sequence[Event], start: int, max_bytes: int, previous: bool, keys_only: bool = False
+) -> int:
+    """The end of the events from `start` on that fit into so many bytes; `start` itself if not one does."""
+    size = 0
+    for end in range(start, len(events)):
+        size += event_size(events[end], previous, keys_only)
+        if size > max_bytes:
+            return end
+    return len(events)
+
+
+def watch_fragments(commit: Commit, events: Sequence[Event], previous: bool) -> list[bytes]:
+    """Serialise a commit as parts of a WatchResponse: joined to each other and to those of other commits, they are one.
+
+    A commit of up to FRAGMENT_BYTES is one part; of a larger one all parts but the last are marked partial.
+    """
+    fragments = []
+    start = 0
+    while True:
+        end = max(events_that_fit(events, start, FRAGMENT_BYTES, previous), start + 1)
+        response = state_pb2.WatchResponse()
+        message = response.commits.add()
+        fill_commit(message, commit, events[start:end] if start or end < len(events) else events, previous)
+        if end < len(events):
+            message.partial = True
+        fragments.append(response.SerializeToString())
+        if end >= len(events):
+            return fragments
+        start = end
+
+
+def transact_response(outcome: Outcome) -> state_pb2.TransactResponse:
+    """How a transaction ended."""
+    response = state_pb2.TransactResponse()
+    response.committed = outcome.committed
+    response.revision = outcome.revision
+    values = 0
+    for result in outcome.results:
+        values += _fill_result(response.results.add(), result)
+    for failed in outcome.failed:
+        values += _fill_failed(response.failed.add(), failed, FAILED_VALUE_BYTES - values)
+    return response
+
+
+def _fill_result(message: state_pb2.OperationResult, result: Result) -> int:
+    """Set a result, and return the bytes of the values in it."""
+    values = 0
+    match result:
+        case PutResult(version, previous):
+            message.put.version = version
+            if previous is not None:
+                fill_entry(message.put.previous, previous)
+                values = len(previous[VALUE])
+        case GetResult(entry):
+            message.get.SetInParent()
+            if entry is not None:
+                fill_entry(message.get.entry, entry)
+                values = len(entry[VALUE])
+        case IncrementResult(value, version):
+            message.increment.value = value
+            message.increment.version = version
+        case DeleteResult(deleted, gone):
+            message.delete.deleted = deleted
+            for record in gone:
+                fill_entry(message.delete.previous.add(), record)
+                values += len(record[VALUE])
+        case ListResult(entries, more):
+            message.list.more = more
+            for record in entries:
+                fill_entry(message.list.entries.add(), record)
+                values += len(record[VALUE])
+    return values
+
+
+def _fill_failed(message: state_pb2.FailedCondition, failed: FailedCondition, room: int) -> int:
+    """Set a failed condition, with its value if there is room, and return the bytes of the value."""
+    message.index = failed.position
+    message.changed_revision = failed.changed_revision
+    current = failed.current
+    if current is None:
+        return 0
+    length = len(current[VALUE])
+    omitted = length > 0 and length > room
+    fill_entry(message.current, current, keys_only=omitted)
+    message.value_omitted = omitted
+    return 0 if omitted else length
+
+
+def fill_namespace(message: namespace_pb2.Namespace, info: NamespaceInfo) -> None:
+    """Set what is known of a namespace."""
+    message.name = info.name
+    message.revision = info.revision
+    message.floor = info.floor
+    message.key_count = info.key_count
+    message.size_bytes = info.size_bytes
+    message.commit_count = info.commit_count
+    message.history_size_bytes = info.history_size_bytes
+    fill_time(message.create_time, info.create_time)
+    fill_time(message.update_time, info.update_time)
+    message.epoch = info.epoch

@@ -1,0 +1,197 @@
+"""What can be set, and from where: a flag wins over COMITY_*, that over the file of `--config`, that over the default.
+
+Everything is said once, in `Settings`: the flags, the variables, the keys of the file and the help come from it.
+"""
+
+import re
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, ValidationError, field_validator
+from pydantic_core import ErrorDetails
+from pydantic_settings import BaseSettings, EnvSettingsSource, NoDecode, SettingsConfigDict
+
+from comity_server.limits import Limits, Retention
+
+PREFIX = "COMITY_"
+LIMIT = "limit_"
+RETENTION = "retention_"
+UNBOUNDED = 1 << 42  # what a retention of 0 stands for: more than there will be, and in µs still 64 bits
+
+ADDRESS = re.compile(r"(?:\[[0-9A-Fa-f:.]+(?:%\w+)?\]|[^\[\]:/\s]+):(\d{1,5})")
+
+_limits = Limits()
+_retention = Retention()
+
+
+class SettingsError(ValueError):
+    """A setting is wrong. The message is one line that names the setting and where it came from."""
+
+
+class Settings(BaseSettings):
+    """The settings of `comity serve`."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True, env_ignore_empty=True)
+
+    listen: Annotated[list[str], NoDecode] = Field(
+        ["127.0.0.1:7171"],
+        min_length=1,
+        description="Where to listen: HOST:PORT, IPv6 as [ADDRESS]:PORT, port 0 for a free one. May be repeated.",
+    )
+    store: str = Field("memory:", min_length=1, description="Where the state is kept.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="What is worth a log line.")
+    log_format: Literal["auto", "console", "json"] = Field(
+        "auto", description="How log lines look. auto: for people on a terminal, JSON elsewhere."
+    )
+    drain_timeout: float = Field(
+        30.0, ge=0, le=3600, description="How long a stop waits for requests in flight, in seconds."
+    )
+    progress_interval: float = Field(
+        10.0, ge=0.1, le=3600, description="How often a quiet watch stream says its revision, in seconds."
+    )
+    compaction_interval: float = Field(
+        10.0, ge=0.1, le=86400, description="How often the retention is applied, in seconds."
+    )
+    max_pending: int = Field(
+        10_000, ge=1, le=10_000_000, description="Writes that may wait to be committed before others are refused."
+    )
+    max_streams: int = Field(
+        10_000, ge=1, le=1_000_000, description="Calls that one connection may have open at a time; others wait."
+    )
+    keepalive_time: float = Field(
+        30.0, ge=1, le=86400, description="How long a connection is quiet before the server pings it, in seconds."
+    )
+    keepalive_timeout: float = Field(
+        10.0, ge=0.1, le=3600, description="How long a ping may go unanswered before the connection ends, in seconds."
+    )
+    reflection: bool = Field(True, description="Offer server reflection.")
+    channelz: bool = Field(True, description="Offer channelz.")
+
+    limit_key_bytes: int = Field(_limits.key_bytes, ge=1, le=16 * 1024, description="The longest key.")
+    limit_value_bytes: int = Field(
+        _limits.value_bytes, ge=1, le=64 * 1024 * 1024, description="The largest value. Clients read up to 4 MiB."
+    )
+    limit_transaction_operations: int = Field(
+        _limits.transaction_operations,
+        ge=1,
+        le=100_000,
+        description="The most conditions, and the most operations in each of the two lists of a transaction.",
+    )
+    limit_transaction_steps: int = Field(
+        _limits.transaction_steps, ge=1, description="The most keys and commits that a transaction may look through."
+    )
+    limit_transaction_bytes: int = Field(
+        _limits.transaction_bytes,
+        ge=1,
+        le=256 * 1024 * 1024,
+        description="The most bytes of keys, values and content types in a transaction.",
+    )
+    limit_commit_events: int = Field(
+        _limits.commit_events, ge=1, le=10_000_000, description="The most keys that one commit may change."
+    )
+    limit_page_entries: int = Field(
+        _limits.page_entries, ge=1, le=100_000, description="The most entries, commits or namespaces in a page."
+    )
+    limit_page_bytes: int = Field(
+        _limits.page_bytes, ge=1, le=64 * 1024 * 1024, description="The most bytes in a page, but for its first entry."
+    )
+    limit_result_bytes: int = Field(
+        _limits.result_bytes, ge=1, le=256 * 1024 * 1024, description="The most bytes that a transaction may read."
+    )
+    limit_previous_bytes: int = Field(
+        _limits.previous_bytes,
+        ge=0,
+        le=256 * 1024 * 1024,
+        description="The most bytes of deleted entries that a delete answers with.",
+    )
+    limit_namespace_keys: int = Field(_limits.namespace_keys, ge=1, description="The most keys in a namespace.")
+    limit_namespace_bytes: int = Field(
+        _limits.namespace_bytes, ge=1, description="The most bytes in a namespace's newest state."
+    )
+    limit_namespaces: int = Field(_limits.namespaces, ge=1, description="The most namespaces.")
+    limit_request_window: float = Field(
+        _limits.request_window,
+        ge=1,
+        le=7 * 86400,
+        description="How long the outcomes of a silent client are remembered, in seconds.",
+    )
+    limit_request_clients: int = Field(
+        _limits.request_clients, ge=1, description="The most clients of a namespace with remembered outcomes."
+    )
+    limit_request_outcomes: int = Field(
+        _limits.request_outcomes, ge=1, description="The most outcomes remembered for one client."
+    )
+    limit_request_bytes: int = Field(
+        _limits.request_bytes, ge=1, description="The most bytes of outcomes remembered for one client."
+    )
+
+    retention_commits: int = Field(
+        _retention.commits, ge=0, description="How many commits of a namespace are kept. 0: all."
+    )
+    retention_age: float = Field(
+        _retention.age, ge=0, le=1e9, description="How long commits are kept, in seconds. 0: for ever."
+    )
+    retention_history_bytes: int = Field(
+        _retention.history_bytes, ge=0, description="How many bytes of history a namespace keeps. 0: no bound."
+    )
+
+    @field_validator("listen", mode="before")
+    @classmethod
+    def _split(cls, listen: object) -> object:
+        if isinstance(listen, str):
+            return [address.strip() for address in listen.split(",") if address.strip()]
+        return listen
+
+    @field_validator("listen")
+    @classmethod
+    def _check_addresses(cls, listen: list[str]) -> list[str]:
+        for address in listen:
+            match = ADDRESS.fullmatch(address)
+            if match is None or int(match[1]) > 65535:
+                raise ValueError(f"{address!r} is not HOST:PORT")
+        return listen
+
+    def limits(self) -> Limits:
+        return Limits(**self._under(LIMIT))
+
+    def retention(self) -> Retention:
+        return Retention(**{name: value or UNBOUNDED for name, value in self._under(RETENTION).items()})
+
+    def _under(self, prefix: str) -> dict[str, Any]:
+        return {name.removeprefix(prefix): value for name, value in self if name.startswith(prefix)}
+
+
+def load(flags: Mapping[str, Any], config: Path | None = None) -> Settings:
+    """Bring the settings together, given the flags that were set. Raises SettingsError if one is wrong."""
+    file = _read(config) if config is not None else {}
+    variables = EnvSettingsSource(Settings)()
+    try:
+        return Settings(**{**file, **variables, **flags})
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = str(first["loc"][0])
+        if name in flags:
+            source = "--" + name.replace("_", "-")
+        elif name in variables:
+            source = PREFIX + name.upper()
+        else:
+            source = f"{config}: {name}"
+        raise SettingsError(f"{source}: {_explain(first)}") from None
+
+
+def _read(config: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(config.read_text("utf-8"))
+    except OSError as error:
+        raise SettingsError(f"{config}: {error.strerror}") from None
+    except ValueError as error:  # not TOML, or not UTF-8
+        raise SettingsError(f"{config}: {error}") from None
+
+
+def _explain(error: ErrorDetails) -> str:
+    if error["type"] == "extra_forbidden":
+        return "there is no such setting"
+    message = error["msg"].removeprefix("Value error, ").replace("Input should", "should")
+    return message if error["type"] == "value_error" else f"{error['input']!r} {message}"

@@ -1,0 +1,164 @@
+"""Runs `comity` as users do: a process with arguments, standard input, output and an exit code."""
+
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from tests.servers import environment
+
+SECONDS = 60.0
+DEAD = "127.0.0.1:1"  # nobody listens there
+
+
+def command() -> list[str]:
+    """The installed command, or where there is none, what it would run."""
+    installed = Path(sys.executable).with_name("comity")
+    return [str(installed)] if installed.exists() else [sys.executable, "-c", "from comity.cli import main; main()"]
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a process ended."""
+
+    code: int
+    data: bytes
+    errors: str
+
+    @property
+    def text(self) -> str:
+        return self.data.decode()
+
+    @property
+    def objects(self) -> list[dict[str, Any]]:
+        """What it wrote with --json: one object a line."""
+        return [json.loads(line) for line in self.data.splitlines()]
+
+    @property
+    def object(self) -> dict[str, Any]:
+        (only,) = self.objects
+        return only
+
+    @property
+    def error(self) -> dict[str, Any]:
+        """The error object on standard error, which is one line."""
+        assert self.errors.count("\n") == 1, self.errors
+        found: dict[str, Any] = json.loads(self.errors)
+        return found
+
+
+class Watching:
+    """A `comity watch` that runs."""
+
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        self._process = process
+
+    def line(self) -> str:
+        assert self._process.stdout is not None
+        return self._process.stdout.readline().decode().removesuffix("\n")
+
+    def object(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(self.line())
+        return found
+
+    def interrupt(self) -> Result:
+        """Send it what Ctrl-C does."""
+        self._process.send_signal(signal.SIGINT)
+        data, errors = self._process.communicate(timeout=SECONDS)
+        return Result(self._process.returncode, data, errors.decode())
+
+
+class Comity:
+    """The command, set up by COMITY_ADDRESS and COMITY_NAMESPACE."""
+
+    def __init__(self, address: str, namespace: str) -> None:
+        self.address = address
+        self.namespace = namespace
+        self.environment = environment({"COMITY_ADDRESS": address, "COMITY_NAMESPACE": namespace})
+
+    def __call__(self, *arguments: str | bytes, code: int = 0, stdin: bytes = b"", **variables: str) -> Result:
+        """Run it to its end, and check its exit code; if that is 0, that it had nothing to complain of."""
+        done = subprocess.run(
+            [*command(), *arguments],
+            input=stdin,
+            env=self.environment | variables,
+            capture_output=True,
+            timeout=SECONDS,
+            check=False,
+        )
+        result = Result(done.returncode, done.stdout, done.stderr.decode())
+        assert result.code == code, result
+        assert "Traceback" not in result.errors
+        assert bool(result.errors) == (code not in (0, None)) or code in (3, 5), result
+        return result
+
+    @contextmanager
+    def watch(self, *arguments: str) -> Iterator[Watching]:
+        """Start `comity watch`. It is killed at the end of the block if it still runs."""
+        process = subprocess.Popen(
+            [*command(), "watch", *arguments],
+            env=self.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        try:
+            yield Watching(process)
+        finally:
+            process.kill()
+            process.communicate()
+
+    def shell(self, script: str) -> Result:
+        """Run a line of shell in which `comity` is the command."""
+        function = 'comity() { "$@"; }; ' if False else ""
+        done = subprocess.run(
+            ["bash", "-c", f"{function}{script}"],
+            env=self.environment | {"PATH": f"{Path(command()[0]).parent}:{os.environ['PATH']}"},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=SECONDS,
+            check=False,
+        )
+        return Result(done.returncode, done.stdout, done.stderr.decode())
+
+    def on_terminal(self, *arguments: str, stdin: bytes = b"") -> str:
+        """What it writes to a terminal of 100 columns."""
+        ours, theirs = pty.openpty()
+        with subprocess.Popen(
+            [*command(), *arguments],
+            env=self.environment | {"TERM": "xterm-256color", "COLUMNS": "100"},
+            stdin=subprocess.PIPE if not stdin else theirs,
+            stdout=theirs,
+            stderr=theirs,
+        ) as process:
+            os.close(theirs)
+            os.write(ours, stdin)
+            written = _read_all(ours)
+            process.communicate(timeout=SECONDS)
+        os.close(ours)
+        return written.decode().replace("\r\n", "\n")
+
+
+def _read_all(descriptor: int) -> bytes:
+    parts: list[bytes] = []
+    while True:
+        try:
+            part = os.read(descriptor, 65536)
+        except OSError:  # how Linux says that the other side of a terminal was closed
+            break
+        if not part:
+            break
+        parts.append(part)
+    return b"".join(parts)
+
+
+def output_of(process: subprocess.Popen[bytes]) -> IO[bytes]:
+    assert process.stdout is not None
+    return process.stdout

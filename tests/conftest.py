@@ -1,0 +1,21 @@
+"""What every test may ask for: a running server, and a namespace that is the test's own."""
+
+import uuid
+from collections.abc import Iterator
+
+import pytest
+
+from tests import servers
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[servers.Server]:
+    """A `comity serve` over `memory:` that all tests share: it must go on after each of them."""
+    with servers.start() as running:
+        yield running
+
+
+@pytest.fixture
+def namespace() -> str:
+    """The name of a namespace that no other test uses."""
+    return f"test-{uuid.uuid4().hex}"

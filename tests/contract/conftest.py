@@ -1,0 +1,46 @@
+"""The stores that are held to the contract: a new one gets a line in STORES, and every test here runs against it."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack
+from typing import Protocol
+
+import pytest
+
+from comity_server.limits import Limits
+from comity_server.stores.url import open_store
+from tests.contract.space import Space, fresh_name
+
+# The URL of each store. What a store needs beside it (a folder, a server) is a fixture that the line asks for by name.
+STORES: dict[str, Callable[[pytest.FixtureRequest], str]] = {
+    "memory": lambda request: "memory:",
+}
+
+
+class OpenSpace(Protocol):
+    async def __call__(self, limits: Limits = ...) -> Space: ...
+
+
+@pytest.fixture(params=STORES)
+def store_url(request: pytest.FixtureRequest) -> str:
+    """The URL of the store under test."""
+    return STORES[request.param](request)
+
+
+@pytest.fixture
+async def open_space(store_url: str) -> AsyncIterator[OpenSpace]:
+    """Opens a store with limits of the test's own, and a namespace that nobody else uses."""
+    async with AsyncExitStack() as stack:
+
+        async def opened(limits: Limits = Limits()) -> Space:  # noqa: B008 - it cannot be changed
+            store = open_store(store_url, limits)
+            await store.open()
+            stack.push_async_callback(store.close)
+            return Space(store, fresh_name())
+
+        yield opened
+
+
+@pytest.fixture
+async def space(open_space: OpenSpace) -> Space:
+    """A namespace of a store with the default limits."""
+    return await open_space()

@@ -1,0 +1,173 @@
+"""What a limit refuses it refuses whole, and what makes a namespace smaller always passes."""
+
+import pytest
+
+from comity_server.errors import CommitTooLarge, QuotaExceeded, ResultTooLarge, StateError, TransactionTooCostly
+from comity_server.limits import Limits
+from comity_server.model import (
+    Condition,
+    Delete,
+    DeletePrefix,
+    Get,
+    Increment,
+    List,
+    Operation,
+    Outcome,
+    Put,
+    Test,
+    Transaction,
+)
+from tests.contract.conftest import OpenSpace
+from tests.contract.space import Space
+
+
+async def refuses(space: Space, error: type[StateError], *operations: Operation) -> StateError:
+    """That these operations are refused and leave nothing."""
+    revision, keys = await space.revision(), await space.entries()
+    with pytest.raises(error) as refused:
+        await space.apply(*operations)
+    assert await space.revision() == revision
+    assert await space.entries() == keys
+    return refused.value
+
+
+@pytest.fixture
+async def full(open_space: OpenSpace) -> Space:
+    """Three keys of three."""
+    space = await open_space(Limits(namespace_keys=3))
+    await space.apply(Put("a", b"1"), Put("b", b"1"), Put("c", b"1"))
+    return space
+
+
+async def test_quota_of_keys_refuses_one_more(full: Space) -> None:
+    error = await refuses(full, QuotaExceeded, Put("d", b""))
+    assert error.metadata == {"quota": "keys", "limit": "3"}
+    await refuses(full, QuotaExceeded, Put("a", b"2"), Increment("d", 1), Delete("x"))
+    assert (await full.apply(Put("a", b"2"), Increment("b", 1))).revision == 2
+
+
+async def test_quota_of_keys_is_held_against_what_a_transaction_comes_to(full: Space) -> None:
+    assert (await full.apply(Delete("a"), Put("d", b""))).revision == 2
+    assert (await full.apply(Put("e", b""), Delete("b"))).revision == 3
+    await refuses(full, QuotaExceeded, Delete("c"), Put("f", b""), Put("g", b""))
+    assert await full.keys() == ["c", "d", "e"]
+
+
+async def test_deletes_pass_where_the_quota_is_reached(full: Space) -> None:
+    assert (await full.apply(Delete("b"))).revision == 2
+    assert await full.put("d") == 3
+    assert (await full.apply(DeletePrefix(""))).revision == 4
+    assert (await full.apply(Put("x", b""), Put("y", b""), Put("z", b""))).revision == 5
+
+
+async def test_quota_counts_what_the_group_before_wrote(full: Space) -> None:
+    outcomes = await full.group(
+        Transaction(then=[Put("d", b"")]),
+        Transaction(then=[Delete("a")]),
+        Transaction(then=[Put("d", b"")]),
+        Transaction(then=[Put("e", b"")]),
+        Transaction(then=[Get("e")]),
+    )
+    assert [type(outcome) for outcome in outcomes] == [QuotaExceeded, Outcome, Outcome, QuotaExceeded, Outcome]
+    assert await full.keys() == ["b", "c", "d"]
+
+
+async def test_quota_of_bytes_counts_keys_values_and_content_types(open_space: OpenSpace) -> None:
+    space = await open_space(Limits(namespace_bytes=100))
+    await space.put("é", bytes(48), "text/plain")  # 2 + 48 + 10
+    assert (await space.store.namespace(space.name)).size_bytes == 60
+    error = await refuses(space, QuotaExceeded, Put("b", bytes(40)))
+    assert error.metadata == {"quota": "bytes", "limit": "100"}
+    await refuses(space, QuotaExceeded, Put("b", b"", "x" * 40))
+    await refuses(space, QuotaExceeded, Put("é", bytes(99)))
+    await space.put("b", bytes(39))
+    assert (await space.store.namespace(space.name)).size_bytes == 100
+    await refuses(space, QuotaExceeded, Put("c", b""))
+    await space.put("b", bytes(38))
+    await space.put("c", b"")
+    await space.delete("é")
+    assert (await space.store.namespace(space.name)).size_bytes == 40
+    await space.put("é", bytes(58))
+
+
+async def test_quota_is_of_each_namespace(full: Space) -> None:
+    other = full.sibling("other")
+    assert (await other.apply(Put("a", b"1"), Put("b", b"1"), Put("c", b"1"))).revision == 1
+    await refuses(other, QuotaExceeded, Put("d", b""))
+
+
+async def test_history_counts_for_no_quota(open_space: OpenSpace) -> None:
+    space = await open_space(Limits(namespace_keys=1, namespace_bytes=100))
+    for _ in range(5):
+        await space.put("a", bytes(90))
+        await space.delete("a")
+        await space.put("b", bytes(90))
+        await space.delete("b")
+    assert await space.revision() == 20
+
+
+async def test_delete_of_more_keys_than_a_commit_may_have_is_refused(open_space: OpenSpace) -> None:
+    space = await open_space(Limits(commit_events=5))
+    for number in range(6):
+        await space.put(f"a/{number}")
+    error = await refuses(space, CommitTooLarge, Put("b", b""), DeletePrefix("a/"))
+    assert error.metadata == {"limit": "5"}
+    await refuses(space, CommitTooLarge, Delete("a/1"), DeletePrefix(""))
+    await space.delete("a/0")
+    assert (await space.apply(DeletePrefix("a/"))).revision == 8
+    assert await space.keys() == []
+
+
+async def test_transaction_that_reads_too_much_is_refused_with_its_writes(open_space: OpenSpace) -> None:
+    space = await open_space(Limits(result_bytes=10_000))
+    await space.put("a", bytes(4000))
+    await space.put("b", bytes(4000))
+    await space.put("c", bytes(4000))
+    error = await refuses(space, ResultTooLarge, Put("d", b""), List("", 10))
+    assert error.metadata == {"limit": "10000"}
+    await refuses(space, ResultTooLarge, Put("d", b""), Get("a"), Get("b"), Get("c"))
+    await refuses(space, ResultTooLarge, Put("d", b""), List("", 2), Get("c"))
+    outcome = await space.apply(Get("a"), Get("b"), Get("absent"), List("", 3, keys_only=True), Put("d", b""))
+    assert outcome.revision == 4
+    unmet = Condition("a", Test.EXISTS, 0)
+    with pytest.raises(ResultTooLarge):
+        await space.apply(conditions=[unmet], otherwise=[List("", 10), Put("e", b"")])
+    assert await space.revision() == 4
+
+
+async def test_transaction_that_looks_through_too_much_is_refused(open_space: OpenSpace) -> None:
+    space = await open_space(Limits(transaction_steps=1000))
+    await space.apply(*(Put(f"{number:03}", b"") for number in range(500)))
+    lists = [List("", 500, keys_only=True)] * 50
+    error = await refuses(space, TransactionTooCostly, Put("a", b""), *lists)
+    assert error.metadata == {"limit": "1000"}
+    assert (await space.apply(lists[0], Put("a", b""))).revision == 2
+
+
+async def test_refusal_touches_no_other_transaction_of_the_group(open_space: OpenSpace) -> None:
+    space = await open_space(Limits(commit_events=2, result_bytes=100, namespace_keys=4))
+    await space.apply(Put("a", bytes(200)), Put("b", b""))
+    outcomes = await space.group(
+        Transaction(then=[Put("lost", b""), Get("a")]),
+        Transaction(then=[Put("c", b"")]),
+        Transaction(then=[DeletePrefix("")]),
+        Transaction(then=[Put("d", b""), Put("lost", b"")]),
+        Transaction(then=[Put("d", b"")]),
+    )
+    assert [type(outcome) for outcome in outcomes] == [ResultTooLarge, Outcome, CommitTooLarge, QuotaExceeded, Outcome]
+    assert await space.keys() == ["a", "b", "c", "d"]
+    assert await space.revision() == 3
+
+
+async def test_too_many_namespaces_are_refused_and_those_there_are_served(open_space: OpenSpace) -> None:
+    space = await open_space(Limits(namespaces=2))
+    others = [space.sibling(name) for name in "abc"]
+    await others[0].put("k")
+    await others[1].put("k")
+    with pytest.raises(QuotaExceeded):
+        await others[2].put("k")
+    assert await others[2].revision() == 0
+    assert (await others[2].apply(Get("k"))).revision == 0  # what writes nothing brings none into being
+    assert await others[0].put("k") == 2
+    await others[1].store.delete_namespace(others[1].name)
+    assert await others[2].put("k") == 1

@@ -1,0 +1,59 @@
+"""A server that is killed and comes back: clients go on by themselves."""
+
+import asyncio
+from collections.abc import Iterator
+
+import pytest
+
+import comity
+from comity import Event, Resync
+from tests import servers
+from tests.servers import Server
+
+
+@pytest.fixture
+def own() -> Iterator[Server]:
+    with servers.start() as running:
+        yield running
+
+
+async def test_a_watch_over_a_server_that_lost_its_memory_resyncs(own: Server) -> None:
+    """`memory:` begins a new history at a restart: the watch says so, instead of going on as if it were the old one."""
+    async with comity.connect(own.address, timeout=30) as state, state.watch() as watch:
+        await watch.ready()
+        await state.put("old", 1)
+        await state.put("old", 2)
+        while watch.revision < 2:
+            await anext(watch)
+        own.kill()
+        await asyncio.to_thread(own.restart)
+        for number in range(5):  # the new history is longer than the old one before the watch is back
+            await state.put(f"new/{number}", number)
+        resync = await anext(watch)
+        assert isinstance(resync, Resync)
+        keys = {entry.key for entry in resync.entries}
+        while watch.revision < 5:
+            event = await anext(watch)
+            assert isinstance(event, Event)
+            keys.add(event.entry.key)
+        assert keys == {f"new/{number}" for number in range(5)}
+
+
+async def test_calls_wait_out_a_restart(own: Server) -> None:
+    async with comity.connect(own.address, timeout=30) as state:
+        await state.put("k", 1)
+        own.kill()
+        waiting = [asyncio.create_task(state.put("k", 2)), asyncio.create_task(state.put("l", 3))]
+        await asyncio.to_thread(own.restart)
+        await asyncio.gather(*waiting)
+        assert [entry.key async for entry in state.list()] == ["k", "l"]
+
+
+async def test_a_drained_server_ends_watches_with_a_reason_and_they_go_on_at_the_next(own: Server) -> None:
+    async with comity.connect(own.address, timeout=30) as state, state.watch() as watch:
+        await watch.ready()
+        assert await asyncio.to_thread(own.stop) == 0
+        await asyncio.to_thread(own.restart)
+        await state.put("k", 1)
+        event = await anext(watch)
+        assert isinstance(event, Resync) or event.entry.key == "k"

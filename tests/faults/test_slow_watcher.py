@@ -1,0 +1,87 @@
+"""A watcher that does not read costs the others no time, the server no memory, and itself no events."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+
+import grpc
+import psutil
+import pytest
+
+import comity
+from comity import Event
+from comity.v1 import state_pb2, state_pb2_grpc
+from tests import servers
+from tests.servers import Server
+
+WRITES = 5_000
+VALUE = "x" * 8_192  # in all 40 MiB: far more than sockets and topics hold
+STALL_SECONDS = 10.0
+MIB = 1024 * 1024
+
+
+@pytest.fixture
+async def slow(server: Server) -> AsyncIterator["state_pb2_grpc.StateServiceAsyncStub"]:
+    async with grpc.aio.insecure_channel(server.address) as channel:
+        yield state_pb2_grpc.StateServiceStub(channel)
+
+
+async def write(state: comity.Client, count: int) -> None:
+    for _ in range(0, count, 50):
+        await asyncio.gather(*(state.put("k", VALUE) for _ in range(50)))
+
+
+async def read_to_the_end(stream: grpc.aio.UnaryStreamCall[state_pb2.WatchRequest, state_pb2.WatchResponse]) -> None:
+    while await stream.read() is not grpc.aio.EOF:
+        pass
+
+
+async def test_a_slow_watcher_neither_delays_another_nor_loses_an_event(
+    server: Server, slow: "state_pb2_grpc.StateServiceAsyncStub", namespace: str
+) -> None:
+    stream = slow.Watch(state_pb2.WatchRequest(namespace=namespace, prefix=""))
+    created = await stream.read()
+    assert isinstance(created, state_pb2.WatchResponse)
+    assert created.created
+    began = time.monotonic()
+    async with comity.connect(server.address, namespace=namespace) as state, state.watch() as fast:
+        await fast.ready()
+        writing = asyncio.create_task(write(state, WRITES))
+        for revision in range(1, WRITES + 1):  # with the other one stalled the fast one gets everything
+            event = await anext(fast)
+            assert isinstance(event, Event)
+            assert event.entry.mod_revision == revision
+        await writing
+        while time.monotonic() - began < STALL_SECONDS:  # the slow one reads nothing for ten seconds
+            await state.get("k")
+            await asyncio.sleep(0.1)
+    seen = 0
+    while seen < WRITES:  # and then it gets everything too
+        response = await stream.read()
+        assert isinstance(response, state_pb2.WatchResponse)
+        for commit in response.commits:
+            seen += 1
+            assert commit.revision == seen
+    stream.cancel()
+
+
+async def test_the_lag_of_slow_watchers_is_no_memory_of_the_server(namespace: str) -> None:
+    """Ten watchers that read nothing, and a history that is kept short: the server must not keep it for them."""
+    with servers.start("--retention-history-bytes", str(MIB), "--compaction-interval", "0.2") as own:
+        process = psutil.Process(own.process.pid)
+        async with grpc.aio.insecure_channel(own.address) as channel, comity.connect(own.address) as state:
+            await write(state, 500)
+            before = process.memory_info().rss
+            stub = state_pb2_grpc.StateServiceStub(channel)
+            streams = [
+                stub.Watch(state_pb2.WatchRequest(namespace=state.namespace, prefix=prefix)) for prefix in ("", "k") * 5
+            ]
+            for stream in streams:
+                await stream.read()
+            await write(state, WRITES)
+            grown = process.memory_info().rss - before
+            assert grown < 40 * MIB, f"the lag alone is {10 * WRITES * len(VALUE) // MIB} MiB"
+            for stream in streams:  # what they missed is compacted, and they are told
+                with pytest.raises(grpc.aio.AioRpcError) as raised:
+                    await read_to_the_end(stream)
+                assert raised.value.code() is grpc.StatusCode.OUT_OF_RANGE

@@ -1,0 +1,178 @@
+"""What holds for every call: malformed messages, deadlines, cancellation, sizes, and what is not offered."""
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import grpc
+import pytest
+from google.protobuf.descriptor import MethodDescriptor
+from google.protobuf.message_factory import GetMessageClass
+
+from comity.v1 import checkpoint_pb2, lease_pb2, namespace_pb2, state_pb2, state_pb2_grpc
+from comity.v1 import state_pb2 as s
+from comity.v1 import types_pb2 as t
+from tests import servers
+from tests.servers import Server
+from tests.wire.calls import TIMEOUT, Refusal, Wire, read_refusal, refusal
+
+MIB = 1024 * 1024
+SERVICES = [
+    service
+    for file in (state_pb2, namespace_pb2, checkpoint_pb2, lease_pb2)
+    for service in file.DESCRIPTOR.services_by_name.values()
+]
+METHODS = [method for service in SERVICES for method in service.methods]
+OFFERED = {
+    "comity.v1.StateService": {"Get", "List", "Put", "Delete", "Transact", "Watch", "History"},
+    "comity.v1.NamespaceService": {"GetNamespace", "ListNamespaces", "DeleteNamespace", "Compact"},
+}
+MALFORMED = [
+    b"\xff",  # an unfinished tag
+    b"\x0a\xff",  # a length beyond the end
+    b"\x0a\x02\xc3\x28",  # a text that is not UTF-8
+    b"\x07",  # a wire type that does not exist
+]
+
+
+def is_offered(method: MethodDescriptor) -> bool:
+    return method.name in OFFERED.get(method.containing_service.full_name, ())
+
+
+def raw(wire: Wire, method: MethodDescriptor, data: bytes) -> Refusal:
+    """Send bytes to a method, whatever they are."""
+    path = f"/{method.containing_service.full_name}/{method.name}"
+
+    def call() -> object:
+        match method.client_streaming, method.server_streaming:
+            case False, False:
+                return wire.channel.unary_unary(path)(data, timeout=TIMEOUT)
+            case False, True:
+                return list(wire.channel.unary_stream(path)(data, timeout=TIMEOUT))
+            case _:
+                return list(wire.channel.stream_stream(path)(iter([data]), timeout=TIMEOUT))
+
+    return refusal(call)
+
+
+@pytest.mark.parametrize("data", MALFORMED)
+@pytest.mark.parametrize("method", [one for one in METHODS if is_offered(one)], ids=lambda one: one.name)
+def test_malformed_messages_are_the_clients_fault(wire: Wire, method: MethodDescriptor, data: bytes) -> None:
+    refused = raw(wire, method, data)
+    assert (refused.code, refused.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_REQUEST")
+    assert list(refused.fields) == ["request"]
+
+
+@pytest.mark.parametrize("method", [one for one in METHODS if not is_offered(one)], ids=lambda one: one.full_name)
+def test_what_is_not_offered_says_so(wire: Wire, method: MethodDescriptor) -> None:
+    request = GetMessageClass(method.input_type)()
+    refused = raw(wire, method, request.SerializeToString())
+    assert (refused.code, refused.reason) == (grpc.StatusCode.UNIMPLEMENTED, "UNIMPLEMENTED")
+    assert method.full_name in refused.message
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"lease_id": 1}, {"ttl": {"seconds": 1}}, {"options": t.WriteOptions(guard=t.LeaseGuard(lease_id=1))}],
+)
+def test_leases_are_not_offered(wire: Wire, namespace: str, fields: dict[str, Any]) -> None:
+    refused = wire.refused(s.PutRequest(namespace=namespace, key="k", **fields))
+    assert (refused.code, refused.reason) == (grpc.StatusCode.UNIMPLEMENTED, "UNIMPLEMENTED")
+    assert wire.get(namespace, "k") is None
+
+
+def test_unknown_methods_and_services(wire: Wire) -> None:
+    for path in ("/comity.v1.StateService/Nothing", "/comity.v2.StateService/Get", "/x/y"):
+        call = wire.channel.unary_unary(path)
+        assert refusal(lambda call=call: call(b"", timeout=TIMEOUT)).code is grpc.StatusCode.UNIMPLEMENTED  # type: ignore[misc]
+
+
+def test_fields_of_a_later_contract_are_ignored(wire: Wire, namespace: str) -> None:
+    request = s.PutRequest(namespace=namespace, key="k", value=b"v").SerializeToString()
+    unknown = b"\xfa\x3e\x03new"  # field 1007
+    answer = wire.channel.unary_unary("/comity.v1.StateService/Put")(request + unknown, timeout=TIMEOUT)
+    assert s.PutResponse.FromString(answer).revision == 1
+
+
+def test_messages_beyond_every_limit_are_refused(wire: Wire, namespace: str) -> None:
+    refused = wire.refused(s.PutRequest(namespace=namespace, key="k", value=bytes(6 * MIB)))
+    assert refused.code is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert wire.get(namespace, "k") is None
+
+
+def test_metadata_is_bounded(wire: Wire, namespace: str) -> None:
+    refused = wire.refused(s.GetRequest(namespace=namespace, key="k"), metadata=[("x", "x" * 20_000)])
+    assert refused.code is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert wire.get(namespace, "k") is None
+
+
+def test_a_conflict_fits_into_a_trailer_however_long_the_key(wire: Wire, namespace: str) -> None:
+    for key in ("\U0001f600" * 256, "\x01" * 1024, "k" * 1024):
+        lost = wire.refused(s.PutRequest(namespace=namespace, key=key, if_version=1))
+        assert (lost.code, lost.metadata["key"]) == (grpc.StatusCode.ABORTED, key)
+        assert len(lost.message.encode()) < 512
+        lost = wire.refused(s.DeleteRequest(namespace=namespace, key=key, if_version=1))
+        assert lost.reason == "CONFLICT"
+
+
+@pytest.fixture
+def many_writes(wire: Wire, namespace: str) -> Iterator[threading.Event]:
+    """Writes without end, so that calls have to wait a little."""
+    stopped = threading.Event()
+
+    def write() -> None:
+        while not stopped.is_set():
+            wire.put(namespace, "busy")
+
+    threads = [threading.Thread(target=write) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    yield stopped
+    stopped.set()
+    for thread in threads:
+        thread.join()
+
+
+@pytest.mark.usefixtures("many_writes")
+def test_deadlines(wire: Wire, namespace: str) -> None:
+    """A call with too little time fails, at whatever point it is caught, and what it did is whole."""
+    outcomes = []
+    for number in range(200):
+        try:
+            wire.call(s.PutRequest(namespace=namespace, key=f"k{number:03}"), timeout=number / 50_000)
+            outcomes.append(True)
+        except grpc.RpcError as error:
+            assert read_refusal(error).code is grpc.StatusCode.DEADLINE_EXCEEDED  # noqa: PT017
+            outcomes.append(False)
+    assert False in outcomes
+    for number, answered in enumerate(outcomes):
+        if answered:
+            assert wire.get(namespace, f"k{number:03}") is not None
+
+
+async def test_cancelled_calls_and_streams_leave_nothing_behind(server: Server, namespace: str) -> None:
+    async with grpc.aio.insecure_channel(server.address) as channel:
+        stub: state_pb2_grpc.StateServiceAsyncStub = state_pb2_grpc.StateServiceStub(channel)
+        for _ in range(20):
+            streams = [stub.Watch(s.WatchRequest(namespace=namespace, prefix="")) for _ in range(10)]
+            puts = [asyncio.ensure_future(stub.Put(s.PutRequest(namespace=namespace, key="k"))) for _ in range(10)]
+            await asyncio.gather(*(stream.read() for stream in streams[:5]))
+            for call in (*streams, *puts):
+                call.cancel()
+            await asyncio.gather(*puts, return_exceptions=True)
+        answer = await stub.Put(s.PutRequest(namespace=namespace, key="k"), timeout=TIMEOUT)
+        assert answer.version == answer.revision <= 201
+    assert '"level": "error"' not in server.log()
+
+
+def test_a_client_that_vanishes_takes_its_streams_along(namespace: str) -> None:
+    with servers.start() as server:
+        channel = grpc.insecure_channel(server.address)
+        wire = Wire(channel)
+        streams = [wire.state.Watch(s.WatchRequest(namespace=namespace, prefix="")) for _ in range(50)]
+        for stream in streams:
+            next(stream)
+        channel.close()
+        assert server.stop() == 0
+        assert "Traceback" not in server.log()
