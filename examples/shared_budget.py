@@ -11,7 +11,7 @@ import sys
 
 import comity
 
-BUDGET = 100
+BUDGET = 150
 AGENTS = 10
 
 
@@ -33,11 +33,21 @@ async def agent(address: str, name: str) -> None:
             tx.put("budget", budget.value - amount)
             tx.put(f"spent/{name}", (mine.value if mine else 0) + amount)
 
+        await state.put(f"ready/{name}", True)
+        await anext(aiter(state.watch(key="budget", from_revision=1)))  # the start signal
         while True:
             try:
                 await state.transact(spend, message="a good cause")
             except NothingLeft:
                 return
+            await asyncio.sleep(random.uniform(0, 0.05))  # does what it paid for
+
+
+async def everybody(state: comity.Client) -> None:
+    """Wait until each agent has said that it is there."""
+    async with state.watch("ready/", from_revision=1) as watch:
+        for _ in range(AGENTS):
+            await anext(watch)
 
 
 async def watch(state: comity.Client) -> None:
@@ -54,9 +64,10 @@ async def watch(state: comity.Client) -> None:
 async def main(address: str) -> None:
     async with comity.connect(address, author="treasurer") as state:
         await state.wait_for_ready()
-        await state.put("budget", BUDGET)
         names = [f"agent-{number}" for number in range(AGENTS)]
         agents = [await asyncio.create_subprocess_exec(sys.executable, __file__, address, name) for name in names]
+        await everybody(state)
+        await state.put("budget", BUDGET)
         await watch(state)
         failed = any(await asyncio.gather(*(process.wait() for process in agents)))
         spent = {entry.key: entry.value async for entry in state.list("spent/")}

@@ -22,7 +22,7 @@ class Misfit(ValueError):
 def reader(kind: Any) -> Reader:
     """A function that makes a value of the type from parsed JSON, or raises Misfit.
 
-    Knows bool, int, float, str, None, Any, list, tuple, set, frozenset, dict with str keys, unions, Literal, Enum,
+    Knows bool, int, float, str, None, Any, list, tuple, dict with str keys, unions, Literal, Enum,
     datetime, date, UUID and dataclasses, within each other. Raises TypeError for another type.
     """
     origin, inner = typing.get_origin(kind), typing.get_args(kind)
@@ -36,8 +36,8 @@ def reader(kind: Any) -> Reader:
         return _union([reader(choice) for choice in inner])
     if origin is typing.Literal:
         return _exactly(*inner)
-    if (origin or kind) in (list, set, frozenset):
-        return _sequence(origin or kind, reader(inner[0] if inner else Any))
+    if (origin or kind) is list:
+        return _sequence(list, reader(inner[0] if inner else Any))
     if (origin or kind) is tuple:
         if not inner or inner[-1] is Ellipsis:
             return _sequence(tuple, reader(inner[0] if inner else Any))

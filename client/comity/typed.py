@@ -48,6 +48,7 @@ class PydanticTyped:
 
     def __init__(self, kind: Any) -> None:
         import pydantic  # optional, and slow to import
+        import pydantic_core
 
         try:
             self._adapter = pydantic.TypeAdapter[Any](kind)
@@ -56,15 +57,18 @@ class PydanticTyped:
         self._strict = None if inspect.isclass(kind) and issubclass(kind, pydantic.BaseModel) else True
         self._name = _name(kind)
         self._invalid = pydantic.ValidationError
+        self._unwritable = pydantic_core.PydanticSerializationError
 
     def encode(self, value: Any) -> tuple[bytes, str]:
         try:
-            plain_value = self._adapter.dump_python(
-                value, mode="json", by_alias=True, round_trip=True, warnings="error"
+            data = codec.to_json(
+                self._adapter.dump_python(value, mode="json", by_alias=True, round_trip=True, warnings=False)
             )
-        except ValueError as error:
+            # pydantic writes what does not fit too, such as the None of a function that returned nothing.
+            self._adapter.validate_json(data, strict=self._strict)
+        except (self._invalid, self._unwritable) as error:
             raise TypeError(f"a value of type {type(value).__name__} does not fit {self._name}: {error}") from error
-        return codec.to_json(plain_value), codec.JSON
+        return data, codec.JSON
 
     def decode(self, entry: Entry) -> Any:
         try:

@@ -34,6 +34,9 @@ MESSAGE_SLACK: Final = 1024 * 1024  # what a message may have beside keys and va
 METADATA_BYTES: Final = 16 * 1024
 PING_INTERVAL_MS: Final = 10_000  # clients that ping a quiet connection more often are sent away
 STREAM_END_SECONDS: Final = 2.0  # how long a client may take to hear that its watch ends
+REFUSE_SECONDS: Final = 2.0  # how long clients that go on with calls are told to go elsewhere
+GRACE_SECONDS: Final = 1.0  # how long what else is open, as a watch of health, may take to end
+STORE_END_SECONDS: Final = 5.0  # how long the store may take with writes whose callers are gone
 
 
 class ListenError(Exception):
@@ -87,14 +90,15 @@ class Server:
         log.info("draining", timeout=timeout)
         await self._health.drain()
         self._calls.refuse()
-        stopping = asyncio.create_task(self._grpc.stop(timeout + 2 * STREAM_END_SECONDS))  # clients go elsewhere
         if not await _within(timeout, self._calls.unary_calls_ended()):
             log.warning("requests were still in progress when the drain timeout ended")
         await self._feed.close()
         await _within(STREAM_END_SECONDS, self._calls.streams_ended())
-        await self._grpc.stop(None)
-        await stopping
-        await self._committer.drain()
+        # What gRPC itself turns away ends with CANCELLED, which no client repeats: so all that is on its way is let in.
+        await _within(REFUSE_SECONDS, self._calls.refusals_ended())
+        await self._grpc.stop(GRACE_SECONDS)
+        if not await _within(STORE_END_SECONDS, self._committer.drain()):
+            log.warning("writes were still in the store's hands when the server ended")
         for task in self._tasks:
             task.cancel()
         await asyncio.wait(self._tasks)

@@ -19,7 +19,7 @@ def run(name: str) -> list[str]:
 
 def test_shared_budget() -> None:
     *changes, end = run("shared_budget.py")
-    assert re.fullmatch(r"\d+ agents spent 100 of 100", end)
+    assert re.fullmatch(r"\d+ agents spent 150 of 150", end)
     amounts = [re.search(r"(\d+) -> +(\d+)$", change) for change in changes]
     left = 0
     for amount in amounts:  # each change begins where the one before it ended

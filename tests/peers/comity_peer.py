@@ -1,6 +1,7 @@
 """A Comity namespace as a peer, through the generated stubs alone."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 import grpc
 
@@ -21,11 +22,16 @@ from tests.peers.script import (
 )
 
 SECONDS = 20.0
+ABORTED = 10
 
 
-def refusal(error: grpc.RpcError) -> Refused:
-    assert isinstance(error, grpc.Call)
-    return Refused(error.code().value[0], error.details() or "")
+@contextmanager
+def refusals() -> Iterator[None]:
+    """Makes an error of a call the one that both peers raise."""
+    try:
+        yield
+    except grpc.RpcError as error:
+        raise Refused(error.code().value[0], error.details() or "") from error
 
 
 def entry_of(message: types_pb2.Entry) -> Entry:
@@ -51,10 +57,8 @@ class ComityPeer:
             then=[_operation(step) for step in then],
             otherwise=[_operation(step) for step in otherwise],
         )
-        try:
+        with refusals():
             answer = self._state.Transact(request, timeout=SECONDS)
-        except grpc.RpcError as error:
-            raise refusal(error) from error
         return Ended(answer.committed, answer.revision, [_result(result) for result in answer.results])
 
     def put(self, step: PutStep, if_field: str = "", if_number: int = 0) -> Ended:
@@ -66,29 +70,28 @@ class ComityPeer:
         elif if_field:
             request.if_revision = if_number
         try:
-            answer = self._state.Put(request, timeout=SECONDS)
-        except grpc.RpcError as error:
-            refused = refusal(error)
-            if refused.code != grpc.StatusCode.ABORTED.value[0]:
-                raise refused from error
+            with refusals():
+                answer = self._state.Put(request, timeout=SECONDS)
+        except Refused as refused:
+            if refused.code != ABORTED:
+                raise
             return Ended(False, 0, [])
         return Ended(True, answer.revision, [Changed(1, _if_set(answer))])
 
     def delete(self, step: DeleteStep) -> Ended:
         request = state_pb2.DeleteRequest(namespace=self._namespace, return_previous=step.previous)
         _aim(request, step.target)
-        answer = self._state.Delete(request, timeout=SECONDS)
+        with refusals():
+            answer = self._state.Delete(request, timeout=SECONDS)
         assert not answer.previous_truncated
         return Ended(True, answer.revision, [Changed(answer.deleted, entries_of(answer.previous))])
 
     def read(self, step: ReadStep, revision: int) -> Read:
-        try:
-            if step.target.is_prefix:
-                return self._list(step, revision)
-            get = state_pb2.GetRequest(namespace=self._namespace, key=step.target.name, revision=revision)
-            answer = self._state.Get(get, timeout=SECONDS)
-        except grpc.RpcError as error:
-            raise refusal(error) from error
+        if step.target.is_prefix:
+            return self._list(step, revision)
+        request = state_pb2.GetRequest(namespace=self._namespace, key=step.target.name, revision=revision)
+        with refusals():
+            answer = self._state.Get(request, timeout=SECONDS)
         return Read([entry_of(answer.entry)] if answer.HasField("entry") else [], more=False)
 
     def watch(
@@ -102,10 +105,8 @@ class ComityPeer:
 
     def compact(self, revision: int) -> None:
         request = namespace_pb2.CompactRequest(namespace=self._namespace, revision=revision)
-        try:
+        with refusals():
             self._namespaces.Compact(request, timeout=SECONDS)
-        except grpc.RpcError as error:
-            raise refusal(error) from error
 
     def _list(self, step: ReadStep, revision: int) -> Read:
         """In pages of two, so that there are some."""
@@ -118,7 +119,8 @@ class ComityPeer:
         )
         entries: list[Entry] = []
         while True:
-            page = self._state.List(request, timeout=SECONDS)
+            with refusals():
+                page = self._state.List(request, timeout=SECONDS)
             entries += entries_of(page.entries)
             if not page.next_page_token:
                 return Read(entries, more=False)
@@ -128,12 +130,10 @@ class ComityPeer:
 class ComityWatch:
     """A stream that was created. What it shows waits in it until it is read."""
 
-    def __init__(self, stream: "grpc.CallIterator[state_pb2.WatchResponse]", from_revision: int) -> None:
+    def __init__(self, stream: "grpc._CallIterator[state_pb2.WatchResponse]", from_revision: int) -> None:
         self._stream = stream
-        try:
+        with refusals():
             first = next(stream)
-        except grpc.RpcError as error:
-            raise refusal(error) from error
         assert first.created
         assert not first.commits
         assert from_revision in (0, first.revision + 1)
@@ -161,9 +161,7 @@ class ComityWatch:
         return seen
 
 
-def _aim(
-    request: "state_pb2.DeleteRequest | state_pb2.WatchRequest | state_pb2.DeleteOperation", target: Target
-) -> None:
+def _aim(request: state_pb2.DeleteRequest | state_pb2.DeleteOperation | state_pb2.WatchRequest, target: Target) -> None:
     if target.is_prefix:
         request.prefix = target.name
     else:
@@ -204,5 +202,5 @@ def _result(result: state_pb2.OperationResult) -> Read | Changed:
             raise AssertionError(kind)
 
 
-def _if_set(answer: "state_pb2.PutResponse | state_pb2.PutResult") -> list[Entry]:
+def _if_set(answer: state_pb2.PutResponse | state_pb2.PutResult) -> list[Entry]:
     return [entry_of(answer.previous)] if answer.HasField("previous") else []

@@ -67,7 +67,7 @@ class Read(NamedTuple):
 
 
 class Changed(NamedTuple):
-    count: int  # of deleted keys; 1 of a put
+    keys: int  # how many; 1 of a put
     previous: Sequence[Entry]
 
 
@@ -140,8 +140,16 @@ class Choice:
     def branch(self) -> list[Step]:
         """May write a key twice: then both peers have to refuse it."""
         kinds = self.random.choices(("put", "delete", "read"), (5, 2, 4), k=self.random.randint(0, 4))
-        steps = {"put": self.put, "delete": self.delete, "read": lambda: self.read(in_transaction=True)}
-        return [steps[kind]() for kind in kinds]
+        return [self.step(kind) for kind in kinds]
+
+    def step(self, kind: str) -> Step:
+        match kind:
+            case "put":
+                return self.put()
+            case "delete":
+                return self.delete()
+            case _:
+                return self.read(in_transaction=True)
 
     def compare(self, newest: int) -> Compare:
         field = self.random.choice(("version", "create_revision", "mod_revision", "value"))

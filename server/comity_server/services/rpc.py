@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import uuid
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from typing import Any, NoReturn
+from typing import Any, Final, NoReturn
 
 import grpc
 import structlog
@@ -20,6 +20,8 @@ from comity_server.errors import Draining, InvalidRequest, NotImplementedYet, St
 from comity_server.services import status
 
 log = structlog.get_logger(__name__)
+
+QUIET_SECONDS: Final = 0.1
 
 Context = grpc.aio.ServicerContext[Any, Any]
 Unary = Callable[[Any, Context], Awaitable[Message]]
@@ -35,6 +37,7 @@ class Calls:
         self._unary_calls = 0
         self._streams = 0
         self._draining = False
+        self._refused = 0
         self._ended = asyncio.Event()
 
     def add(self, service: ServiceDescriptor, servicer: object = None) -> None:
@@ -64,6 +67,13 @@ class Calls:
             self._ended.clear()
             await self._ended.wait()
 
+    async def refusals_ended(self) -> None:
+        """Return when no call has come to be refused for a moment. Only after `refuse`."""
+        refused = -1
+        while refused != self._refused:
+            refused = self._refused
+            await asyncio.sleep(QUIET_SECONDS)
+
     def _handler(self, method: MethodDescriptor, handler: Any) -> Any:
         # Messages arrive as bytes: gRPC would answer INTERNAL where they cannot be parsed.
         behaviour: Behaviour
@@ -90,6 +100,7 @@ class Calls:
             self._unary_calls += 1
             try:
                 if self._draining:
+                    self._refused += 1
                     raise Draining
                 return (await handler(parse(data), context)).SerializeToString()
             except Exception as error:  # noqa: BLE001 - the one place where defects end
@@ -108,6 +119,7 @@ class Calls:
             self._streams += 1
             try:
                 if self._draining:
+                    self._refused += 1
                     raise Draining
                 async with contextlib.aclosing(handler(parse(data), context)) as messages:
                     async for message in messages:

@@ -1,0 +1,68 @@
+"""`comity serve` and `comity health`, and a server that is not there."""
+
+import time
+
+import pytest
+
+from tests import servers
+from tests.cli.processes import DEAD, Comity
+
+
+def test_health(comity: Comity) -> None:
+    assert comity("health").text == "SERVING\n"
+    assert comity("health", "comity.v1.StateService", "--json").object == {"status": "SERVING"}
+    assert comity("health", f"{DEAD},{comity.address}".replace("127.0.0.1:1,", "localhost:1,"), code=4).errors
+    assert "no service 'none'" in comity("health", "none", code=4).errors
+    assert comity("health", "none", "--json", code=4).error["code"] == "NOT_FOUND"
+
+
+def test_health_of_a_service_that_does_not_serve(comity: Comity) -> None:
+    # Checkpoints are part of the contract that this server does not offer yet.
+    found = comity("health", "comity.v1.CheckpointService", code=5)
+    assert (found.text, found.errors) == ("NOT_SERVING\n", "")
+
+
+def test_health_asks_each_address_once(comity: Comity) -> None:
+    assert comity("health", "--address", f"localhost:1,{comity.address}").text == "SERVING\n"
+    start = time.monotonic()
+    comity("health", "--address", DEAD, "--timeout", "30", code=5)
+    assert time.monotonic() - start < 10
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["get", "key"],
+        ["put", "key", "1"],
+        ["delete", "key"],
+        ["list"],
+        ["log"],
+        ["status"],
+        ["namespaces"],
+        ["namespaces", "--delete", "name", "--yes"],
+        ["compact"],
+        ["transact"],
+        ["health"],
+    ],
+    ids=lambda arguments: " ".join(arguments),
+)
+def test_no_server(comity: Comity, arguments: list[str]) -> None:
+    failed = comity(*arguments, "--address", DEAD, "--timeout", "0.3", "--json", stdin=b"{}", code=5)
+    assert failed.data == b""
+    assert failed.error["code"] in ("UNAVAILABLE", "DEADLINE_EXCEEDED")
+    assert failed.error["message"]
+
+
+def test_no_server_for_people(comity: Comity) -> None:
+    failed = comity("get", "key", "--timeout", "0.3", code=5, COMITY_ADDRESS=DEAD)
+    assert failed.errors.startswith("comity: ")
+
+
+def test_serve_is_the_server(comity: Comity) -> None:
+    assert servers.LISTENING.strip() == "listening on"
+    help_text = comity("serve", "--help").text
+    assert "--listen" in help_text
+    assert "--store" in help_text
+    assert "comity serve" in help_text
+    assert "--listne" in comity("serve", "--listne", code=2).errors
+    assert comity("serve", "--store", "none:", code=2).errors.startswith("comity: ")

@@ -1,0 +1,101 @@
+"""Help, usage errors, and an installation without the extras."""
+
+import subprocess
+import sys
+from importlib.metadata import version
+
+import pytest
+
+from tests.cli.processes import Comity
+
+COMMANDS = "get put delete list watch transact log status namespaces compact health".split()
+
+
+def test_help_names_every_command(comity: Comity) -> None:
+    text = comity("--help").text
+    for name in [*COMMANDS, "serve"]:
+        assert f"\n  {name} " in text
+    assert "Exit codes" in text
+    assert comity().text == text
+    assert comity("--version").text == f"comity {version('comity')}\n"
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_each_help_has_examples_and_the_common_options(comity: Comity, name: str) -> None:
+    text = comity(name, "--help").text
+    assert "Examples:\n" in text
+    assert f"    comity {name}" in text
+    for option in ("--address", "--namespace", "--author", "--json", "--timeout", "COMITY_ADDRESS"):
+        assert option in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["none"], "No such command 'none'"),
+        (["get"], "Missing argument 'KEY'"),
+        (["get", "a", "b"], "unexpected extra argument"),
+        (["get", "a", "--revision", "x"], "'x' is not a whole number"),
+        (["get", "a", "--revision", "-1"], "-1 is not from 0 to 2^63-1"),
+        (["get", "a", "--revision", str(2**63)], "is not from 0 to 2^63-1"),
+        (["get", "a", "--timeout", "0"], "above 0"),
+        (["get", "a", "--timeout", "nan"], "above 0"),
+        (["get", "a", "--address", "host:port"], "no address"),
+        (["get", b"\xff"], "not UTF-8"),
+        (["put", "a"], "Missing argument 'VALUE'"),
+        (["put", "a", "--bites"], "No such option"),
+        (["put", "a", "1", "--request-id", "job:0"], "from 1"),
+        (["put", "a", "1", "--request-id", ":1"], "has no name"),
+        (["list", "--limit", "0"], "not from 1"),
+    ],
+    ids=lambda value: (
+        b" ".join(text.encode() if isinstance(text, str) else text for text in value).hex()[:8]
+        if isinstance(value, list)
+        else value
+    ),
+)
+def test_usage_errors_are_one_line(comity: Comity, arguments: list[str | bytes], complaint: str) -> None:
+    refused = comity(*arguments, code=2)
+    assert refused.data == b""
+    assert complaint in refused.errors
+    assert "--help" in refused.errors
+
+
+def test_a_usage_error_as_json(comity: Comity) -> None:
+    error = comity("get", "--json", code=2).error
+    assert error["code"] == "INVALID_ARGUMENT"
+    assert error["reason"] == "USAGE"
+    assert error["metadata"] == {}
+
+
+def without(module: str, arguments: list[str]) -> subprocess.CompletedProcess[str]:
+    script = f"import sys; sys.modules[{module!r}] = None; from comity.cli import main; main()"
+    return subprocess.run(
+        [sys.executable, "-c", script, *arguments], capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+def test_without_click() -> None:
+    done = without("click", ["get", "key"])
+    assert done.returncode == 1
+    assert "pip install 'comity[cli]'" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_without_what_a_command_needs_beside() -> None:
+    done = without("grpc_health.v1", ["health"])
+    assert done.returncode == 1
+    assert "pip install 'comity[cli]'" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_without_the_server() -> None:
+    done = without("comity_server.serve", ["serve"])
+    assert done.returncode == 1
+    assert "pip install 'comity[server]'" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_help_and_pipes_do_not_wait_for_rich() -> None:
+    script = "import sys\nfrom comity.cli.app import app\nassert 'rich' not in sys.modules"
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=60)

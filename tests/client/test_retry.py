@@ -1,0 +1,85 @@
+"""When to try again."""
+
+import pytest
+
+import comity
+from comity.retry import Backoff, Retry
+
+
+def test_waiting_times_are_spread_up_to_a_bound_that_doubles() -> None:
+    for _ in range(200):
+        backoff = Backoff(first=0.02, most=0.1)
+        delays = [backoff.delay(60) for _ in range(6)]
+        for delay, bound in zip(delays, [0.02, 0.04, 0.08, 0.1, 0.1, 0.1], strict=True):
+            assert delay is not None
+            assert 0 <= delay <= bound
+
+
+def test_after_a_success_the_waiting_begins_again() -> None:
+    backoff = Backoff(first=0.02, most=10)
+    for _ in range(10):
+        backoff.delay(60)
+    backoff.reset()
+    delay = backoff.delay(60)
+    assert delay is not None
+    assert delay <= 0.02
+
+
+def test_the_jitter_comes_on_top_of_what_the_server_asks_for() -> None:
+    delays = {Backoff().delay(60, at_least=2.0) for _ in range(20)}
+    assert len(delays) > 1
+    assert all(delay is not None and 2.0 <= delay <= 2.02 for delay in delays)
+
+
+@pytest.mark.parametrize(("remaining", "at_least"), [(0.0, None), (0.01, None), (-1.0, None), (2.0, 2.0), (1.0, 30.0)])
+def test_nothing_waits_past_the_deadline(remaining: float, at_least: float | None) -> None:
+    assert Backoff(first=0.02).delay(remaining, at_least) is None
+
+
+def test_a_short_rest_is_still_used() -> None:
+    backoff = Backoff(first=0.02, most=10)
+    for _ in range(10):
+        backoff.delay(60)
+    for _ in range(100):
+        delay = backoff.delay(0.5)
+        assert delay is not None
+        assert delay <= 0.5
+
+
+def test_an_error_that_would_come_again_is_raised_at_once() -> None:
+    error = comity.Conflict("lost")
+    with pytest.raises(comity.Conflict) as caught:
+        Retry(deadline=100).delay(error, now=0)
+    assert caught.value is error
+
+
+def test_a_server_that_is_away_is_tried_until_the_time_is_up() -> None:
+    retry = Retry(deadline=100)
+    error = comity.Unavailable("away")
+    tries = [0.0]
+
+    def try_on() -> None:
+        while True:
+            tries.append(tries[-1] + retry.delay(error, tries[-1]))
+
+    with pytest.raises(comity.Unavailable) as caught:
+        try_on()
+    assert caught.value is error
+    assert 99 < tries[-1] < 100
+    assert len(tries) > 100
+
+
+def test_a_try_that_runs_out_of_time_raises_why_the_one_before_failed() -> None:
+    retry = Retry(deadline=100)
+    first, last = comity.Unavailable("refused"), comity.DeadlineExceeded("time is up")
+    retry.delay(first, now=0)
+    with pytest.raises(comity.Unavailable) as caught:
+        retry.delay(last, now=100)
+    assert caught.value is first
+    assert caught.value.__cause__ is last
+
+
+def test_a_first_try_that_runs_out_of_time_says_so() -> None:
+    with pytest.raises(comity.DeadlineExceeded):
+        Retry(deadline=100).delay(comity.DeadlineExceeded("time is up"), now=100)
+    assert Retry(deadline=100).remaining(now=101) == 0

@@ -1,0 +1,136 @@
+"""Errors out of a gRPC status and a trailer made by hand."""
+
+import pickle
+
+import grpc
+import pytest
+from google.protobuf import any_pb2
+from google.protobuf.message import Message
+from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-untyped]
+
+import comity
+from comity.status import error_from_status, is_transient
+
+
+def trailer(*details: Message) -> list[tuple[str, str | bytes]]:
+    packed = []
+    for detail in details:
+        one = any_pb2.Any()
+        one.Pack(detail)
+        packed.append(one)
+    status = status_pb2.Status(details=packed)
+    return [("content-type", "application/grpc"), ("grpc-status-details-bin", status.SerializeToString())]
+
+
+def info(reason: str, domain: str = "comity", **metadata: str) -> Message:
+    made: Message = error_details_pb2.ErrorInfo(reason=reason, domain=domain, metadata=metadata)
+    return made
+
+
+def test_a_lost_race_says_where_the_key_stands() -> None:
+    error = error_from_status(
+        grpc.StatusCode.ABORTED,
+        "somebody was faster",
+        trailer(info("CONFLICT", key="plan", version="3", mod_revision="17", revision="20")),
+    )
+    assert isinstance(error, comity.Conflict)
+    assert (error.key, error.version, error.mod_revision, error.revision) == ("plan", 3, 17, 20)
+    assert (error.prefix, error.changed_revision) == (None, None)
+    assert (error.code, error.reason, str(error)) == (grpc.StatusCode.ABORTED, "CONFLICT", "somebody was faster")
+
+
+def test_a_lost_race_on_a_prefix() -> None:
+    error = error_from_status(
+        grpc.StatusCode.ABORTED, "", trailer(info("CONFLICT", prefix="a/", changed_revision="9", revision="20"))
+    )
+    assert isinstance(error, comity.Conflict)
+    assert (error.prefix, error.changed_revision, error.key) == ("a/", 9, None)
+
+
+def test_fields_at_fault_are_named() -> None:
+    violation = error_details_pb2.BadRequest.FieldViolation(field="then[2].put.key", description="is required")
+    error = error_from_status(
+        grpc.StatusCode.INVALID_ARGUMENT,
+        "bad",
+        trailer(info("INVALID_REQUEST"), error_details_pb2.BadRequest(field_violations=[violation])),
+    )
+    assert isinstance(error, comity.InvalidArgument)
+    assert error.violations == (comity.Violation("then[2].put.key", "is required"),)
+
+
+def test_the_wish_to_wait_is_kept() -> None:
+    retry = error_details_pb2.RetryInfo()
+    retry.retry_delay.FromMilliseconds(1500)
+    error = error_from_status(grpc.StatusCode.UNAVAILABLE, "busy", trailer(info("OVERLOADED"), retry))
+    assert error.retry_delay == 1.5
+
+
+@pytest.mark.parametrize(
+    ("reason", "kind"),
+    [
+        ("COMPACTED", comity.Compacted),
+        ("EPOCH_CHANGED", comity.Compacted),
+        ("REVISION_IN_FUTURE", comity.OutOfRange),
+    ],
+)
+def test_what_cannot_be_read_any_more_differs_from_what_cannot_be_read_yet(
+    reason: str, kind: type[comity.ComityError]
+) -> None:
+    error = error_from_status(grpc.StatusCode.OUT_OF_RANGE, "", trailer(info(reason, floor="5", revision="9")))
+    assert type(error) is kind
+    assert isinstance(error, comity.OutOfRange)
+    assert (error.floor, error.revision) == (5, 9)
+
+
+@pytest.mark.parametrize("code", [code for code in grpc.StatusCode if code is not grpc.StatusCode.OK])
+def test_every_code_has_an_error_and_keeps_it(code: grpc.StatusCode) -> None:
+    error = error_from_status(code, None, [])
+    assert isinstance(error, comity.ComityError)
+    assert (error.code, error.message, error.reason, error.metadata) == (code, code.name, "", {})
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        [("grpc-status-details-bin", b"\xff\xff")],
+        [("grpc-status-details-bin", "text")],
+        trailer(info("CONFLICT", domain="example.com", key="not ours")),
+        trailer(status_pb2.Status()),
+    ],
+)
+def test_details_that_are_not_ours_are_left_out(broken: list[tuple[str, str | bytes]]) -> None:
+    error = error_from_status(grpc.StatusCode.ABORTED, "lost", broken)
+    assert isinstance(error, comity.Conflict)
+    assert (error.message, error.reason, error.metadata) == ("lost", "", {})
+
+
+@pytest.mark.parametrize(
+    ("code", "message", "reason", "transient"),
+    [
+        (grpc.StatusCode.UNAVAILABLE, "connection refused", "", True),
+        (grpc.StatusCode.UNAVAILABLE, "draining", "DRAINING", True),
+        (grpc.StatusCode.CANCELLED, "CANCELLED", "", True),
+        (grpc.StatusCode.INTERNAL, "Received RST_STREAM with error code 2", "", True),
+        (grpc.StatusCode.UNKNOWN, "Stream removed", "", True),
+        (grpc.StatusCode.INTERNAL, "Received RST_STREAM, says the log", "INTERNAL", False),
+        (grpc.StatusCode.INTERNAL, "division by zero", "", False),
+        (grpc.StatusCode.DEADLINE_EXCEEDED, "", "", False),
+        (grpc.StatusCode.ABORTED, "", "CONFLICT", False),
+    ],
+)
+def test_what_is_worth_another_try(code: grpc.StatusCode, message: str, reason: str, transient: bool) -> None:
+    error = error_from_status(code, message, trailer(info(reason)) if reason else [])
+    assert is_transient(error) is transient
+
+
+def test_errors_can_be_pickled() -> None:
+    violation = error_details_pb2.BadRequest.FieldViolation(field="key", description="is required")
+    error = error_from_status(
+        grpc.StatusCode.ABORTED,
+        "lost",
+        trailer(info("CONFLICT", key="plan", version="3"), error_details_pb2.BadRequest(field_violations=[violation])),
+    )
+    again = pickle.loads(pickle.dumps(error))
+    assert type(again) is comity.Conflict
+    assert vars(again) == vars(error)
+    assert str(again) == "lost"

@@ -1,0 +1,150 @@
+"""A program in Node.js, with nothing but protos/, sees what a program in Python writes, and the other way round."""
+
+import json
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+
+from comity.v1 import state_pb2, state_pb2_grpc, types_pb2
+from tests.polyglot.install import HERE, find_node, install
+from tests.servers import Server
+
+PROTOS = HERE.parent.parent / "protos"
+WRITTEN_HERE = b"\x00\xff from Python"
+
+Line = dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def node() -> str:
+    """Node.js, with the packages that the program imports."""
+    try:
+        found = find_node().node
+    except FileNotFoundError as error:
+        pytest.skip(str(error))
+    if not (HERE / "node_modules" / "@grpc" / "grpc-js").is_dir():
+        install()
+    return found
+
+
+def lines(node: str, server: Server, namespace: str, log: Path) -> Iterator[Line]:
+    """What the program says, while it runs."""
+    command = [node, str(HERE / "program.mjs"), server.address, str(PROTOS), namespace]
+    with (
+        log.open("w") as errors,
+        subprocess.Popen(
+            command, cwd=HERE, stdout=subprocess.PIPE, stderr=errors, text=True, encoding="utf-8"
+        ) as program,
+    ):
+        assert program.stdout is not None
+        try:
+            yield from map(json.loads, program.stdout)
+        finally:
+            program.kill()
+    assert program.returncode == 0, log.read_text()
+
+
+def data(value: Line) -> bytes:
+    """Bytes, as Node.js prints a Buffer."""
+    assert value["type"] == "Buffer"
+    return bytes(value["data"])
+
+
+@pytest.fixture
+def said(node: str, server: Server, namespace: str, tmp_path: Path) -> list[Line]:
+    """All that the program said, after a writer in Python has done its part."""
+    everything = []
+    with grpc.insecure_channel(server.address) as channel:
+        state = state_pb2_grpc.StateServiceStub(channel)
+        for line in lines(node, server, namespace, tmp_path / "node.log"):
+            everything.append(line)
+            if line["step"] == "your turn":
+                options = types_pb2.WriteOptions(author="python")
+                put = state_pb2.PutRequest(namespace=namespace, key="poly/python", value=WRITTEN_HERE, options=options)
+                assert state.Put(put, timeout=20).revision == 4
+    return everything
+
+
+def test_program_in_another_language_needs_only_the_protos(said: list[Line], namespace: str) -> None:
+    steps = {line.pop("step"): line for line in said if line["step"] != "event"}
+    events = [line for line in said if line.get("step") == "event"]
+    check_reads_and_writes(steps)
+    check_errors(steps)
+    check_transactions(steps)
+    check_watch(steps["created"], events)
+    assert steps["list"]["keys"] == ["poly/greeting", "poly/python"]
+    assert steps["history"] == {"authors": ["node", "node", "", "python"], "floor": "0"}
+    described = steps["namespace"]["namespace"]
+    assert (described["name"], described["revision"], described["key_count"]) == (namespace, "4", "2")
+    assert described["epoch"] == steps["created"]["epoch"]
+
+
+def check_reads_and_writes(steps: dict[str, Line]) -> None:
+    assert steps["absent"].get("entry") is None
+    assert (steps["put"]["revision"], steps["put"]["version"]) == ("1", "1")
+    assert steps["repeat"] == steps["put"]
+    entry = steps["get"]["entry"]
+    assert data(entry["value"]).decode() == "Grüße, 世界"
+    assert (entry["key"], entry["content_type"], entry["version"]) == ("poly/greeting", "text/plain", "1")
+    assert (entry["create_revision"], entry["mod_revision"]) == ("1", "1")
+    assert (steps["delete"]["revision"], steps["delete"]["deleted"]) == ("3", "1")
+    assert data(steps["delete"]["previous"][0]["value"]) == b"9007199254740991"
+
+
+def check_errors(steps: dict[str, Line]) -> None:
+    conflict = steps["conflict"]
+    assert conflict["code"] == conflict["status_code"] == "ABORTED"
+    assert (conflict["ErrorInfo"]["reason"], conflict["ErrorInfo"]["domain"]) == ("CONFLICT", "comity")
+    metadata = conflict["ErrorInfo"]["metadata"]
+    expected = {"key": "poly/greeting", "version": "1", "mod_revision": "1", "revision": "1"}
+    assert expected.items() <= metadata.items()
+    assert conflict["message"]
+
+    invalid = steps["invalid"]
+    assert (invalid["code"], invalid["ErrorInfo"]["reason"]) == ("INVALID_ARGUMENT", "INVALID_REQUEST")
+    assert [violation["field"] for violation in invalid["BadRequest"]["field_violations"]] == ["key"]
+
+    future = steps["future"]
+    assert (future["code"], future["ErrorInfo"]["reason"]) == ("OUT_OF_RANGE", "REVISION_IN_FUTURE")
+    assert "9007199254740993" in future["message"]
+
+
+def check_transactions(steps: dict[str, Line]) -> None:
+    transact = steps["transact"]
+    assert (transact["committed"], transact["revision"]) == (True, "2")
+    increment, put, get, listed = transact["results"]
+    assert (increment["result"], increment["increment"]["value"]) == ("increment", "9007199254740991")
+    assert data(put["put"]["previous"]["value"]).decode() == "Grüße, 世界"
+    assert data(get["get"]["entry"]["value"]) == b"9007199254740991"
+    assert get["get"]["entry"]["content_type"] == "application/json"
+    assert [entry["key"] for entry in listed["list"]["entries"]] == ["poly/count", "poly/greeting"]
+
+    lost = steps["lost"]
+    assert (lost.get("committed", False), lost["revision"]) == (False, "2")
+    stale, absent = lost["failed"]
+    assert (stale.get("index", 0), stale["current"]["version"]) == (0, "2")
+    assert data(stale["current"]["value"]) == b"hello"
+    assert (absent["index"], absent.get("current")) == (1, None)
+
+
+def check_watch(created: Line, events: list[Line]) -> None:
+    assert (created["revision"], created["commits"]) == ("1", 0)
+    assert created["epoch"]
+    assert [(event["revision"], event["author"], event["type"], event["entry"]["key"]) for event in events] == [
+        ("2", "node", "EVENT_TYPE_PUT", "poly/count"),
+        ("2", "node", "EVENT_TYPE_PUT", "poly/greeting"),
+        ("3", "", "EVENT_TYPE_DELETE", "poly/count"),
+        ("4", "python", "EVENT_TYPE_PUT", "poly/python"),
+    ]
+    count, greeting, deleted, written = events
+    assert count.get("previous") is None
+    assert data(greeting["previous"]["value"]).decode() == "Grüße, 世界"
+    assert data(greeting["entry"]["value"]) == b"hello"
+    assert data(deleted["previous"]["value"]) == b"9007199254740991"
+    assert deleted["entry"].get("version", "0") == "0"
+    assert data(written["entry"]["value"]) == WRITTEN_HERE
+    assert all(event["cause"] == "EVENT_CAUSE_CLIENT" for event in events)

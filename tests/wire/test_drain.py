@@ -1,0 +1,209 @@
+"""How a server ends: what was begun is finished, watchers are told to go elsewhere, and a second signal ends it at once."""
+
+import asyncio
+import signal
+import threading
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from comity.v1 import state_pb2 as s
+from comity.v1 import state_pb2_grpc
+from comity_server.errors import StateError
+from comity_server.model import Outcome, Transaction
+from comity_server.server import Server
+from comity_server.settings import Settings
+from comity_server.stores.memory.store import MemoryStore
+from tests import servers
+from tests.waiting import until
+from tests.wire.calls import TIMEOUT, Wire, read_refusal
+
+MIB = 1024 * 1024
+
+
+class SlowStore(MemoryStore):
+    """A store whose commits wait for a gate."""
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings.limits())
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.commits_begun = 0
+        self.closed = False
+
+    async def commit(self, namespace: str, group: Sequence[Transaction]) -> Sequence[Outcome | StateError]:
+        self.commits_begun += 1
+        await self.gate.wait()
+        return await super().commit(namespace, group)
+
+    async def close(self) -> None:
+        await super().close()
+        self.closed = True
+
+
+class Running:
+    """A server in this process over a slow store, and stubs on it."""
+
+    def __init__(self, server: Server, store: SlowStore, channel: grpc.aio.Channel) -> None:
+        self.server = server
+        self.store = store
+        self.state: state_pb2_grpc.StateServiceAsyncStub = state_pb2_grpc.StateServiceStub(channel)
+        self.health = health_pb2_grpc.HealthStub(channel)
+
+
+@asynccontextmanager
+async def run(**settings: float) -> AsyncIterator[Running]:
+    chosen = Settings(listen=["127.0.0.1:0"], **settings)  # type: ignore[arg-type]
+    store = SlowStore(chosen)
+    server = Server(chosen, store)
+    await server.start()
+    async with grpc.aio.insecure_channel(server.addresses[0]) as channel:
+        yield Running(server, store, channel)
+    assert store.closed, "a test stops its server"
+
+
+async def test_what_was_begun_is_finished_and_watchers_see_it() -> None:
+    async with run() as running:
+        store = running.store
+        watch = running.state.Watch(s.WatchRequest(namespace="n", prefix=""), timeout=TIMEOUT)
+        assert (await watch.read()).created  # type: ignore[union-attr]
+        health = running.health.Watch(health_pb2.HealthCheckRequest(), timeout=TIMEOUT)
+        assert (await health.read()).status == health_pb2.HealthCheckResponse.SERVING
+        store.gate.clear()
+        put = asyncio.ensure_future(running.state.Put(s.PutRequest(namespace="n", key="k"), timeout=TIMEOUT))
+        await until(lambda: store.commits_begun == 1)
+
+        stopping = asyncio.create_task(running.server.stop())
+        assert (await health.read()).status == health_pb2.HealthCheckResponse.NOT_SERVING
+        with pytest.raises(grpc.aio.AioRpcError) as late:
+            await running.state.Put(s.PutRequest(namespace="n", key="late"), timeout=TIMEOUT)
+        assert late.value.code() is grpc.StatusCode.UNAVAILABLE
+        assert not put.done()
+        assert not stopping.done()
+
+        store.gate.set()
+        assert (await put).revision == 1
+        seen = await watch.read()
+        assert isinstance(seen, s.WatchResponse)
+        assert (seen.revision, [commit.revision for commit in seen.commits]) == (1, [1])
+        with pytest.raises(grpc.aio.AioRpcError) as ended:
+            await watch.read()
+        refused = read_refusal(ended.value)
+        assert (refused.code, refused.reason) == (grpc.StatusCode.UNAVAILABLE, "DRAINING")
+        assert refused.retry_after is not None
+        async with asyncio.timeout(10):
+            await stopping
+        assert store.commits_begun == 1
+
+
+async def test_what_hangs_does_not_hold_up_the_end_for_ever() -> None:
+    async with run(drain_timeout=0.2) as running:
+        running.store.gate.clear()
+        put = asyncio.ensure_future(running.state.Put(s.PutRequest(namespace="n", key="k"), timeout=TIMEOUT))
+        await until(lambda: running.store.commits_begun == 1)
+        async with asyncio.timeout(10):
+            await running.server.stop()
+        with pytest.raises(grpc.aio.AioRpcError) as ended:
+            await put
+        assert ended.value.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
+
+
+async def test_writes_that_wait_are_bounded() -> None:
+    async with run(max_pending=3) as running:
+        running.store.gate.clear()
+
+        def put() -> "asyncio.Future[s.PutResponse]":
+            return asyncio.ensure_future(running.state.Put(s.PutRequest(namespace="n", key="k"), timeout=TIMEOUT))
+
+        first = put()
+        await until(lambda: running.store.commits_begun == 1)
+        waiting = [put() for _ in range(10)]
+        await until(lambda: sum(one.done() for one in waiting) == 7)
+        for one in waiting:
+            if one.done():
+                error = one.exception()
+                assert isinstance(error, grpc.aio.AioRpcError)
+                refused = read_refusal(error)
+                assert (refused.code, refused.reason) == (grpc.StatusCode.UNAVAILABLE, "OVERLOADED")
+                assert refused.retry_after is not None
+        running.store.gate.set()
+        answers = [await one for one in (first, *waiting) if not one.done() or one.exception() is None]
+        assert [answer.revision for answer in answers] == [1, 2, 3, 4]
+        await running.server.stop()
+
+
+async def test_a_deadline_ends_the_wait_for_a_slow_store_and_frees_its_place() -> None:
+    async with run(max_pending=1) as running:
+        running.store.gate.clear()
+        first = asyncio.ensure_future(running.state.Put(s.PutRequest(namespace="n", key="1"), timeout=TIMEOUT))
+        await until(lambda: running.store.commits_begun == 1)
+        with pytest.raises(grpc.aio.AioRpcError) as late:
+            await running.state.Put(s.PutRequest(namespace="n", key="2"), timeout=0.1)
+        assert late.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+        running.store.gate.set()
+        await first
+        await running.state.Put(s.PutRequest(namespace="n", key="3"), timeout=TIMEOUT)
+        listed = await running.state.List(s.ListRequest(namespace="n"))
+        assert [entry.key for entry in listed.entries] == ["1", "3"]  # what was cancelled in the queue never began
+        await running.server.stop()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_streams_with_draining(number: signal.Signals) -> None:
+    with servers.start() as server, grpc.insecure_channel(server.address) as channel:
+        streams = [Wire(channel).state.Watch(s.WatchRequest(namespace=f"n{one}", prefix="")) for one in range(10)]
+        for stream in streams:
+            next(stream)
+        server.process.send_signal(number)
+        for stream in streams:
+            with pytest.raises(grpc.RpcError) as ended:
+                next(stream)
+            refused = read_refusal(ended.value)
+            assert (refused.code, refused.reason) == (grpc.StatusCode.UNAVAILABLE, "DRAINING")
+        assert server.wait() == 0
+        assert '"error"' not in server.log()
+        assert "Traceback" not in server.log()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_a_second_signal_ends_it_at_once(number: signal.Signals) -> None:
+    with servers.start() as server, grpc.insecure_channel(server.address) as channel:
+        wire = Wire(channel)
+        stream = wire.state.Watch(s.WatchRequest(namespace="n", prefix=""))
+        next(stream)
+        for _ in range(30):  # far more than the connection takes of a stream that is not read
+            wire.put("n", "k", bytes(MIB))
+        server.process.send_signal(number)
+        await until(lambda: '"draining"' in server.log())
+        server.process.send_signal(number)
+        assert server.wait(1.5) == -number
+        stream.cancel()
+
+
+def test_writes_under_way_end_with_an_answer_or_unavailable() -> None:
+    with servers.start() as server, grpc.insecure_channel(server.address) as channel:
+        wire = Wire(channel)
+        wire.put("n", "first")
+        codes: list[grpc.StatusCode] = []
+        begun = threading.Barrier(9)
+
+        def write() -> None:
+            begun.wait(TIMEOUT)
+            try:
+                while True:
+                    wire.put("n", "k")
+            except grpc.RpcError as error:
+                codes.append(read_refusal(error).code)
+
+        threads = [threading.Thread(target=write) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        begun.wait(TIMEOUT)
+        assert server.stop() == 0
+        for thread in threads:
+            thread.join(TIMEOUT)
+        assert codes == [grpc.StatusCode.UNAVAILABLE] * 8
+        assert "Traceback" not in server.log()

@@ -1,0 +1,209 @@
+"""Settings: which source wins, what is refused and how, and where the server listens."""
+
+import json
+import socket
+import subprocess
+from pathlib import Path
+
+import grpc
+import pytest
+from pydantic_core import PydanticUndefined
+
+from comity.v1 import state_pb2 as s
+from comity_server.limits import Limits, Retention
+from comity_server.settings import Settings, SettingsError, load
+from tests import servers
+from tests.wire.calls import Wire
+
+FILE = """
+listen = ["127.0.0.1:0"]
+limit_key_bytes = 30
+limit_page_entries = 30
+limit_transaction_operations = 30
+"""
+
+
+@pytest.fixture(autouse=True)
+def no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in Settings.model_fields:
+        monkeypatch.delenv(f"COMITY_{name.upper()}", raising=False)
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    path = tmp_path / "comity.toml"
+    path.write_text(FILE)
+    return path
+
+
+def test_a_flag_wins_over_a_variable_over_the_file_over_the_default(config: Path) -> None:
+    env = {"COMITY_LISTEN": None, "COMITY_LIMIT_KEY_BYTES": "20", "COMITY_LIMIT_PAGE_ENTRIES": "20"}
+    with (
+        servers.start("--config", str(config), "--limit-key-bytes", "10", env=env) as server,
+        grpc.insecure_channel(server.address) as channel,
+    ):
+        wire = Wire(channel)
+        for key, fits in (("k" * 10, True), ("k" * 11, False)):
+            request = s.GetRequest(namespace="n", key=key)
+            assert fits is (wire.call(request) is not None) if fits else wire.refused(request).fields["key"]
+        for number in range(25):
+            wire.put("n", f"{number}")
+        assert len(wire.call(s.ListRequest(namespace="n")).entries) == 20
+        get = s.Operation(get=s.GetOperation(key="k"))
+        assert "30" in wire.refused(s.TransactRequest(namespace="n", then=[get] * 31)).fields["then"]
+        assert wire.call(s.PutRequest(namespace="n", key="v", value=bytes(1024 * 1024))).version == 1
+
+
+def test_every_source_gives_every_kind_of_setting(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config.write_text('log_level = "debug"\nreflection = false\nretention_age = 5\nretention_commits = 0\n')
+    monkeypatch.setenv("COMITY_CHANNELZ", "false")
+    monkeypatch.setenv("COMITY_LISTEN", "a.example:1, [::1]:2,")
+    monkeypatch.setenv("COMITY_DRAIN_TIMEOUT", "")  # as good as not set
+    settings = load({"progress_interval": "0.5", "log_level": "error"}, config)
+    assert (settings.log_level, settings.reflection, settings.channelz) == ("error", False, False)
+    assert (settings.progress_interval, settings.drain_timeout) == (0.5, 30.0)
+    assert settings.listen == ["a.example:1", "[::1]:2"]
+    assert settings.retention().age == 5
+    assert settings.retention().commits > 10**12
+    assert load({"listen": ("a.example:3",)}, config).listen == ["a.example:3"]
+
+
+def test_every_limit_is_a_setting_with_its_default() -> None:
+    for prefix, figures in (("limit_", Limits()), ("retention_", Retention())):
+        names = {name.removeprefix(prefix) for name in Settings.model_fields if name.startswith(prefix)}
+        assert names == set(figures._fields)
+    assert (load({}).limits(), load({}).retention()) == (Limits(), Retention())
+
+
+def test_help_shows_every_setting() -> None:
+    shown = servers.run("--help")
+    assert shown.returncode == 0
+    for name, field in Settings.model_fields.items():
+        assert f"--{name.replace('_', '-')}" in shown.stdout
+        assert field.description
+        assert field.default is not PydanticUndefined
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("listen", "nothing"), ("listen", "127.0.0.1:65536"), ("listen", "::1:7171"), ("listen", "127.0.0.1:"),
+        ("listen", ":7171"), ("listen", "a:1/b"), ("listen", "127.0.0.1:-1"), ("log_level", "loud"),
+        ("log_format", "xml"), ("drain_timeout", "soon"), ("drain_timeout", "-1"), ("drain_timeout", "nan"),
+        ("drain_timeout", "inf"), ("progress_interval", "0"), ("max_pending", "0"), ("max_pending", "1.5"),
+        ("reflection", "maybe"), ("limit_key_bytes", "0"), ("limit_value_bytes", "1 MiB"), ("retention_age", "-1"),
+        ("retention_commits", "-1"),
+    ],
+)  # fmt: skip
+def test_a_wrong_value_is_named_with_its_source(
+    config: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    with pytest.raises(SettingsError, match=f"^--{name.replace('_', '-')}: ") as refused:
+        load({name: [value] if name == "listen" else value})
+    assert "\n" not in str(refused.value)
+    config.write_text(f"{name} = {json.dumps([value] if name == 'listen' else value)}\n")
+    with pytest.raises(SettingsError, match=f"^{config}: {name}: "):
+        load({}, config)
+    monkeypatch.setenv(f"COMITY_{name.upper()}", value)
+    with pytest.raises(SettingsError, match=f"^COMITY_{name.upper()}: "):
+        load({})
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("max_pendng = 5", "max_pendng: there is no such setting"),
+        ("[limits]\nkey_bytes = 5", "limits: there is no such setting"),
+        ("max_pending = [5]", "max_pending: "),
+        ("listen = 7171", "listen: "),
+        ("max_pending = ", "Invalid value"),
+        ("a = 1\nb = ]", "line 2"),
+        ("\ud800", "utf-8"),
+    ],
+)
+def test_a_wrong_file_is_refused(config: Path, text: str, said: str) -> None:
+    config.write_bytes(text.encode(errors="surrogatepass"))
+    with pytest.raises(SettingsError, match=said) as refused:
+        load({}, config)
+    assert str(refused.value).startswith(f"{config}: ")
+    assert "\n" not in str(refused.value)
+
+
+def test_a_file_that_does_not_exist_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="No such file"):
+        load({}, tmp_path / "nothing.toml")
+
+
+def one_line(ended: subprocess.CompletedProcess[str]) -> str:
+    assert ended.stdout == ""
+    (line,) = ended.stderr.splitlines()
+    return line
+
+
+def test_a_wrong_setting_is_a_wrong_usage(config: Path) -> None:
+    config.write_text("max_pending = 0\n")
+    for ended, said in (
+        (servers.run("--max-pending", "0"), "--max-pending: "),
+        (servers.run(env={"COMITY_MAX_PENDING": "0"}), "COMITY_MAX_PENDING: "),
+        (servers.run("--config", str(config)), f"{config}: max_pending: "),
+        (servers.run(env={"COMITY_CONFIG": str(config)}), f"{config}: max_pending: "),
+        (servers.run("--store", "nothing"), "nothing"),
+        (servers.run("--store", "nothing:"), "nothing:"),
+    ):
+        assert ended.returncode == 2
+        assert said in one_line(ended)
+
+
+def test_an_address_that_cannot_be_listened_on() -> None:
+    with servers.start() as server:
+        taken = servers.run("--listen", server.address)
+    assert taken.returncode == 1
+    assert server.address in one_line(taken)
+    assert "in use" in one_line(taken)
+    for address in ("no-such-host.invalid:7171", "192.0.2.1:7171"):
+        ended = servers.run("--listen", address)
+        assert ended.returncode == 1
+        assert address in one_line(ended)
+
+
+def has_ipv6() -> bool:
+    try:
+        with socket.socket(socket.AF_INET6) as probe:
+            probe.bind(("::1", 0))
+    except OSError:
+        return False
+    return True
+
+
+def test_several_addresses() -> None:
+    addresses = ["127.0.0.1:0", "localhost:0", *(["[::1]:0"] if has_ipv6() else [])]
+    arguments = [argument for address in addresses for argument in ("--listen", address)]
+    with servers.start(*arguments) as server:
+        assert [one.rpartition(":")[0] for one in server.addresses] == [one.rpartition(":")[0] for one in addresses]
+        assert all(int(one.rpartition(":")[2]) > 0 for one in server.addresses)
+        for number, address in enumerate(server.addresses):
+            with grpc.insecure_channel(address) as channel:
+                assert Wire(channel).put("n", "k") == number + 1
+
+
+def test_the_log_is_json_where_nobody_looks_and_text_on_request() -> None:
+    with servers.start() as server:
+        server.stop()
+        lines = [json.loads(line) for line in server.log().splitlines()]
+    assert [line["event"] for line in lines] == ["serving", "draining", "stopped"]
+    assert all(line["timestamp"] and line["level"] == "info" for line in lines)
+    with servers.start("--log-format", "console", "--log-level", "error") as server:
+        server.stop()
+        assert server.log() == ""
+    with servers.start("--log-format", "console") as server:
+        server.stop()
+        assert "serving" in server.log()
+        assert not server.log().startswith("{")
+
+
+def test_a_restart_has_the_same_port() -> None:
+    with servers.start() as server:
+        before = server.address
+        server.kill()
+        server.restart()
+        assert server.address == before

@@ -1,0 +1,99 @@
+"""What operators look at: health of each service, reflection and channelz."""
+
+from collections.abc import Iterator
+
+import grpc
+import pytest
+from grpc_channelz.v1 import channelz_pb2, channelz_pb2_grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+
+from comity_server.server import Server
+from comity_server.settings import Settings
+from comity_server.stores.memory.store import MemoryStore
+from tests import servers
+from tests.wire.calls import TIMEOUT, Wire, refusal
+
+SERVING = health_pb2.HealthCheckResponse.SERVING
+NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+SERVICES = {
+    "comity.v1.StateService": SERVING,
+    "comity.v1.NamespaceService": SERVING,
+    "comity.v1.CheckpointService": NOT_SERVING,
+    "comity.v1.LeaseService": NOT_SERVING,
+}
+TOOLS = ["grpc.health.v1.Health", "grpc.channelz.v1.Channelz", "grpc.reflection.v1alpha.ServerReflection"]
+
+
+@pytest.mark.parametrize(("service", "status"), [("", SERVING), *SERVICES.items()])
+def test_health_of_each_service(wire: Wire, service: str, status: int) -> None:
+    health = health_pb2_grpc.HealthStub(wire.channel)
+    request = health_pb2.HealthCheckRequest(service=service)
+    assert health.Check(request, timeout=TIMEOUT).status == status
+    stream = health.Watch(request, timeout=TIMEOUT)
+    assert next(stream).status == status
+    stream.cancel()
+
+
+def test_health_of_an_unknown_service(wire: Wire) -> None:
+    health = health_pb2_grpc.HealthStub(wire.channel)
+    request = health_pb2.HealthCheckRequest(service="comity.v1.Nothing")
+    assert refusal(lambda: health.Check(request, timeout=TIMEOUT)).code is grpc.StatusCode.NOT_FOUND
+
+
+async def test_health_follows_the_store() -> None:
+    class Store(MemoryStore):
+        can_commit = True
+
+        def writable(self) -> bool:
+            return self.can_commit
+
+    settings = Settings(listen=["127.0.0.1:0"])
+    store = Store(settings.limits())
+    server = Server(settings, store)
+    await server.start()
+    async with grpc.aio.insecure_channel(server.addresses[0]) as channel:
+        stream = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest(), timeout=TIMEOUT)
+        for can_commit in (True, False, True):
+            store.can_commit = can_commit
+            assert (await stream.read()).status == (SERVING if can_commit else NOT_SERVING)
+    await server.stop()
+
+
+def reflect(channel: grpc.Channel, **request: str) -> reflection_pb2.ServerReflectionResponse:
+    stub = reflection_pb2_grpc.ServerReflectionStub(channel)
+    requests = iter([reflection_pb2.ServerReflectionRequest(**request)])  # type: ignore[arg-type]
+    return next(iter(stub.ServerReflectionInfo(requests, timeout=TIMEOUT)))
+
+
+def test_reflection_shows_all_of_the_contract(wire: Wire) -> None:
+    listed = reflect(wire.channel, list_services="").list_services_response.service
+    assert sorted(service.name for service in listed) == sorted([*SERVICES, *TOOLS])
+    for symbol in (*SERVICES, "comity.v1.Entry"):
+        found = reflect(wire.channel, file_containing_symbol=symbol)
+        assert found.file_descriptor_response.file_descriptor_proto
+    unknown = reflect(wire.channel, file_containing_symbol="comity.v1.Nothing")
+    assert unknown.error_response.error_code == grpc.StatusCode.NOT_FOUND.value[0]
+
+
+def test_channelz_shows_the_server(wire: Wire) -> None:
+    stub = channelz_pb2_grpc.ChannelzStub(wire.channel)
+    found = stub.GetServers(channelz_pb2.GetServersRequest(), timeout=TIMEOUT)
+    assert found.server[0].data.calls_started > 0
+
+
+@pytest.fixture(scope="module")
+def bare() -> Iterator[grpc.Channel]:
+    with (
+        servers.start("--no-reflection", "--no-channelz") as server,
+        grpc.insecure_channel(server.address) as channel,
+    ):
+        yield channel
+
+
+def test_reflection_and_channelz_can_be_turned_off(bare: grpc.Channel) -> None:
+    assert refusal(lambda: reflect(bare, list_services="")).code is grpc.StatusCode.UNIMPLEMENTED
+    stub = channelz_pb2_grpc.ChannelzStub(bare)
+    asked = refusal(lambda: stub.GetServers(channelz_pb2.GetServersRequest(), timeout=TIMEOUT))
+    assert asked.code is grpc.StatusCode.UNIMPLEMENTED
+    assert Wire(bare).put("n", "k") == 1
