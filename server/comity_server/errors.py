@@ -72,7 +72,7 @@ class RequestIdForgotten(StateError):
 
     def __init__(self, sequence: int, awaited: int) -> None:
         super().__init__(
-            f"request id {sequence} is below {awaited}, the lowest that its client said it awaits",
+            f"request id {sequence} is below {awaited}, the lowest that is remembered of its client",
             sequence=sequence,
             awaited=awaited,
         )

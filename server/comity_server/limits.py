@@ -21,12 +21,12 @@ class Limits(NamedTuple):
     namespaces: int = 100_000
     request_window: float = 600.0  # how long the outcomes of a silent client are remembered
     request_clients: int = 1_000_000  # of one namespace, that may have outcomes remembered
-    request_outcomes: int = 10_000  # of one client: beyond it the oldest are forgotten, as if not awaited
+    request_outcomes: int = 10_000  # of one client: beyond it the lowest are forgotten, as if not awaited
     request_bytes: int = 16 * 1024 * 1024  # likewise, of what those outcomes answered
 
 
 class Retention(NamedTuple):
-    """How much history a namespace keeps without being asked to forget it."""
+    """How much history a namespace keeps without being asked to forget it. Here a 0 is no more than a 0."""
 
     commits: int = 100_000
     age: float = 24 * 3600.0  # seconds

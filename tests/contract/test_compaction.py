@@ -200,3 +200,19 @@ async def test_retention_keeps_so_many_bytes_of_history(space: Space) -> None:
     assert await space.store.retain(space.name, keep) == floor
     assert len(await space.log()) == 50 - floor
     assert (await space.entry("a", floor))[5] == floor
+
+
+async def test_tombstone_counts_as_history_for_as_long_as_it_is_kept(space: Space) -> None:
+    sizes = []
+    for _ in range(3):
+        await space.put("k" * 1000)
+        await space.delete("k" * 1000)
+        sizes.append((await info(space)).history_size_bytes)
+    assert sizes[0] > 2 * 1000
+    assert sizes[1] - sizes[0] == sizes[2] - sizes[1] == sizes[0]
+    await space.store.compact(space.name)
+
+    async def nothing_is_left() -> bool:
+        return (await info(space)).history_size_bytes == 0
+
+    await until(nothing_is_left)

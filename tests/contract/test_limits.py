@@ -2,7 +2,14 @@
 
 import pytest
 
-from comity_server.errors import CommitTooLarge, QuotaExceeded, ResultTooLarge, StateError, TransactionTooCostly
+from comity_server.errors import (
+    CommitTooLarge,
+    NotANumber,
+    QuotaExceeded,
+    ResultTooLarge,
+    StateError,
+    TransactionTooCostly,
+)
 from comity_server.limits import Limits
 from comity_server.model import (
     Condition,
@@ -171,3 +178,14 @@ async def test_too_many_namespaces_are_refused_and_those_there_are_served(open_s
     assert await others[0].put("k") == 2
     await others[1].store.delete_namespace(others[1].name)
     assert await others[2].put("k") == 1
+
+
+async def test_in_one_namespace_too_many_each_transaction_of_a_group_is_judged_alone(open_space: OpenSpace) -> None:
+    space = await open_space(Limits(namespaces=1))
+    await space.put("k")
+    outcomes = await space.sibling("other").group(
+        Transaction(then=[Get("k")]), Transaction(then=[Put("k", b"")]), Transaction(then=[Increment("k", 2**53)])
+    )
+    assert isinstance(outcomes[0], Outcome)
+    assert isinstance(outcomes[1], QuotaExceeded)
+    assert isinstance(outcomes[2], NotANumber)

@@ -148,6 +148,8 @@ async def test_write_below_what_its_client_awaits_is_refused_though_it_was_never
         await space.commit(named(5, INCREMENT))
     assert (await space.commit(named(8, INCREMENT))).revision == 2
     assert (await space.commit(named(5, INCREMENT, client="d"))).revision == 3
+    with pytest.raises(RequestIdForgotten):  # of a client that is heard of for the first time, too
+        await space.commit(named(3, INCREMENT, awaited=5, client="e"))
 
 
 async def test_group_hears_what_its_client_awaits(space: Space) -> None:
@@ -274,3 +276,15 @@ async def test_too_many_clients_are_refused_and_those_known_are_served(open_spac
     assert (await space.commit(named(1, INCREMENT, client="a"))).revision == 1
     assert (await space.commit(named(2, INCREMENT, client="b"))).revision == 3
     assert (await space.apply(INCREMENT)).revision == 4
+
+
+async def test_client_with_too_many_outcomes_may_use_any_sequence_above_the_forgotten(open_space: OpenSpace) -> None:
+    """What is forgotten are the lowest sequences, in whatever order they came."""
+    space = await open_space(Limits(request_outcomes=3))
+    for sequence in (10, 1, 2, 3, 4):
+        await space.commit(named(sequence, INCREMENT))
+    for sequence in (1, 2):
+        with pytest.raises(RequestIdForgotten):
+            await space.commit(named(sequence, INCREMENT))
+    for sequence, revision in ((3, 4), (4, 5), (10, 1)):
+        assert (await space.commit(named(sequence, INCREMENT))).revision == revision

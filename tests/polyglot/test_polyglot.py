@@ -36,15 +36,14 @@ def lines(node: str, server: Server, namespace: str, log: Path) -> Iterator[Line
     command = [node, str(HERE / "program.mjs"), server.address, str(PROTOS), namespace]
     with (
         log.open("w") as errors,
-        subprocess.Popen(
-            command, cwd=HERE, stdout=subprocess.PIPE, stderr=errors, text=True, encoding="utf-8"
-        ) as program,
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True, encoding="utf-8") as program,
     ):
         assert program.stdout is not None
         try:
             yield from map(json.loads, program.stdout)
+            program.wait(20)
         finally:
-            program.kill()
+            program.kill()  # nothing, if it has ended
     assert program.returncode == 0, log.read_text()
 
 

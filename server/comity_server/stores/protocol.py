@@ -58,9 +58,9 @@ class Store(Protocol):
     ) -> Page:
         """Read the entries under a prefix whose keys are greater than `after`, at a revision; 0 is the newest.
 
-        A page ends at `limit` entries, before an entry that would take it past `max_bytes` (but for its first), or
-        where the store has looked at enough; it may then be empty and still have a `next_after`. Raises Compacted or
-        RevisionInFuture.
+        A page ends at `limit` entries, before an entry that would take it past `max_bytes` (but for its first; an entry
+        counts as `record.shown_size` says), or where the store has looked at enough; it may then be empty and still
+        have a `next_after`. Raises Compacted or RevisionInFuture.
         """
 
     async def commits(
@@ -72,12 +72,14 @@ class Store(Protocol):
         """
 
     async def position(self, namespace: str) -> Position:
-        """Where a namespace stands; of one that does not exist: revision and floor of what was there before, or 0."""
+        """Where a namespace stands. One that never existed is at 0; of one that was deleted revision and floor are one
+        more than its newest revision was, so that whoever watched it is told."""
 
     async def follow(self, namespace: str, listener: Listener) -> Position:
         """Tell a listener of every commit after the revision that is returned, from now on.
 
-        A namespace has at most one listener at a time; the namespace need not exist yet.
+        A namespace has at most one listener at a time; the namespace need not exist yet. After a `reset` the listener
+        hears of the new history.
         """
 
     async def unfollow(self, namespace: str) -> None:
@@ -90,7 +92,8 @@ class Store(Protocol):
         """Describe the namespaces whose names begin with a prefix and are greater than `after`, in order."""
 
     async def delete_namespace(self, name: str, if_revision: int | None = None) -> None:
-        """Delete a namespace with its history, but for its counter. Raises NamespaceNotFound or Conflict."""
+        """Delete a namespace with its history, but for its counter, which goes one up, and its request ids. Raises
+        NamespaceNotFound or Conflict."""
 
     async def compact(self, name: str, revision: int = 0) -> int:
         """Raise the floor to a revision (0: the newest), and return the floor. Raises NamespaceNotFound or

@@ -37,8 +37,9 @@ class Draft:
     `now` is by the clock of request ids, in seconds; `time` by that of commits, in µs.
     """
 
-    def __init__(self, base: Namespace, limits: Limits, *, time: int, now: float) -> None:
+    def __init__(self, base: Namespace, limits: Limits, *, time: int, now: float, may_begin: bool) -> None:
         self.base = base
+        self.may_begin = may_begin  # the namespace, if it does not exist
         self.limits = limits
         self.time = max(time, base.time)
         self.now = now

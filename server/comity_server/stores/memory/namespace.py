@@ -116,7 +116,10 @@ class Namespace:
         for commit in self.log.between(self.floor + 1, self.revision):
             if excess <= 0:
                 break
-            excess -= commit_size(commit) + sum(size(event.previous) for event in commit.events if event.previous)
+            excess -= commit_size(commit)
+            for event in commit.events:
+                excess -= size(event.previous) if event.previous else 0
+                excess -= size(event.entry) if event.is_delete else 0
             floor = max(floor, commit.revision)
         return floor
 

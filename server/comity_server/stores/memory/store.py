@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from sortedcontainers import SortedDict
 
-from comity_server.errors import Conflict, NamespaceNotFound, QuotaExceeded, StateError
+from comity_server.errors import Conflict, NamespaceNotFound, StateError
 from comity_server.limits import Limits, Retention
 from comity_server.model import CommitRange, NamespaceInfo, Outcome, Page, Position, Read, Transaction
 from comity_server.stores.memory.draft import Draft
@@ -38,11 +38,15 @@ class MemoryStore:
 
     async def commit(self, namespace: str, group: Sequence[Transaction]) -> Sequence[Outcome | StateError]:
         state = self._find(namespace)
-        draft = Draft(state, self._limits, time=time.time_ns() // 1000, now=time.monotonic())
+        draft = Draft(
+            state,
+            self._limits,
+            time=time.time_ns() // 1000,
+            now=time.monotonic(),
+            may_begin=namespace in self._namespaces or len(self._namespaces) < self._limits.namespaces,
+        )
         outcomes = [judge(draft, transaction) for transaction in group]
         if draft.commits:
-            if namespace not in self._namespaces and len(self._namespaces) >= self._limits.namespaces:
-                return [QuotaExceeded("namespaces", self._limits.namespaces)] * len(group)
             state.apply(draft.commits)
             for request, fingerprint, outcome in draft.named.values():
                 state.requests.remember(request, fingerprint, outcome)

@@ -27,7 +27,7 @@ class Versions:
         self._live: SortedList[str] = SortedList()
         self._dead: SortedList[str] = SortedList()
         self.live_bytes = 0
-        self.older_bytes = 0
+        self.older_bytes = 0  # of what only earlier revisions show, and of tombstones
 
     def __len__(self) -> int:
         return len(self._live)
@@ -66,7 +66,8 @@ class Versions:
         self._heads[key] = record
         if old is not None:
             self._older.setdefault(key, []).append(old)
-            self.older_bytes += size(old)
+            if old[VERSION]:  # a tombstone was counted when it came
+                self.older_bytes += size(old)
         if record[VERSION]:
             self.live_bytes += size(record)
             if previous is None:
@@ -74,6 +75,7 @@ class Versions:
                 if old is not None:
                     self._dead.remove(key)
         elif previous is not None:
+            self.older_bytes += size(record)
             self._live.remove(key)
             self._dead.add(key)
         if previous is not None:
@@ -98,6 +100,7 @@ class Versions:
             else:
                 del older[:kept]
         if not head[VERSION] and head[MOD_REVISION] <= floor:
+            self.older_bytes -= size(head)
             del self._heads[key]
             self._dead.remove(key)
 
