@@ -2,7 +2,7 @@
 
 import copy
 import inspect
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, cast
 
 from .errors import NotFound
@@ -70,7 +70,7 @@ class Cell(Generic[T]):
         """Delete the key. That it is absent is no error."""
         return await self._client.delete(self.key, message=message, timeout=timeout)
 
-    async def watch(self) -> AsyncIterator[T]:
+    async def watch(self) -> AsyncGenerator[T]:
         """The value now, and after every commit that changes it.
 
         A deletion yields the default; without one, neither it nor an absent key yields anything.

@@ -372,6 +372,7 @@ class Client:
         request = namespace_pb2.CompactRequest(
             namespace=self.namespace if namespace is None else namespace, revision=revision
         )
+        # Like a read it may be repeated without an id: to compact twice is to compact once.
         response = await self._calls.read(lambda to: to.namespaces.Compact, request, self._timeout(timeout))
         return response.floor
 

@@ -110,9 +110,10 @@ class Commit:
 
 @dataclass(frozen=True, slots=True)
 class Resync:
-    """A watch could not go on where it was: this is the whole state of what it watches, and it goes on from there.
+    """The whole present state of what a watch watches; it goes on from there.
 
-    A key that is not among the entries does not exist any more.
+    Comes where the watch could not go on where it was, and at its start if that was asked for. A key that is not among
+    the entries does not exist.
     """
 
     revision: int

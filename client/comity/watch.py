@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from typing import TYPE_CHECKING, Self
 
 import grpc
@@ -154,7 +154,7 @@ class Watch:
         assert not isinstance(item, Commit)
         return item
 
-    async def commits(self) -> AsyncIterator[Commit | Resync]:
+    async def commits(self) -> AsyncGenerator[Commit | Resync]:
         """The same as whole commits, however large they are. A watch yields either events or commits: RuntimeError."""
         while (item := await self._next(whole=True)) is not None:
             assert not isinstance(item, Event)
@@ -175,6 +175,8 @@ class Watch:
 
     async def _step(self) -> None:
         """Open the stream, or read a message from it; or where that fails, wait until it may be tried again."""
+        if self._closing.is_set():
+            return
         try:
             if self._call is None:
                 await self._open()

@@ -11,7 +11,7 @@ from .operations import Delete, Increment, Operation, Put
 
 __all__ = ["Writes", "under"]
 
-WHOLE_NUMBER = re.compile(rb"-?[0-9]{1,16}")
+WHOLE_NUMBER = re.compile(rb"-?(0|[1-9][0-9]{0,15})")
 MAX_NUMBER = 2**53 - 1
 
 

@@ -129,8 +129,8 @@ class Comity:
         )
         return Result(done.returncode, done.stdout, done.stderr.decode())
 
-    def on_terminal(self, *arguments: str, typed: bytes = b"") -> str:
-        """What it writes to a terminal of 100 columns, where something is typed."""
+    def on_terminal(self, *arguments: str, typed: bytes = b"", until: str | None = None) -> str:
+        """What it writes to a terminal of 100 columns, where something is typed, and which interrupts it at a text."""
         ours, theirs = pty.openpty()
         with subprocess.Popen(
             [*command(), *arguments],
@@ -141,20 +141,19 @@ class Comity:
         ) as process:
             os.close(theirs)
             os.write(ours, typed)
-            written = _read_all(ours)
+            written = b""
+            while part := _read(ours):
+                written += part
+                if until is not None and until.encode() in written:
+                    process.send_signal(signal.SIGINT)
+                    until = None
             process.wait(SECONDS)
         os.close(ours)
         return written.decode().replace("\r\n", "\n")
 
 
-def _read_all(descriptor: int) -> bytes:
-    parts: list[bytes] = []
-    while True:
-        try:
-            part = os.read(descriptor, 65536)
-        except OSError:  # how Linux says that the other side of a terminal was closed
-            break
-        if not part:
-            break
-        parts.append(part)
-    return b"".join(parts)
+def _read(descriptor: int) -> bytes:
+    try:
+        return os.read(descriptor, 65536)
+    except OSError:  # how Linux says that the other side of a terminal was closed
+        return b""

@@ -20,17 +20,17 @@ def test_which_commits_of_the_log(comity: Comity) -> None:
     for number in range(1, 6):
         comity("put", f"{'even' if number % 2 == 0 else 'odd'}/{number}", str(number), "--author", f"a{number % 2}")
 
-    def revisions(*arguments: str, **variables: str) -> list[int]:
-        return [commit["revision"] for commit in comity("log", "--json", *arguments, **variables).objects]
+    def revisions(*arguments: str) -> list[int]:
+        return [commit["revision"] for commit in comity("log", "--json", *arguments).objects]
 
     assert revisions() == [5, 4, 3, 2, 1]
     assert revisions("--oldest-first", "--limit", "2") == [1, 2]
     assert revisions("--from", "2", "--to", "4") == [4, 3, 2]
     assert revisions("even/") == [4, 2]
     assert revisions("--author", "a1") == [5, 3, 1]
-    assert revisions(COMITY_AUTHOR="a1") == [5, 4, 3, 2, 1]  # that one is for writes
+    assert len(comity("log", "--json", COMITY_AUTHOR="a1").objects) == 5  # that one is for writes
     assert revisions("none/") == []
-    assert comity("log", "--from", "9", "--json", code=1).error["code"] == "OUT_OF_RANGE"
+    assert comity("log", "--to", "9", "--json", code=1).error["code"] == "OUT_OF_RANGE"
 
 
 def test_a_commit_as_json(comity: Comity) -> None:

@@ -168,5 +168,6 @@ def test_what_the_server_finds_wrong_with_the_request(comity: Comity, arguments:
 
 
 def test_a_value_that_is_too_large(comity: Comity) -> None:
-    error = comity("put", "key", "-", "--json", stdin=b"x" * (5 * 1024 * 1024), code=2).error
-    assert error["code"] == "INVALID_ARGUMENT"
+    too_large = b"x" * (2 * 1024 * 1024)
+    assert comity("put", "key", "-", "--json", stdin=too_large, code=2).error["code"] == "INVALID_ARGUMENT"
+    assert comity("put", "key", "-", "--json", stdin=too_large * 9, code=1).error["code"] == "RESOURCE_EXHAUSTED"

@@ -74,5 +74,8 @@ def test_the_rest_is_for_people_too(comity: Comity) -> None:
 def test_a_watch(comity: Comity) -> None:
     comity("put", "key", "1", "--author", "planner", "--message", "why")
     comity("put", "key", "2")
-    shown = comity.on_terminal("watch", "key", "--from", "1", "--previous", typed=b"")
-    assert shown
+    shown = comity.on_terminal("watch", "key", "--from", "1", "--previous", until="was")
+    first, second, *_ = shown.splitlines()
+    assert "planner" in first
+    assert "why" in first
+    assert "\x1b[" in second

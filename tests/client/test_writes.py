@@ -55,7 +55,7 @@ def test_a_put_or_delete_takes_the_place_of_an_increment() -> None:
     assert list(writes.operations()) == [put("n", b"1"), Delete("m")]
 
 
-@pytest.mark.parametrize("value", ["text", 1.5, {"a": 1}, 2**53])
+@pytest.mark.parametrize("value", ["text", 1.5, {"a": 1}, 2**53, b"007", b" 7", b"+7", b""])
 def test_what_is_no_whole_number_cannot_be_incremented(value: object) -> None:
     writes = Writes()
     writes.put("n", value, None)

@@ -3,66 +3,18 @@
 import asyncio
 import signal
 import threading
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
 
 import grpc
 import pytest
-from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1 import health_pb2
 
 from comity.v1 import state_pb2 as s
-from comity.v1 import state_pb2_grpc
-from comity_server.errors import StateError
-from comity_server.model import Outcome, Transaction
-from comity_server.server import Server
-from comity_server.settings import Settings
-from comity_server.stores.memory.store import MemoryStore
 from tests import servers
 from tests.waiting import until
 from tests.wire.calls import TIMEOUT, Wire, read_refusal
+from tests.wire.inprocess import run
 
 MIB = 1024 * 1024
-
-
-class SlowStore(MemoryStore):
-    """A store whose commits wait for a gate."""
-
-    def __init__(self, settings: Settings) -> None:
-        super().__init__(settings.limits())
-        self.gate = asyncio.Event()
-        self.gate.set()
-        self.commits_begun = 0
-        self.closed = False
-
-    async def commit(self, namespace: str, group: Sequence[Transaction]) -> Sequence[Outcome | StateError]:
-        self.commits_begun += 1
-        await self.gate.wait()
-        return await super().commit(namespace, group)
-
-    async def close(self) -> None:
-        await super().close()
-        self.closed = True
-
-
-class Running:
-    """A server in this process over a slow store, and stubs on it."""
-
-    def __init__(self, server: Server, store: SlowStore, channel: grpc.aio.Channel) -> None:
-        self.server = server
-        self.store = store
-        self.state: state_pb2_grpc.StateServiceAsyncStub = state_pb2_grpc.StateServiceStub(channel)
-        self.health = health_pb2_grpc.HealthStub(channel)
-
-
-@asynccontextmanager
-async def run(**settings: float) -> AsyncIterator[Running]:
-    chosen = Settings(listen=["127.0.0.1:0"], **settings)  # type: ignore[arg-type]
-    store = SlowStore(chosen)
-    server = Server(chosen, store)
-    await server.start()
-    async with grpc.aio.insecure_channel(server.addresses[0]) as channel:
-        yield Running(server, store, channel)
-    assert store.closed, "a test stops its server"
 
 
 async def test_what_was_begun_is_finished_and_watchers_see_it() -> None:
@@ -96,6 +48,7 @@ async def test_what_was_begun_is_finished_and_watchers_see_it() -> None:
         assert refused.retry_after is not None
         async with asyncio.timeout(10):
             await stopping
+        assert store.closed
         assert store.commits_begun == 1
 
 
@@ -132,7 +85,6 @@ async def test_writes_that_wait_are_bounded() -> None:
         running.store.gate.set()
         answers = [await one for one in (first, *waiting) if not one.done() or one.exception() is None]
         assert [answer.revision for answer in answers] == [1, 2, 3, 4]
-        await running.server.stop()
 
 
 async def test_a_deadline_ends_the_wait_for_a_slow_store_and_frees_its_place() -> None:
@@ -148,7 +100,6 @@ async def test_a_deadline_ends_the_wait_for_a_slow_store_and_frees_its_place() -
         await running.state.Put(s.PutRequest(namespace="n", key="3"), timeout=TIMEOUT)
         listed = await running.state.List(s.ListRequest(namespace="n"))
         assert [entry.key for entry in listed.entries] == ["1", "3"]  # what was cancelled in the queue never began
-        await running.server.stop()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

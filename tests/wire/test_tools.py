@@ -8,11 +8,9 @@ from grpc_channelz.v1 import channelz_pb2, channelz_pb2_grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
-from comity_server.server import Server
-from comity_server.settings import Settings
-from comity_server.stores.memory.store import MemoryStore
 from tests import servers
 from tests.wire.calls import TIMEOUT, Wire, refusal
+from tests.wire.inprocess import run
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
@@ -42,22 +40,12 @@ def test_health_of_an_unknown_service(wire: Wire) -> None:
 
 
 async def test_health_follows_the_store() -> None:
-    class Store(MemoryStore):
-        can_commit = True
-
-        def writable(self) -> bool:
-            return self.can_commit
-
-    settings = Settings(listen=["127.0.0.1:0"])
-    store = Store(settings.limits())
-    server = Server(settings, store)
-    await server.start()
-    async with grpc.aio.insecure_channel(server.addresses[0]) as channel:
-        stream = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest(), timeout=TIMEOUT)
+    async with run() as running:
+        stream = running.health.Watch(health_pb2.HealthCheckRequest(), timeout=TIMEOUT)
         for can_commit in (True, False, True):
-            store.can_commit = can_commit
+            running.store.can_commit = can_commit
             assert (await stream.read()).status == (SERVING if can_commit else NOT_SERVING)
-    await server.stop()
+        stream.cancel()
 
 
 def reflect(channel: grpc.Channel, **request: str) -> reflection_pb2.ServerReflectionResponse:

@@ -256,7 +256,7 @@ def show_entries(output: Output, entries: "tuple[model.Entry, ...]", *, keys_onl
                 entry.key,
                 str(entry.version),
                 str(entry.mod_revision),
-                f"{entry.update_time.astimezone():%Y-%m-%d %H:%M:%S}",
+                f"{entry.update_time.astimezone():%Y-%m-%d %H:%M}",
                 *([] if keys_only else [inline(entry)]),
             ]
             for entry in entries

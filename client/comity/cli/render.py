@@ -5,7 +5,7 @@ import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -17,6 +17,10 @@ UNSAFE = "\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u
 ONE_LINE = re.compile(f"[{UNSAFE}]")
 LINES = re.compile(f"(?![\t\n])[{UNSAFE}]")
 IN_JSON = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+# Of a table that is too wide: the share of the width that a column may have, the least that the last one has. And of
+# any: the space around a column.
+SHARE, NARROW, PADDING = 0.3, 10, 3
 
 Field = tuple[str, str]  # a text, and the style in which a terminal shows it
 
@@ -83,13 +87,19 @@ class Output:
         from rich.table import Table
         from rich.text import Text
 
-        table = Table(box=SIMPLE_HEAD, header_style="bold", pad_edge=False)
-        for name in header:
-            table.add_column(
-                name, justify="right" if name in numbers else "left", no_wrap=True, overflow="ellipsis", style=None
-            )
-        for row in rows:
-            table.add_row(*(Text(escape(text)) for text in row))
+        table = Table(box=SIMPLE_HEAD, header_style="bold", pad_edge=False, show_edge=False)
+        cells = [[Text(escape(text)) for text in row] for row in rows]
+        widths = [max(len(name), *(line[place].cell_len for line in cells)) for place, name in enumerate(header)]
+        # Left to itself, rich would squeeze all columns for one long value.
+        room = self.console.width - PADDING * len(header)
+        if sum(widths) > room:
+            widths = [min(width, int(SHARE * self.console.width)) for width in widths[:-1]] + widths[-1:]
+            widths[-1] = min(widths[-1], max(NARROW, room - sum(widths[:-1])))
+        for name, width in zip(header, widths, strict=True):
+            justify: Literal["left", "right"] = "right" if name in numbers else "left"
+            table.add_column(name, justify=justify, width=width, no_wrap=True, overflow="ellipsis")
+        for line in cells:
+            table.add_row(*line)
         self.console.print(table, soft_wrap=False)
 
     def properties(self, properties: Mapping[str, str]) -> None:

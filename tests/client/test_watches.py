@@ -1,0 +1,162 @@
+"""The life of a watch: opening, cancelling, breaking off, closing, and streams that break in the midst of a commit."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+import comity
+from comity import Client, Event, Resync
+from tests.proxy import Proxy
+from tests.servers import Server
+from tests.waiting import until
+
+
+@pytest.fixture
+async def state(server: Server, namespace: str) -> AsyncIterator[Client]:
+    async with comity.connect(server.address, namespace=namespace) as client:
+        yield client
+
+
+def streams() -> int:
+    """How many streams gRPC has open in this event loop: it has a task for each."""
+    return sum("status_once_received" in repr(task) for task in asyncio.all_tasks())
+
+
+async def key_of(item: Event | Resync) -> str:
+    assert isinstance(item, Event)
+    return item.key
+
+
+async def test_ready_beside_a_reader(state: Client) -> None:
+    watch = state.watch()
+    first = asyncio.ensure_future(anext(watch))
+    revision = await watch.ready()
+    put = await state.put("a", 1)
+    assert put.revision == revision + 1
+    event = await first
+    assert event.revision == put.revision == watch.revision
+    await watch.close()
+
+
+async def test_a_wait_that_is_cancelled_loses_nothing(state: Client) -> None:
+    async with state.watch() as watch:
+        await watch.ready()
+        for number in range(5):
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(anext(watch), 0.01)
+            await state.transact(then=[comity.Put(f"{number}/a", 1), comity.Put(f"{number}/b", 1)])
+            assert await key_of(await anext(watch)) == f"{number}/a"
+            assert await key_of(await anext(watch)) == f"{number}/b"
+
+
+async def test_breaking_off_ends_the_stream(state: Client) -> None:
+    await state.put("a", 1)
+    async for _ in state.watch(from_revision=1):
+        break
+    async for _ in state.watch(from_revision=1).commits():
+        break
+    async for _ in state.cell("a", int).watch():
+        break
+    await until(lambda: streams() == 0)
+
+
+async def test_closing_ends_the_iteration_of_another_task(state: Client) -> None:
+    watch = state.watch()
+    events: list[Event | Resync] = []
+
+    async def read() -> None:
+        events.extend([event async for event in watch])
+
+    reader = asyncio.create_task(read())
+    await watch.ready()
+    await watch.close()
+    await watch.close()
+    await reader
+    assert events == []
+    with pytest.raises(StopAsyncIteration):
+        await anext(watch)
+    await until(lambda: streams() == 0)
+
+
+async def test_a_watch_yields_events_or_commits(state: Client) -> None:
+    await state.put("a", 1)
+    watch = state.watch(from_revision=1)
+    await anext(watch)
+    with pytest.raises(RuntimeError, match="either events or commits"):
+        await anext(watch.commits())
+    await watch.close()
+
+
+async def test_the_present_state_first(state: Client) -> None:
+    put = await state.put("p/a", 1)
+    async with state.watch("p/", initial=True) as watch:
+        assert await watch.ready() == put.revision
+        resync = await anext(watch)
+        assert isinstance(resync, Resync)
+        assert [entry.key for entry in resync.entries] == ["p/a"]
+        assert resync.revision == watch.revision == put.revision
+        await state.put("p/b", 1)
+        assert await key_of(await anext(watch)) == "p/b"
+
+
+async def test_a_bad_request_is_raised_and_not_tried_again(state: Client) -> None:
+    with pytest.raises(comity.InvalidArgument):
+        await anext(state.watch(key="x" * 2000))
+    with pytest.raises(comity.OutOfRange):
+        await anext(state.watch(from_revision=1000))
+
+
+async def test_a_server_that_was_never_there() -> None:
+    async with comity.connect("127.0.0.1:1", timeout=0.2) as state:
+        watch = state.watch()
+        with pytest.raises(comity.Unavailable):
+            await watch.ready()
+        with pytest.raises(comity.Unavailable):
+            await anext(watch)
+
+
+async def test_a_deleted_namespace_is_a_new_state(state: Client) -> None:
+    put = await state.put("a", 1)
+    async with state.watch(from_revision=1) as watch:
+        assert await key_of(await anext(watch)) == "a"
+        await state.delete_namespace()
+        resync = await anext(watch)
+        assert isinstance(resync, Resync)
+        assert resync.entries == ()
+        assert (await state.put("b", 1)).revision > put.revision
+        assert await key_of(await anext(watch)) == "b"
+
+
+@pytest.mark.parametrize("whole", [False, True], ids=["events", "commits"])
+async def test_a_large_commit_over_a_connection_that_breaks(
+    server: Server, namespace: str, state: Client, whole: bool
+) -> None:
+    """Three megabytes come in several messages. Each time that some of it was read, the connection breaks."""
+    names = [f"big/{number:02}" for number in range(30)]
+    put = await state.transact(then=[comity.Put(name, bytes(100_000)) for name in names])
+    await state.put("last", 1)
+    async with Proxy(server.address) as proxy, comity.connect(proxy.address, namespace=namespace) as far:
+        watch = far.watch(from_revision=1)
+        seen: list[str] = []
+        if whole:
+            async for commit in watch.commits():
+                assert not isinstance(commit, Resync)
+                seen += [event.key for event in commit.events]
+                await proxy.cut()
+                if seen[-1] == "last":
+                    break
+        else:
+            async for event in watch:
+                assert isinstance(event, Event)
+                seen.append(event.key)
+                if len(seen) < len(names):
+                    assert watch.revision == put.revision - 1
+                if len(seen) % 7 == 0:
+                    await proxy.cut()
+                if event.key == "last":
+                    break
+        assert seen == [*names, "last"]
+        assert watch.revision == put.revision + 1
+        assert proxy.connections > 1
+        await watch.close()
