@@ -43,6 +43,12 @@ def configure(level: str = "info", style: Format = "auto") -> None:
             foreign_pre_chain=[*shared, structlog.stdlib.ExtraAdder()],
         )
     )
+    handler.addFilter(_is_news)
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Not that a client went away before its answer, which gRPC calls an error of the method."""
+    return not (record.name.startswith("grpc.") and record.getMessage().startswith("ExecuteBatchError"))

@@ -52,7 +52,7 @@ class Server:
         self._settings = settings
         self._store = store
         self._grpc = grpc.aio.server(options=_options(settings))
-        self._calls = Calls(self._grpc)
+        self.calls = Calls(self._grpc)
         self._committer = Committer(store, max_pending=settings.max_pending)
         self._feed = Feed(store, watch_fragments)
         self._compactor = Compactor(store, settings.retention(), settings.compaction_interval)
@@ -62,9 +62,9 @@ class Server:
         }
         missing = [CHECKPOINT, LEASE]
         for service, servicer in offered.items():
-            self._calls.add(service, servicer)
+            self.calls.add(service, servicer)
         for service in missing:
-            self._calls.add(service)
+            self.calls.add(service)
         self._health = Health(
             store, [service.full_name for service in offered], [service.full_name for service in missing]
         )
@@ -89,13 +89,13 @@ class Server:
         timeout = self._settings.drain_timeout
         log.info("draining", timeout=timeout)
         await self._health.drain()
-        self._calls.refuse()
-        if not await _within(timeout, self._calls.unary_calls_ended()):
+        self.calls.refuse()
+        if not await _within(timeout, self.calls.unary_calls_ended()):
             log.warning("requests were still in progress when the drain timeout ended")
         await self._feed.close()
-        await _within(STREAM_END_SECONDS, self._calls.streams_ended())
+        await _within(STREAM_END_SECONDS, self.calls.streams_ended())
         # What gRPC itself turns away ends with CANCELLED, which no client repeats: so all that is on its way is let in.
-        await _within(REFUSE_SECONDS, self._calls.refusals_ended())
+        await _within(REFUSE_SECONDS, self.calls.refusals_ended())
         await self._grpc.stop(GRACE_SECONDS)
         if not await _within(STORE_END_SECONDS, self._committer.drain()):
             log.warning("writes were still in the store's hands when the server ended")
@@ -131,6 +131,10 @@ def _options(settings: Settings) -> list[tuple[str, Any]]:
         ("grpc.max_receive_message_length", max(limits.transaction_bytes, limits.value_bytes) + MESSAGE_SLACK),
         ("grpc.max_send_message_length", -1),  # what is sent has bounds of its own
         ("grpc.max_concurrent_streams", settings.max_streams),
+        # Calls that were read but not begun yet. gRPC's own bounds are so low that a burst of one client's meets them,
+        # with a bare CANCELLED; how many may wait is the committer's to say.
+        ("grpc.server.max_pending_requests", settings.max_pending),
+        ("grpc.server.max_pending_requests_hard_limit", 2 * settings.max_pending),
         ("grpc.max_metadata_size", METADATA_BYTES),
         ("grpc.absolute_max_metadata_size", METADATA_BYTES),
         # The server pings, so that the streams of clients that are gone end.

@@ -1,6 +1,6 @@
 """Calls with raw stubs: every method of the contract by the type of its request, and what a refusal says."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import grpc
@@ -9,7 +9,7 @@ from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-unty
 from comity.v1 import checkpoint_pb2_grpc, lease_pb2_grpc, namespace_pb2_grpc, state_pb2, state_pb2_grpc
 
 TIMEOUT = 20.0
-Metadata = Sequence[tuple[str, str | bytes]]
+Metadata = tuple[tuple[str, str | bytes], ...]
 
 
 class Refusal(NamedTuple):
@@ -77,7 +77,7 @@ def refusal(call: Callable[[], object]) -> Refusal:
 
 def read_refusal(error: Any) -> Refusal:
     """What a failed call says: of `grpc` and of `grpc.aio`."""
-    trailer = {key: value for key, value in error.trailing_metadata() or ()}
+    trailer = dict(error.trailing_metadata() or ())
     status = status_pb2.Status.FromString(trailer.get("grpc-status-details-bin", b""))
     info = error_details_pb2.ErrorInfo()
     bad = error_details_pb2.BadRequest()

@@ -64,13 +64,14 @@ def test_a_token_belongs_to_its_request(wire: Wire, namespace: str) -> None:
     listing.page_token = wire.call(listing).next_page_token
     history = s.HistoryRequest(namespace=namespace, prefix="k", page_size=2)
     history.page_token = wire.call(history).next_page_token
-    for right, changes in (
+    wrong: list[tuple[Any, list[dict[str, Any]]]] = [
         (listing, [{"prefix": "k0"}, {"page_size": 3}, {"keys_only": True}, {"revision": 3}, {"namespace": "other"}]),
         (history, [{"prefix": "k0"}, {"author": "a"}, {"order": 2}, {"to_revision": 4}, {"previous": True}]),
-    ):
+    ]
+    for right, changes in wrong:
         for change in changes:
             other = type(right)()
-            other.CopyFrom(right)  # type: ignore[arg-type]
+            other.CopyFrom(right)
             for field, value in change.items():
                 setattr(other, field, value)
             refused = wire.refused(other)

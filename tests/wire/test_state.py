@@ -90,7 +90,8 @@ def test_conditions_of_plain_writes(
         lost = wire.refused(request)
         assert (lost.code, lost.reason) == (grpc.StatusCode.ABORTED, "CONFLICT")
         assert lost.metadata == {"key": "k", "version": "2", "mod_revision": "2", "revision": "2"}
-    assert wire.call(s.PutRequest(namespace=namespace, key="k", **present)).revision == 3
+    answer = wire.call(s.PutRequest(namespace=namespace, key="k", **present))  # type: ignore[arg-type]
+    assert answer.revision == 3
 
 
 @pytest.mark.parametrize("condition", [{"if_version": 0}, {"if_revision": 0}])
@@ -225,15 +226,36 @@ def test_not_a_number(wire: Wire, namespace: str) -> None:
 @pytest.mark.parametrize(
     ("metadata", "options", "said"),
     [
-        ([], t.WriteOptions(), ("", "", "")),
-        ([("comity-author", "m"), ("comity-message", "w")], t.WriteOptions(), ("m", "w", "")),
-        ([("comity-author-bin", "é".encode()), ("comity-message-bin", b"w")], t.WriteOptions(), ("é", "w", "")),
-        ([("comity-author", "m"), ("comity-message", "w")], t.WriteOptions(author="o"), ("o", "w", "")),
-        ([("comity-author", "m")], t.WriteOptions(author="o", message="p"), ("o", "p", "")),
-        ([("traceparent", TRACE_PARENT)], t.WriteOptions(), ("", "", TRACE_PARENT)),
-        ([("traceparent", TRACE_PARENT.upper())], t.WriteOptions(), ("", "", "")),
-        ([("traceparent", TRACE_PARENT.replace("00-", "ff-"))], t.WriteOptions(), ("", "", "")),
-        ([("traceparent", "00-" + "0" * 32 + "-b7ad6b7169203331-01")], t.WriteOptions(), ("", "", "")),
+        ((), t.WriteOptions(), ("", "", "")),
+        (
+            (
+                ("comity-author", "m"),
+                ("comity-message", "w"),
+            ),
+            t.WriteOptions(),
+            ("m", "w", ""),
+        ),
+        (
+            (
+                ("comity-author-bin", "é".encode()),
+                ("comity-message-bin", b"w"),
+            ),
+            t.WriteOptions(),
+            ("é", "w", ""),
+        ),
+        (
+            (
+                ("comity-author", "m"),
+                ("comity-message", "w"),
+            ),
+            t.WriteOptions(author="o"),
+            ("o", "w", ""),
+        ),
+        ((("comity-author", "m"),), t.WriteOptions(author="o", message="p"), ("o", "p", "")),
+        ((("traceparent", TRACE_PARENT),), t.WriteOptions(), ("", "", TRACE_PARENT)),
+        ((("traceparent", TRACE_PARENT.upper()),), t.WriteOptions(), ("", "", "")),
+        ((("traceparent", TRACE_PARENT.replace("00-", "ff-")),), t.WriteOptions(), ("", "", "")),
+        ((("traceparent", "00-" + "0" * 32 + "-b7ad6b7169203331-01"),), t.WriteOptions(), ("", "", "")),
     ],
 )
 def test_who_and_why(
@@ -257,7 +279,7 @@ def test_who_and_why(
     ],
 )
 def test_metadata_that_is_wrong_is_named(wire: Wire, namespace: str, name: str, value: str | bytes) -> None:
-    refused = wire.refused(s.PutRequest(namespace=namespace, key="k"), metadata=[(name, value)])
+    refused = wire.refused(s.PutRequest(namespace=namespace, key="k"), metadata=((name, value),))
     assert (refused.code, list(refused.fields)) == (grpc.StatusCode.INVALID_ARGUMENT, [name])
     assert wire.get(namespace, "k") is None
 

@@ -1,6 +1,7 @@
 """What operators look at: health of each service, reflection and channelz."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import grpc
 import pytest
@@ -25,7 +26,7 @@ TOOLS = ["grpc.health.v1.Health", "grpc.channelz.v1.Channelz", "grpc.reflection.
 
 @pytest.mark.parametrize(("service", "status"), [("", SERVING), *SERVICES.items()])
 def test_health_of_each_service(wire: Wire, service: str, status: int) -> None:
-    health = health_pb2_grpc.HealthStub(wire.channel)
+    health: Any = health_pb2_grpc.HealthStub(wire.channel)
     request = health_pb2.HealthCheckRequest(service=service)
     assert health.Check(request, timeout=TIMEOUT).status == status
     stream = health.Watch(request, timeout=TIMEOUT)
@@ -34,7 +35,7 @@ def test_health_of_each_service(wire: Wire, service: str, status: int) -> None:
 
 
 def test_health_of_an_unknown_service(wire: Wire) -> None:
-    health = health_pb2_grpc.HealthStub(wire.channel)
+    health: Any = health_pb2_grpc.HealthStub(wire.channel)
     request = health_pb2.HealthCheckRequest(service="comity.v1.Nothing")
     assert refusal(lambda: health.Check(request, timeout=TIMEOUT)).code is grpc.StatusCode.NOT_FOUND
 
@@ -49,9 +50,11 @@ async def test_health_follows_the_store() -> None:
 
 
 def reflect(channel: grpc.Channel, **request: str) -> reflection_pb2.ServerReflectionResponse:
-    stub = reflection_pb2_grpc.ServerReflectionStub(channel)
+    stub: Any = reflection_pb2_grpc.ServerReflectionStub(channel)
     requests = iter([reflection_pb2.ServerReflectionRequest(**request)])  # type: ignore[arg-type]
-    return next(iter(stub.ServerReflectionInfo(requests, timeout=TIMEOUT)))
+    (answer,) = stub.ServerReflectionInfo(requests, timeout=TIMEOUT)
+    assert isinstance(answer, reflection_pb2.ServerReflectionResponse)
+    return answer
 
 
 def test_reflection_shows_all_of_the_contract(wire: Wire) -> None:

@@ -26,7 +26,7 @@ __all__ = ["transact"]
     epilog=examples(
         "comity transact move.json",
         "comity transact - <<'END'",
-        '{"conditions": [{"key": "budget", "value": 10, "operator": ">="},',
+        '{"conditions": [{"key": "budget", "version": 3, "operator": ">="},',
         '                {"key": "lock", "exists": false},',
         '                {"prefix": "agents/", "unchanged_since": 41}],',
         ' "then":       [{"increment": {"key": "budget", "delta": -10}},',

@@ -34,8 +34,8 @@ class Calls:
 
     def __init__(self, server: grpc.aio.Server) -> None:
         self._server = server
-        self._unary_calls = 0
-        self._streams = 0
+        self.unary_calls = 0
+        self.streams = 0
         self._draining = False
         self._refused = 0
         self._ended = asyncio.Event()
@@ -57,13 +57,13 @@ class Calls:
 
     async def unary_calls_ended(self) -> None:
         """Return when no unary call is in progress any more. Only after `refuse`."""
-        while self._unary_calls:
+        while self.unary_calls:
             self._ended.clear()
             await self._ended.wait()
 
     async def streams_ended(self) -> None:
         """Return when no stream is in progress any more. Only after `refuse`."""
-        while self._streams:
+        while self.streams:
             self._ended.clear()
             await self._ended.wait()
 
@@ -97,16 +97,18 @@ class Calls:
         parse = _message_class(method).FromString
 
         async def call(data: bytes, context: Context) -> bytes:
-            self._unary_calls += 1
+            self.unary_calls += 1
             try:
                 if self._draining:
                     self._refused += 1
                     raise Draining
                 return (await handler(parse(data), context)).SerializeToString()
+            except grpc.aio.BaseError:  # the client went away before its answer
+                raise
             except Exception as error:  # noqa: BLE001 - the one place where defects end
                 await _fail(method, context, error)
             finally:
-                self._unary_calls -= 1
+                self.unary_calls -= 1
                 if self._draining:
                     self._ended.set()
 
@@ -116,7 +118,7 @@ class Calls:
         parse = _message_class(method).FromString
 
         async def call(data: bytes, context: Context) -> None:
-            self._streams += 1
+            self.streams += 1
             try:
                 if self._draining:
                     self._refused += 1
@@ -124,10 +126,12 @@ class Calls:
                 async with contextlib.aclosing(handler(parse(data), context)) as messages:
                     async for message in messages:
                         await context.write(message)
+            except grpc.aio.BaseError:  # the client went away before its answer
+                raise
             except Exception as error:  # noqa: BLE001 - the one place where defects end
                 await _fail(method, context, error)
             finally:
-                self._streams -= 1
+                self.streams -= 1
                 if self._draining:
                     self._ended.set()
 
