@@ -133,13 +133,14 @@ def _options(settings: Settings) -> list[tuple[str, Any]]:
         ("grpc.max_concurrent_streams", settings.max_streams),
         # Calls that were read but not begun yet. gRPC's own bounds are so low that a burst of one client's meets them,
         # with a bare CANCELLED; how many may wait is the committer's to say.
-        ("grpc.server.max_pending_requests", settings.max_pending),
-        ("grpc.server.max_pending_requests_hard_limit", 2 * settings.max_pending),
+        ("grpc.server.max_pending_requests", settings.max_pending + settings.max_streams),
+        ("grpc.server.max_pending_requests_hard_limit", 2 * (settings.max_pending + settings.max_streams)),
         ("grpc.max_metadata_size", METADATA_BYTES),
         ("grpc.absolute_max_metadata_size", METADATA_BYTES),
         # The server pings, so that the streams of clients that are gone end.
         ("grpc.keepalive_time_ms", int(settings.keepalive_time * 1000)),
         ("grpc.keepalive_timeout_ms", int(settings.keepalive_timeout * 1000)),
+        ("grpc.http2.ping_timeout_ms", int(settings.keepalive_timeout * 1000)),
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.http2.max_pings_without_data", 0),
         ("grpc.http2.min_recv_ping_interval_without_data_ms", PING_INTERVAL_MS),
