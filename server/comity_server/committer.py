@@ -15,7 +15,7 @@ from comity_server.errors import Draining, Overloaded, StateError, StoreUnavaila
 from comity_server.model import Outcome, Transaction
 from comity_server.stores.protocol import Store
 
-_log = structlog.get_logger(__name__)
+log = structlog.get_logger(__name__)
 
 GROUP_TRANSACTIONS: Final = 1000
 GROUP_BYTES: Final = 4 * 1024 * 1024
@@ -111,10 +111,12 @@ class Committer:
         outcomes: Sequence[Outcome | StateError]
         try:
             outcomes = await self._store.commit(namespace, [waiting.transaction for waiting in group])
+            if len(outcomes) != len(group):
+                raise AssertionError(f"{len(outcomes)} outcomes of {len(group)} transactions")
         except StateError as error:
             outcomes = [error] * len(group)
-        except Exception:  # noqa: BLE001  # whatever it is, each caller needs an answer and the lane has to go on
-            _log.exception("the store failed in an unforeseen way", namespace=namespace, transactions=len(group))
+        except Exception:  # whatever it is, each caller needs an answer and the lane has to go on
+            log.exception("the store failed in an unforeseen way", namespace=namespace, transactions=len(group))
             outcomes = [StoreUnavailable("the store failed; the log of the server says why")] * len(group)
         for waiting, outcome in zip(group, outcomes, strict=True):
             if waiting.answer.done():

@@ -8,7 +8,7 @@ from comity_server.errors import NamespaceNotFound, StateError
 from comity_server.limits import Retention
 from comity_server.stores.protocol import Store
 
-_log = structlog.get_logger(__name__)
+log = structlog.get_logger(__name__)
 _PAGE = 200  # namespaces
 
 
@@ -27,7 +27,7 @@ class Compactor:
             try:
                 await self._compact_all()
             except StateError as error:
-                _log.warning("compaction failed", error=error.message)
+                log.warning("compaction failed", error=error.message)
 
     async def _compact_all(self) -> None:
         after = ""
@@ -38,6 +38,6 @@ class Compactor:
                 except NamespaceNotFound:
                     continue  # deleted meanwhile
                 if floor > info.floor:
-                    _log.info("compacted", namespace=info.name, floor=floor, before=info.floor)
+                    log.info("compacted", namespace=info.name, floor=floor, before=info.floor)
             after = page[-1].name
             await asyncio.sleep(0)

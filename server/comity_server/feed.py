@@ -21,8 +21,9 @@ TOPIC_COMMITS: Final = 1024
 TOPIC_BYTES: Final = 1024 * 1024
 _CHUNK: Final = 256  # commits that a watcher which is behind reads from the store at a time
 
-Encode = Callable[[Commit, Sequence[Event], bool], list[bytes]]
-"""encode(commit, events, previous): a commit with some of its events, as parts of a message that may be joined."""
+Encode = Callable[[Commit, Sequence[Event], int, bool], tuple[bytes, int]]
+"""encode(commit, events, start, previous): some of a commit's events, from one of them on, as a part of a message that
+may be joined to others; and the place where the part ends."""
 
 
 class Interest(NamedTuple):
@@ -54,18 +55,22 @@ class Batch(NamedTuple):
 class _Piece:
     """A commit as one topic shows it."""
 
-    __slots__ = ("_fragments", "commit", "events", "size")
+    __slots__ = ("_whole", "commit", "events", "size")
 
     def __init__(self, commit: Commit, events: Sequence[Event]) -> None:
         self.commit = commit
         self.events = events
         self.size = sum(size(event.entry) + (size(event.previous) if event.previous else 0) for event in events)
-        self._fragments: list[bytes] | None = None
+        self._whole: bytes | None = None
 
-    def fragments(self, encode: Encode, previous: bool) -> list[bytes]:
-        if self._fragments is None:
-            self._fragments = encode(self.commit, self.events, previous)
-        return self._fragments
+    def fragment(self, encode: Encode, start: int, previous: bool) -> tuple[bytes, int]:
+        """Serialised from one event on, and where that ends. Kept for others if it is the whole, which is not large."""
+        if self._whole is not None:
+            return self._whole, len(self.events)
+        fragment, end = encode(self.commit, self.events, start, previous)
+        if not start and end == len(self.events):
+            self._whole = fragment
+        return fragment, end
 
 
 class _Topic:
@@ -113,10 +118,6 @@ class _Topic:
         while self.pieces and self.pieces[0].commit.revision <= read:
             self._drop()
 
-    def clear(self) -> None:
-        self.pieces.clear()
-        self._size = 0
-
     def _drop(self) -> None:
         piece = self.pieces.popleft()
         self._size -= piece.size
@@ -155,19 +156,25 @@ class _Followed:
 
     def reset(self) -> None:
         self.generation += 1
-        for topic in self.topics.values():
-            topic.clear()
+        self.revision = 0
+        topics, self.topics = self.topics, {}
+        self._by_key = {}
+        self._by_prefix = {}
+        for topic in topics.values():
             topic.wake()
 
-    def join(self, interest: Interest) -> _Topic:
+    def join(self, interest: Interest, revision: int) -> _Topic:
+        """The topic of an interest. One that is new has all that follows a revision, which is published or will be."""
         topic = self.topics.get(interest)
         if topic is None:
-            topic = self.topics[interest] = _Topic(interest, self.revision)
+            topic = self.topics[interest] = _Topic(interest, max(revision, self.revision))
             self._listed(interest).setdefault(interest.target, []).append(topic)
         return topic
 
     def leave(self, topic: _Topic) -> None:
         """Forget a topic that has no cursors."""
+        if self.topics.get(topic.interest) is not topic:  # of a history that ended
+            return
         target = topic.interest.target
         del self.topics[topic.interest]
         listed = self._listed(topic.interest)
@@ -211,7 +218,8 @@ class Feed:
         try:
             async with followed.lock:
                 if not followed.following:
-                    followed.revision = (await self.store.follow(namespace, followed)).revision
+                    position = await self.store.follow(namespace, followed)
+                    followed.revision = max(followed.revision, position.revision)  # it may have heard more already
                     followed.following = True
             generation = followed.generation
             position = await self.store.position(namespace)
@@ -225,7 +233,8 @@ class Feed:
         except BaseException:
             await self._release(followed)
             raise
-        return Cursor(self, followed, followed.join(interest), revision, position.epoch, generation)
+        topic = followed.join(interest, position.revision)
+        return Cursor(self, followed, topic, revision, position.epoch, generation)
 
     async def close(self) -> None:
         """End every cursor with Draining."""
@@ -261,8 +270,7 @@ class Cursor:
         self._followed = followed
         self._topic = topic
         self._generation = generation
-        self._rest: Sequence[bytes] = ()  # of a commit that was read in part
-        self._rest_revision = 0
+        self._rest: tuple[_Piece, int] | None = None  # a commit that was read in part, and up to where
         self._closed = False
         topic.cursors.add(self)
 
@@ -284,7 +292,7 @@ class Cursor:
                 position = await self._feed.store.position(self._followed.namespace)
                 raise Compacted(self.revision + 1, position.floor, position.revision)
             if self._rest:
-                self._take(load, self._rest, self._rest_revision)
+                self._take(load, *self._rest)
             elif self.revision < self._topic.since:
                 await self._read_store(load)
             else:
@@ -308,8 +316,7 @@ class Cursor:
     def _read_topic(self, load: "_Load") -> None:
         topic = self._topic
         for piece in topic.after(self.revision):
-            fragments = piece.fragments(self._feed.encode, topic.interest.previous)
-            if not self._take(load, fragments, piece.commit.revision):
+            if not self._take(load, piece):
                 break
         else:
             self.revision = max(self.revision, self._followed.revision)
@@ -323,18 +330,20 @@ class Cursor:
         )
         for commit in found.commits:
             events = interest.select(events_within(commit, interest.target, interest.is_prefix))
-            fragments = self._feed.encode(commit, events, interest.previous) if events else []
-            if not self._take(load, fragments, commit.revision):
+            if not self._take(load, _Piece(commit, events)):
                 return
 
-    def _take(self, load: "_Load", fragments: Sequence[bytes], revision: int) -> bool:
-        """Load the fragments of a commit, and move past it if there was room for all. Says if there is more room."""
-        rest = load.add(fragments)
-        if rest:
-            self._rest, self._rest_revision = rest, revision
-            return False
-        self._rest = ()
-        self.revision = revision
+    def _take(self, load: "_Load", piece: _Piece, start: int = 0) -> bool:
+        """Load a commit, or as much of it as there is room for; move past it if that was all. Says if there is more
+        room. What is large is loaded alone, one fragment at a time, so that no more than that is ever in memory."""
+        while start < len(piece.events):
+            if load.fragments and (start or piece.size > load.room):
+                self._rest = (piece, start)
+                return False
+            fragment, start = piece.fragment(self._feed.encode, start, self._topic.interest.previous)
+            load.add(fragment)
+        self._rest = None
+        self.revision = piece.commit.revision
         return load.room > 0
 
     async def _wait(self, deadline: float) -> bool:
@@ -354,20 +363,15 @@ class Cursor:
 
 
 class _Load:
-    """What one read has gathered. The first fragment always fits."""
+    """What one read has gathered, and how many bytes more it may."""
 
     def __init__(self, max_bytes: int) -> None:
         self.fragments: list[bytes] = []
         self.room = max_bytes
 
-    def add(self, fragments: Sequence[bytes]) -> Sequence[bytes]:
-        """Add as many as there is room for, and return the rest."""
-        for count, fragment in enumerate(fragments):
-            if len(fragment) > self.room and self.fragments:
-                return fragments[count:]
-            self.fragments.append(fragment)
-            self.room -= len(fragment)
-        return ()
+    def add(self, fragment: bytes) -> None:
+        self.fragments.append(fragment)
+        self.room -= len(fragment)
 
 
 def _expire(future: "asyncio.Future[None]") -> None:

@@ -19,7 +19,7 @@ from comity_server.services.health import Health
 from comity_server.services.namespace import NamespaceService
 from comity_server.services.rpc import Calls
 from comity_server.services.state import StateService
-from comity_server.services.wire import watch_fragments
+from comity_server.services.wire import watch_fragment
 from comity_server.settings import Settings
 from comity_server.stores.protocol import Store
 
@@ -54,7 +54,7 @@ class Server:
         self._grpc = grpc.aio.server(options=_options(settings))
         self.calls = Calls(self._grpc)
         self._committer = Committer(store, max_pending=settings.max_pending)
-        self._feed = Feed(store, watch_fragments)
+        self._feed = Feed(store, watch_fragment)
         self._compactor = Compactor(store, settings.retention(), settings.compaction_interval)
         offered = {
             STATE: StateService(store, self._committer, self._feed, limits, settings.progress_interval),

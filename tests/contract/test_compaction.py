@@ -1,5 +1,7 @@
 """Forgetting the past: what a floor takes away, what it leaves, and how far a retention raises it."""
 
+import asyncio
+
 import pytest
 
 from comity_server.errors import Compacted, NamespaceNotFound, RevisionInFuture
@@ -211,6 +213,21 @@ async def test_tombstone_counts_as_history_for_as_long_as_it_is_kept(space: Spac
     assert sizes[0] > 2 * 1000
     assert sizes[1] - sizes[0] == sizes[2] - sizes[1] == sizes[0]
     await space.store.compact(space.name)
+
+    async def nothing_is_left() -> bool:
+        return (await info(space)).history_size_bytes == 0
+
+    await until(nothing_is_left)
+
+
+async def test_compaction_that_nobody_waits_for_any_more_is_finished(space: Space) -> None:
+    for _ in range(5):
+        await space.apply(*(Put(f"k{number:04}", b"v" * 100) for number in range(1000)))
+    compacting = asyncio.ensure_future(space.store.compact(space.name))
+    await asyncio.sleep(0)
+    compacting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await compacting
 
     async def nothing_is_left() -> bool:
         return (await info(space)).history_size_bytes == 0

@@ -1,10 +1,15 @@
 """Namespaces: apart from each other, described, listed, deleted, and never giving out a revision twice."""
 
+import time
+
 import pytest
 
 from comity_server.errors import Compacted, Conflict, NamespaceNotFound
+from comity_server.limits import Limits, Retention
 from comity_server.model import Condition, Delete, Get, Increment, NamespaceInfo, Put, Test
+from tests.contract.conftest import OpenSpace
 from tests.contract.space import Space, plain
+from tests.waiting import until
 
 
 async def names(space: Space, prefix: str, after: str = "", limit: int = 100) -> list[str]:
@@ -166,3 +171,21 @@ async def test_unchanged_since_before_the_delete_of_a_namespace_is_an_error(spac
     with pytest.raises(Compacted):
         await space.apply(Put("a/2", b""), conditions=[Condition("a/", Test.UNCHANGED_SINCE, seen, is_prefix=True)])
     assert plain(await space.entries()) == []
+
+
+async def test_counter_of_a_deleted_namespace_outlives_the_window_of_its_request_ids(open_space: OpenSpace) -> None:
+    space = await open_space(Limits(request_window=0.05))
+    for _ in range(3):
+        await space.put("k")
+    await space.store.delete_namespace(space.name)
+    other = space.sibling("other")
+    began = time.monotonic()
+
+    async def the_window_has_passed() -> bool:
+        await other.put("k")
+        await other.store.retain(other.name, Retention())
+        return time.monotonic() - began > 0.2
+
+    await until(the_window_has_passed)
+    assert await space.revision() == 4
+    assert await space.put("k") == 5

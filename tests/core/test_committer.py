@@ -169,6 +169,18 @@ async def test_a_group_that_fails_as_a_whole_fails_for_each(failure: StateError)
     assert list(outcomes) == [failure, failure]
 
 
+async def test_a_store_that_leaves_out_an_outcome_holds_up_nobody() -> None:
+    class Short(MemoryStore):
+        async def commit(self, namespace: str, group: Sequence[Transaction]) -> Sequence[Outcome | StateError]:
+            return (await super().commit(namespace, group))[1:]
+
+    committer = Committer(Short(Limits()))
+    for _ in range(2):
+        with pytest.raises(StoreUnavailable):
+            await committer.submit("n", put("a"))
+    await committer.drain()
+
+
 async def test_an_unforeseen_failure_of_the_store_is_an_answer_and_the_lane_goes_on() -> None:
     class Broken(MemoryStore):
         broken = True

@@ -11,28 +11,29 @@ from comity_server import feed as feed_module
 from comity_server.errors import Compacted, Draining, EpochChanged, RevisionInFuture
 from comity_server.feed import TOPIC_COMMITS, Batch, Cursor, Feed, Interest
 from comity_server.limits import Limits
-from comity_server.model import Commit, Delete, Event, Operation, Put, Transaction
+from comity_server.model import Commit, Delete, Event, Operation, Position, Put, Transaction
 from comity_server.record import KEY
 from comity_server.stores.memory.store import MemoryStore
+from comity_server.stores.protocol import Listener
 
 EVERYTHING = Interest("", is_prefix=True)
 
 
-def encode(commit: Commit, events: Sequence[Event], previous: bool) -> list[bytes]:
-    """One fragment for every two events."""
-    keys = [("-" if event.is_delete else "+") + event.entry[KEY] for event in events]
-    return [f"{commit.revision}:{','.join(keys[at : at + 2])};".encode() for at in range(0, len(keys), 2)]
+def encode(commit: Commit, events: Sequence[Event], start: int, previous: bool) -> tuple[bytes, int]:
+    """Two events at a time."""
+    keys = [("-" if event.is_delete else "+") + event.entry[KEY] for event in events[start : start + 2]]
+    return f"{commit.revision}:{','.join(keys)};".encode(), start + len(keys)
 
 
 class World:
-    def __init__(self) -> None:
-        self.store = MemoryStore(Limits())
+    def __init__(self, store: MemoryStore | None = None) -> None:
+        self.store = store or MemoryStore(Limits())
         self.encoded = 0
         self.feed = Feed(self.store, self._encode)
 
-    def _encode(self, commit: Commit, events: Sequence[Event], previous: bool) -> list[bytes]:
+    def _encode(self, commit: Commit, events: Sequence[Event], start: int, previous: bool) -> tuple[bytes, int]:
         self.encoded += 1
-        return encode(commit, events, previous)
+        return encode(commit, events, start, previous)
 
     async def write(self, *operations: Operation, namespace: str = "n") -> int:
         (outcome,) = await self.store.commit(namespace, [Transaction(then=operations)])
@@ -115,6 +116,33 @@ async def test_a_commit_in_parts_stays_below_its_revision_until_the_last(world: 
     assert (second.revision, text(second)) == (0, "1:+k2,+k3;")
     last = await cursor.read(1, 10)
     assert (last.revision, text(last)) == (1, "1:+k4,+k5;")
+    await cursor.close()
+
+
+async def test_of_a_large_commit_no_more_is_in_memory_than_is_read(world: World) -> None:
+    """However many watch it and whether they read or not: each is serialised a part at a time, as it is taken off."""
+    await world.write(*(Put(f"k{i:03}", b"") for i in range(900)))
+    cursors = [await world.feed.watch("n", EVERYTHING, from_revision=1) for _ in range(10)]
+    for cursor in cursors:
+        assert text(await cursor.read(1, 10)) == "1:+k000,+k001;"
+    assert world.encoded == 10
+    for cursor in cursors:
+        await cursor.close()
+
+
+async def test_a_commit_that_is_published_before_follow_returns_is_not_lost() -> None:
+    class Early(MemoryStore):
+        """Commits come while the store is still busy with making the namespace followed, as over a network."""
+
+        async def follow(self, namespace: str, listener: Listener) -> Position:
+            position = await super().follow(namespace, listener)
+            await self.commit(namespace, [Transaction(then=[Put("a", b"")])])
+            return position
+
+    world = World(Early(Limits()))
+    cursor = await world.feed.watch("n", EVERYTHING, from_revision=1)
+    await world.write(Put("b", b""))
+    assert await read_until(cursor, 2) == "1:+a;2:+b;"
     await cursor.close()
 
 

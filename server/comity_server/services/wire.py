@@ -114,24 +114,19 @@ def events_that_fit(
     return len(events)
 
 
-def watch_fragments(commit: Commit, events: Sequence[Event], previous: bool) -> list[bytes]:
-    """Serialise a commit as parts of a WatchResponse: joined to each other and to those of other commits, they are one.
+def watch_fragment(commit: Commit, events: Sequence[Event], start: int, previous: bool) -> tuple[bytes, int]:
+    """Serialise a commit, from one of its events on, as a part of a WatchResponse; with the place where it ends.
 
-    A commit of up to FRAGMENT_BYTES is one part; of a larger one all parts but the last are marked partial.
+    Parts joined to each other and to those of other commits are one message. Of a commit above FRAGMENT_BYTES all parts
+    but the last are marked partial.
     """
-    fragments = []
-    start = 0
-    while True:
-        end = max(events_that_fit(events, start, FRAGMENT_BYTES, previous), start + 1)
-        response = state_pb2.WatchResponse()
-        message = response.commits.add()
-        fill_commit(message, commit, events[start:end] if start or end < len(events) else events, previous)
-        if end < len(events):
-            message.partial = True
-        fragments.append(response.SerializeToString())
-        if end >= len(events):
-            return fragments
-        start = end
+    end = max(events_that_fit(events, start, FRAGMENT_BYTES, previous), start + 1)
+    response = state_pb2.WatchResponse()
+    message = response.commits.add()
+    fill_commit(message, commit, events[start:end] if start or end < len(events) else events, previous)
+    if end < len(events):
+        message.partial = True
+    return response.SerializeToString(), end
 
 
 def transact_response(outcome: Outcome) -> state_pb2.TransactResponse:
@@ -164,8 +159,9 @@ def _fill_result(message: state_pb2.OperationResult, result: Result) -> int:
         case IncrementResult(value, version):
             message.increment.value = value
             message.increment.version = version
-        case DeleteResult(deleted, gone):
+        case DeleteResult(deleted, gone, truncated):
             message.delete.deleted = deleted
+            message.delete.previous_truncated = truncated
             for record in gone:
                 fill_entry(message.delete.previous.add(), record)
                 values += len(record[VALUE])

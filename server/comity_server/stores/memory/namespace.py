@@ -24,7 +24,7 @@ class Namespace:
         self.epoch = epoch
         self.revision = revision
         self.floor = revision
-        self.create_time = time
+        self.create_time = 0
         self.time = time
         self.versions = Versions()
         self.log = Log(revision)
@@ -93,10 +93,15 @@ class Namespace:
             return self.log.between(max(first, last - limit + 1), last)[::-1]
         return self.log.between(first, min(last, first + limit - 1))
 
-    async def compact(self, floor: int) -> int:
-        """Raise the floor, then drop what lies below, a little at a time."""
-        floor = self._readable(floor) if floor == 0 or floor > self.floor else self.floor
-        self.floor = floor
+    def raise_floor(self, floor: int) -> int:
+        """Stop showing what lies below a revision (0: the newest). Returns the floor. Raises RevisionInFuture."""
+        if floor > self.revision:
+            raise RevisionInFuture(floor, self.floor, self.revision)
+        self.floor = max(self.floor, floor or self.revision)
+        return self.floor
+
+    async def collect(self) -> None:
+        """Drop what lies below the floor, a little at a time. What is cut off is taken up by the next one."""
         async with self._collecting:
             while self.log.base < self.floor:
                 last = self._step(self.floor)
@@ -105,7 +110,6 @@ class Namespace:
                         self.versions.forget(event.entry[KEY], last)
                 self.log.trim(last)
                 await asyncio.sleep(0)
-        return floor
 
     def due(self, retention: Retention, time: int) -> int:
         """The floor that a retention asks for at a time (µs)."""
@@ -113,7 +117,7 @@ class Namespace:
             self.floor, self.revision - retention.commits, self.log.newest_before(time - int(retention.age * 1e6))
         )
         excess = self.versions.older_bytes + self.log.size_bytes - retention.history_bytes
-        for commit in self.log.between(self.floor + 1, self.revision):
+        for commit in self.log.between(self.log.base + 1, self.revision) if excess > 0 else ():
             if excess <= 0:
                 break
             excess -= commit_size(commit)

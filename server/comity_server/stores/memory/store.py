@@ -1,5 +1,6 @@
 """The store in memory: fast, and gone with the process."""
 
+import asyncio
 import time
 import uuid
 from collections import deque
@@ -25,6 +26,7 @@ class MemoryStore:
         self._namespaces: SortedDict[str, Namespace] = SortedDict()
         self._deleted: dict[str, Namespace] = {}  # empty ones, whose counter and remembered outcomes live on
         self._deletions: deque[tuple[float, str]] = deque()
+        self._counters: dict[str, tuple[int, int]] = {}  # revision and time of those deleted before
         self._listeners: dict[str, Listener] = {}
 
     async def open(self) -> None:
@@ -52,6 +54,7 @@ class MemoryStore:
                 state.requests.remember(request, fingerprint, outcome)
             self._namespaces.setdefault(namespace, state)
             self._deleted.pop(namespace, None)
+            self._counters.pop(namespace, None)
             listener = self._listeners.get(namespace)
             if listener is not None:
                 listener.publish(draft.commits)
@@ -108,28 +111,38 @@ class MemoryStore:
                 namespace=name,
                 revision=state.revision,
             )
-        empty = Namespace(name, self._limits, self._epoch, state.revision + 1)
-        empty.time = state.time
+        empty = Namespace(name, self._limits, self._epoch, state.revision + 1, state.time)
         empty.requests = state.requests
         del self._namespaces[name]
         self._deleted[name] = empty
-        self._forget_deleted(name)
+        now = time.monotonic()
+        self._sweep_deleted(now)
+        self._deletions.append((now, name))
         listener = self._listeners.get(name)
         if listener is not None:
             listener.reset()
 
     async def compact(self, name: str, revision: int = 0) -> int:
-        return await self._existing(name).compact(revision)
+        state = self._existing(name)
+        floor = state.raise_floor(revision)
+        await asyncio.shield(state.collect())  # what was begun is finished, whoever waits for it
+        return floor
 
     async def retain(self, name: str, retention: Retention) -> int:
+        now = time.monotonic()
+        self._sweep_deleted(now)
         state = self._existing(name)
-        state.requests.sweep(time.monotonic())
+        state.requests.sweep(now)
         floor = state.due(retention, time.time_ns() // 1000)
-        return await state.compact(floor) if floor > state.floor else state.floor
+        if floor > state.floor:
+            state.raise_floor(floor)
+        await state.collect()
+        return floor
 
     def _find(self, name: str) -> Namespace:
         """A namespace, or the empty one that it would begin as."""
-        return self._namespaces.get(name) or self._deleted.get(name) or Namespace(name, self._limits, self._epoch)
+        found = self._namespaces.get(name) or self._deleted.get(name)
+        return found or Namespace(name, self._limits, self._epoch, *self._counters.get(name, (0, 0)))
 
     def _existing(self, name: str) -> Namespace:
         state = self._namespaces.get(name)
@@ -137,11 +150,10 @@ class MemoryStore:
             raise NamespaceNotFound(name)
         return state
 
-    def _forget_deleted(self, name: str) -> None:
+    def _sweep_deleted(self, now: float) -> None:
         """Of a deleted namespace the outcomes are remembered for the window, as of any other; the counter for good."""
-        now = time.monotonic()
-        self._deletions.append((now, name))
-        while self._deletions[0][0] + self._limits.request_window < now:
-            _, gone = self._deletions.popleft()
-            if gone in self._deleted:
-                self._deleted[gone].requests.sweep(now)
+        while self._deletions and self._deletions[0][0] + self._limits.request_window < now:
+            _, name = self._deletions.popleft()
+            gone = self._deleted.pop(name, None)
+            if gone is not None:
+                self._counters[name] = (gone.revision, gone.time)
