@@ -72,7 +72,7 @@ $(BIN)/pip:
 
 # Installing runs hatch_build.py, so this brings the stubs too. A clone that is only served from has no protoc of its own.
 $(VENV)/.serve: pyproject.toml hatch_build.py $(PROTOS) | $(BIN)/pip
-	$(PIP) install --editable '.[server,redis]'
+	$(PIP) install --editable '.[server]'
 	@touch $@
 
 # Has all that serving needs as well, so these two keep both stamps.

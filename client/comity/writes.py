@@ -53,9 +53,9 @@ class Writes:
     def increment(self, key: str, by: int) -> None:
         match self._keys.get(key):
             case Increment(_, before):
-                self._set(Increment(key, before + by))
+                self._set(Increment(key, _sum(key, before, by)))
             case Put(_, bytes(data)):
-                self._set(_number(key, _whole(key, data) + by))
+                self._set(_number(key, _sum(key, _whole(key, data), by)))
             case Delete():
                 self._set(_number(key, by))
             case _:

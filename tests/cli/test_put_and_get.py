@@ -44,6 +44,12 @@ def test_json_if_it_parses_else_text_else_bytes(
     assert entry["value"] == ({"base64": base64.b64encode(value).decode()} if isinstance(value, bytes) else value)
 
 
+def test_a_value_of_an_option_may_look_like_a_negative_number(comity: Comity) -> None:
+    comity("put", "key", "-5", "--message", "-7")
+    assert comity("get", "key", "--json").object["value"] == -5
+    assert comity("log", "--json").object["message"] == "-7"
+
+
 def test_the_entry_as_json(comity: Comity) -> None:
     comity("put", "key", "1")
     assert comity("put", "key", "2", "--json").object == {"revision": 2, "version": 2}

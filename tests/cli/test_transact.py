@@ -32,7 +32,7 @@ def test_all_operations(comity: Comity) -> None:
     assert increment == {"increment": {"value": -2, "version": 1}}
     assert delete["delete"]["deleted"] == 1
     assert delete["delete"]["previous"][0]["value"] == 1
-    assert delete_nothing == {"delete": {"deleted": 0, "previous": []}}
+    assert delete_nothing == {"delete": {"deleted": 0, "previous": [], "previous_truncated": False}}
     assert get["get"]["entry"]["value"] == {"a": [1, "ö"]}
     assert get_nothing == {"get": {}}
     assert [entry["key"] for entry in listed["list"]["entries"]] == ["bytes", "count"]

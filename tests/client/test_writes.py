@@ -158,3 +158,10 @@ def test_values_are_encoded_when_they_are_written() -> None:
     with pytest.raises(TypeError):
         writes.put("b", object(), None)
     assert list(writes.operations()) == [put("a", b"[1]")]
+
+
+def test_increments_that_come_to_too_much_together_are_refused() -> None:
+    writes = Writes()
+    writes.increment("n", 2**53 - 1)
+    with pytest.raises(comity.FailedPrecondition, match="'n'"):
+        writes.increment("n", 1)

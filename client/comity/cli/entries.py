@@ -78,10 +78,17 @@ class _PutCommand(click.Command):
     """Takes a negative number for a VALUE: `comity put temperature -5`."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        end = args.index("--") if "--" in args else len(args)
-        numbers = [text for text in args[:end] if re.fullmatch(r"-\d[\d.eE+-]*", text)]
-        if numbers and end == len(args):
-            args = [*(text for text in args if text not in numbers), "--", *numbers]
+        if "--" not in args:
+            options = [param for param in self.get_params(ctx) if isinstance(param, click.Option) and not param.is_flag]
+            taking = {name for option in options for name in option.opts}
+            numbers = [
+                place
+                for place, text in enumerate(args)
+                if re.fullmatch(r"-\d[\d.eE+-]*", text) and (not place or args[place - 1] not in taking)
+            ]
+            if numbers:
+                values = [args[place] for place in numbers]
+                args = [*(text for place, text in enumerate(args) if place not in numbers), "--", *values]
         return super().parse_args(ctx, args)
 
 

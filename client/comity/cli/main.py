@@ -1,18 +1,21 @@
 """The entry point of the command `comity`."""
 
+import os
 import sys
 
 __all__ = ["main"]
 
 NEEDS = "the command line needs more than the client: pip install 'comity[cli]'"
+SERVER_NEEDS = "the server needs more than the client: pip install 'comity[server]'"
 
 
 def main() -> None:
     """Run the command line and end the process with its exit code."""
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")  # what gRPC says of connections is no output of a command
     try:
         from .app import run
     except ModuleNotFoundError as error:
         if error.name != "click":
             raise
-        sys.exit(f"comity: {NEEDS} ({error})")
+        sys.exit(f"comity: {SERVER_NEEDS if sys.argv[1:2] == ['serve'] else NEEDS} ({error})")
     sys.exit(run())

@@ -91,7 +91,8 @@ def operation_result(of: "model.OperationResult", *, keys_only: bool = False) ->
         case model.PutResult(_, version, previous):
             return {"put": {"version": version} | ({} if previous is None else {"previous": entry(previous)})}
         case model.DeleteResult():
-            return {"delete": {"deleted": of.deleted, "previous": _entries(of.previous)}}
+            shown = {"previous": _entries(of.previous), "previous_truncated": of.previous_truncated}
+            return {"delete": {"deleted": of.deleted, **shown}}
         case model.IncrementResult(value, version):
             return {"increment": {"value": value, "version": version}}
 
