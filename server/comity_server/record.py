@@ -18,6 +18,8 @@ MOD_REVISION: Final = 5
 LEASE_ID: Final = 6
 UPDATE_TIME: Final = 7
 
+LARGEST_INTEGER: Final = 2**53 - 1  # of the numbers that increments make: every JSON reader holds it exactly
+
 
 def tombstone(key: str, revision: int, time: int) -> Record:
     return (key, b"", "", 0, 0, revision, 0, time)

@@ -32,7 +32,10 @@ LEASE: Final = lease_pb2.DESCRIPTOR.services_by_name["LeaseService"]
 
 MESSAGE_SLACK: Final = 1024 * 1024  # what a message may have beside keys and values
 METADATA_BYTES: Final = 16 * 1024
-PING_INTERVAL_MS: Final = 10_000  # clients that ping a quiet connection more often are sent away
+PING_INTERVAL: Final = 10.0  # seconds; clients that ping a quiet connection more often are sent away
+INT32_MOST: Final = 2**31 - 1
+CALLS_WAITING_LEAST: Final = 100_000  # calls that may wait to be begun, whatever the settings
+HEALTH_SECONDS: Final = 1.0  # how long those who watch the health may take to hear of the end
 STREAM_END_SECONDS: Final = 2.0  # how long a client may take to hear that its watch ends
 REFUSE_SECONDS: Final = 2.0  # how long clients that go on with calls are told to go elsewhere
 GRACE_SECONDS: Final = 1.0  # how long what else is open, as a watch of health, may take to end
@@ -44,14 +47,20 @@ class ListenError(Exception):
 
 
 class Server:
-    """A server over a store. `start` and `stop` may each be called once."""
+    """A server over a store. `start` and `stop` may each be called once.
 
-    def __init__(self, settings: Settings, store: Store) -> None:
+    Args:
+        settings: see there.
+        store: where the state is kept. The server opens and closes it.
+        ping_interval: how often a client may ping a quiet connection, in seconds.
+    """
+
+    def __init__(self, settings: Settings, store: Store, *, ping_interval: float = PING_INTERVAL) -> None:
         limits = settings.limits()
         self.addresses: Sequence[str] = ()
         self._settings = settings
         self._store = store
-        self._grpc = grpc.aio.server(options=_options(settings))
+        self._grpc = grpc.aio.server(options=grpc_options(settings, ping_interval))
         self.calls = Calls(self._grpc)
         self._committer = Committer(store, max_pending=settings.max_pending)
         self._feed = Feed(store, watch_fragment)
@@ -75,10 +84,11 @@ class Server:
         """Open the store and begin to serve. Raises StoreUnavailable or ListenError; then nothing is left open."""
         await self._store.open()
         try:
-            self.addresses = [self._listen(address) for address in self._settings.listen]
             await self._health.update()
+            await self._bind()
             await self._grpc.start()
         except BaseException:
+            await self._grpc.stop(None)
             await self._store.close()
             raise
         self._tasks = [_background(self._health.run()), _background(self._compactor.run())]
@@ -88,7 +98,8 @@ class Server:
         """Refuse further calls, finish those in progress within the drain timeout, and close the store."""
         timeout = self._settings.drain_timeout
         log.info("draining", timeout=timeout)
-        await self._health.drain()
+        if not await _within(HEALTH_SECONDS, self._health.drain()):
+            log.warning("not everybody who watches the health could be told of the end")
         self.calls.refuse()
         if not await _within(timeout, self.calls.unary_calls_ended()):
             log.warning("requests were still in progress when the drain timeout ended")
@@ -104,6 +115,15 @@ class Server:
         await asyncio.wait(self._tasks)
         await self._store.close()
         log.info("stopped")
+
+    async def _bind(self) -> None:
+        try:
+            self.addresses = [self._listen(address) for address in self._settings.listen]
+        except ListenError:
+            # gRPC lets go of the ports that it has bound only where it ran before it is stopped.
+            self.calls.refuse()
+            await self._grpc.start()
+            raise
 
     def _listen(self, address: str) -> str:
         host, _, port = address.rpartition(":")
@@ -124,17 +144,19 @@ class Server:
             reflection.enable_server_reflection([*names, reflection.SERVICE_NAME], self._grpc)
 
 
-def _options(settings: Settings) -> list[tuple[str, Any]]:
+def grpc_options(settings: Settings, ping_interval: float) -> list[tuple[str, Any]]:
+    """What gRPC is told of the settings. All its numbers are of 32 bits."""
     limits = settings.limits()
+    waiting = min(max(CALLS_WAITING_LEAST, 10 * settings.max_pending), INT32_MOST)
     return [
         ("grpc.so_reuseport", 0),  # a second server on the port has to fail, not to take half of the calls
         ("grpc.max_receive_message_length", max(limits.transaction_bytes, limits.value_bytes) + MESSAGE_SLACK),
         ("grpc.max_send_message_length", -1),  # what is sent has bounds of its own
         ("grpc.max_concurrent_streams", settings.max_streams),
-        # Calls that were read but not begun yet. gRPC's own bounds are so low that a burst of one client's meets them,
-        # with a bare CANCELLED; how many may wait is the committer's to say.
-        ("grpc.server.max_pending_requests", settings.max_pending + settings.max_streams),
-        ("grpc.server.max_pending_requests_hard_limit", 2 * (settings.max_pending + settings.max_streams)),
+        # Calls that were read but not begun yet. Those beyond these bounds end with a bare CANCELLED, which no client
+        # repeats; how many may wait is the committer's to say, which answers OVERLOADED.
+        ("grpc.server.max_pending_requests", waiting),
+        ("grpc.server.max_pending_requests_hard_limit", waiting),
         ("grpc.max_metadata_size", METADATA_BYTES),
         ("grpc.absolute_max_metadata_size", METADATA_BYTES),
         # The server pings, so that the streams of clients that are gone end.
@@ -143,7 +165,7 @@ def _options(settings: Settings) -> list[tuple[str, Any]]:
         ("grpc.http2.ping_timeout_ms", int(settings.keepalive_timeout * 1000)),
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.http2.max_pings_without_data", 0),
-        ("grpc.http2.min_recv_ping_interval_without_data_ms", PING_INTERVAL_MS),
+        ("grpc.http2.min_ping_interval_without_data_ms", int(ping_interval * 1000)),
         ("grpc.enable_channelz", int(settings.channelz)),
     ]
 
@@ -163,8 +185,10 @@ def _probe(address: str, host: str, port: int) -> None:
 
 
 async def _within(timeout: float, wait: Coroutine[Any, Any, None]) -> bool:
+    """Whether a wait ends within so many seconds; with 0, without having to wait at all."""
     try:
-        await asyncio.wait_for(wait, timeout)
+        async with asyncio.timeout(timeout):
+            await wait
     except TimeoutError:
         return False
     return True

@@ -89,7 +89,10 @@ class Settings(BaseSettings):
         description="The most bytes of keys, values and content types in a transaction.",
     )
     limit_commit_events: int = Field(
-        _limits.commit_events, ge=1, le=10_000_000, description="The most keys that one commit may change."
+        _limits.commit_events,
+        ge=1,
+        le=10_000_000,
+        description="The most keys that a prefix delete may change, with what its transaction changed before it.",
     )
     limit_page_entries: int = Field(
         _limits.page_entries, ge=1, le=100_000, description="The most entries, commits or namespaces in a page."

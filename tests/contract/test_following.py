@@ -73,27 +73,30 @@ async def test_commit_is_readable_when_it_is_heard_of(space: Space) -> None:
 
 async def test_position_and_first_commit_fit_while_writes_go_on(space: Space) -> None:
     """However following and writing meet: what was there by the position and what is heard make up the whole log."""
-    done = asyncio.Event()
+    enough = asyncio.Event()
 
-    async def write() -> None:
-        for turn in range(200):
-            await space.put("a", str(turn).encode())
+    async def write() -> int:
+        written = 0
+        while not enough.is_set():
+            await space.put("a", str(written).encode())
+            written += 1
             await asyncio.sleep(0)
-        done.set()
+        return written
 
     writer = asyncio.create_task(write())
-    while not done.is_set():
+    for turn in range(20):
         heard = Heard()
         position = await space.store.follow(space.name, heard)
-        await asyncio.sleep(0.001)
+        await until(lambda heard=heard, turn=turn: len(heard.commits) > turn, seconds=10)  # type: ignore[misc]
         await space.store.unfollow(space.name)
         revisions = [commit.revision for commit in heard.commits]
         assert revisions == list(range(position.revision + 1, position.revision + 1 + len(revisions)))
-    await writer
+    enough.set()
+    written = await writer
     heard = Heard()
-    assert (await space.store.follow(space.name, heard)).revision == 200
+    assert (await space.store.follow(space.name, heard)).revision == written
     await space.put("last")
-    assert [commit.revision for commit in await heard.hears(1)] == [201]
+    assert [commit.revision for commit in await heard.hears(1)] == [written + 1]
     await space.store.unfollow(space.name)
 
 

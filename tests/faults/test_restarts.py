@@ -3,12 +3,15 @@
 import asyncio
 from collections.abc import Iterator
 
+import grpc
 import pytest
 
 import comity
 from comity import Event, Resync
+from comity.v1 import state_pb2, state_pb2_grpc
 from tests import servers
 from tests.servers import Server
+from tests.wire.calls import read_refusal
 
 
 @pytest.fixture
@@ -50,9 +53,23 @@ async def test_calls_wait_out_a_restart(own: Server) -> None:
 
 
 async def test_a_drained_server_ends_watches_with_a_reason_and_they_go_on_at_the_next(own: Server) -> None:
-    async with comity.connect(own.address, timeout=30) as state, state.watch() as watch:
+    async with (
+        grpc.aio.insecure_channel(own.address) as channel,
+        comity.connect(own.address, timeout=30) as state,
+        state.watch() as watch,
+    ):
+        stub: state_pb2_grpc.StateServiceAsyncStub = state_pb2_grpc.StateServiceStub(channel)
+        raw = stub.Watch(state_pb2.WatchRequest(namespace=state.namespace, prefix=""))
+        created = await raw.read()
+        assert isinstance(created, state_pb2.WatchResponse)
+        assert created.created
         await watch.ready()
         assert await asyncio.to_thread(own.stop) == 0
+        with pytest.raises(grpc.aio.AioRpcError) as ended:
+            await raw.read()
+        reason = read_refusal(ended.value)
+        assert (reason.code, reason.reason) == (grpc.StatusCode.UNAVAILABLE, "DRAINING")
+        assert reason.retry_after is not None
         await asyncio.to_thread(own.restart)
         await state.put("k", 1)
         event = await anext(watch)

@@ -86,7 +86,8 @@ def test_leases_are_not_offered(wire: Wire, namespace: str, fields: dict[str, An
 def test_unknown_methods_and_services(wire: Wire) -> None:
     for path in ("/comity.v1.StateService/Nothing", "/comity.v2.StateService/Get", "/x/y"):
         call: Any = wire.channel.unary_unary(path)
-        assert refusal(lambda call=call: call(b"", timeout=TIMEOUT)).code is grpc.StatusCode.UNIMPLEMENTED  # type: ignore[misc]
+        refused = refusal(lambda call=call: call(b"", timeout=TIMEOUT))  # type: ignore[misc]
+        assert (refused.code, refused.reason) == (grpc.StatusCode.UNIMPLEMENTED, "")
 
 
 def test_fields_of_a_later_contract_are_ignored(wire: Wire, namespace: str) -> None:
@@ -98,15 +99,20 @@ def test_fields_of_a_later_contract_are_ignored(wire: Wire, namespace: str) -> N
 
 
 def test_messages_beyond_every_limit_are_refused(wire: Wire, namespace: str) -> None:
-    refused = wire.refused(s.PutRequest(namespace=namespace, key="k", value=bytes(6 * MIB)))
+    request = s.PutRequest(namespace=namespace, key="k")
+    for size, reason in ((5 * MIB - 1024, "INVALID_REQUEST"), (5 * MIB, "")):  # the second is refused by gRPC
+        request.value = bytes(size)
+        refused = wire.refused(request)
+        assert refused.reason == reason
     assert refused.code is grpc.StatusCode.RESOURCE_EXHAUSTED
     assert wire.get(namespace, "k") is None
 
 
 def test_metadata_is_bounded(wire: Wire, namespace: str) -> None:
-    refused = wire.refused(s.GetRequest(namespace=namespace, key="k"), metadata=(("x", "x" * 20_000),))
-    assert refused.code is grpc.StatusCode.RESOURCE_EXHAUSTED
-    assert wire.get(namespace, "k") is None
+    request = s.GetRequest(namespace=namespace, key="k")
+    wire.call(request, metadata=(("x", "x" * 15_000),))
+    refused = wire.refused(request, metadata=(("x", "x" * 16_384),))
+    assert (refused.code, refused.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "")
 
 
 def test_a_conflict_fits_into_a_trailer_however_long_the_key(wire: Wire, namespace: str) -> None:

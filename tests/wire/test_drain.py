@@ -7,8 +7,10 @@ import threading
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2
+from structlog.testing import capture_logs
 
 from comity.v1 import state_pb2 as s
+from comity_server.services.health import Health
 from tests import servers
 from tests.waiting import until
 from tests.wire.calls import TIMEOUT, Wire, read_refusal
@@ -64,6 +66,37 @@ async def test_what_hangs_does_not_hold_up_the_end_for_ever() -> None:
         with pytest.raises(grpc.aio.AioRpcError) as ended:
             await put
         assert ended.value.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
+
+
+@pytest.mark.parametrize("busy", [True, False])
+async def test_an_end_at_once_says_what_it_left_and_only_then(busy: bool) -> None:
+    async with run(drain_timeout=0) as running:
+        running.store.gate.clear()
+        put = running.state.Put(s.PutRequest(namespace="n", key="k"), timeout=TIMEOUT)
+        if busy:
+            await until(lambda: running.store.commits_begun == 1)
+        else:
+            put.cancel()
+        await until(lambda: running.server.calls.unary_calls == int(busy))
+        with capture_logs() as log:
+            stopping = asyncio.create_task(running.server.stop())
+            await until(lambda: any(line["event"] == "draining" for line in log))
+            running.store.gate.set()
+            await stopping
+        warned = [line["event"] for line in log if line["log_level"] == "warning"]
+        assert warned == (["requests were still in progress when the drain timeout ended"] if busy else [])
+
+
+async def test_a_watch_of_health_that_hangs_does_not_hold_up_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def hang(_: Health) -> None:
+        await asyncio.Event().wait()
+
+    async with run() as running:
+        with monkeypatch.context() as broken:
+            broken.setattr(Health, "drain", hang)
+            async with asyncio.timeout(10):
+                await running.server.stop()
+        assert running.store.closed
 
 
 async def test_writes_that_wait_are_bounded() -> None:

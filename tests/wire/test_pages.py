@@ -166,10 +166,37 @@ def test_history_goes_on_from_the_floor_when_it_is_compacted_meanwhile(wire: Wir
     request = s.HistoryRequest(namespace=namespace, page_size=2)
     read = pages(wire, request, lambda: wire.call(n.CompactRequest(namespace=namespace, revision=3)))
     assert [commit.revision for page in read for commit in page.commits] == [6, 5, 4]
-    oldest = s.HistoryRequest(namespace=namespace, page_size=2, order=s.HISTORY_ORDER_OLDEST_FIRST)
-    oldest.page_token = wire.call(oldest).next_page_token
+
+
+@pytest.mark.parametrize(("order", "begin"), [(s.HISTORY_ORDER_OLDEST_FIRST, 3), (s.HISTORY_ORDER_NEWEST_FIRST, 4)])
+@pytest.mark.parametrize("past", [0, 1])
+def test_a_page_that_was_compacted_is_out_of_range(
+    wire: Wire, namespace: str, order: s.HistoryOrder, begin: int, past: int
+) -> None:
+    fill(wire, namespace, 6)
+    request = s.HistoryRequest(namespace=namespace, page_size=2, order=order)
+    request.page_token = wire.call(request).next_page_token
+    wire.put(namespace, "later")
+    wire.call(n.CompactRequest(namespace=namespace, revision=begin - 1))
+    assert wire.call(request).commits[0].revision == begin
+    wire.call(n.CompactRequest(namespace=namespace, revision=begin + past))
+    refused = wire.refused(request)
+    assert (refused.code, refused.reason) == (grpc.StatusCode.OUT_OF_RANGE, "COMPACTED")
+    assert refused.metadata == {"floor": str(begin + past), "revision": "7"}
+
+
+@pytest.mark.parametrize("order", [s.HISTORY_ORDER_OLDEST_FIRST, s.HISTORY_ORDER_NEWEST_FIRST])
+def test_the_rest_of_a_commit_that_was_compacted_is_out_of_range(
+    wire: Wire, namespace: str, order: s.HistoryOrder
+) -> None:
+    values = [s.Operation(put=s.PutOperation(key=f"k{number}", value=bytes(MIB - 1000))) for number in range(4)]
+    wire.call(s.TransactRequest(namespace=namespace, then=values))
+    request = s.HistoryRequest(namespace=namespace, order=order)
+    page = wire.call(request)
+    assert [commit.partial for commit in page.commits] == [True]
+    request.page_token = page.next_page_token
     wire.call(n.CompactRequest(namespace=namespace))
-    assert wire.refused(oldest).reason == "COMPACTED"
+    assert wire.refused(request).reason == "COMPACTED"
 
 
 def test_namespaces(wire: Wire, namespace: str) -> None:

@@ -6,14 +6,18 @@ import subprocess
 from pathlib import Path
 
 import grpc
+import psutil
 import pytest
 from pydantic_core import PydanticUndefined
 
 from comity.v1 import state_pb2 as s
 from comity_server.limits import Limits, Retention
+from comity_server.server import ListenError, Server
 from comity_server.settings import Settings, SettingsError, load
 from tests import servers
+from tests.waiting import until
 from tests.wire.calls import Wire
+from tests.wire.inprocess import HeldStore
 
 FILE = """
 listen = ["127.0.0.1:0"]
@@ -164,6 +168,23 @@ def test_an_address_that_cannot_be_listened_on() -> None:
         ended = servers.run("--listen", address)
         assert ended.returncode == 1
         assert address in one_line(ended)
+
+
+def listening() -> set[int]:
+    """The ports on which this process listens."""
+    connections = psutil.Process().net_connections("tcp")
+    return {connection.laddr.port for connection in connections if connection.status == psutil.CONN_LISTEN}
+
+
+async def test_a_failed_start_leaves_nothing_open() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        before = listening()
+        settings = Settings(listen=["127.0.0.1:0", f"127.0.0.1:{taken.getsockname()[1]}"])
+        store = HeldStore(settings.limits())
+        with pytest.raises(ListenError):
+            await Server(settings, store).start()
+        assert store.closed
+        await until(lambda: listening() == before, seconds=10)
 
 
 def has_ipv6() -> bool:

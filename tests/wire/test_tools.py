@@ -9,9 +9,11 @@ from grpc_channelz.v1 import channelz_pb2, channelz_pb2_grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
+from comity_server.limits import Limits
+from comity_server.services.health import Health
 from tests import servers
 from tests.wire.calls import TIMEOUT, Wire, refusal
-from tests.wire.inprocess import run
+from tests.wire.inprocess import HeldStore, run
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
@@ -47,6 +49,24 @@ async def test_health_follows_the_store() -> None:
             running.store.can_commit = can_commit
             assert (await stream.read()).status == (SERVING if can_commit else NOT_SERVING)
         stream.cancel()
+
+
+async def test_health_is_set_only_where_it_changes(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = HeldStore(Limits())
+    health = Health(store, ["a"], ["b"])
+    said: list[tuple[str, int]] = []
+    really = health.servicer.set
+
+    async def note(service: str, status: Any) -> None:
+        said.append((service, status))
+        await really(service, status)
+
+    monkeypatch.setattr(health.servicer, "set", note)
+    for can_commit in (True, True, False, False, True):
+        store.can_commit = can_commit
+        await health.update()
+    assert [status for service, status in said if service == "a"] == [SERVING, NOT_SERVING, SERVING]
+    assert {status for service, status in said if service == "b"} == {NOT_SERVING}
 
 
 def reflect(channel: grpc.Channel, **request: str) -> reflection_pb2.ServerReflectionResponse:

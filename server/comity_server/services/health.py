@@ -27,6 +27,7 @@ class Health:
         self._store = store
         self._offered = ["", *offered]
         self._missing = list(missing)
+        self._said: int | None = None
 
     async def run(self) -> None:
         """Keep the answers true until cancelled."""
@@ -35,12 +36,15 @@ class Health:
             await asyncio.sleep(INTERVAL)
 
     async def update(self) -> None:
-        """Look at the store."""
+        """Look at the store, and say so if it can commit again, or no more."""
         status = SERVING if self._store.writable() else NOT_SERVING
+        if status == self._said:
+            return
         for service in self._offered:
             await self.servicer.set(service, status)
         for service in self._missing:
             await self.servicer.set(service, NOT_SERVING)
+        self._said = status
 
     async def drain(self) -> None:
         """Say NOT_SERVING from now on."""

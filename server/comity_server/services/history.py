@@ -41,6 +41,8 @@ async def read(store: Store, limits: Limits, request: state_pb2.HistoryRequest) 
         begin, skip, shown, of_epoch = place
         if of_epoch != epoch:
             raise EpochChanged(epoch, floor, newest)
+        if begin <= floor:  # what the page before promised is gone: an empty page would say that there was nothing
+            raise Compacted(begin, floor, newest)
         newest = shown
     elif to_revision > newest:
         raise RevisionInFuture(to_revision, floor, newest)

@@ -23,7 +23,8 @@ from comity_server.model import (
     Test,
     Transaction,
 )
-from comity_server.services.validate import AUTHOR_BYTES, CLIENT_BYTES, INTEGER_BOUND, MESSAGE_BYTES, Checks
+from comity_server.record import LARGEST_INTEGER
+from comity_server.services.validate import AUTHOR_BYTES, CLIENT_BYTES, MESSAGE_BYTES, Checks
 
 TRACE_PARENT: Final = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 
@@ -255,8 +256,8 @@ def _operation(message: Any, case: str, path: str, checks: Checks) -> Operation:
         case "increment":
             key, delta = message.key, message.delta
             checks.key(f"{path}key", key)
-            if abs(delta) > INTEGER_BOUND:
-                checks.wrong(f"{path}delta", f"must be from -{INTEGER_BOUND} to {INTEGER_BOUND}")
+            if abs(delta) > LARGEST_INTEGER:
+                checks.wrong(f"{path}delta", f"must be from -{LARGEST_INTEGER} to {LARGEST_INTEGER}")
             return Increment(key, delta)
         case _:
             return _list(message, path, checks)

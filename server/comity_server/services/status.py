@@ -19,7 +19,7 @@ MESSAGE_BYTES = 384
 METADATA_BYTES = 1024
 FIELD_BYTES = 96
 DESCRIPTION_BYTES = 128
-VIOLATIONS = 16
+VIOLATIONS = 16  # of one request
 
 # An error has the code of the nearest class above it that stands here.
 CODES: dict[type[errors.StateError], grpc.StatusCode] = {

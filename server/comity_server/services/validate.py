@@ -7,6 +7,7 @@ from google.protobuf.duration_pb2 import Duration
 
 from comity_server.errors import InvalidRequest, NotImplementedYet, Violation
 from comity_server.limits import Limits
+from comity_server.services.status import VIOLATIONS
 
 NAMESPACE: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 CONTENT_TYPE_BYTES: Final = 255
@@ -14,9 +15,7 @@ AUTHOR_BYTES: Final = 255
 MESSAGE_BYTES: Final = 4096
 CLIENT_BYTES: Final = 128
 EPOCH_BYTES: Final = 128
-INTEGER_BOUND: Final = 2**53 - 1  # whole numbers that every client can hold exactly
 DURATION_SECONDS: Final = 315_576_000_000
-VIOLATIONS: Final = 16  # more would not fit into a trailer
 
 
 class Checks:

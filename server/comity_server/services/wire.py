@@ -20,18 +20,11 @@ from comity_server.model import (
     PutResult,
     Result,
 )
-from comity_server.record import (
-    CONTENT_TYPE,
-    KEY,
-    VALUE,
-    VERSION,
-    Record,
-    utf8_length,
-)
+from comity_server.record import VALUE, VERSION, Record, shown_size
 
 FRAGMENT_BYTES: Final = 1024 * 1024  # of a commit in one message of a watch stream
 FAILED_VALUE_BYTES: Final = 1024 * 1024  # of an answer whose conditions failed
-ENTRY_OVERHEAD: Final = 64  # about what an entry's or event's numbers, times and lengths take, in bytes
+EVENT_OVERHEAD: Final = 16  # about what an event takes beside its entries, in bytes
 
 CAUSES: Final = {
     Cause.CLIENT: types_pb2.EVENT_CAUSE_CLIENT,
@@ -60,23 +53,16 @@ def fill_entry(entry: types_pb2.Entry, record: Record, keys_only: bool = False) 
     entry.mod_revision = mod_revision
     if lease_id:
         entry.lease_id = lease_id
-    seconds, micros = divmod(update_time, 1_000_000)
-    timestamp = entry.update_time
-    timestamp.seconds = seconds
-    timestamp.nanos = micros * 1000
-
-
-def record_size(record: Record | None, keys_only: bool = False) -> int:
-    """About how long an entry is on the wire, in bytes."""
-    if record is None:
-        return 0
-    value = 0 if keys_only else len(record[VALUE])
-    return ENTRY_OVERHEAD + utf8_length(record[KEY]) + value + len(record[CONTENT_TYPE])
+    fill_time(entry.update_time, update_time)
 
 
 def event_size(event: Event, previous: bool, keys_only: bool = False) -> int:
     """About how long an event is on the wire, in bytes."""
-    return record_size(event.entry, keys_only) + (record_size(event.previous, keys_only) if previous else 0)
+    size = EVENT_OVERHEAD
+    for record in (event.entry, event.previous if previous else None):
+        if record is not None:
+            size += shown_size(record) - (len(record[VALUE]) if keys_only else 0)
+    return size
 
 
 def fill_commit(

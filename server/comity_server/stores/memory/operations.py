@@ -33,6 +33,7 @@ from comity_server.model import (
 from comity_server.record import (
     CREATE_REVISION,
     KEY,
+    LARGEST_INTEGER,
     LEASE_ID,
     VALUE,
     VERSION,
@@ -44,7 +45,6 @@ from comity_server.record import (
 )
 from comity_server.stores.memory.draft import Draft
 
-LARGEST_INTEGER: Final = 2**53 - 1  # what every JSON reader holds exactly
 JSON: Final = "application/json"
 
 _whole_number = re.compile(rb"-?(?:0|[1-9][0-9]{0,15})").fullmatch
