@@ -1,6 +1,7 @@
 """A watcher that does not read keeps nothing from the others, costs the server no memory and itself no events."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 
 import grpc
@@ -12,8 +13,10 @@ from comity import Event
 from comity.v1 import state_pb2, state_pb2_grpc
 from tests import servers
 from tests.servers import Server
+from tests.waiting import until
 
 WRITES = 5_000
+STALL_SECONDS = 10.0
 VALUE = "x" * 8_192  # in all 40 MiB: far more than sockets and topics hold
 MIB = 1024 * 1024
 
@@ -54,6 +57,7 @@ async def test_a_stalled_watcher_keeps_nothing_from_another_and_loses_no_event(
         created = await stream.read()
         assert isinstance(created, state_pb2.WatchResponse)
         assert created.created
+    began = time.monotonic()
     async with comity.connect(server.address, namespace=namespace) as state, state.watch() as fast:
         await fast.ready()
         writing = asyncio.create_task(write(state, WRITES))
@@ -62,6 +66,7 @@ async def test_a_stalled_watcher_keeps_nothing_from_another_and_loses_no_event(
             assert isinstance(event, Event)
             assert event.entry.mod_revision == revision
         await writing
+        await until(lambda: time.monotonic() - began > STALL_SECONDS)
         assert await read(stalled[0], WRITES) == WRITES  # and then a stalled one gets everything too
         stalled[0].cancel()
         await state.compact()  # what the other one was not sent by now is gone: so stalled it was, and all the time
