@@ -18,6 +18,7 @@ class Proxy:
         self._answers.set()
         self._lost = asyncio.Event()
         self._refusing = False
+        self._until_cut: int | None = None  # how many bytes of answers
         self.connections = 0  # that were ever made
 
     async def __aenter__(self) -> Self:
@@ -39,6 +40,10 @@ class Proxy:
         for connection in connections:
             connection.cancel()
         await asyncio.gather(*connections, return_exceptions=True)
+
+    def cut_after(self, size: int) -> None:
+        """Break, once, the connection over which the server's answers come to so many bytes from now on."""
+        self._until_cut = size
 
     def refuse(self, refusing: bool = True) -> None:
         """Break each new connection at once."""
@@ -87,6 +92,11 @@ class Proxy:
             if not self._answers.is_set():
                 self._lost.set()
             await self._answers.wait()
+            if self._until_cut is not None:
+                self._until_cut -= len(data)
+                if self._until_cut <= 0:
+                    self._until_cut = None
+                    raise ConnectionResetError
             writer.write(data)
             await writer.drain()
         raise ConnectionResetError

@@ -20,11 +20,9 @@ MAX_MESSAGE = 16 * 1024 * 1024
 OPTIONS = (
     ("grpc.max_receive_message_length", MAX_MESSAGE),
     ("grpc.max_send_message_length", MAX_MESSAGE),
-    # A server that went without a word is noticed within 40 s; one that is only quiet is asked, and answers. gRPC waits
-    # for the answer until the later of the two timeouts: left alone, the second one is a minute.
+    # A server that went without a word is noticed within 40 s; one that is only quiet is asked, and answers.
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 10_000),
-    ("grpc.http2.ping_timeout_ms", 10_000),
     ("grpc.http2.ping_timeout_ms", 10_000),  # without it gRPC waits a minute, whatever the keepalive timeout is
     ("grpc.http2.max_pings_without_data", 0),
     ("grpc.initial_reconnect_backoff_ms", 100),

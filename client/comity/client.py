@@ -28,8 +28,8 @@ class Client:
     Calls are made again while the server cannot be reached; a write carries a request id, so that it is applied once.
 
     Every method raises, of the tree in `comity.errors`: InvalidArgument, Unavailable, DeadlineExceeded, Internal,
-    PermissionDenied, Unauthenticated, ResourceExhausted, Unimplemented; and RuntimeError once the client is closed.
-    What else a method raises is said there.
+    PermissionDenied, Unauthenticated, ResourceExhausted, Unimplemented; RuntimeError once the client is closed;
+    ValueError for a `timeout` that is not above 0 and finite. What else a method raises is said there.
     """
 
     def __init__(
@@ -162,6 +162,9 @@ class Client:
             silent for three of them is opened anew.
         resync: False: raise Compacted instead of yielding a Resync.
         timeout: for how long to try to open the stream at first, and to read the state for a Resync.
+
+        Raises TypeError for a key with a prefix, and for initial with from_revision; ValueError for a progress_interval
+        below 0.1. What the stream raises, `Watch` says.
         """
         return Watch(
             self._calls,
@@ -202,6 +205,8 @@ class Client:
         return_previous: answer with the entry that was overwritten.
         message: why, for the history.
         request_id: instead of the client's own, to repeat a write that another process may have made.
+
+        Raises TypeError for a value that JSON cannot hold; ValueError for NaN, infinities and text that is not Unicode.
         """
         request = requests.put(
             self.namespace,
@@ -297,7 +302,8 @@ class Client:
         message: why, for the history.
         request_id: as of `put`; of the form with operations only.
 
-        Raises FailedPrecondition where a key to increment holds no whole number.
+        Raises FailedPrecondition where a key to increment holds no whole number, or the sum is past 2^53-1. Raises
+        TypeError for both forms at once; and TypeError and ValueError for the values of operations as `put` does.
         """
         if function is not None:
             if conditions or then or otherwise or request_id is not None:
@@ -327,8 +333,9 @@ class Client:
     def cell(self, key: str, type: Any, *, default: Any = MISSING) -> Cell[Any]:
         """One key that holds one value of one type: `state.cell("budget", Budget, default=Budget(100))`.
 
-        type: int, float, str, bool, bytes, list, dict, dataclasses and compositions of them; with pydantic installed,
-            all that it knows, its models first of all.
+        type: bytes; or int, float, str, bool, None, Any, list, tuple, dict with str keys, unions, Literal, Enum,
+            datetime, date, UUID, dataclasses and pydantic models, within each other. What is stored must be just that
+            (the str "5" is no int), but for a whole number where a float is due; a model says itself how strict it is.
         default: the value of an absent key. Without it an absent key raises NotFound.
 
         Raises TypeError for a type that cannot be held.
@@ -337,9 +344,11 @@ class Client:
 
     # Namespaces
 
-    async def namespace_info(self, name: str | None = None, *, timeout: float | None = None) -> model.Namespace:
-        """What is known of a namespace, this client's unless named. Raises NotFound."""
-        request = namespace_pb2.GetNamespaceRequest(namespace=self.namespace if name is None else name)
+    # Of this client's namespace; of another by `with_options(namespace=...)`.
+
+    async def namespace_info(self, *, timeout: float | None = None) -> model.Namespace:
+        """What is known of the namespace. Raises NotFound."""
+        request = namespace_pb2.GetNamespaceRequest(namespace=self.namespace)
         response = await self._calls.read(lambda to: to.namespaces.GetNamespace, request, self._timeout(timeout))
         return convert.namespace(response.namespace)
 
@@ -350,28 +359,22 @@ class Client:
         """
         return listing.namespaces(self._calls, prefix, self._timeout(timeout))
 
-    async def delete_namespace(
-        self, name: str | None = None, *, if_revision: int | None = None, timeout: float | None = None
-    ) -> None:
-        """Delete a namespace, this client's unless named, with its history. Its watches start anew with a Resync.
+    async def delete_namespace(self, *, if_revision: int | None = None, timeout: float | None = None) -> None:
+        """Delete the namespace with its history. Its watches start anew with a Resync.
 
         Not tried again by itself when the connection breaks, since a namespace of that name may have come since.
 
         if_revision: only if its newest revision is this. Raises Conflict, and NotFound.
         """
-        request = namespace_pb2.DeleteNamespaceRequest(
-            namespace=self.namespace if name is None else name, if_revision=if_revision
-        )
+        request = namespace_pb2.DeleteNamespaceRequest(namespace=self.namespace, if_revision=if_revision)
         await self._calls.once(lambda to: to.namespaces.DeleteNamespace, request, self._timeout(timeout))
 
-    async def compact(self, revision: int = 0, *, namespace: str | None = None, timeout: float | None = None) -> int:
+    async def compact(self, revision: int = 0, *, timeout: float | None = None) -> int:
         """Forget what was before a revision (0: the newest). Returns the floor: the oldest revision that can be read.
 
         Raises NotFound, and OutOfRange above the newest.
         """
-        request = namespace_pb2.CompactRequest(
-            namespace=self.namespace if namespace is None else namespace, revision=revision
-        )
+        request = namespace_pb2.CompactRequest(namespace=self.namespace, revision=revision)
         # Like a read it may be repeated without an id: to compact twice is to compact once.
         response = await self._calls.read(lambda to: to.namespaces.Compact, request, self._timeout(timeout))
         return response.floor

@@ -24,9 +24,9 @@ class Misfit(ValueError):
 def reader(kind: Any) -> Reader:
     """A function that makes a value of the type from parsed JSON, or raises Misfit.
 
-    Knows bool, int, float, str, None, Any, list, tuple, dict with str keys, unions, Literal, Enum, datetime, date, UUID,
-    dataclasses and pydantic models, within each other. Of a union it takes the first that fits. Raises TypeError for
-    another type.
+    Knows bool, int, float, str, None, Any, list, tuple, dict with str keys, unions, Literal, Enum, datetime, date,
+    UUID, dataclasses and pydantic models, within each other. Of a union it takes the first that fits. Raises TypeError
+    for another type.
     """
     return _reader(kind, {})
 

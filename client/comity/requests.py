@@ -1,6 +1,7 @@
 """From what a caller says to the messages of the wire contract. No I/O: any client can send them."""
 
 from collections.abc import Sequence
+from typing import cast
 
 from . import codec, operations
 from .model import EventType
@@ -10,15 +11,6 @@ from .v1 import state_pb2, types_pb2
 __all__ = ["delete", "history", "one_target", "options", "put", "transact", "watch"]
 
 NO_OPERATIONS: tuple[operations.Operation, ...] = ()
-EVENT_TYPES = {EventType.PUT: types_pb2.EVENT_TYPE_PUT, EventType.DELETE: types_pb2.EVENT_TYPE_DELETE}
-OPERATORS = {
-    operations.Operator.EQUAL: state_pb2.OPERATOR_EQUAL,
-    operations.Operator.NOT_EQUAL: state_pb2.OPERATOR_NOT_EQUAL,
-    operations.Operator.LESS: state_pb2.OPERATOR_LESS,
-    operations.Operator.LESS_OR_EQUAL: state_pb2.OPERATOR_LESS_OR_EQUAL,
-    operations.Operator.GREATER: state_pb2.OPERATOR_GREATER,
-    operations.Operator.GREATER_OR_EQUAL: state_pb2.OPERATOR_GREATER_OR_EQUAL,
-}
 
 
 def options(request_id: RequestId | None, author: str, message: str) -> types_pb2.WriteOptions:
@@ -96,7 +88,7 @@ def condition(stated: operations.Condition) -> state_pb2.Condition:
     made = state_pb2.Condition()
     setattr(made, "prefix" if stated.is_prefix else "key", stated.target)
     setattr(made, stated.test.value, stated.right)
-    made.operator = OPERATORS[stated.operator]
+    made.operator = cast("state_pb2.Operator", stated.operator.value)
     return made
 
 
@@ -129,7 +121,7 @@ def watch(
     progress_interval: float,
 ) -> state_pb2.WatchRequest:
     made = state_pb2.WatchRequest(
-        namespace=namespace, event_types=[EVENT_TYPES[kind] for kind in types], previous=previous
+        namespace=namespace, event_types=[cast("types_pb2.EventType", kind.value) for kind in types], previous=previous
     )
     setattr(made, "prefix" if is_prefix else "key", target)
     made.progress_interval.FromNanoseconds(round(progress_interval * 1e9))

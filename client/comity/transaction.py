@@ -46,12 +46,18 @@ class Transaction:
         return self._writes.entries(prefix, await self._snapshot.list(prefix))
 
     def put(self, key: str, value: object, *, content_type: str | None = None) -> None:
-        """Write a key. The value is encoded as `Client.put` does it, at once."""
+        """Write a key. The value is encoded as `Client.put` does it, at once.
+
+        Raises TypeError and ValueError for a value that cannot be stored, as `Client.put` does.
+        """
         self._check()
         self._writes.put(key, value, content_type)
 
     def delete(self, key: str | None = None, *, prefix: str | None = None) -> None:
-        """Delete a key, or all keys under a prefix. What is not there is no error."""
+        """Delete a key, or all keys under a prefix. What is not there is no error.
+
+        Raises TypeError unless given either a key or a prefix.
+        """
         self._check()
         requests.one_target(key, prefix)
         if key is not None:
@@ -62,7 +68,8 @@ class Transaction:
     def increment(self, key: str, by: int = 1) -> None:
         """Add to a whole number, without reading it: so it never makes the function run again. Absent counts as 0.
 
-        Raises FailedPrecondition, here or when it is applied, if the key holds no whole number.
+        Raises FailedPrecondition, here or when it is applied, if the key holds no whole number, or the sum is
+        past 2^53-1.
         """
         self._check()
         self._writes.increment(key, by)

@@ -50,6 +50,17 @@ def test_a_value_of_an_option_may_look_like_a_negative_number(comity: Comity) ->
     assert comity("log", "--json").object["message"] == "-7"
 
 
+def test_options_keep_their_values_and_arguments_their_order(comity: Comity) -> None:
+    comity("put", "key", "v", "--message", "-5")
+    assert comity("log", "--json").object["message"] == "-5"
+    comity("put", "key", "-5", "--if-version", "1")
+    assert comity("get", "key").text == "-5\n"
+    comity("put", "-7", "--message=-8", "--", "--json")
+    assert comity("get", "--", "-7").text == "--json\n"
+    assert "requires an argument" in comity("put", "key", "v", "--message", code=2).errors
+    assert "from 0 to" in comity("put", "key", "v", "--if-version", "-1", code=2).errors
+
+
 def test_the_entry_as_json(comity: Comity) -> None:
     comity("put", "key", "1")
     assert comity("put", "key", "2", "--json").object == {"revision": 2, "version": 2}

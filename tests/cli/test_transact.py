@@ -122,6 +122,20 @@ def test_readable_results(comity: Comity) -> None:
     ]
 
 
+def test_what_is_left_out_for_its_size_is_said(comity: Comity) -> None:
+    for name in "abc":
+        comity("put", f"big/{name}", "-", "--bytes", stdin=bytes(600_000))
+    comity("put", "big/d", "1")
+    document = {"then": [{"delete": {"prefix": "big/", "return_previous": True}}]}
+    lines = transact(comity, document, "--message", "first").text.splitlines()
+    assert lines[1] == "delete big/*: 4"
+    assert lines[-1] == "    and more, left out for their size"
+    for name in "abc":
+        comity("put", f"big/{name}", "-", "--bytes", stdin=bytes(600_000))
+    (result,) = transact(comity, document, "--json").object["results"]
+    assert result["delete"]["previous_truncated"] is True
+
+
 def test_from_a_file_and_once_for_a_request_id(comity: Comity, tmp_path: Any) -> None:
     file = tmp_path / "transaction.json"
     file.write_text('{"then": [{"increment": {"key": "count", "delta": 1}}]}')

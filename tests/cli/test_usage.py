@@ -1,14 +1,17 @@
 """Help, usage errors, and an installation without the extras."""
 
+import contextlib
+import socket
 import subprocess
 import sys
+import threading
 from importlib.metadata import version
 
 import pytest
 from click.testing import CliRunner
 
 from comity.cli.app import app
-from tests.cli.processes import Comity
+from tests.cli.processes import Comity, command
 
 COMMANDS = ["get", "put", "delete", "list", "watch", "transact", "log", "status", "namespaces", "compact", "health"]
 
@@ -82,6 +85,10 @@ def test_without_click() -> None:
     assert done.returncode == 1
     assert "pip install 'comity[cli]'" in done.stderr
     assert done.stderr.count("\n") == 1
+    done = without("click", ["serve"])
+    assert done.returncode == 1
+    assert "pip install 'comity[server]'" in done.stderr
+    assert done.stderr.count("\n") == 1
 
 
 def test_without_what_a_command_needs_beside() -> None:
@@ -96,6 +103,58 @@ def test_without_the_server() -> None:
     assert done.returncode == 1
     assert "pip install 'comity[server]'" in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+def test_a_traceback_for_who_asks(comity: Comity) -> None:
+    arguments = [*command(), "get", "key", "--address", "::::bad"]
+    done = subprocess.run(
+        arguments,
+        env=comity.environment | {"COMITY_DEBUG": "1"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("Traceback")
+    assert "ValueError: '::::bad' is no address" in done.stderr
+    assert done.stderr.splitlines()[-1].startswith("comity: '::::bad' is no address")
+
+
+def test_grpc_keeps_to_itself_unless_told(comity: Comity) -> None:
+    """A server whose first word is HTTP/2's GOAWAY, with an error: gRPC writes a line about it."""
+    goaway = b"\0\0\0\4\0\0\0\0\0" + b"\0\0\x08\7\0\0\0\0\0" + bytes(4) + (11).to_bytes(4)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def answer() -> None:
+            with contextlib.suppress(OSError):  # that it was closed
+                while True:
+                    connection, _ = listener.accept()
+                    connections.append(connection)
+                    connection.sendall(goaway)
+
+        connections: list[socket.socket] = []
+        thread = threading.Thread(target=answer, daemon=True)
+        thread.start()
+        script = "from comity_cli import main; main()"
+        address = f"127.0.0.1:{listener.getsockname()[1]}"
+        errors = [
+            subprocess.run(
+                [sys.executable, "-c", script, "get", "key", "--address", address, "--timeout", "0.5"],
+                env=comity.environment | changes,
+                capture_output=True,
+                text=True,
+                timeout=60,
+                check=False,
+            ).stderr
+            for changes in ({}, {"GRPC_VERBOSITY": "INFO"})
+        ]
+        listener.shutdown(socket.SHUT_RDWR)
+    thread.join()
+    for connection in connections:
+        connection.close()
+    assert errors[0].count("\n") == 1
+    assert "goaway" in errors[1]
 
 
 def test_help_and_pipes_do_not_wait_for_rich() -> None:

@@ -26,7 +26,22 @@ def test_targets(address: str, expected: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    "address", ["", ",", "a:1,", "a:0", "a:65536", "a:port", ":7171", "http://a:1", "a b:1", "[::1", "a:-1", "a:\u0661"]
+    "address",
+    [
+        "",
+        ",",
+        "a:1,",
+        "a:0",
+        "a:65536",
+        "a:port",
+        ":7171",
+        "http://a:1",
+        "a b:1",
+        "[::1",
+        "a:-1",
+        "a:\u0661",
+        "::::bad",
+    ],
 )
 def test_what_is_no_address_is_refused(address: str) -> None:
     with pytest.raises(ValueError, match="is no address"):

@@ -144,8 +144,15 @@ def test_what_does_not_fit_names_the_key(kind: Any, data: bytes) -> None:
 
 @both
 @pytest.mark.parametrize(
-    ("kind", "value"), [(int, "5"), (int, True), (list[int], [1, "a"]), (Step, Step(1)), (Step, None)]
-)  # type: ignore[arg-type]
+    ("kind", "value"),
+    [
+        (int, "5"),
+        (int, True),
+        (list[int], [1, "a"]),
+        (Step, Step(1)),  # type: ignore[arg-type]
+        (Step, None),
+    ],
+)
 def test_what_does_not_fit_is_not_written(kind: Any, value: Any) -> None:
     with pytest.raises(TypeError, match="does not fit"):
         typed(kind).encode(value)
@@ -219,7 +226,7 @@ class Handle:
     ],
 )
 def test_a_type_that_cannot_be_held_is_refused_at_once(kind: Any) -> None:
-    with pytest.raises(TypeError, match="a cell cannot hold .* pydantic model"):
+    with pytest.raises(TypeError, match=r"a cell cannot hold .* pydantic model"):
         typed(kind)
 
 

@@ -2,6 +2,7 @@
 
 import os
 import sys
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +63,7 @@ for _command in (
 
 def run() -> int:
     """Run the command that the arguments of the process name, and return its exit code. What goes wrong is one line on
-    standard error."""
+    standard error; with COMITY_DEBUG=1 the traceback stands before it."""
     if sys.stdout is None:  # the shell closed it, as `>&-` does
         sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115 - as long as the process lives
     try:
@@ -75,12 +76,14 @@ def run() -> int:
         return _report(Failure(f"{NEEDS} ({error})"))
     except OSError as error:
         return _report(Failure(str(error)))
-    except Exception as error:  # noqa: BLE001 - whatever it is: no traceback for users
+    except Exception as error:  # noqa: BLE001 - whatever it is: no traceback for users, unless they ask
         return _report(Failure(f"a defect of this command: {type(error).__name__}: {error}"))
     return code if isinstance(code, int) else 0
 
 
 def _report(error: click.ClickException) -> int:
+    if os.environ.get("COMITY_DEBUG") == "1":
+        traceback.print_exc()
     arguments = sys.argv[1:]
     if "--" in arguments:
         arguments = arguments[: arguments.index("--")]

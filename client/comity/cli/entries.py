@@ -18,9 +18,11 @@ from .values import argument_bytes, inline, parse, strict_json
 if TYPE_CHECKING:
     from comity import model
     from comity.client import Client
+    from comity.request_ids import RequestId
 
 __all__ = ["delete", "get", "list_", "put"]
 
+NEGATIVE = re.compile(r"-\d[\d.eE+-]*")
 PAGE = 1000  # the most that a server answers with at a time, unless it is set up otherwise
 
 
@@ -75,21 +77,27 @@ def show_value(output: Output, entry: "model.Entry") -> None:
 
 
 class _PutCommand(click.Command):
-    """Takes a negative number for a VALUE: `comity put temperature -5`."""
+    """Takes a negative number for an argument: `comity put temperature -5`."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        if "--" not in args:
-            options = [param for param in self.get_params(ctx) if isinstance(param, click.Option) and not param.is_flag]
-            taking = {name for option in options for name in option.opts}
-            numbers = [
-                place
-                for place, text in enumerate(args)
-                if re.fullmatch(r"-\d[\d.eE+-]*", text) and (not place or args[place - 1] not in taking)
-            ]
-            if numbers:
-                values = [args[place] for place in numbers]
-                args = [*(text for place, text in enumerate(args) if place not in numbers), "--", *values]
-        return super().parse_args(ctx, args)
+        takers = [param for param in self.params if isinstance(param, click.Option) and not param.is_flag]
+        taking = {name for option in takers for name in option.opts}
+        options: list[str] = []
+        others: list[str] = []
+        left = iter(args)
+        for text in left:
+            if text == "--":
+                others += left
+            elif text in taking:
+                value = next(left, None)
+                if value is None:  # click says what is wrong with it
+                    return super().parse_args(ctx, args)
+                options += [text, value]
+            elif text.startswith("-") and text != "-" and NEGATIVE.fullmatch(text) is None:
+                options.append(text)
+            else:
+                others.append(text)
+        return super().parse_args(ctx, [*options, "--", *others])
 
 
 @click.command(
@@ -121,7 +129,7 @@ def put(
     if_version: int | None,
     if_revision: int | None,
     message: str,
-    request_id: tuple[str, int] | None,
+    request_id: "RequestId | None",
 ) -> None:
     """Write VALUE to KEY; exit with 3 if a condition does not hold.
 
@@ -131,8 +139,6 @@ def put(
     data = sys.stdin.buffer.read() if value == "-" else argument_bytes(value)
 
     async def work(client: "Client") -> None:
-        from comity.request_ids import RequestId
-
         stored, stored_type = parse(data, as_bytes=as_bytes, content_type=content_type)
         done = await client.put(
             key,
@@ -141,7 +147,7 @@ def put(
             if_version=if_version,
             if_revision=if_revision,
             message=message,
-            request_id=RequestId(*request_id) if request_id else None,
+            request_id=request_id,
         )
         output = Output(as_json=options.json)
         if output.json:
@@ -179,7 +185,7 @@ def delete(
     if_version: int | None,
     if_revision: int | None,
     message: str,
-    request_id: tuple[str, int] | None,
+    request_id: "RequestId | None",
 ) -> None:
     """Delete KEY, or every key under a prefix.
 
@@ -191,15 +197,13 @@ def delete(
         raise click.UsageError("--if-version goes with a KEY, not with --prefix", click.get_current_context())
 
     async def work(client: "Client") -> None:
-        from comity.request_ids import RequestId
-
         done = await client.delete(
             key,
             prefix=prefix,
             if_version=if_version,
             if_revision=if_revision,
             message=message,
-            request_id=RequestId(*request_id) if request_id else None,
+            request_id=request_id,
         )
         if key is not None and not done.deleted:
             raise absent(key)

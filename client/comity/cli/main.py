@@ -1,6 +1,5 @@
 """The entry point of the command `comity`."""
 
-import os
 import sys
 
 __all__ = ["main"]
@@ -11,7 +10,6 @@ SERVER_NEEDS = "the server needs more than the client: pip install 'comity[serve
 
 def main() -> None:
     """Run the command line and end the process with its exit code."""
-    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")  # what gRPC says of connections is no output of a command
     try:
         from .app import run
     except ModuleNotFoundError as error:

@@ -74,7 +74,7 @@ def namespaces(options: Options, prefix: str | None, doomed: str | None, yes: bo
         click.confirm(f"Delete the namespace {doomed!r} with all its keys and history?", abort=True, err=True)
 
     async def work(client: "Client") -> None:
-        await client.delete_namespace(doomed)
+        await client.with_options(namespace=doomed).delete_namespace()
         output = Output(as_json=options.json)
         if output.json:
             output.object({"deleted": doomed})

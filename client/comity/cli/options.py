@@ -23,7 +23,9 @@ __all__ = [
 if TYPE_CHECKING:
     IntType = click.ParamType[int]
     StrType = click.ParamType[str]
-    RequestIdType = click.ParamType[tuple[str, int]]
+    from comity.request_ids import RequestId
+
+    RequestIdType = click.ParamType[RequestId]
 else:  # of older releases of click these take no parameter
     IntType = StrType = RequestIdType = click.ParamType
 
@@ -73,8 +75,10 @@ class _Text(StrType):
 class _RequestId(RequestIdType):
     name = "name[:sequence]"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, int]:
-        if isinstance(value, tuple):
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> "RequestId":
+        from comity.request_ids import RequestId
+
+        if isinstance(value, RequestId):
             return value
         text = TEXT.convert(value, param, ctx)
         name, colon, sequence = text.rpartition(":")
@@ -84,7 +88,7 @@ class _RequestId(RequestIdType):
             self.fail(f"{text!r} has no name", param, ctx)
         if len(sequence) > 19 or not 0 < int(sequence) < 2**63:
             self.fail("a sequence is a number from 1 to 2^63-1", param, ctx)
-        return name, int(sequence)
+        return RequestId(name, int(sequence))
 
 
 NUMBER = _Number(0)  # a revision or a version

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from comity import model
     from comity.client import Client
     from comity.operations import Operation
+    from comity.request_ids import RequestId
 
 __all__ = ["transact"]
 
@@ -43,7 +44,7 @@ __all__ = ["transact"]
 @click.argument("file", type=click.File("rb"), default="-")
 @write_options
 @client_options
-def transact(options: Options, file: IO[bytes], message: str, request_id: tuple[str, int] | None) -> None:
+def transact(options: Options, file: IO[bytes], message: str, request_id: "RequestId | None") -> None:
     """Apply the transaction that FILE (or standard input) describes: all of it, or nothing.
 
     FILE has one JSON object with the field names of comity.v1.TransactRequest: "conditions" that must hold, what to do
@@ -69,14 +70,13 @@ def transact(options: Options, file: IO[bytes], message: str, request_id: tuple[
 
     async def work(client: "Client") -> int:
         from comity.operations import List
-        from comity.request_ids import RequestId
 
         result = await client.transact(
             conditions=document.conditions,
             then=document.then,
             otherwise=document.otherwise,
             message=message,
-            request_id=RequestId(*request_id) if request_id else None,
+            request_id=request_id,
         )
         output = Output(as_json=options.json)
         applied = document.then if result.committed else document.otherwise
@@ -146,6 +146,7 @@ def _answer(operation: "Operation", answer: "model.OperationResult") -> list[str
             return [
                 f"delete {what}: {answer.deleted}",
                 *(f"    {entry.key}  {inline(entry)}" for entry in answer.previous),
+                *(["    and more, left out for their size"] if answer.previous_truncated else []),
             ]
         case operations.Increment(key), model.IncrementResult(value, version):
             return [f"increment {key}: {value}, version {version}"]
