@@ -13,7 +13,7 @@ StateError
 │   ├── RevisionInFuture    above the newest
 │   └── EpochChanged        of another history
 ├── Exhausted               a limit of the server
-│   ├── QuotaExceeded       keys or bytes of a namespace
+│   ├── QuotaExceeded       keys or bytes of a namespace, or namespaces
 │   ├── CommitTooLarge      a prefix delete of too much
 │   ├── ResultTooLarge      a transaction that reads too much
 │   └── TransactionTooCostly  one that looks through too much
@@ -135,7 +135,7 @@ class QuotaExceeded(Exhausted):
     reason = "QUOTA_EXCEEDED"
 
     def __init__(self, quota: str, limit: int) -> None:
-        super().__init__(f"the namespace's quota of {limit} {quota} would be passed", quota=quota, limit=limit)
+        super().__init__(f"the quota of {limit} {quota} would be passed", quota=quota, limit=limit)
 
 
 class CommitTooLarge(Exhausted):

@@ -14,15 +14,15 @@ class Limits(NamedTuple):
     commit_events: int = 20_000  # what a prefix delete may change
     page_entries: int = 1000
     page_bytes: int = 2 * 1024 * 1024
-    result_bytes: int = 3 * 1024 * 1024  # what the reads of one transaction may answer
+    result_bytes: int = 2_621_440  # what the reads of one transaction may answer
     previous_bytes: int = 1024 * 1024  # of the entries that a delete answers with
     namespace_keys: int = 5_000_000
     namespace_bytes: int = 4 * 1024 * 1024 * 1024
     namespaces: int = 100_000
     request_window: float = 600.0  # how long the outcomes of a silent client are remembered
     request_clients: int = 1_000_000  # of one namespace, that may have outcomes remembered
-    request_outcomes: int = 10_000  # of one client: beyond it the lowest are forgotten, as if not awaited
-    request_bytes: int = 16 * 1024 * 1024  # likewise, of what those outcomes answered
+    request_outcomes: int = 10_000  # of one client: beyond it what it awaits makes its writes wait, else the lowest go
+    request_bytes: int = 64 * 1024 * 1024  # likewise, of what those outcomes answered
 
 
 class Retention(NamedTuple):

@@ -7,7 +7,9 @@ from typing import Final, Literal
 import structlog
 from structlog.typing import Processor
 
-CLIENT_WENT: Final = "ExecuteBatchError raised in core by servicer method"
+# What gRPC calls errors, and is the client's doing. Only their text tells: so grpcio 1.75.1 and 1.85.1 word them.
+# Should another one word them anew, they are logged.
+NO_NEWS: Final = ("ExecuteBatchError raised in core by servicer method", "Invalid encoding on ")
 Format = Literal["auto", "console", "json"]
 
 
@@ -51,8 +53,5 @@ def configure(level: str = "info", style: Format = "auto") -> None:
 
 
 def _is_news(record: logging.LogRecord) -> bool:
-    """Not that a client went away before its answer, which gRPC calls an error of the method.
-
-    Only its text tells: so grpcio 1.75.1 and 1.85.1 word it. Should another one word it anew, it is logged.
-    """
-    return not (record.name.startswith("grpc.") and record.getMessage().startswith(CLIENT_WENT))
+    """Not that a client went away before its answer, nor that its metadata is no text."""
+    return not (record.name.startswith("grpc") and record.getMessage().startswith(NO_NEWS))

@@ -107,14 +107,18 @@ class Transaction(NamedTuple):
             for operation in branch:
                 if isinstance(operation, Put):  # a value may be long, and its repr is longer
                     crc = zlib.crc32(operation.value, crc)
-                    operation = operation._replace(value=b"")
+                    operation = operation._replace(value=b"%d" % len(operation.value))
                 crc = zlib.crc32(repr(operation).encode(), crc)
         return crc
 
     def weight(self) -> int:
         """About how much memory it holds, in bytes."""
         weight = 200 + 100 * (len(self.conditions) + len(self.then) + len(self.otherwise))
+        for condition in self.conditions:
+            operand = condition.operand
+            weight += len(condition.target) + (len(operand) if isinstance(operand, bytes) else 0)
         for branch in (self.then, self.otherwise):
+            weight += sum(len(operation[0]) for operation in branch)  # a key or a prefix
             weight += sum(len(operation.value) for operation in branch if isinstance(operation, Put))
         return weight
 

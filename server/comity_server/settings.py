@@ -116,7 +116,7 @@ class Settings(BaseSettings):
     limit_namespaces: int = Field(_limits.namespaces, ge=1, description="The most namespaces.")
     limit_request_window: float = Field(
         _limits.request_window,
-        ge=1,
+        ge=600,  # clients retry for half of it, and the Python client for five minutes
         le=7 * 86400,
         description="How long the outcomes of a silent client are remembered, in seconds.",
     )

@@ -2,8 +2,9 @@
 
 import asyncio
 from collections.abc import Iterable
-from typing import Final
+from typing import Any, Final
 
+import grpc
 from grpc_health.v1 import health, health_pb2
 
 from comity_server.stores.protocol import Store
@@ -11,6 +12,13 @@ from comity_server.stores.protocol import Store
 INTERVAL: Final = 0.5  # seconds between looks at the store
 SERVING: Final = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING: Final = health_pb2.HealthCheckResponse.NOT_SERVING
+
+
+class Servicer(health.aio.HealthServicer):
+    """grpcio's own, which lacks List and would answer it with the text of an exception."""
+
+    async def List(self, request: Any, context: Any) -> None:
+        await context.abort(grpc.StatusCode.UNIMPLEMENTED, "use Check or Watch")
 
 
 class Health:
@@ -23,7 +31,7 @@ class Health:
     """
 
     def __init__(self, store: Store, offered: Iterable[str], missing: Iterable[str]) -> None:
-        self.servicer = health.aio.HealthServicer()
+        self.servicer = Servicer()
         self._store = store
         self._offered = ["", *offered]
         self._missing = list(missing)

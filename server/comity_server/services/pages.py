@@ -11,6 +11,7 @@ from google.protobuf.message import Message
 from comity_server.errors import InvalidRequest, Violation
 
 _SEAL_BYTES: Final = 8
+_LARGEST: Final = 2**63 - 1
 
 Place = list[Any]
 
@@ -37,7 +38,9 @@ def unseal(request: Any, *types: type) -> Place | None:
         place = json.loads(data)
         if not isinstance(place, list) or [type(part) for part in place] != list(types):
             raise ValueError("not a place")
-    except (ValueError, binascii.Error):
+        if not all(0 <= part <= _LARGEST for part in place if isinstance(part, int)):
+            raise ValueError("out of range")
+    except (ValueError, RecursionError, binascii.Error):
         raise InvalidRequest(Violation("page_token", "is not a token that this request was answered with")) from None
     return place
 

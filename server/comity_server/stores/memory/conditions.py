@@ -83,16 +83,22 @@ def _changed_under(draft: Draft, prefix: str, since: int) -> int:
         return newest
     versions = draft.base.versions
     known = versions.count_known(prefix)
-    if known >= draft.base.revision - since:
-        return _newest_under(draft, prefix, draft.base.log.between(since + 1, draft.base.revision))
+    commits = draft.base.log.between(since + 1, draft.base.revision)
+    newest = _newest_under(draft, prefix, commits, most=known)
+    if newest is not None:
+        return newest
     draft.steps += known
     newest = max((head[MOD_REVISION] for head in map(versions.head, versions.known_keys(prefix)) if head), default=0)
     return newest if newest > since else 0
 
 
-def _newest_under(draft: Draft, prefix: str, commits: Sequence[Commit]) -> int:
-    """The newest of some commits that changed something under a prefix, or 0."""
+def _newest_under(draft: Draft, prefix: str, commits: Sequence[Commit], most: int | None = None) -> int | None:
+    """The newest of some commits that changed something under a prefix, or 0; None after looking at so many events."""
+    looked_at = 0
     for commit in reversed(commits):
+        if most is not None and looked_at > most:
+            return None
+        looked_at += len(commit.events)
         draft.steps += len(commit.events)
         if any(event.entry[KEY].startswith(prefix) for event in commit.events):
             return commit.revision

@@ -104,13 +104,12 @@ class Work:
         draft = self._draft
         draft.begin_search()
         draft.steps += len(self.events)
-        added = {key for key in self.events if key.startswith(prefix)}
-        added.update(draft.changed_keys(prefix))
-        known = draft.base.versions
-        keys = known.live_keys(prefix)
-        if added:
-            keys = merge(keys, sorted(key for key in added if not _is_live(known.head(key))))
-        for key in keys:
+        own = sorted(key for key in self.events if key.startswith(prefix))
+        last = None
+        for key in merge(draft.base.versions.live_keys(prefix), draft.changed_keys(prefix), own):
+            if key == last:
+                continue
+            last = key
             draft.steps += 1
             head = self._head(key)
             if head and head[VERSION]:
@@ -176,10 +175,6 @@ class Work:
             self.keys -= 1
         if previous is not None:
             self.size_bytes -= size(previous)
-
-
-def _is_live(head: Record | None) -> bool:
-    return head is not None and head[VERSION] > 0
 
 
 def _number(entry: Record | None) -> int:

@@ -7,7 +7,7 @@ The outcome of a write is kept until its client says that it awaits it no longer
 from collections import OrderedDict
 from typing import NamedTuple
 
-from comity_server.errors import QuotaExceeded, RequestIdForgotten, RequestIdReused
+from comity_server.errors import Overloaded, QuotaExceeded, RequestIdForgotten, RequestIdReused
 from comity_server.limits import Limits
 from comity_server.model import DeleteResult, GetResult, ListResult, Outcome, PutResult, RequestId
 from comity_server.record import size
@@ -22,10 +22,11 @@ class Remembered(NamedTuple):
 
 
 class _Client:
-    __slots__ = ("awaited", "heard", "outcomes", "size_bytes")
+    __slots__ = ("awaited", "heard", "outcomes", "says_awaited", "size_bytes")
 
     def __init__(self) -> None:
         self.awaited = 0
+        self.says_awaited = False
         self.heard = 0.0
         self.outcomes: dict[int, Remembered] = {}
         self.size_bytes = 0
@@ -39,7 +40,10 @@ class Requests:
         self._clients: OrderedDict[str, _Client] = OrderedDict()  # the one that was silent longest comes first
 
     def find(self, request: RequestId, fingerprint: int, now: float) -> Outcome | None:
-        """The outcome of a write that was applied before. Raises RequestIdReused or RequestIdForgotten."""
+        """The outcome of a write that was applied before.
+
+        Raises RequestIdReused, RequestIdForgotten, or Overloaded for a new write of a client that awaits too many.
+        """
         self.sweep(now)
         client = self._clients.get(request.client)
         if client is None:
@@ -49,11 +53,16 @@ class Requests:
         client.heard = now
         self._clients.move_to_end(request.client)
         if request.awaited > client.awaited:
+            client.says_awaited = True
             _forget_below(client, request.awaited)
         if request.sequence < client.awaited:
             raise RequestIdForgotten(request.sequence, client.awaited)
         remembered = client.outcomes.get(request.sequence)
         if remembered is None:
+            if client.says_awaited and self._is_full(client) and request.sequence > client.awaited:
+                _forget_stragglers(client)
+                if self._is_full(client):
+                    raise Overloaded  # what is awaited must not be forgotten; the lowest sequence always goes through
             return None
         if remembered.fingerprint != fingerprint:
             raise RequestIdReused(request.sequence)
@@ -65,14 +74,16 @@ class Requests:
         remembered = Remembered(fingerprint, outcome, _size(outcome))
         client.outcomes[request.sequence] = remembered
         client.size_bytes += remembered.size_bytes
-        while len(client.outcomes) > self._limits.request_outcomes or (
-            client.size_bytes > self._limits.request_bytes and len(client.outcomes) > 1
-        ):
+        while not client.says_awaited and self._is_full(client, spare=1) and len(client.outcomes) > 1:
             # Some more than need be, since finding the lowest ones costs a look at all.
             lowest = sorted(client.outcomes)[: 1 + len(client.outcomes) // 16]
             for sequence in lowest:
                 client.size_bytes -= client.outcomes.pop(sequence).size_bytes
             client.awaited = max(client.awaited, lowest[-1] + 1)
+
+    def _is_full(self, client: _Client, spare: int = 0) -> bool:
+        too_many = len(client.outcomes) >= self._limits.request_outcomes + spare
+        return too_many or client.size_bytes >= self._limits.request_bytes + spare
 
     def sweep(self, now: float) -> None:
         """Forget the clients that were silent for the window."""
@@ -91,6 +102,12 @@ def _forget_below(client: _Client, awaited: int) -> None:
         if oldest >= awaited:
             return
         client.size_bytes -= client.outcomes.pop(oldest).size_bytes
+
+
+def _forget_stragglers(client: _Client) -> None:
+    """What `_forget_below` left, at the cost of a look at all."""
+    for sequence in [sequence for sequence in client.outcomes if sequence < client.awaited]:
+        client.size_bytes -= client.outcomes.pop(sequence).size_bytes
 
 
 def _size(outcome: Outcome) -> int:
