@@ -36,9 +36,7 @@ _Raw = grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]
 @contextlib.asynccontextmanager
 async def comity() -> AsyncIterator[Peer]:
     """`comity serve` with the store in memory."""
-    with _process(
-        [sys.executable, "-m", "comity", "serve", "--store", "memory:", "--listen", "127.0.0.1:0"]
-    ) as run:
+    with _process([sys.executable, "-m", "comity", "serve", "--store", "memory:", "--listen", "127.0.0.1:0"]) as run:
         assert run.stdout is not None
         address = run.stdout.readline().decode().split()[-1]
         namespace = f"bench-{uuid.uuid4().hex}"
