@@ -1,11 +1,16 @@
 """What every test may ask for: a running server, and a namespace that is the test's own."""
 
+import signal
 import uuid
 from collections.abc import Iterator
 
 import pytest
 
 from tests import servers
+
+
+# A shell that starts the tests in the background has them ignore SIGINT, and what they start would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
