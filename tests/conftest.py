@@ -8,7 +8,6 @@ import pytest
 
 from tests import servers
 
-
 # A shell that starts the tests in the background has them ignore SIGINT, and what they start would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
