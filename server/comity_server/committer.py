@@ -12,7 +12,7 @@ from typing import Final
 import structlog
 
 from comity_server.errors import Draining, Overloaded, StateError, StoreUnavailable
-from comity_server.model import Outcome, Transaction
+from comity_server.model import Outcome, Write
 from comity_server.stores.protocol import Store
 
 log = structlog.get_logger(__name__)
@@ -23,13 +23,13 @@ PENDING_BYTES: Final = 256 * 1024 * 1024
 
 
 class _Waiting:
-    """A transaction whose caller waits."""
+    """A write whose caller waits."""
 
-    __slots__ = ("answer", "size", "transaction")
+    __slots__ = ("answer", "size", "write")
 
-    def __init__(self, transaction: Transaction, answer: asyncio.Future[Outcome]) -> None:
-        self.transaction = transaction
-        self.size = transaction.weight()
+    def __init__(self, write: Write, answer: asyncio.Future[Outcome]) -> None:
+        self.write = write
+        self.size = write.weight()
         self.answer = answer
 
 
@@ -40,11 +40,11 @@ class _Lane:
 
 
 class Committer:
-    """Groups transactions by namespace and hands each group to the store. Use from one event loop.
+    """Groups writes by namespace and hands each group to the store. Use from one event loop.
 
     Args:
         store: where groups go.
-        max_pending: transactions that may wait for their group, of all namespaces; one more is Overloaded.
+        max_pending: writes that may wait for their group, of all namespaces; one more is Overloaded.
     """
 
     def __init__(self, store: Store, *, max_pending: int = 10_000) -> None:
@@ -55,23 +55,23 @@ class Committer:
         self._pending_bytes = 0
         self._draining = False
 
-    async def submit(self, namespace: str, transaction: Transaction) -> Outcome:
-        """Commit a transaction, and answer when it is as durable as the store promises.
+    async def submit(self, namespace: str, write: Write) -> Outcome:
+        """Commit a write, and answer when it is as durable as the store promises.
 
         One that is cancelled while it waits is never begun; one that is under way is finished.
 
         Raises:
-            StateError: the transaction failed; it changed nothing.
+            StateError: the write failed; it changed nothing.
             Overloaded: too many are waiting; nothing was done.
             Draining: the server shuts down; nothing was done.
-            StoreUnavailable: the store failed; what became of the transaction its request id tells.
+            StoreUnavailable: the store failed; what became of the write its request id tells.
         """
         if self._draining:
             raise Draining
         if self._pending >= self._max_pending or self._pending_bytes >= PENDING_BYTES:
             raise Overloaded
         loop = asyncio.get_running_loop()
-        waiting = _Waiting(transaction, loop.create_future())
+        waiting = _Waiting(write, loop.create_future())
         lane = self._lanes.get(namespace)
         if lane is None:
             lane = self._lanes[namespace] = _Lane()
@@ -110,13 +110,13 @@ class Committer:
     async def _commit(self, namespace: str, group: Sequence[_Waiting]) -> None:
         outcomes: Sequence[Outcome | StateError]
         try:
-            outcomes = await self._store.commit(namespace, [waiting.transaction for waiting in group])
+            outcomes = await self._store.commit(namespace, [waiting.write for waiting in group])
             if len(outcomes) != len(group):
-                raise AssertionError(f"{len(outcomes)} outcomes of {len(group)} transactions")
+                raise AssertionError(f"{len(outcomes)} outcomes of {len(group)} writes")
         except StateError as error:
             outcomes = [error] * len(group)
         except Exception:  # whatever it is, each caller needs an answer and the lane has to go on
-            log.exception("the store failed in an unforeseen way", namespace=namespace, transactions=len(group))
+            log.exception("the store failed in an unforeseen way", namespace=namespace, writes=len(group))
             outcomes = [StoreUnavailable("the store failed; the log of the server says why")] * len(group)
         for waiting, outcome in zip(group, outcomes, strict=True):
             if waiting.answer.done():

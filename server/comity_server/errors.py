@@ -6,17 +6,24 @@ StateError
 ├── Conflict                a condition on a key or prefix does not hold: somebody was faster
 ├── RequestIdForgotten      the request id is below the lowest that its client awaits
 ├── NotANumber              an increment met something else than a whole number
+├── NotAFork                a merge of what was not forked from there
 ├── NotFound
-│   └── NamespaceNotFound
+│   ├── NamespaceNotFound
+│   └── CheckpointNotFound
+├── AlreadyExists
+│   ├── NamespaceExists
+│   └── CheckpointExists
 ├── OutsideHistory          a revision that cannot be read
 │   ├── Compacted           below the floor
 │   ├── RevisionInFuture    above the newest
 │   └── EpochChanged        of another history
 ├── Exhausted               a limit of the server
 │   ├── QuotaExceeded       keys or bytes of a namespace, or namespaces
-│   ├── CommitTooLarge      a prefix delete of too much
+│   ├── CommitTooLarge      a prefix delete, a restore or a merge of too much
 │   ├── ResultTooLarge      a transaction that reads too much
-│   └── TransactionTooCostly  one that looks through too much
+│   ├── TransactionTooCostly  one that looks through too much
+│   ├── ForkTooDeep         a fork of a fork of a fork …
+│   └── StoreFull           the disk; nothing was done
 ├── Unavailable             nothing was done, or the request id tells; try again
 │   ├── Overloaded
 │   ├── Draining
@@ -82,6 +89,17 @@ class NotANumber(StateError):
     reason = "NOT_A_NUMBER"
 
 
+class NotAFork(StateError):
+    reason = "NOT_A_FORK"
+
+    def __init__(self, namespace: str, parent: str) -> None:
+        super().__init__(
+            f"namespace {namespace} was not forked from namespace {parent} as it exists now",
+            namespace=namespace,
+            parent=parent,
+        )
+
+
 class NotFound(StateError):
     reason = "NOT_FOUND"
 
@@ -91,6 +109,35 @@ class NamespaceNotFound(NotFound):
 
     def __init__(self, namespace: str) -> None:
         super().__init__(f"namespace {namespace} does not exist", namespace=namespace)
+
+
+class CheckpointNotFound(NotFound):
+    reason = "CHECKPOINT_NOT_FOUND"
+
+    def __init__(self, checkpoint: str, namespace: str) -> None:
+        super().__init__(
+            f"there is no checkpoint {checkpoint} in namespace {namespace}", checkpoint=checkpoint, namespace=namespace
+        )
+
+
+class AlreadyExists(StateError):
+    reason = "ALREADY_EXISTS"
+
+
+class NamespaceExists(AlreadyExists):
+    reason = "NAMESPACE_EXISTS"
+
+    def __init__(self, namespace: str) -> None:
+        super().__init__(f"namespace {namespace} exists already", namespace=namespace)
+
+
+class CheckpointExists(AlreadyExists):
+    reason = "CHECKPOINT_EXISTS"
+
+    def __init__(self, checkpoint: str, revision: int) -> None:
+        super().__init__(
+            f"checkpoint {checkpoint} exists already, of revision {revision}", checkpoint=checkpoint, revision=revision
+        )
 
 
 class OutsideHistory(StateError):
@@ -142,7 +189,7 @@ class CommitTooLarge(Exhausted):
     reason = "COMMIT_TOO_LARGE"
 
     def __init__(self, limit: int) -> None:
-        super().__init__(f"the transaction would change more than {limit} keys", limit=limit)
+        super().__init__(f"the commit would change more than {limit} keys", limit=limit)
 
 
 class ResultTooLarge(Exhausted):
@@ -157,6 +204,17 @@ class TransactionTooCostly(Exhausted):
 
     def __init__(self, limit: int) -> None:
         super().__init__(f"the transaction would look through more than {limit} keys and commits", limit=limit)
+
+
+class ForkTooDeep(Exhausted):
+    reason = "FORK_TOO_DEEP"
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"a fork of a fork and so on may not be more than {limit} deep", limit=limit)
+
+
+class StoreFull(Exhausted):
+    reason = "STORE_FULL"
 
 
 class Unavailable(StateError):

@@ -12,6 +12,7 @@ class Limits(NamedTuple):
     transaction_bytes: int = 4 * 1024 * 1024
     transaction_steps: int = 200_000  # keys and commits that it may look through, but for the last of its searches
     commit_events: int = 20_000  # what a prefix delete may change
+    restore_events: int = 1_000_000  # what a restore or a merge may change
     page_entries: int = 1000
     page_bytes: int = 2 * 1024 * 1024
     result_bytes: int = 2_621_440  # what the reads of one transaction may answer
@@ -19,10 +20,13 @@ class Limits(NamedTuple):
     namespace_keys: int = 5_000_000
     namespace_bytes: int = 4 * 1024 * 1024 * 1024
     namespaces: int = 100_000
+    checkpoints: int = 10_000  # of one namespace
+    fork_depth: int = 64  # forks of forks: a read falls through so many
     request_window: float = 600.0  # how long the outcomes of a silent client are remembered
     request_clients: int = 1_000_000  # of one namespace, that may have outcomes remembered
     request_outcomes: int = 10_000  # of one client: beyond it what it awaits makes its writes wait, else the lowest go
     request_bytes: int = 64 * 1024 * 1024  # likewise, of what those outcomes answered
+    request_total_bytes: int = 512 * 1024 * 1024  # likewise, of all clients of one namespace
 
 
 class Retention(NamedTuple):

@@ -1,10 +1,12 @@
-"""The words between services, committer, feed and stores: transactions and their outcomes, commits, pages.
+"""The words between services, committer, feed and stores: writes and their outcomes, commits, pages.
 
-They are NamedTuples: cheap to make, impossible to change. Entries are `record.Record`.
+They cannot be changed once made. What is made with every write is a NamedTuple, which is cheap; entries are
+`record.Record`, which is cheaper.
 """
 
 import zlib
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import NamedTuple
 
@@ -88,8 +90,12 @@ class RequestId(NamedTuple):
     awaited: int = 0
 
 
+Ref = int | str | None
+"""A revision, or the name of a checkpoint; None: the newest revision."""
+
+
 class Transaction(NamedTuple):
-    """One unit of work for a store: every write is one, a plain put as well."""
+    """Conditions and operations: what nearly every write is, a plain put as well."""
 
     conditions: Sequence[Condition] = ()
     then: Sequence[Operation] = ()
@@ -123,6 +129,77 @@ class Transaction(NamedTuple):
         return weight
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Action:
+    """A write that is no transaction. It has its turn among those of the namespace that it changes."""
+
+    request_id: RequestId | None = None
+    author: str = ""
+    message: str = ""
+    trace_parent: str = ""
+
+    def fingerprint(self) -> int:
+        """As of a transaction."""
+        asked = replace(self, request_id=None, author="", message="", trace_parent="")
+        return zlib.crc32(repr(asked).encode())
+
+    def weight(self) -> int:
+        """As of a transaction."""
+        return 500
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MakeCheckpoint(Action):
+    """Name a revision; 0 is the newest."""
+
+    name: str
+    revision: int = 0
+    labels: tuple[tuple[str, str], ...] = ()  # in the order of their keys
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DropCheckpoint(Action):
+    name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Restore(Action):
+    """Make all keys under a prefix equal to what they were."""
+
+    ref: Ref
+    prefix: str = ""
+    if_revision: int | None = None  # only if it is the newest
+    dry_run: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fork(Action):
+    """Begin the namespace that this is committed to as another one was."""
+
+    parent: str
+    ref: Ref = None
+
+
+class Strategy(IntEnum):
+    """What a merge does with keys that both sides changed."""
+
+    FAIL = 1
+    OURS = 2
+    THEIRS = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Merge(Action):
+    """Bring in what a fork changed."""
+
+    fork: str
+    strategy: Strategy = Strategy.FAIL
+    dry_run: bool = False
+
+
+Write = Transaction | Action
+
+
 class GetResult(NamedTuple):
     entry: Record | None
 
@@ -148,7 +225,52 @@ class IncrementResult(NamedTuple):
     version: int
 
 
-Result = GetResult | ListResult | PutResult | DeleteResult | IncrementResult
+class Checkpoint(NamedTuple):
+    """A name for a revision; also what making one answers. `key_count` and `size_bytes` are of the state there."""
+
+    name: str
+    revision: int
+    create_time: int  # µs since 1970
+    author: str
+    message: str
+    labels: tuple[tuple[str, str], ...]
+    key_count: int
+    size_bytes: int
+
+
+class Difference(NamedTuple):
+    """A key whose value or content type differs between two states."""
+
+    key: str
+    before: Record | None
+    after: Record | None
+
+
+class RestoreResult(NamedTuple):
+    put: int
+    deleted: int
+    differences: Sequence[Difference] = ()  # of a dry run: the first DIFFERENCES of what would change
+
+
+class MergeConflict(NamedTuple):
+    """A key that both sides changed since the fork, to different ends."""
+
+    key: str
+    base: Record | None
+    ours: Record | None
+    theirs: Record | None
+
+
+class MergeResult(NamedTuple):
+    put: int
+    deleted: int
+    conflicts: Sequence[MergeConflict]  # the first DIFFERENCES of them
+    conflict_count: int
+
+
+DIFFERENCES = 1000
+
+Result = GetResult | ListResult | PutResult | DeleteResult | IncrementResult | Checkpoint | RestoreResult | MergeResult
 
 
 class FailedCondition(NamedTuple):
@@ -158,7 +280,10 @@ class FailedCondition(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """How a transaction ended. `revision` is the one that it made, or the newest that it saw if it made none."""
+    """How a write ended. `revision` is the one that it made, or the newest that it saw if it made none.
+
+    An action has one result at the most. It is not `committed` where it was a dry run, or a merge met conflicts.
+    """
 
     committed: bool
     revision: int
@@ -207,6 +332,23 @@ class Page(NamedTuple):
     next_after: str | None
 
 
+class DiffPage(NamedTuple):
+    """Differences in the order of their keys. `next_after` as of a Page."""
+
+    differences: Sequence[Difference]
+    base_revision: int
+    target_revision: int
+    next_after: str | None
+
+
+class Provenance(NamedTuple):
+    """What a commit says of itself, and what is kept of it when compaction has taken the rest."""
+
+    author: str
+    message: str
+    trace_parent: str
+
+
 class CommitRange(NamedTuple):
     """Commits next to each other in the log, and the bounds of the log when they were read."""
 
@@ -236,6 +378,8 @@ class NamespaceInfo(NamedTuple):
     create_time: int
     update_time: int
     epoch: str
+    parent: str = ""  # that it was forked from; empty: it is no fork
+    fork_revision: int = 0  # of the parent
 
 
 def within(key: str, target: str, is_prefix: bool) -> bool:

@@ -41,3 +41,10 @@ def utf8_length(text: str) -> int:
 
 def without_value(record: Record) -> Record:
     return (record[KEY], b"", *record[CONTENT_TYPE:])
+
+
+def same_content(one: Record | None, other: Record | None) -> bool:
+    """Whether two entries of a key, or their absence, tell a reader the same."""
+    if one is None or other is None:
+        return one is other
+    return one is other or (one[VALUE] == other[VALUE] and one[CONTENT_TYPE] == other[CONTENT_TYPE])

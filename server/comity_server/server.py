@@ -15,6 +15,7 @@ from comity.v1 import checkpoint_pb2, lease_pb2, namespace_pb2, state_pb2
 from comity_server.committer import Committer
 from comity_server.compactor import Compactor
 from comity_server.feed import Feed
+from comity_server.services.checkpoint import CheckpointService
 from comity_server.services.health import Health
 from comity_server.services.namespace import NamespaceService
 from comity_server.services.rpc import Calls
@@ -67,9 +68,10 @@ class Server:
         self._compactor = Compactor(store, settings.retention(), settings.compaction_interval)
         offered = {
             STATE: StateService(store, self._committer, self._feed, limits, settings.progress_interval),
-            NAMESPACE: NamespaceService(store, limits),
+            NAMESPACE: NamespaceService(store, self._committer, limits),
+            CHECKPOINT: CheckpointService(store, self._committer, limits),
         }
-        missing = [CHECKPOINT, LEASE]
+        missing = [LEASE]
         for service, servicer in offered.items():
             self.calls.add(service, servicer)
         for service in missing:

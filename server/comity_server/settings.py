@@ -94,6 +94,12 @@ class Settings(BaseSettings):
         le=10_000_000,
         description="The most keys that a prefix delete may change, with what its transaction changed before it.",
     )
+    limit_restore_events: int = Field(
+        _limits.restore_events,
+        ge=1,
+        le=100_000_000,
+        description="The most keys that a restore or a merge may change.",
+    )
     limit_page_entries: int = Field(
         _limits.page_entries, ge=1, le=100_000, description="The most entries, commits or namespaces in a page."
     )
@@ -114,6 +120,10 @@ class Settings(BaseSettings):
         _limits.namespace_bytes, ge=1, description="The most bytes in a namespace's newest state."
     )
     limit_namespaces: int = Field(_limits.namespaces, ge=1, description="The most namespaces.")
+    limit_checkpoints: int = Field(_limits.checkpoints, ge=0, description="The most checkpoints of a namespace.")
+    limit_fork_depth: int = Field(
+        _limits.fork_depth, ge=0, le=100, description="How deep forks of forks may be. A read looks through each."
+    )
     limit_request_window: float = Field(
         _limits.request_window,
         ge=600,  # clients retry for half of it, and the Python client for five minutes
@@ -128,6 +138,9 @@ class Settings(BaseSettings):
     )
     limit_request_bytes: int = Field(
         _limits.request_bytes, ge=1, description="The most bytes of outcomes remembered for one client."
+    )
+    limit_request_total_bytes: int = Field(
+        _limits.request_total_bytes, ge=1, description="The most bytes of outcomes remembered for one namespace."
     )
 
     retention_commits: int = Field(

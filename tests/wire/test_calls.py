@@ -25,8 +25,13 @@ SERVICES = [
 ]
 METHODS = [method for service in SERVICES for method in service.methods]
 OFFERED = {
-    "comity.v1.StateService": {"Get", "List", "Put", "Delete", "Transact", "Watch", "History"},
-    "comity.v1.NamespaceService": {"GetNamespace", "ListNamespaces", "DeleteNamespace", "Compact"},
+    "comity.v1.StateService": {"Get", "List", "Put", "Delete", "Transact", "Watch", "History", "Blame"},
+    "comity.v1.NamespaceService": {
+        *("GetNamespace", "ListNamespaces", "DeleteNamespace", "Fork", "Merge", "Compact"),
+    },
+    "comity.v1.CheckpointService": {
+        *("Checkpoint", "GetCheckpoint", "ListCheckpoints", "DeleteCheckpoint", "Restore", "Diff"),
+    },
 }
 MALFORMED = [
     b"\xff",  # an unfinished tag

@@ -20,7 +20,7 @@ NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 SERVICES = {
     "comity.v1.StateService": SERVING,
     "comity.v1.NamespaceService": SERVING,
-    "comity.v1.CheckpointService": NOT_SERVING,
+    "comity.v1.CheckpointService": SERVING,
     "comity.v1.LeaseService": NOT_SERVING,
 }
 TOOLS = ["grpc.health.v1.Health", "grpc.channelz.v1.Channelz", "grpc.reflection.v1alpha.ServerReflection"]

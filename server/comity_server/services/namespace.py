@@ -1,9 +1,12 @@
-"""NamespaceService: what there is, how large it is, and forgetting."""
+"""NamespaceService: what there is, how large it is, branching, and forgetting."""
 
 from comity.v1 import namespace_pb2
+from comity_server.committer import Committer
 from comity_server.limits import Limits
-from comity_server.services import pages, wire
+from comity_server.model import MergeResult
+from comity_server.services import actions, pages, wire
 from comity_server.services.rpc import Context
+from comity_server.services.submit import submit
 from comity_server.services.validate import Checks
 from comity_server.stores.protocol import Store
 
@@ -11,8 +14,9 @@ from comity_server.stores.protocol import Store
 class NamespaceService:
     """Handlers of `comity.v1.NamespaceService`. See the proto for what each promises."""
 
-    def __init__(self, store: Store, limits: Limits) -> None:
+    def __init__(self, store: Store, committer: Committer, limits: Limits) -> None:
         self._store = store
+        self._committer = committer
         self._limits = limits
 
     async def GetNamespace(
@@ -63,4 +67,21 @@ class NamespaceService:
         checks.finish()
         response = namespace_pb2.CompactResponse()
         response.floor = await self._store.compact(name, revision)
+        return response
+
+    async def Fork(self, request: namespace_pb2.ForkRequest, context: Context) -> namespace_pb2.ForkResponse:
+        await submit(self._committer, self._limits, request, context, actions.fork, namespace="fork")
+        response = namespace_pb2.ForkResponse()
+        wire.fill_namespace(response.namespace, await self._store.namespace(request.fork))
+        return response
+
+    async def Merge(self, request: namespace_pb2.MergeRequest, context: Context) -> namespace_pb2.MergeResponse:
+        _, outcome = await submit(self._committer, self._limits, request, context, actions.merge)
+        response = namespace_pb2.MergeResponse(merged=outcome.committed, revision=outcome.revision)
+        match outcome.results:
+            case [MergeResult(put, deleted, conflicts, conflict_count)]:
+                response.put = put
+                response.deleted = deleted
+                response.conflict_count = conflict_count
+                wire.fill_conflicts(response, conflicts)
         return response

@@ -1,7 +1,6 @@
 """StateService: reads, writes and transactions; watches and histories are in modules of their own."""
 
-from collections.abc import AsyncGenerator, Callable
-from typing import TypeVar
+from collections.abc import AsyncGenerator
 
 from comity.v1 import state_pb2
 from comity_server.committer import Committer
@@ -10,12 +9,11 @@ from comity_server.feed import Feed
 from comity_server.limits import Limits
 from comity_server.model import DeleteResult, Outcome, PutResult, Transaction
 from comity_server.record import MOD_REVISION, VERSION
-from comity_server.services import history, pages, requests, watch, wire
+from comity_server.services import blame, history, pages, requests, watch, wire
 from comity_server.services.rpc import Context
+from comity_server.services.submit import submit
 from comity_server.services.validate import Checks
 from comity_server.stores.protocol import Store
-
-Write = TypeVar("Write", state_pb2.PutRequest, state_pb2.DeleteRequest, state_pb2.TransactRequest)
 
 
 class StateService:
@@ -78,7 +76,7 @@ class StateService:
         return response
 
     async def Put(self, request: state_pb2.PutRequest, context: Context) -> state_pb2.PutResponse:
-        transaction, outcome = await self._submit(request, context, requests.put)
+        transaction, outcome = await submit(self._committer, self._limits, request, context, requests.put)
         response = state_pb2.PutResponse()
         match outcome.results:
             case [PutResult(version, previous)]:
@@ -90,7 +88,7 @@ class StateService:
         raise _conflict(transaction, outcome)
 
     async def Delete(self, request: state_pb2.DeleteRequest, context: Context) -> state_pb2.DeleteResponse:
-        transaction, outcome = await self._submit(request, context, requests.delete)
+        transaction, outcome = await submit(self._committer, self._limits, request, context, requests.delete)
         response = state_pb2.DeleteResponse()
         match outcome.results:
             case [DeleteResult(deleted, previous, truncated)]:
@@ -103,25 +101,17 @@ class StateService:
         raise _conflict(transaction, outcome)
 
     async def Transact(self, request: state_pb2.TransactRequest, context: Context) -> state_pb2.TransactResponse:
-        _, outcome = await self._submit(request, context, requests.transaction)
+        _, outcome = await submit(self._committer, self._limits, request, context, requests.transaction)
         return wire.transact_response(outcome)
 
     async def History(self, request: state_pb2.HistoryRequest, context: Context) -> state_pb2.HistoryResponse:
         return await history.read(self._store, self._limits, request)
 
+    async def Blame(self, request: state_pb2.BlameRequest, context: Context) -> state_pb2.BlameResponse:
+        return await blame.read(self._store, self._limits, request)
+
     def Watch(self, request: state_pb2.WatchRequest, context: Context) -> AsyncGenerator[bytes]:
         return watch.stream(self._feed, self._limits, self._progress_interval, request)
-
-    async def _submit(
-        self, request: Write, context: Context, build: Callable[[Write, requests.Metadata, Checks], Transaction]
-    ) -> tuple[Transaction, Outcome]:
-        """Check a write, hand it to the committer, and wait for its end."""
-        checks = Checks(self._limits)
-        namespace = request.namespace
-        checks.namespace("namespace", namespace)
-        transaction = build(request, context.invocation_metadata() or (), checks)
-        checks.finish()
-        return transaction, await self._committer.submit(namespace, transaction)
 
 
 def _conflict(transaction: Transaction, outcome: Outcome) -> Conflict:

@@ -1,6 +1,7 @@
 """What a request may say: the rules of the contract, each beside the words that tell the caller what is wrong."""
 
 import re
+from collections.abc import Mapping
 from typing import Final
 
 from google.protobuf.duration_pb2 import Duration
@@ -10,6 +11,10 @@ from comity_server.limits import Limits
 from comity_server.services.status import VIOLATIONS
 
 NAMESPACE: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
+CHECKPOINT: Final = re.compile(r"(?=.*[A-Za-z])[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+LABELS: Final = 64
+LABEL_KEY_BYTES: Final = 63
+LABEL_VALUE_BYTES: Final = 255
 CONTENT_TYPE_BYTES: Final = 255
 AUTHOR_BYTES: Final = 255
 MESSAGE_BYTES: Final = 4096
@@ -51,6 +56,23 @@ class Checks:
     def namespace_prefix(self, field: str, prefix: str) -> None:
         if prefix and not NAMESPACE.fullmatch(prefix):
             self.wrong(field, f"must be the beginning of a name that matches {NAMESPACE.pattern}")
+
+    def checkpoint(self, field: str, name: str) -> None:
+        if not CHECKPOINT.fullmatch(name):
+            rule = "must be letters, digits, '.', '_' and '-', up to 128, with a letter in it"
+            self.wrong(field, rule if name else "is required")
+
+    def labels(self, field: str, labels: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+        """The labels in the order of their keys."""
+        if len(labels) > LABELS:
+            self.wrong(field, f"must not be more than {LABELS}")
+            return ()
+        for key, value in labels.items():
+            if not key:
+                self.wrong(field, "must not have an empty key")
+            self.text(f"{field} (a key)", key, LABEL_KEY_BYTES)
+            self.text(f"{field}[{key}]", value, LABEL_VALUE_BYTES)
+        return tuple(sorted(labels.items()))
 
     def key(self, field: str, key: str) -> None:
         if not key:

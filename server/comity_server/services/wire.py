@@ -5,16 +5,19 @@ from typing import Final
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from comity.v1 import namespace_pb2, state_pb2, types_pb2
+from comity.v1 import checkpoint_pb2, namespace_pb2, state_pb2, types_pb2
 from comity_server.model import (
     Cause,
+    Checkpoint,
     Commit,
     DeleteResult,
+    Difference,
     Event,
     FailedCondition,
     GetResult,
     IncrementResult,
     ListResult,
+    MergeConflict,
     NamespaceInfo,
     Outcome,
     PutResult,
@@ -23,6 +26,7 @@ from comity_server.model import (
 from comity_server.record import VALUE, VERSION, Record, shown_size
 
 FRAGMENT_BYTES: Final = 1024 * 1024  # of a commit in one message of a watch stream
+CONFLICT_BYTES: Final = 1024 * 1024  # of the values in a merge's conflicts
 FAILED_VALUE_BYTES: Final = 1024 * 1024  # of an answer whose conditions failed
 EVENT_OVERHEAD: Final = 16  # about what an event takes beside its entries, in bytes
 
@@ -185,3 +189,42 @@ def fill_namespace(message: namespace_pb2.Namespace, info: NamespaceInfo) -> Non
     fill_time(message.create_time, info.create_time)
     fill_time(message.update_time, info.update_time)
     message.epoch = info.epoch
+    message.parent = info.parent
+    message.fork_revision = info.fork_revision
+
+
+def fill_checkpoint(message: checkpoint_pb2.Checkpoint, checkpoint: Checkpoint) -> None:
+    """Set a checkpoint."""
+    message.name = checkpoint.name
+    message.revision = checkpoint.revision
+    fill_time(message.create_time, checkpoint.create_time)
+    message.author = checkpoint.author
+    message.message = checkpoint.message
+    message.labels.update(checkpoint.labels)
+    message.key_count = checkpoint.key_count
+    message.size_bytes = checkpoint.size_bytes
+
+
+def fill_difference(message: checkpoint_pb2.Difference, difference: Difference, keys_only: bool) -> None:
+    """Set a key that differs."""
+    key, before, after = difference
+    message.key = key
+    if before is not None:
+        fill_entry(message.before, before, keys_only)
+    if after is not None:
+        fill_entry(message.after, after, keys_only)
+
+
+def fill_conflicts(response: namespace_pb2.MergeResponse, conflicts: Sequence[MergeConflict]) -> None:
+    """Set the keys that both sides changed, with their values as long as there is room for them."""
+    room = CONFLICT_BYTES
+    for key, base, ours, theirs in conflicts:
+        message = response.conflicts.add()
+        message.key = key
+        room -= sum(len(entry[VALUE]) for entry in (base, ours, theirs) if entry is not None)
+        if base is not None:
+            fill_entry(message.base, base, keys_only=room < 0)
+        if ours is not None:
+            fill_entry(message.ours, ours, keys_only=room < 0)
+        if theirs is not None:
+            fill_entry(message.theirs, theirs, keys_only=room < 0)

@@ -4,12 +4,25 @@ A store knows no gRPC. It is used from one event loop, and does what takes long 
 `comity_server.errors`; anything else that it raises is a defect.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from comity_server.errors import StateError
 from comity_server.limits import Retention
-from comity_server.model import Commit, CommitRange, NamespaceInfo, Outcome, Page, Position, Read, Transaction
+from comity_server.model import (
+    Checkpoint,
+    Commit,
+    CommitRange,
+    DiffPage,
+    NamespaceInfo,
+    Outcome,
+    Page,
+    Position,
+    Provenance,
+    Read,
+    Ref,
+    Write,
+)
 
 
 class Listener(Protocol):
@@ -34,12 +47,12 @@ class Store(Protocol):
     def writable(self) -> bool:
         """Whether a commit can be expected to succeed."""
 
-    async def commit(self, namespace: str, group: Sequence[Transaction]) -> Sequence[Outcome | StateError]:
-        """Judge and apply each transaction in turn, each as if alone, and answer for each in the same order.
+    async def commit(self, namespace: str, group: Sequence[Write]) -> Sequence[Outcome | StateError]:
+        """Judge and apply each write in turn, each as if alone, and answer for each in the same order.
 
-        Returns when all that was applied is as durable as the store promises; nothing is visible before. A group's
-        calls for one namespace come one after another. Raises StoreUnavailable if the end of the whole group is
-        unknown; then each of its transactions may be repeated under its request id.
+        Returns when all that was applied is as durable as the store promises; nothing is visible before. What the store
+        could not make durable is answered with StoreFull or StoreUnavailable; of the latter the end is unknown, and it
+        may be repeated under its request id.
         """
 
     async def get(self, namespace: str, key: str, revision: int = 0) -> Read:
@@ -74,6 +87,37 @@ class Store(Protocol):
     async def position(self, namespace: str) -> Position:
         """Where a namespace stands. One that never existed is at 0; of one that was deleted revision and floor are one
         more than its newest revision was, so that whoever watched it is told."""
+
+    async def provenance(self, namespace: str, revisions: Sequence[int]) -> Mapping[int, Provenance]:
+        """What the commits of these revisions said of themselves: of those that wrote what can still be read. One that
+        is not in the answer said nothing, or is forgotten."""
+
+    async def checkpoint(self, namespace: str, name: str) -> Checkpoint:
+        """Raises CheckpointNotFound."""
+
+    async def checkpoints(
+        self, namespace: str, labels: Mapping[str, str], *, after: str = "", limit: int
+    ) -> Sequence[Checkpoint]:
+        """The checkpoints that have all these labels, and whose names are greater than `after`, in order. Raises
+        NamespaceNotFound."""
+
+    async def diff(
+        self,
+        namespace: str,
+        base: Ref,
+        target: Ref = None,
+        prefix: str = "",
+        *,
+        after: str = "",
+        limit: int,
+        max_bytes: int,
+        keys_only: bool = False,
+    ) -> DiffPage:
+        """Read what differs between two states under a prefix: keys that are greater than `after`.
+
+        A page ends as one of `list` does, with the entries of both sides counted. Raises NamespaceNotFound,
+        CheckpointNotFound, Compacted or RevisionInFuture.
+        """
 
     async def follow(self, namespace: str, listener: Listener) -> Position:
         """Tell a listener of every commit after the revision that is returned, from now on.

@@ -9,7 +9,6 @@ from comity_server.errors import (
     RevisionInFuture,
 )
 from comity_server.model import (
-    Commit,
     Condition,
     FailedCondition,
     Operator,
@@ -78,28 +77,20 @@ def _check_unchanged(draft: Draft, position: int, target: str, since: int, is_pr
 def _changed_under(draft: Draft, prefix: str, since: int) -> int:
     """The newest revision after `since` that changed something under a prefix, or 0: by the shorter of two ways."""
     draft.begin_search()
-    newest = _newest_under(draft, prefix, draft.commits[max(0, since - draft.base.revision) :])
-    if newest:
-        return newest
-    versions = draft.base.versions
-    known = versions.count_known(prefix)
-    commits = draft.base.log.between(since + 1, draft.base.revision)
-    newest = _newest_under(draft, prefix, commits, most=known)
-    if newest is not None:
-        return newest
-    draft.steps += known
-    newest = max((head[MOD_REVISION] for head in map(versions.head, versions.known_keys(prefix)) if head), default=0)
-    return newest if newest > since else 0
-
-
-def _newest_under(draft: Draft, prefix: str, commits: Sequence[Commit], most: int | None = None) -> int | None:
-    """The newest of some commits that changed something under a prefix, or 0; None after looking at so many events."""
-    looked_at = 0
-    for commit in reversed(commits):
-        if most is not None and looked_at > most:
-            return None
-        looked_at += len(commit.events)
+    for commit in reversed(draft.commits[max(0, since - draft.base.revision) :]):
         draft.steps += len(commit.events)
         if any(event.entry[KEY].startswith(prefix) for event in commit.events):
             return commit.revision
-    return 0
+    versions = draft.base.versions
+    known = versions.count_known(prefix)
+    for looked_at, head in enumerate(versions.changed_since(since)):
+        if looked_at > known:
+            break
+        draft.steps += 1
+        if head[KEY].startswith(prefix):
+            return head[MOD_REVISION]
+    else:
+        return 0
+    draft.steps += known
+    newest = max((head[MOD_REVISION] for head in map(versions.head, versions.known_keys(prefix)) if head), default=0)
+    return newest if newest > since else 0

@@ -1,25 +1,16 @@
-"""What a group of transactions makes of a namespace, before it becomes part of it."""
+"""What a group of writes makes of a namespace, before it becomes part of it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from sortedcontainers import SortedList
 
-from comity_server.errors import (
-    TransactionTooCostly,
-)
+from comity_server.errors import TransactionTooCostly
 from comity_server.limits import Limits
-from comity_server.model import (
-    Commit,
-    Event,
-    Outcome,
-    RequestId,
-    Transaction,
-)
-from comity_server.record import (
-    Record,
-)
-from comity_server.stores.memory.namespace import Namespace
+from comity_server.model import Checkpoint, Commit, Event, Outcome, RequestId, Write
+from comity_server.record import Record
+from comity_server.stores.memory.namespace import Namespace, totals_before
+from comity_server.stores.memory.pins import Totals
 from comity_server.stores.memory.versions import under
 
 
@@ -32,7 +23,7 @@ class Named(NamedTuple):
 
 
 class Draft:
-    """The commits of a group, on top of a namespace that is not touched.
+    """The commits of a group and what it does with checkpoints, on top of a namespace that is not touched.
 
     `now` is by the clock of request ids, in seconds; `time` by that of commits, in µs.
     """
@@ -44,13 +35,16 @@ class Draft:
         self.time = max(time, base.time)
         self.now = now
         self.revision = base.revision
-        self.keys = len(base.versions)
+        self.keys = base.versions.key_count
         self.size_bytes = base.versions.live_bytes
         self.steps = 0  # of the present transaction
         self.heads: dict[str, Record] = {}
         self._sorted_keys: SortedList[str] | None = None  # of `heads`, from the first search on
         self.commits: list[Commit] = []
+        self.checkpoints: dict[str, Checkpoint | None] = {}  # None: dropped
         self.named: dict[tuple[str, int], Named] = {}
+        self.awaited: dict[str, int] = {}  # by those who are named
+        self.changes = 0  # commits, and checkpoints made and dropped
 
     def head(self, key: str) -> Record | None:
         return self.heads.get(key) or self.base.versions.head(key)
@@ -61,6 +55,31 @@ class Draft:
             self._sorted_keys = SortedList(self.heads)
         return under(self._sorted_keys, prefix)
 
+    def checkpoint(self, name: str) -> Checkpoint | None:
+        if name in self.checkpoints:
+            return self.checkpoints[name]
+        return self.base.checkpoints.get(name)
+
+    def count_checkpoints(self) -> int:
+        known = self.base.checkpoints
+        return len(known) + sum((made is not None) - (name in known) for name, made in self.checkpoints.items())
+
+    def set_checkpoint(self, name: str, checkpoint: Checkpoint | None) -> None:
+        """Make one, or drop one."""
+        self.checkpoints[name] = checkpoint
+        self.changes += 1
+
+    def made(self) -> Sequence[Checkpoint]:
+        """The checkpoints that the group makes."""
+        return [checkpoint for checkpoint in self.checkpoints.values() if checkpoint is not None]
+
+    def totals(self, revision: int) -> Totals:
+        """How much there is at a revision that is readable in the base, or one of this draft's."""
+        if revision <= self.base.revision:
+            return self.base.totals(revision)
+        later = [commit for commit in self.commits if commit.revision > revision]
+        return totals_before(Totals(self.keys, self.size_bytes), later[::-1])
+
     def begin(self) -> None:
         """A transaction begins."""
         self.steps = 0
@@ -70,25 +89,20 @@ class Draft:
         if self.steps > self.limits.transaction_steps:
             raise TransactionTooCostly(self.limits.transaction_steps)
 
-    def add(self, transaction: Transaction, events: dict[str, Event], *, keys: int, size_bytes: int) -> None:
-        """A transaction ends, with so many keys and bytes more."""
+    def add(self, write: Write, events: dict[str, Event], *, keys: int, size_bytes: int) -> None:
+        """A write ends in a commit, with so many keys and bytes more."""
         self.revision += 1
         self.keys += keys
         self.size_bytes += size_bytes
         if self._sorted_keys is not None:
             self._sorted_keys.update(key for key in events if key not in self.heads)
         self.heads.update((key, event.entry) for key, event in events.items())
+        self.changes += 1
         self.commits.append(
-            Commit(
-                self.revision,
-                self.time,
-                transaction.author,
-                transaction.message,
-                transaction.trace_parent,
-                tuple(events.values()),
-            )
+            Commit(self.revision, self.time, write.author, write.message, write.trace_parent, tuple(events.values()))
         )
 
     def name(self, request: RequestId, fingerprint: int, outcome: Outcome) -> None:
         """The outcome just reached is to be remembered."""
         self.named[request.client, request.sequence] = Named(request, fingerprint, outcome)
+        self.awaited[request.client] = max(request.awaited, self.awaited.get(request.client, 0))

@@ -1,28 +1,54 @@
-"""Judges a transaction as if it were alone: its request id, its conditions, its operations, the quotas.
+"""Judges a write as if it were alone: its request id, its conditions, its operations, the quotas.
 
 What comes of it is added to a Draft, which is applied as a whole afterwards; a store that is durable writes it down in
-between. Each transaction sees what those before it in the draft wrote, and one that fails leaves nothing behind.
+between. Each write sees what those before it in the draft did, and one that fails leaves nothing behind.
 """
 
-from comity_server.errors import RequestIdReused, StateError
-from comity_server.model import Outcome, RequestId, Transaction
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from comity_server.errors import RequestIdForgotten, RequestIdReused, StateError
+from comity_server.model import Action, DropCheckpoint, MakeCheckpoint, Outcome, RequestId, Transaction
+from comity_server.stores.memory.checkpoints import drop_checkpoint, make_checkpoint
 from comity_server.stores.memory.conditions import failed_conditions
 from comity_server.stores.memory.draft import Draft
 from comity_server.stores.memory.operations import Work
 
+A = TypeVar("A", bound=Action)
 
-def judge(draft: Draft, transaction: Transaction) -> Outcome | StateError:
-    """How the transaction ends. What it changes is in the draft then."""
-    request = transaction.request_id
+Quick = Transaction | MakeCheckpoint | DropCheckpoint
+"""What is judged in one go. What else there is may take long, and lets others in between."""
+
+
+def judge(draft: Draft, write: Quick) -> Outcome | StateError:
+    """How the write ends. What it changes is in the draft then."""
+    request = write.request_id
     try:
         if request is None:
-            return _apply(draft, transaction)
-        fingerprint = transaction.fingerprint()
+            return _apply(draft, write)
+        fingerprint = write.fingerprint()
         outcome = _find(draft, request, fingerprint)
         if outcome is None:
-            before = draft.revision
-            outcome = _apply(draft, transaction)
-            if draft.revision != before:
+            before = draft.changes
+            outcome = _apply(draft, write)
+            if draft.changes != before:
+                draft.name(request, fingerprint, outcome)
+    except StateError as error:
+        return error
+    return outcome
+
+
+async def judge_action(
+    draft: Draft, action: A, perform: Callable[[Draft, A], Awaitable[Outcome]]
+) -> Outcome | StateError:
+    """The same, of an action that may take long, and of a draft that has nothing else in it."""
+    request = action.request_id
+    try:
+        fingerprint = action.fingerprint()
+        outcome = _find(draft, request, fingerprint) if request is not None else None
+        if outcome is None:
+            outcome = await perform(draft, action)
+            if request is not None and draft.changes:
                 draft.name(request, fingerprint, outcome)
     except StateError as error:
         return error
@@ -35,13 +61,22 @@ def _find(draft: Draft, request: RequestId, fingerprint: int) -> Outcome | None:
         return outcome
     named = draft.named.get((request.client, request.sequence))
     if named is None:
+        awaited = draft.awaited.get(request.client, 0)
+        if request.sequence < awaited:
+            raise RequestIdForgotten(request.sequence, awaited)
         return None
     if named.fingerprint != fingerprint:
         raise RequestIdReused(request.sequence)
     return named.outcome
 
 
-def _apply(draft: Draft, transaction: Transaction) -> Outcome:
+def _apply(draft: Draft, write: Quick) -> Outcome:
+    if isinstance(write, Transaction):
+        return _transact(draft, write)
+    return make_checkpoint(draft, write) if isinstance(write, MakeCheckpoint) else drop_checkpoint(draft, write)
+
+
+def _transact(draft: Draft, transaction: Transaction) -> Outcome:
     draft.begin()
     failed = failed_conditions(draft, transaction.conditions)
     work = Work(draft)

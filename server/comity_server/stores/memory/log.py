@@ -2,21 +2,28 @@
 
 from bisect import bisect_left
 from collections.abc import Sequence
-from operator import attrgetter
+from operator import itemgetter
+from typing import Any
 
-from comity_server.model import Commit
+from comity_server.model import Cause, Commit, Event
 
-_time = attrgetter("time")
 _COMMIT_BYTES = 64  # what a commit counts for, beside its texts
 _EVENT_BYTES = 64  # what an event counts for: its entries count as versions
 
+_Packed = tuple[Any, ...]
+_time = itemgetter(1)
+
 
 class Log:
-    """A list with a base offset: revision R is at R - base - 1."""
+    """A list with a base offset: revision R is at R - base - 1.
+
+    What is in it are plain tuples, which the garbage collector stops tracking; of named ones it would look through all,
+    over and over.
+    """
 
     def __init__(self, base: int) -> None:
         self._base = base
-        self._commits: list[Commit] = []
+        self._commits: list[_Packed] = []
         self.size_bytes = 0
 
     def __len__(self) -> int:
@@ -28,12 +35,12 @@ class Log:
         return self._base
 
     def append(self, commit: Commit) -> None:
-        self._commits.append(commit)
+        self._commits.append(_pack(commit))
         self.size_bytes += size(commit)
 
     def between(self, first: int, last: int) -> Sequence[Commit]:
         """The commits from one revision to another, whichever of these are kept."""
-        return self._commits[max(0, first - self._base - 1) : max(0, last - self._base)]
+        return list(map(_unpack, self._commits[max(0, first - self._base - 1) : max(0, last - self._base)]))
 
     def newest_before(self, time: int) -> int:
         """The newest revision that is older than a time."""
@@ -42,7 +49,7 @@ class Log:
     def trim(self, base: int) -> None:
         """Drop the commits up to a revision."""
         dropped = max(0, base - self._base)
-        self.size_bytes -= sum(map(size, self._commits[:dropped]))
+        self.size_bytes -= sum(size(_unpack(packed)) for packed in self._commits[:dropped])
         del self._commits[:dropped]
         self._base += dropped
 
@@ -56,3 +63,17 @@ def size(commit: Commit) -> int:
         + len(commit.trace_parent)
         + _EVENT_BYTES * len(commit.events)
     )
+
+
+def _pack(commit: Commit) -> _Packed:
+    events = tuple([(entry, previous, int(cause)) for entry, previous, cause in commit.events])
+    return (*commit[:-1], events)
+
+
+def _unpack(packed: _Packed) -> Commit:
+    revision, time, author, message, trace_parent, packed_events = packed
+    events = tuple([Event(entry, previous, _CAUSES[cause]) for entry, previous, cause in packed_events])
+    return Commit(revision, time, author, message, trace_parent, events)
+
+
+_CAUSES = {int(cause): cause for cause in Cause}

@@ -1,46 +1,144 @@
-"""One namespace in memory: its versions, its log, the outcomes it remembers, and where it stands."""
+"""One namespace in memory: its versions, its log, its checkpoints, the outcomes it remembers, and where it stands."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
-from comity_server.errors import Compacted, RevisionInFuture
+from sortedcontainers import SortedDict
+
+from comity_server.errors import CheckpointNotFound, Compacted, RevisionInFuture
 from comity_server.limits import Limits, Retention
-from comity_server.model import Commit, NamespaceInfo, Page, Position, Read
-from comity_server.record import KEY, VERSION, Record, shown_size, size, without_value
+from comity_server.model import Checkpoint, Commit, NamespaceInfo, Page, Position, Provenance, Read, Ref
+from comity_server.record import KEY, MOD_REVISION, VERSION, Record, shown_size, size, without_value
 from comity_server.stores.memory.log import Log
 from comity_server.stores.memory.log import size as commit_size
+from comity_server.stores.memory.origins import Origins
+from comity_server.stores.memory.pins import NOTHING, Totals
 from comity_server.stores.memory.requests import Requests
 from comity_server.stores.memory.versions import Versions
 
-_LOOKED_AT = 5_000  # keys that one page may look at, so that no read holds up others for long
+LOOKED_AT = 5_000  # keys that one page may look at, so that no read holds up others for long
 _COLLECTED = 2_000  # events that one step of a compaction looks at
+_APPLIED = 2_000  # events that are applied in one go
+
+
+class Parent(NamedTuple):
+    """What a namespace was forked from, and at which of its revisions."""
+
+    namespace: "Namespace"
+    revision: int
+
+
+class Collected(NamedTuple):
+    """What a step of a compaction dropped: versions, and commits of which nothing is left. The log begins after
+    `base`."""
+
+    versions: Sequence[Record]
+    commits: Sequence[int]
+    base: int
 
 
 class Namespace:
-    """State from the floor on, commits after it. Everything but compaction happens in one go."""
+    """State from the floor on and at pinned revisions, commits after the floor.
 
-    def __init__(self, name: str, limits: Limits, epoch: str, revision: int = 0, time: int = 0) -> None:
+    `id` tells it from all others of the store, also from those that had its name before.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        limits: Limits,
+        epoch: str,
+        *,
+        id: int = 0,
+        revision: int = 0,
+        time: int = 0,
+        parent: Parent | None = None,
+        totals: Totals = NOTHING,
+    ) -> None:
+        self.id = id
         self.name = name
         self.epoch = epoch
         self.revision = revision
         self.floor = revision
         self.create_time = 0
         self.time = time
-        self.versions = Versions()
+        self.parent = parent
+        self.parent_name = parent.namespace.name if parent else ""
+        self.depth: int = parent.namespace.depth + 1 if parent else 0
+        self.forks = 0  # how many namespaces share the versions of this one
+        self.deleted = False
+        base = parent.namespace.versions if parent else None
+        self.versions: Versions = Versions(base, parent.revision if parent else 0, totals)
         self.log = Log(revision)
+        self.origins = Origins()
+        self.checkpoints: SortedDict[str, Checkpoint] = SortedDict()
         self.requests = Requests(limits)
-        self._collecting = asyncio.Lock()
+        self.quiet = asyncio.Lock()  # whoever holds it keeps compaction from dropping anything
 
-    def apply(self, commits: Sequence[Commit]) -> None:
-        """Add what comes next in the log."""
+    async def apply(self, commits: Sequence[Commit]) -> None:
+        """Add what comes next in the log. Until all of it is there, reads see what was before."""
         if not self.create_time:
             self.create_time = commits[0].time
         for commit in commits:
-            for event in commit.events:
-                self.versions.apply(event)
+            for start in range(0, len(commit.events), _APPLIED):
+                if start:
+                    await asyncio.sleep(0)
+                for event in commit.events[start : start + _APPLIED]:
+                    self.versions.apply(event)
+        for commit in commits:
             self.log.append(commit)
         self.revision = commits[-1].revision
         self.time = commits[-1].time
+
+    def pin(self, revision: int, totals: Totals | None = None) -> None:
+        """Keep a revision readable until it is released as often as it was pinned."""
+        self.versions.pins.add(revision, totals)
+
+    def release(self, revision: int) -> None:
+        self.versions.stale |= self.versions.pins.release(revision)
+
+    def set_checkpoint(self, name: str, checkpoint: Checkpoint | None) -> None:
+        """Add a checkpoint, whose revision is pinned for it already, or drop one."""
+        gone = self.checkpoints.pop(name, None)
+        if gone is not None:
+            self.release(gone.revision)
+        if checkpoint is not None:
+            self.checkpoints[name] = checkpoint
+
+    def checkpoint(self, name: str) -> Checkpoint:
+        """Raises CheckpointNotFound."""
+        found = self.checkpoints.get(name)
+        if found is None:
+            raise CheckpointNotFound(name, self.name)
+        return found
+
+    def resolve(self, ref: Ref) -> int:
+        """The revision that is meant. Raises CheckpointNotFound, Compacted, RevisionInFuture."""
+        if isinstance(ref, str):
+            return self.checkpoint(ref).revision
+        if ref == 0 and self.floor:
+            raise Compacted(0, self.floor, self.revision)
+        return 0 if ref == 0 else self.readable(ref or 0)
+
+    def totals(self, revision: int) -> Totals:
+        """How much there is at a readable revision: known where it is pinned, else counted back from the newest."""
+        known = self.versions.pins.totals(revision)
+        if known is not None:
+            return known
+        return totals_before(Totals(self.versions.key_count, self.versions.live_bytes), self.since(revision))
+
+    def since(self, revision: int) -> Iterator[Commit]:
+        """The commits after a revision from the floor on, the newest first."""
+        return reversed(self.log.between(revision + 1, self.revision))
+
+    def provenance(self, revision: int) -> Provenance | None:
+        """What the commit of a revision said of itself, if anything that it wrote can still be read."""
+        if self.parent is not None and revision <= self.parent.revision:
+            return self.parent.namespace.provenance(revision)
+        for commit in self.log.between(revision, revision):
+            return Provenance(commit.author, commit.message, commit.trace_parent)
+        return self.origins.get(revision)
 
     def position(self) -> Position:
         return Position(self.revision, self.floor, self.epoch)
@@ -50,32 +148,33 @@ class Namespace:
             name=self.name,
             revision=self.revision,
             floor=self.floor,
-            key_count=len(self.versions),
+            key_count=self.versions.key_count,
             size_bytes=self.versions.live_bytes,
             commit_count=self.revision - self.floor,
             history_size_bytes=self.versions.older_bytes + self.log.size_bytes,
             create_time=self.create_time,
             update_time=self.time,
             epoch=self.epoch,
+            parent=self.parent_name,
+            fork_revision=self.parent.revision if self.parent else 0,
         )
 
     def get(self, key: str, revision: int) -> Read:
-        revision = self._readable(revision)
-        entry = self.versions.at(key, revision)
-        return Read(entry if entry and entry[VERSION] else None, revision)
+        revision = self.readable(revision)
+        return Read(self.versions.live_at(key, revision), revision)
 
     def list(self, prefix: str, after: str, limit: int, max_bytes: int, keys_only: bool, revision: int) -> Page:
-        revision = self._readable(revision)
+        revision = self.readable(revision)
         versions = self.versions
-        keys = versions.live_keys if revision == self.revision else versions.known_keys
+        keys = versions.candidates if revision == self.revision else versions.known_keys
         entries: list[Record] = []
         total = 0
         last = after
         for looked_at, key in enumerate(keys(prefix, after)):
-            if len(entries) >= limit or looked_at >= _LOOKED_AT:
+            if len(entries) >= limit or looked_at >= LOOKED_AT:
                 return Page(entries, revision, last)
-            entry = versions.at(key, revision)
-            if entry and entry[VERSION]:
+            entry = versions.live_at(key, revision)
+            if entry is not None:
                 if keys_only:
                     entry = without_value(entry)
                 total += shown_size(entry)
@@ -93,30 +192,51 @@ class Namespace:
             return self.log.between(max(first, last - limit + 1), last)[::-1]
         return self.log.between(first, min(last, first + limit - 1))
 
-    def raise_floor(self, floor: int) -> int:
-        """Stop showing what lies below a revision (0: the newest). Returns the floor. Raises RevisionInFuture."""
+    def check_floor(self, floor: int) -> int:
+        """The floor that a wish for one (0: the newest revision) comes to. Raises RevisionInFuture."""
         if floor > self.revision:
             raise RevisionInFuture(floor, self.floor, self.revision)
-        self.floor = max(self.floor, floor or self.revision)
-        return self.floor
+        return max(self.floor, floor or self.revision)
 
-    async def collect(self) -> None:
-        """Drop what lies below the floor, a little at a time. What is cut off is taken up by the next one."""
-        async with self._collecting:
-            while self.log.base < self.floor:
-                last = self._step(self.floor)
-                for commit in self.log.between(self.log.base + 1, last):
-                    for event in commit.events:
-                        self.versions.forget(event.entry[KEY], last)
-                self.log.trim(last)
-                await asyncio.sleep(0)
+    def collect(self) -> Collected | None:
+        """Drop a little of what lies below the floor and is not pinned. None: there is nothing left to drop."""
+        if self.log.base < self.floor:
+            return self._collect_log()
+        if self.versions.stale:
+            return self._collect_stale()
+        return None
+
+    def _collect_log(self) -> Collected:
+        last = self._step(self.floor)
+        commits = self.log.between(self.log.base + 1, last)
+        dropped: list[Record] = []
+        for key in {event.entry[KEY]: None for commit in commits for event in commit.events}:
+            dropped += self.versions.forget(key, last)
+        gone = self.origins.drop(dropped)
+        for commit in commits:
+            kept = sum(1 for event in commit.events if event.entry[VERSION] and self._is_kept(event.entry))
+            if not self.origins.keep(commit, kept):
+                gone.append(commit.revision)
+        self.log.trim(last)
+        return Collected(dropped, gone, last)
+
+    def _collect_stale(self) -> Collected:
+        dropped: list[Record] = []
+        for _ in range(min(_COLLECTED, len(self.versions.stale))):
+            dropped += self.versions.forget(self.versions.stale.pop(), self.floor)
+        return Collected(dropped, self.origins.drop(dropped), self.log.base)
+
+    def _is_kept(self, record: Record) -> bool:
+        return self.versions.at(record[KEY], record[MOD_REVISION]) is record
 
     def due(self, retention: Retention, time: int) -> int:
         """The floor that a retention asks for at a time (µs)."""
         floor = max(
             self.floor, self.revision - retention.commits, self.log.newest_before(time - int(retention.age * 1e6))
         )
-        excess = self.versions.older_bytes + self.log.size_bytes - retention.history_bytes
+        # What is kept for pins would not go with the floor.
+        bytes_kept = self.versions.older_bytes - self.versions.held_bytes + self.log.size_bytes
+        excess = bytes_kept - retention.history_bytes
         for commit in self.log.between(self.log.base + 1, self.revision) if excess > 0 else ():
             if excess <= 0:
                 break
@@ -127,10 +247,11 @@ class Namespace:
             floor = max(floor, commit.revision)
         return floor
 
-    def _readable(self, revision: int) -> int:
+    def readable(self, revision: int) -> int:
+        """The revision (0: the newest), if it can be read. Raises Compacted or RevisionInFuture."""
         if revision > self.revision:
             raise RevisionInFuture(revision, self.floor, self.revision)
-        if revision and revision < self.floor:
+        if 0 < revision < self.floor and revision not in self.versions.pins:
             raise Compacted(revision, self.floor, self.revision)
         return revision or self.revision
 
@@ -142,3 +263,18 @@ class Namespace:
             if events >= _COLLECTED:
                 return commit.revision
         return floor
+
+
+def totals_before(totals: Totals, commits: Iterator[Commit] | Sequence[Commit]) -> Totals:
+    """How much there was before some commits, given how much there is after them. The newest comes first."""
+    keys, size_bytes = totals
+    for commit in commits:
+        for event in commit.events:
+            if event.is_delete:
+                keys += 1
+            else:
+                keys -= event.previous is None
+                size_bytes -= size(event.entry)
+            if event.previous is not None:
+                size_bytes += size(event.previous)
+    return Totals(keys, size_bytes)

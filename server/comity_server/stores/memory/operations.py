@@ -31,6 +31,7 @@ from comity_server.model import (
     Result,
 )
 from comity_server.record import (
+    CONTENT_TYPE,
     CREATE_REVISION,
     KEY,
     LARGEST_INTEGER,
@@ -64,6 +65,15 @@ class Work:
 
     def run(self, operations: Sequence[Operation]) -> Sequence[Result]:
         return [self._run(operation) for operation in operations]
+
+    def make_equal(self, key: str, wanted: Record | None) -> None:
+        """Write the value and the content type of another entry to its key, or delete the key."""
+        current = self._live(key)
+        if wanted is None:
+            assert current is not None, "what is absent is equal already"
+            self._change(tombstone(key, self._revision, self._draft.time), current)
+        else:
+            self._write(key, wanted[VALUE], wanted[CONTENT_TYPE], 0, current)
 
     def check_quotas(self) -> None:
         """What makes a namespace smaller always passes."""
@@ -106,7 +116,7 @@ class Work:
         draft.steps += len(self.events)
         own = sorted(key for key in self.events if key.startswith(prefix))
         last = None
-        for key in merge(draft.base.versions.live_keys(prefix), draft.changed_keys(prefix), own):
+        for key in merge(draft.base.versions.candidates(prefix), draft.changed_keys(prefix), own):
             if key == last:
                 continue
             last = key

@@ -1,35 +1,60 @@
-"""The store in memory: fast, and gone with the process."""
+"""The store in memory: fast, and gone with the process, unless a journal keeps what it does."""
 
 import asyncio
+import itertools
 import time
 import uuid
-from collections import deque
-from collections.abc import Sequence
+from collections import OrderedDict, deque
+from collections.abc import Mapping, Sequence
+from weakref import WeakValueDictionary
 
 from sortedcontainers import SortedDict
 
 from comity_server.errors import Conflict, NamespaceNotFound, StateError
 from comity_server.limits import Limits, Retention
-from comity_server.model import CommitRange, NamespaceInfo, Outcome, Page, Position, Read, Transaction
+from comity_server.model import (
+    Checkpoint,
+    CommitRange,
+    DiffPage,
+    Fork,
+    Merge,
+    NamespaceInfo,
+    Outcome,
+    Page,
+    Position,
+    Provenance,
+    Read,
+    Ref,
+    Restore,
+    Write,
+)
+from comity_server.stores.memory import actions, differences
 from comity_server.stores.memory.draft import Draft
-from comity_server.stores.memory.judge import judge
+from comity_server.stores.memory.journal import Journal
+from comity_server.stores.memory.judge import Quick, judge, judge_action
 from comity_server.stores.memory.namespace import Namespace
+from comity_server.stores.memory.pins import Totals
 from comity_server.stores.protocol import Listener
 
 _JUDGING_SECONDS = 0.005
+_FILTERED = 2_000  # checkpoints that are looked at in one go
 
 
 class MemoryStore:
     """Implements `stores.protocol.Store`. Use from one event loop."""
 
-    def __init__(self, limits: Limits) -> None:
-        self._limits = limits
-        self._epoch = uuid.uuid4().hex
-        self._namespaces: SortedDict[str, Namespace] = SortedDict()
-        self._deleted: dict[str, Namespace] = {}  # empty ones, whose counter and remembered outcomes live on
+    def __init__(self, limits: Limits, journal: Journal | None = None) -> None:
+        self.limits = limits
+        self.epoch = uuid.uuid4().hex
+        self.namespaces_by_name: SortedDict[str, Namespace] = SortedDict()
+        self.deleted: dict[str, tuple[float, Namespace]] = {}  # empty ones, whose counter and outcomes live on
+        self.counters: OrderedDict[str, tuple[int, int]] = OrderedDict()  # revision and time of those deleted before
+        self.least_revision = 0  # that a namespace of a name which is not known begins above
+        self.ids = itertools.count(1)
+        self._journal = journal
         self._deletions: deque[tuple[float, str]] = deque()
-        self._counters: dict[str, tuple[int, int]] = {}  # revision and time of those deleted before
         self._listeners: dict[str, Listener] = {}
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def open(self) -> None:
         """There is nothing to make ready."""
@@ -40,41 +65,95 @@ class MemoryStore:
     def writable(self) -> bool:
         return True
 
-    async def commit(self, namespace: str, group: Sequence[Transaction]) -> Sequence[Outcome | StateError]:
+    async def commit(self, namespace: str, group: Sequence[Write]) -> Sequence[Outcome | StateError]:
         outcomes: list[Outcome | StateError] = []
-        while len(outcomes) < len(group):
-            if outcomes:
-                await asyncio.sleep(0)  # a group that takes long must not hold up other namespaces
-            outcomes += self._commit(namespace, group[len(outcomes) :])
+        async with self._lock(namespace):
+            while len(outcomes) < len(group):
+                if outcomes:
+                    await asyncio.sleep(0)  # a group that takes long must not hold up other namespaces
+                outcomes += await self._commit(namespace, group[len(outcomes) :])
         return outcomes
 
-    def _commit(self, namespace: str, group: Sequence[Transaction]) -> Sequence[Outcome | StateError]:
-        """Commit the first transactions of a group: as many as can be judged in a short time."""
-        state = self._find(namespace)
-        now = time.monotonic()
-        draft = Draft(
-            state,
-            self._limits,
-            time=time.time_ns() // 1000,
-            now=now,
-            may_begin=namespace in self._namespaces or len(self._namespaces) < self._limits.namespaces,
-        )
+    async def _commit(self, namespace: str, group: Sequence[Write]) -> Sequence[Outcome | StateError]:
+        """Commit the first writes of a group: as many as can be judged in a short time, or one that takes long."""
+        first = group[0]
+        if isinstance(first, Fork):
+            return [await self._fork(namespace, first)]
+        draft = self._draft(self._find(namespace))
         outcomes: list[Outcome | StateError] = []
-        for transaction in group:
-            outcomes.append(judge(draft, transaction))
-            if time.monotonic() - now > _JUDGING_SECONDS:
-                break
-        if draft.commits:
-            state.apply(draft.commits)
-            for request, fingerprint, outcome in draft.named.values():
-                state.requests.remember(request, fingerprint, outcome)
-            self._namespaces.setdefault(namespace, state)
-            self._deleted.pop(namespace, None)
-            self._counters.pop(namespace, None)
-            listener = self._listeners.get(namespace)
-            if listener is not None:
-                listener.publish(draft.commits)
+        if isinstance(first, Restore):
+            outcomes.append(await judge_action(draft, first, actions.restore))
+        elif isinstance(first, Merge):
+            outcomes.append(await judge_action(draft, first, self._merge))
+        else:
+            for write in group:
+                if not isinstance(write, Quick):
+                    break
+                outcomes.append(judge(draft, write))
+                if time.monotonic() - draft.now > _JUDGING_SECONDS:
+                    break
+        try:
+            await self._carry_out(draft)
+        except StateError as error:
+            return [error] * len(outcomes)
         return outcomes
+
+    async def _fork(self, namespace: str, action: Fork) -> Outcome | StateError:
+        state = self._find(namespace)
+        if state.create_time:
+            return await judge_action(self._draft(state), action, actions.commit_fork)
+        try:
+            fork = actions.begin_fork(state, self._existing(action.parent), action, self.limits)
+        except StateError as error:
+            return error
+        kept = False
+        try:
+            draft = self._draft(fork)
+            outcome = await judge_action(draft, action, actions.commit_fork)
+            await self._carry_out(draft)
+            kept = bool(draft.commits)
+        except StateError as error:
+            return error
+        finally:
+            if not kept:
+                actions.give_up_fork(fork)
+        return outcome
+
+    async def _merge(self, draft: Draft, action: Merge) -> Outcome:
+        return await actions.merge(draft, action, self._existing(action.fork))
+
+    def _draft(self, state: Namespace) -> Draft:
+        may_begin = state.name in self.namespaces_by_name or len(self.namespaces_by_name) < self.limits.namespaces
+        return Draft(state, self.limits, time=time.time_ns() // 1000, now=time.monotonic(), may_begin=may_begin)
+
+    async def _carry_out(self, draft: Draft) -> None:
+        """Make a draft part of its namespace. Raises what the journal does; then nothing has changed."""
+        if not draft.changes:
+            return
+        state = draft.base
+        begins = state.name not in self.namespaces_by_name
+        for made in draft.made():
+            state.pin(made.revision, Totals(made.key_count, made.size_bytes))
+        try:
+            if self._journal is not None:
+                await self._journal.commit(draft, begins=begins)
+        except BaseException:
+            for made in draft.made():
+                state.release(made.revision)
+            raise
+        if draft.commits:
+            await state.apply(draft.commits)
+        for name, checkpoint in draft.checkpoints.items():
+            state.set_checkpoint(name, checkpoint)
+        for request, fingerprint, outcome in draft.named.values():
+            state.requests.remember(request, fingerprint, outcome, draft.now)
+        if begins:
+            self.namespaces_by_name[state.name] = state
+            self.deleted.pop(state.name, None)
+            self.counters.pop(state.name, None)
+        listener = self._listeners.get(state.name)
+        if listener is not None and draft.commits:
+            listener.publish(draft.commits)
 
     async def get(self, namespace: str, key: str, revision: int = 0) -> Read:
         return self._find(namespace).get(key, revision)
@@ -101,6 +180,53 @@ class MemoryStore:
     async def position(self, namespace: str) -> Position:
         return self._find(namespace).position()
 
+    async def provenance(self, namespace: str, revisions: Sequence[int]) -> Mapping[int, Provenance]:
+        state = self._find(namespace)
+        found = ((revision, state.provenance(revision)) for revision in revisions)
+        return {revision: said for revision, said in found if said is not None}
+
+    async def checkpoint(self, namespace: str, name: str) -> Checkpoint:
+        return self._find(namespace).checkpoint(name)
+
+    async def checkpoints(
+        self, namespace: str, labels: Mapping[str, str], *, after: str = "", limit: int
+    ) -> Sequence[Checkpoint]:
+        found: list[Checkpoint] = []
+        checkpoints = self._existing(namespace).checkpoints
+        for looked_at, name in enumerate(list(checkpoints.irange(after, inclusive=(not after, True)))):
+            if len(found) == limit:
+                break
+            if looked_at % _FILTERED == _FILTERED - 1:
+                await asyncio.sleep(0)
+            checkpoint = checkpoints.get(name)
+            if checkpoint is not None and labels.items() <= dict(checkpoint.labels).items():
+                found.append(checkpoint)
+        return found
+
+    async def diff(
+        self,
+        namespace: str,
+        base: Ref,
+        target: Ref = None,
+        prefix: str = "",
+        *,
+        after: str = "",
+        limit: int,
+        max_bytes: int,
+        keys_only: bool = False,
+    ) -> DiffPage:
+        state = self._existing(namespace)
+        return differences.diff(
+            state,
+            state.resolve(base),
+            state.resolve(target),
+            prefix,
+            after=after,
+            limit=limit,
+            max_bytes=max_bytes,
+            keys_only=keys_only,
+        )
+
     async def follow(self, namespace: str, listener: Listener) -> Position:
         self._listeners[namespace] = listener
         return self._find(namespace).position()
@@ -113,63 +239,127 @@ class MemoryStore:
 
     async def namespaces(self, prefix: str, *, after: str = "", limit: int) -> Sequence[NamespaceInfo]:
         found: list[NamespaceInfo] = []
-        for name in self._namespaces.irange(max(prefix, after), inclusive=(after < prefix or not after, True)):
+        named = self.namespaces_by_name
+        for name in named.irange(max(prefix, after), inclusive=(after < prefix or not after, True)):
             if len(found) == limit or not name.startswith(prefix):
                 break
-            found.append(self._namespaces[name].info())
+            found.append(named[name].info())
         return found
 
     async def delete_namespace(self, name: str, if_revision: int | None = None) -> None:
-        state = self._existing(name)
-        if if_revision is not None and if_revision != state.revision:
-            raise Conflict(
-                f"the newest revision of {name} is {state.revision}, not {if_revision}",
-                namespace=name,
-                revision=state.revision,
+        async with self._lock(name):
+            state = self._existing(name)
+            if if_revision is not None and if_revision != state.revision:
+                raise Conflict(
+                    f"the newest revision of {name} is {state.revision}, not {if_revision}",
+                    namespace=name,
+                    revision=state.revision,
+                )
+            empty = Namespace(
+                name, self.limits, self.epoch, id=next(self.ids), revision=state.revision + 1, time=state.time
             )
-        empty = Namespace(name, self._limits, self._epoch, state.revision + 1, state.time)
-        empty.requests = state.requests
-        del self._namespaces[name]
-        self._deleted[name] = empty
+            empty.requests = state.requests
+            if self._journal is not None:
+                await self._journal.delete(state, empty.revision)
+            del self.namespaces_by_name[name]
+            self.keep_deleted(empty)
+            state.deleted = True
+            listener = self._listeners.get(name)
+            if listener is not None:
+                listener.reset()
+            await self._drop(state)
+
+    def keep_deleted(self, empty: Namespace) -> None:
+        """Of a deleted namespace the outcomes are remembered for the window, as of any other."""
         now = time.monotonic()
-        self._sweep_deleted(now)
-        self._deletions.append((now, name))
-        listener = self._listeners.get(name)
-        if listener is not None:
-            listener.reset()
+        self.deleted[empty.name] = (now, empty)
+        self._deletions.append((now, empty.name))
 
     async def compact(self, name: str, revision: int = 0) -> int:
         state = self._existing(name)
-        floor = state.raise_floor(revision)
-        await asyncio.shield(state.collect())  # what was begun is finished, whoever waits for it
+        floor = state.check_floor(revision)
+        await self._raise_floor(state, floor)
+        await asyncio.shield(self._collect(state))  # what was begun is finished, whoever waits for it
         return floor
 
     async def retain(self, name: str, retention: Retention) -> int:
-        now = time.monotonic()
-        self._sweep_deleted(now)
+        await self._sweep_deleted()
         state = self._existing(name)
-        state.requests.sweep(now)
+        state.requests.sweep(time.monotonic())
+        if self._journal is not None and (swept := state.requests.take_swept()):
+            await self._journal.forget_clients(name, swept)
         floor = state.due(retention, time.time_ns() // 1000)
-        if floor > state.floor:
-            state.raise_floor(floor)
-        await state.collect()
+        await self._raise_floor(state, floor)
+        await self._collect(state)
         return floor
+
+    async def _raise_floor(self, state: Namespace, floor: int) -> None:
+        if floor <= state.floor:
+            return
+        if self._journal is not None:
+            await self._journal.floor(state, floor)
+        state.floor = max(state.floor, floor)
+
+    async def _collect(self, state: Namespace) -> None:
+        """Drop what cannot be read any more, a little at a time. What is cut off is taken up by the next one."""
+        async with state.quiet:
+            while (collected := state.collect()) is not None:
+                if self._journal is not None:
+                    await self._journal.collected(state, collected)
+                await asyncio.sleep(0)
+
+    async def _drop(self, state: Namespace) -> None:
+        """Let go of a deleted namespace that no fork shares, and of what it shares itself."""
+        dropped: list[Namespace] = []
+        parent: Namespace | None = state
+        while parent is not None and parent.deleted and not parent.forks:
+            dropped.append(parent)
+            of = parent.parent
+            if of is not None:
+                actions.give_up_fork(parent)
+            parent = of.namespace if of is not None else None
+        if self._journal is not None and dropped:
+            await self._journal.drop(dropped)
+
+    def _lock(self, name: str) -> asyncio.Lock:
+        """Who holds it is alone in changing a namespace."""
+        lock = self._locks.get(name)
+        if lock is None:
+            lock = self._locks[name] = asyncio.Lock()
+        return lock
 
     def _find(self, name: str) -> Namespace:
         """A namespace, or the empty one that it would begin as."""
-        found = self._namespaces.get(name) or self._deleted.get(name)
-        return found or Namespace(name, self._limits, self._epoch, *self._counters.get(name, (0, 0)))
+        found = self.namespaces_by_name.get(name)
+        if found is not None:
+            return found
+        if name in self.deleted:
+            return self.deleted[name][1]
+        revision, at = self.counters.get(name, (self.least_revision, 0))
+        return Namespace(name, self.limits, self.epoch, id=next(self.ids), revision=revision, time=at)
 
     def _existing(self, name: str) -> Namespace:
-        state = self._namespaces.get(name)
+        state = self.namespaces_by_name.get(name)
         if state is None:
             raise NamespaceNotFound(name)
         return state
 
-    def _sweep_deleted(self, now: float) -> None:
-        """Of a deleted namespace the outcomes are remembered for the window, as of any other; the counter for good."""
-        while self._deletions and self._deletions[0][0] + self._limits.request_window < now:
-            _, name = self._deletions.popleft()
-            gone = self._deleted.pop(name, None)
-            if gone is not None:
-                self._counters[name] = (gone.revision, gone.time)
+    async def _sweep_deleted(self) -> None:
+        """Forget the outcomes of what was deleted a window ago, and of very many names the counters of the oldest."""
+        now = time.monotonic()
+        forgotten: list[str] = []
+        while self._deletions and self._deletions[0][0] + self.limits.request_window < now:
+            deleted_at, name = self._deletions.popleft()
+            gone = self.deleted.get(name)
+            if gone is None or gone[0] != deleted_at:  # it was used again since, and maybe deleted again
+                continue
+            del self.deleted[name]
+            self.counters[name] = (gone[1].revision, gone[1].time)
+            if self._journal is not None and gone[1].requests:
+                await self._journal.forget_clients(name, gone[1].requests.names())
+        while len(self.counters) > self.limits.namespaces:
+            name, (revision, _) = self.counters.popitem(last=False)
+            self.least_revision = max(self.least_revision, revision)
+            forgotten.append(name)
+        if self._journal is not None and forgotten:
+            await self._journal.forget_names(forgotten, self.least_revision)

@@ -1,11 +1,14 @@
 """The versions of every key: what a namespace holds now, and what it held at each revision that can still be read.
 
 A key's newest version sits alone in a dict until a second one exists, which is what most keys never get. Deleted keys
-keep a tombstone for as long as a readable revision shows them.
+keep a tombstone for as long as a readable revision shows them. The dict is in the order of the last change of its keys,
+so that what changed since a revision is found from its end, at a cost of just that.
+
+A fork shares what it was forked from: the versions of a fork are its own, over those of its base at one revision.
 """
 
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from heapq import merge
 from operator import itemgetter
 
@@ -13,96 +16,183 @@ from sortedcontainers import SortedList
 
 from comity_server.model import Event
 from comity_server.record import KEY, MOD_REVISION, VERSION, Record, size
+from comity_server.stores.memory.pins import NOTHING, Pins, Totals
 
 _mod_revision = itemgetter(MOD_REVISION)
 _LAST_CHARACTER = "\U0010ffff"
 
 
 class Versions:
-    """Reads at any revision from the floor on; the caller sees to it that none below is asked for."""
+    """Reads at any revision from the floor on, and at pinned ones; the caller sees to it that no other is asked for.
 
-    def __init__(self) -> None:
+    Args:
+        base: what this is a fork of.
+        base_revision: the revision of the base that it began at, which stays pinned there.
+        totals: how much there was.
+    """
+
+    def __init__(self, base: "Versions | None" = None, base_revision: int = 0, totals: Totals = NOTHING) -> None:
+        self.base = base
+        self.base_revision = base_revision
+        self.pins = Pins()
+        self.stale: set[str] = set()  # keys with versions that may have been kept for a pin that is gone
+        self.key_count, self.live_bytes = totals
+        self.older_bytes = 0  # of what only earlier revisions show, and of tombstones
+        self.held_bytes = 0  # the part of them that is kept for pins
         self._heads: dict[str, Record] = {}
         self._older: dict[str, list[Record]] = {}  # in the order of their revisions, without the head
         self._live: SortedList[str] = SortedList()
         self._dead: SortedList[str] = SortedList()
-        self.live_bytes = 0
-        self.older_bytes = 0  # of what only earlier revisions show, and of tombstones
-
-    def __len__(self) -> int:
-        return len(self._live)
+        self._held: dict[str, int] = {}  # bytes, by key
 
     def head(self, key: str) -> Record | None:
         """The newest version, which may be a tombstone."""
-        return self._heads.get(key)
+        head = self._heads.get(key)
+        if head is None and self.base is not None:
+            return self.base.at(key, self.base_revision)
+        return head
 
     def at(self, key: str, revision: int) -> Record | None:
         """The version that a revision shows, which may be a tombstone."""
         head = self._heads.get(key)
-        if head is None or head[MOD_REVISION] <= revision:
-            return head
-        older = self._older.get(key)
-        if older is None:
-            return None
-        place = bisect_right(older, revision, key=_mod_revision)
-        return older[place - 1] if place else None
+        if head is not None:
+            if head[MOD_REVISION] <= revision:
+                return head
+            older = self._older.get(key)
+            place = bisect_right(older, revision, key=_mod_revision) if older else 0
+            if older and place:
+                return older[place - 1]
+        return self.base.at(key, self.base_revision) if self.base is not None else None
 
-    def live_keys(self, prefix: str, after: str = "") -> Iterator[str]:
-        """The keys under a prefix that exist now and are greater than `after`, in order."""
-        return under(self._live, prefix, after)
+    def live_at(self, key: str, revision: int) -> Record | None:
+        """The entry that a revision shows."""
+        version = self.at(key, revision)
+        return version if version is not None and version[VERSION] else None
+
+    def candidates(self, prefix: str, after: str = "") -> Iterator[str]:
+        """Keys under a prefix that are greater than `after`, in order: all that exist now, and in a fork some more."""
+        return under(self._live, prefix, after) if self.base is None else self.known_keys(prefix, after)
 
     def known_keys(self, prefix: str, after: str = "") -> Iterator[str]:
-        """Likewise, with the deleted ones."""
-        return merge(under(self._live, prefix, after), under(self._dead, prefix, after))
+        """Likewise, all that any readable revision shows, and some more."""
+        own = merge(under(self._live, prefix, after), under(self._dead, prefix, after))
+        if self.base is None:
+            return own
+        return merge(own, (key for key in self.base.known_keys(prefix, after) if key not in self._heads))
+
+    def own_keys(self) -> Sequence[str]:
+        """The keys that were written here, and not in what this is a fork of, in order."""
+        return sorted([*self._live, *self._dead])
 
     def count_known(self, prefix: str) -> int:
-        return _count(self._live, prefix) + _count(self._dead, prefix)
+        """How many keys `known_keys` has, or a little more."""
+        below = self.base.count_known(prefix) if self.base is not None else 0
+        return _count(self._live, prefix) + _count(self._dead, prefix) + below
+
+    def changed_since(self, revision: int) -> Iterator[Record]:
+        """The newest version of each key that changed after a revision, the newest first. Not below the floor, except
+        at pinned revisions: of a key that exists at neither end there may be nothing."""
+        for head in reversed(self._heads.values()):
+            if head[MOD_REVISION] <= revision:
+                return
+            yield head
+
+    def load(self, record: Record) -> Record | None:
+        """Take in the next version of a key, as it was stored. Returns the one before. `load_end` comes after all."""
+        key = record[KEY]
+        old = self._heads.pop(key, None)
+        self._heads[key] = record
+        if old is not None:
+            self._older.setdefault(key, []).append(old)
+        elif self.base is not None:
+            return self.base.at(key, self.base_revision)
+        return old
+
+    def load_end(self) -> None:
+        """Index what was loaded, and count it."""
+        self._live = SortedList(key for key, head in self._heads.items() if head[VERSION])
+        self._dead = SortedList(key for key, head in self._heads.items() if not head[VERSION])
+        for key, head in self._heads.items():
+            if self.base is not None and (shared := self.base.live_at(key, self.base_revision)) is not None:
+                self.key_count -= 1
+                self.live_bytes -= size(shared)
+            if head[VERSION]:
+                self.key_count += 1
+                self.live_bytes += size(head)
+            else:
+                self.older_bytes += size(head)
+                self.stale.add(key)
+        for key, older in self._older.items():
+            self.older_bytes += sum(map(size, older))
+            self.stale.add(key)
 
     def apply(self, event: Event) -> None:
         """Make the entry of an event the newest version of its key."""
         record, previous = event.entry, event.previous
         key = record[KEY]
-        old = self._heads.get(key)
+        old = self._heads.pop(key, None)  # so that it moves to the end
         self._heads[key] = record
-        if old is not None:
+        alive = record[VERSION] > 0
+        if old is None:
+            (self._live if alive else self._dead).add(key)
+        else:
             self._older.setdefault(key, []).append(old)
             if old[VERSION]:  # a tombstone was counted when it came
                 self.older_bytes += size(old)
-        if record[VERSION]:
-            self.live_bytes += size(record)
-            if previous is None:
+                if not alive:
+                    self._live.remove(key)
+                    self._dead.add(key)
+            elif alive:
+                self._dead.remove(key)
                 self._live.add(key)
-                if old is not None:
-                    self._dead.remove(key)
-        elif previous is not None:
+        if alive:
+            self.live_bytes += size(record)
+            self.key_count += previous is None
+        else:
             self.older_bytes += size(record)
-            self._live.remove(key)
-            self._dead.add(key)
+            self.key_count -= previous is not None
         if previous is not None:
             self.live_bytes -= size(previous)
 
-    def forget(self, key: str, floor: int) -> None:
-        """Drop the versions of a key that no revision from the floor on shows."""
+    def forget(self, key: str, floor: int) -> Sequence[Record]:
+        """Drop the versions of a key that neither a revision from the floor on nor a pinned one shows; return them."""
         head = self._heads.get(key)
         if head is None:
-            return
+            return ()
         older = self._older.get(key, [])
-        if head[MOD_REVISION] <= floor:
-            kept = len(older)
-        else:
-            kept = max(0, bisect_right(older, floor, key=_mod_revision) - 1)
-            if kept < len(older) and older[kept][MOD_REVISION] <= floor and not older[kept][VERSION]:
-                kept += 1  # a tombstone that nothing lies under says no more than nothing does
-        if kept:
-            self.older_bytes -= sum(map(size, older[:kept]))
-            if kept == len(older):
-                del self._older[key]
+        below = len(older) if head[MOD_REVISION] <= floor else bisect_right(older, floor, key=_mod_revision) - 1
+        kept: list[Record] = []
+        dropped: list[Record] = []
+        for place in range(below):
+            version = older[place]
+            following = older[place + 1] if place + 1 < len(older) else head
+            held = self.pins and self.pins.hold(key, version[MOD_REVISION], following[MOD_REVISION] - 1)
+            (kept if held else dropped).append(version)
+        rest = older[max(0, below) :]
+        uncovered = self.base is None or self.base.live_at(key, self.base_revision) is None
+        # A tombstone that nothing lies under says no more than nothing does.
+        if uncovered and kept and not kept[0][VERSION]:
+            dropped.append(kept.pop(0))
+        if uncovered and not kept and rest and not rest[0][VERSION] and rest[0][MOD_REVISION] <= floor:
+            dropped.append(rest.pop(0))
+        rest = kept + rest
+        if dropped:
+            if rest:
+                self._older[key] = rest
             else:
-                del older[:kept]
-        if not head[VERSION] and head[MOD_REVISION] <= floor:
-            self.older_bytes -= size(head)
+                del self._older[key]
+        if uncovered and not rest and not head[VERSION] and head[MOD_REVISION] <= floor:
+            dropped.append(head)
             del self._heads[key]
             self._dead.remove(key)
+        self._account(key, sum(map(size, kept)), sum(map(size, dropped)))
+        return dropped
+
+    def _account(self, key: str, held: int, dropped: int) -> None:
+        self.older_bytes -= dropped
+        self.held_bytes += held - self._held.pop(key, 0)
+        if held:
+            self._held[key] = held
 
 
 def under(keys: "SortedList[str]", prefix: str, after: str = "") -> Iterator[str]:

@@ -1,0 +1,169 @@
+"""Restores, forks and merges: the writes whose cost is that of what changed, and which let others in between.
+
+While one runs nothing else is committed to its namespace, and nothing that it reads is dropped.
+"""
+
+from contextlib import AsyncExitStack
+from dataclasses import replace
+
+from comity_server.errors import (
+    CommitTooLarge,
+    Conflict,
+    ForkTooDeep,
+    NamespaceExists,
+    NamespaceNotFound,
+    NotAFork,
+    QuotaExceeded,
+)
+from comity_server.limits import Limits
+from comity_server.model import (
+    DIFFERENCES,
+    Action,
+    Difference,
+    Fork,
+    Merge,
+    MergeConflict,
+    MergeResult,
+    Outcome,
+    Restore,
+    RestoreResult,
+    Strategy,
+)
+from comity_server.record import Record, same_content
+from comity_server.stores.memory.differences import changed_keys, without_values
+from comity_server.stores.memory.draft import Draft
+from comity_server.stores.memory.namespace import Namespace, Parent
+from comity_server.stores.memory.operations import Work
+from comity_server.stores.memory.pace import Pace
+
+
+class Changes:
+    """The changes that an action makes to the keys of a draft, counted."""
+
+    def __init__(self, draft: Draft) -> None:
+        self._draft = draft
+        self._work = Work(draft)
+        self.put = 0
+        self.deleted = 0
+
+    def make_equal(self, key: str, wanted: Record | None) -> None:
+        """Give a key the content of an entry that is not equal to its own. Raises CommitTooLarge."""
+        if self.put + self.deleted >= self._draft.limits.restore_events:
+            raise CommitTooLarge(self._draft.limits.restore_events)
+        self._work.make_equal(key, wanted)
+        if wanted is None:
+            self.deleted += 1
+        else:
+            self.put += 1
+
+    def commit(self, action: Action, message: str) -> None:
+        """Add them to the draft, if there are any. Raises QuotaExceeded."""
+        if self._work.events:
+            self._work.check_quotas()
+            said = action if action.message else replace(action, message=message)
+            self._draft.add(said, self._work.events, keys=self._work.keys, size_bytes=self._work.size_bytes)
+
+
+async def restore(draft: Draft, action: Restore) -> Outcome:
+    """Make a prefix equal to what it was. Raises NamespaceNotFound, CheckpointNotFound, Compacted, RevisionInFuture,
+    Conflict, CommitTooLarge, QuotaExceeded."""
+    state = draft.base
+    if not state.create_time:
+        raise NamespaceNotFound(state.name)
+    revision = state.resolve(action.ref)
+    if action.if_revision is not None and action.if_revision != state.revision:
+        raise Conflict(
+            f"the newest revision of {state.name} is {state.revision}, not {action.if_revision}",
+            namespace=state.name,
+            revision=state.revision,
+        )
+    changes, pace = Changes(draft), Pace()
+    shown: list[Difference] = []
+    async with state.quiet:
+        for key in await changed_keys(state.versions, revision, action.prefix):
+            await pace.step()
+            now, then = state.versions.live_at(key, state.revision), state.versions.live_at(key, revision)
+            if same_content(now, then):
+                continue
+            changes.make_equal(key, then)
+            if action.dry_run and len(shown) < DIFFERENCES:
+                shown.append(without_values(Difference(key, now, then)))
+    if not action.dry_run:
+        what = f"{action.ref} (revision {revision})" if isinstance(action.ref, str) else f"revision {revision}"
+        changes.commit(action, f"restore {action.prefix!r} to {what}" if action.prefix else f"restore to {what}")
+    return Outcome(not action.dry_run, draft.revision, (RestoreResult(changes.put, changes.deleted, shown),))
+
+
+async def merge(draft: Draft, action: Merge, fork: Namespace) -> Outcome:
+    """Bring in what a fork changed. Raises NotAFork, CommitTooLarge, QuotaExceeded."""
+    state = draft.base
+    if fork.parent is None or fork.parent.namespace is not state:
+        raise NotAFork(fork.name, state.name)
+    changes, pace = Changes(draft), Pace()
+    conflicts: list[MergeConflict] = []
+    count = 0
+    async with AsyncExitStack() as stack:
+        for of in (state, fork):
+            await stack.enter_async_context(of.quiet)
+        theirs_revision = fork.revision
+        for key in fork.versions.own_keys():
+            await pace.step()
+            base = state.versions.live_at(key, fork.parent.revision)
+            ours = state.versions.live_at(key, state.revision)
+            theirs = fork.versions.live_at(key, theirs_revision)
+            if same_content(theirs, base) or same_content(theirs, ours):
+                continue
+            if not same_content(ours, base):
+                count += 1
+                if len(conflicts) < DIFFERENCES:
+                    conflicts.append(MergeConflict(key, base, ours, theirs))
+                if action.strategy is not Strategy.THEIRS:
+                    continue
+            changes.make_equal(key, theirs)
+    merged = not action.dry_run and not (count and action.strategy is Strategy.FAIL)
+    if merged:
+        changes.commit(action, f"merge {fork.name} (revision {theirs_revision})")
+    return Outcome(merged, draft.revision, (MergeResult(changes.put, changes.deleted, conflicts, count),))
+
+
+def begin_fork(empty: Namespace, parent: Namespace, action: Fork, limits: Limits) -> Namespace:
+    """A namespace that shares what another one held, in place of an empty one of its name. It pins that there:
+    `give_up_fork` undoes it. Raises CheckpointNotFound, Compacted, RevisionInFuture, ForkTooDeep."""
+    revision = parent.resolve(action.ref)
+    if parent.depth >= limits.fork_depth:
+        raise ForkTooDeep(limits.fork_depth)
+    totals = parent.totals(revision)
+    fork = Namespace(
+        empty.name,
+        limits,
+        empty.epoch,
+        id=empty.id,
+        revision=max(revision, empty.revision),  # neither the parent's nor those of an earlier namespace of this name
+        time=max(parent.time, empty.time),
+        parent=Parent(parent, revision),
+        totals=totals,
+    )
+    fork.requests = empty.requests
+    parent.pin(revision, totals)
+    parent.forks += 1
+    return fork
+
+
+def give_up_fork(fork: Namespace) -> None:
+    """Let go of what a fork shares."""
+    assert fork.parent is not None
+    fork.parent.namespace.release(fork.parent.revision)
+    fork.parent.namespace.forks -= 1
+
+
+async def commit_fork(draft: Draft, action: Fork) -> Outcome:
+    """The first commit of a fork, which changes nothing and says who forked. Raises NamespaceExists, QuotaExceeded."""
+    fork = draft.base
+    if fork.create_time or fork.parent is None:
+        raise NamespaceExists(fork.name)
+    if not draft.may_begin:
+        raise QuotaExceeded("namespaces", draft.limits.namespaces)
+    of = fork.parent.namespace.name + (f"@{action.ref}" if isinstance(action.ref, str) else "")
+    message = action.message or f"fork {of} (revision {fork.parent.revision})"
+    draft.add(replace(action, message=message), {}, keys=0, size_bytes=0)
+    return Outcome(True, draft.revision)

@@ -1,0 +1,84 @@
+"""What differs between two states of a namespace: found from what changed, not from what there is."""
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from heapq import merge
+from itertools import islice
+from typing import Final
+
+from comity_server.model import Difference, DiffPage
+from comity_server.record import KEY, same_content, shown_size, without_value
+from comity_server.stores.memory.namespace import LOOKED_AT, Namespace
+from comity_server.stores.memory.pace import Pace
+from comity_server.stores.memory.versions import Versions
+
+_STEP: Final = 2_000  # keys that are looked at in one go
+_CHANGED_MOST: Final = 10_000  # changed keys that a page picks its own from; where there are more it walks the index
+
+
+async def changed_keys(versions: Versions, since: int, prefix: str) -> Sequence[str]:
+    """The keys under a prefix that changed after a revision, and maybe others, in order. Nothing may be applied or
+    dropped meanwhile."""
+    known = versions.count_known(prefix)
+    heads = versions.changed_since(since)
+    chunks: list[list[str]] = []
+    looked_at = 0
+    keys: Iterator[str] | None = None
+    while chunk := list(islice(heads, _STEP)):
+        looked_at += len(chunk)
+        if looked_at > known + _STEP:  # the index has less to look through
+            keys = versions.known_keys(prefix)
+            break
+        chunks.append(sorted(head[KEY] for head in chunk if head[KEY].startswith(prefix)))
+        await asyncio.sleep(0)
+    pace = Pace()
+    found: list[str] = []
+    for key in keys or merge(*chunks):
+        found.append(key)
+        await pace.step()
+    return found
+
+
+def diff(
+    state: Namespace, base: int, target: int, prefix: str, *, after: str, limit: int, max_bytes: int, keys_only: bool
+) -> DiffPage:
+    """One page of what differs between two readable revisions."""
+    differences: list[Difference] = []
+    last = after
+    room = max_bytes
+    for looked_at, key in enumerate(_candidates(state, min(base, target), prefix, after)):
+        if len(differences) >= limit or looked_at >= LOOKED_AT:
+            return DiffPage(differences, base, target, last)
+        difference = between(state.versions, key, base, target)
+        if difference is not None:
+            if keys_only:
+                difference = without_values(difference)
+            room -= sum(shown_size(entry) for entry in difference[1:] if entry is not None)
+            if room < 0 and differences:
+                return DiffPage(differences, base, target, last)
+            differences.append(difference)
+        last = key
+    return DiffPage(differences, base, target, None)
+
+
+def between(versions: Versions, key: str, base: int, target: int) -> Difference | None:
+    """How a key differs between two revisions, if it does."""
+    before, after = versions.live_at(key, base), versions.live_at(key, target)
+    return None if same_content(before, after) else Difference(key, before, after)
+
+
+def without_values(difference: Difference) -> Difference:
+    before, after = difference.before, difference.after
+    return Difference(
+        difference.key,
+        None if before is None else without_value(before),
+        None if after is None else without_value(after),
+    )
+
+
+def _candidates(state: Namespace, since: int, prefix: str, after: str) -> Iterator[str]:
+    """In order, the keys after one that may differ: from the changes if they are few, else from the index."""
+    changed = list(islice(state.versions.changed_since(since), _CHANGED_MOST + 1))
+    if len(changed) > _CHANGED_MOST or len(changed) > state.versions.count_known(prefix):
+        return state.versions.known_keys(prefix, after)
+    return iter(sorted(head[KEY] for head in changed if head[KEY] > after and head[KEY].startswith(prefix)))
