@@ -39,7 +39,7 @@ def given(values: dict[str, Any]) -> dict[str, Any]:
 def _option(name: str, field: FieldInfo) -> Callable[[Function], Function]:
     flag = "--" + name.replace("_", "-")
     kind = field.annotation
-    default = field.default
+    default = field.get_default(call_default_factory=True)
     about: dict[str, Any] = {"metavar": METAVARS.get(kind, "TEXT")}
     if kind is bool:
         flag = f"{flag}/--no-{flag.removeprefix('--')}"

@@ -14,6 +14,7 @@ from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, EnvSettingsSource, NoDecode, SettingsConfigDict
 
 from comity_server.limits import Limits, Retention
+from comity_server.stores.url import default_url
 
 PREFIX = "COMITY_"
 LIMIT = "limit_"
@@ -40,7 +41,11 @@ class Settings(BaseSettings):
         min_length=1,
         description="Where to listen: HOST:PORT, IPv6 as [ADDRESS]:PORT, port 0 for a free one. May be repeated.",
     )
-    store: str = Field("memory:", min_length=1, description="Where the state is kept.")
+    store: str = Field(
+        default_factory=default_url,
+        min_length=1,
+        description="Where the state is kept: sqlite:PATH in a file, memory: nowhere beyond the process.",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="What is worth a log line.")
     log_format: Literal["auto", "console", "json"] = Field(
         "auto", description="How log lines look. auto: for people on a terminal, JSON elsewhere."

@@ -13,6 +13,7 @@ from tests.contract.space import Space, fresh_name
 # The URL of each store. What a store needs beside it (a folder, a server) is a fixture that the line asks for by name.
 STORES: dict[str, Callable[[pytest.FixtureRequest], str]] = {
     "memory": lambda request: "memory:",
+    "sqlite": lambda request: f"sqlite:{request.getfixturevalue('tmp_path') / 'state.db'}",
 }
 
 

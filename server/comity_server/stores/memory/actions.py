@@ -126,7 +126,7 @@ async def merge(draft: Draft, action: Merge, fork: Namespace) -> Outcome:
     return Outcome(merged, draft.revision, (MergeResult(changes.put, changes.deleted, conflicts, count),))
 
 
-def begin_fork(empty: Namespace, parent: Namespace, action: Fork, limits: Limits) -> Namespace:
+def begin_fork(empty: Namespace, parent: Namespace, action: Fork, limits: Limits, id: int) -> Namespace:
     """A namespace that shares what another one held, in place of an empty one of its name. It pins that there:
     `give_up_fork` undoes it. Raises CheckpointNotFound, Compacted, RevisionInFuture, ForkTooDeep."""
     revision = parent.resolve(action.ref)
@@ -137,7 +137,7 @@ def begin_fork(empty: Namespace, parent: Namespace, action: Fork, limits: Limits
         empty.name,
         limits,
         empty.epoch,
-        id=empty.id,
+        id=id,  # above that of the parent
         revision=max(revision, empty.revision),  # neither the parent's nor those of an earlier namespace of this name
         time=max(parent.time, empty.time),
         parent=Parent(parent, revision),

@@ -21,13 +21,17 @@ class Origins:
 
     def keep(self, commit: Commit, entries: int) -> bool:
         """Remember a commit for so many entries, if it said anything. Returns whether it did."""
-        said = (commit.author, commit.message, commit.trace_parent)
+        return self.load(commit.revision, Provenance(commit.author, commit.message, commit.trace_parent), entries)
+
+    def load(self, revision: int, provenance: Provenance, entries: int) -> bool:
+        """The same, of a commit that is known by what it said alone."""
+        said = (*provenance,)
         if not entries or not any(said):
             return False
         if said == self._last:  # most commits in a row say the same: then they share it
             said = self._last
         self._last = said
-        self._origins[commit.revision] = (said, entries)
+        self._origins[revision] = (said, entries)
         return True
 
     def drop(self, records: Iterable[Record]) -> list[int]:

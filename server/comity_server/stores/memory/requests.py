@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from comity_server.errors import Overloaded, QuotaExceeded, RequestIdForgotten, RequestIdReused
 from comity_server.limits import Limits
-from comity_server.model import DeleteResult, GetResult, ListResult, Outcome, PutResult, RequestId
+from comity_server.model import DeleteResult, GetResult, ListResult, MergeResult, Outcome, PutResult, RequestId
 from comity_server.record import size
 
 _OUTCOME_BYTES = 256  # what an outcome counts for, beside what follows
@@ -191,4 +191,6 @@ def _size(outcome: Outcome) -> int:
                 total += size(record) if record else 0
             case ListResult(entries=records) | DeleteResult(previous=records):
                 total += sum(map(size, records))
+            case MergeResult(conflicts=conflicts):
+                total += sum(size(entry) for conflict in conflicts for entry in conflict[1:] if entry is not None)
     return total

@@ -103,7 +103,7 @@ class MemoryStore:
         if state.create_time:
             return await judge_action(self._draft(state), action, actions.commit_fork)
         try:
-            fork = actions.begin_fork(state, self._existing(action.parent), action, self.limits)
+            fork = actions.begin_fork(state, self._existing(action.parent), action, self.limits, next(self.ids))
         except StateError as error:
             return error
         kept = False
@@ -247,6 +247,9 @@ class MemoryStore:
         return found
 
     async def delete_namespace(self, name: str, if_revision: int | None = None) -> None:
+        await asyncio.shield(self._delete(name, if_revision))  # what was begun is finished, whoever waits for it
+
+    async def _delete(self, name: str, if_revision: int | None) -> None:
         async with self._lock(name):
             state = self._existing(name)
             if if_revision is not None and if_revision != state.revision:
@@ -278,8 +281,7 @@ class MemoryStore:
     async def compact(self, name: str, revision: int = 0) -> int:
         state = self._existing(name)
         floor = state.check_floor(revision)
-        await self._raise_floor(state, floor)
-        await asyncio.shield(self._collect(state))  # what was begun is finished, whoever waits for it
+        await asyncio.shield(self._compact(state, floor))
         return floor
 
     async def retain(self, name: str, retention: Retention) -> int:
@@ -289,19 +291,16 @@ class MemoryStore:
         if self._journal is not None and (swept := state.requests.take_swept()):
             await self._journal.forget_clients(name, swept)
         floor = state.due(retention, time.time_ns() // 1000)
-        await self._raise_floor(state, floor)
-        await self._collect(state)
+        await self._compact(state, floor)
         return floor
 
-    async def _raise_floor(self, state: Namespace, floor: int) -> None:
-        if floor <= state.floor:
-            return
-        if self._journal is not None:
-            await self._journal.floor(state, floor)
-        state.floor = max(state.floor, floor)
-
-    async def _collect(self, state: Namespace) -> None:
-        """Drop what cannot be read any more, a little at a time. What is cut off is taken up by the next one."""
+    async def _compact(self, state: Namespace, floor: int) -> None:
+        """Raise the floor, and drop what cannot be read any more, a little at a time. What is cut off is taken up by
+        the next one."""
+        if floor > state.floor:
+            if self._journal is not None:
+                await self._journal.floor(state, floor)
+            state.floor = max(state.floor, floor)
         async with state.quiet:
             while (collected := state.collect()) is not None:
                 if self._journal is not None:

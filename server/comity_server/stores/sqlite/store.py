@@ -1,0 +1,104 @@
+"""The embedded store: memory for reading, a file for keeping."""
+
+import asyncio
+import gc
+import itertools
+import sqlite3
+import time
+from pathlib import Path
+
+import structlog
+from filelock import FileLock, Timeout
+
+from comity_server.errors import StateError, StoreUnavailable
+from comity_server.limits import Limits
+from comity_server.stores.memory.namespace import Namespace
+from comity_server.stores.memory.store import MemoryStore
+from comity_server.stores.sqlite.journal import DROP_COMMIT, SqliteJournal
+from comity_server.stores.sqlite.load import Loaded, load
+from comity_server.stores.sqlite.writer import Writer
+
+log = structlog.get_logger(__name__)
+
+
+class SqliteStore(MemoryStore):
+    """Implements `stores.protocol.Store` over one file. One process has it open at a time.
+
+    Args:
+        path: the file, which is made if need be. Beside it are its write-ahead log and a `.lock`.
+        limits: see there.
+    """
+
+    def __init__(self, path: Path, limits: Limits) -> None:
+        self._writer = Writer(path)
+        self._sqlite = SqliteJournal(self._writer)
+        super().__init__(limits, self._sqlite)
+        self._path = path
+        self._lock_file = FileLock(path.with_name(path.name + ".lock"), thread_local=False)
+
+    async def open(self) -> None:
+        """Raises StoreUnavailable: another process has the file open, or it cannot be used."""
+        await asyncio.to_thread(self._take)
+        try:
+            await self._writer.open()
+            await self._load()
+        except BaseException:
+            self._lock_file.release()
+            raise
+
+    async def close(self) -> None:
+        await self._sqlite.close()
+        await self._writer.close()
+        self._lock_file.release()
+
+    def writable(self) -> bool:
+        return self._writer.failure is None
+
+    def _take(self) -> None:
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._lock_file.acquire(blocking=False)
+        except Timeout:
+            raise StoreUnavailable(f"{self._path} is in use by another server") from None
+        except OSError as error:
+            raise StoreUnavailable(f"{self._path} cannot be used: {error.strerror}") from None
+
+    async def _load(self) -> None:
+        # What is loaded stays: the garbage collector would look through it again and again, and in vain.
+        collecting = gc.isenabled()
+        gc.disable()
+        try:
+            began = time.monotonic()
+            loaded = await self._writer.read(lambda connection: load(connection, self.limits, began))
+            self._adopt(loaded)
+            gc.freeze()
+        finally:
+            if collecting:
+                gc.enable()
+        if loaded.leftovers:
+            try:
+                await self._writer.write(lambda connection: _drop_commits(connection, loaded))
+            except StateError as error:
+                log.warning("what was compacted could not be cleared away yet", reason=error.message)
+        self._sqlite.purge(loaded.doomed)
+        log.info("loaded", namespaces=len(loaded.namespaces), seconds=round(time.monotonic() - began, 3))
+
+    def _adopt(self, loaded: Loaded) -> None:
+        self.epoch = loaded.epoch
+        self.least_revision = loaded.least_revision
+        self.ids = itertools.count(loaded.next_id)
+        for state in loaded.namespaces:
+            self.namespaces_by_name[state.name] = state
+            state.requests = loaded.requests.pop(state.name, state.requests)
+        for name, (revision, at) in loaded.names.items():
+            requests = loaded.requests.get(name)
+            if requests is None:
+                self.counters[name] = (revision, at)
+                continue
+            empty = Namespace(name, self.limits, self.epoch, id=next(self.ids), revision=revision, time=at)
+            empty.requests = requests
+            self.keep_deleted(empty)
+
+
+def _drop_commits(connection: sqlite3.Connection, loaded: Loaded) -> None:
+    connection.executemany(DROP_COMMIT, loaded.leftovers)

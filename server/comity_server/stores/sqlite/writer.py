@@ -1,0 +1,182 @@
+"""Writes to the file, from one thread: whatever has come together while it wrote goes into the next transaction.
+
+So one fsync carries the groups of many namespaces. When a write fails, nothing of its transaction is in the file, and
+the writer tries by itself, until it succeeds, whether it can write again.
+"""
+
+import asyncio
+import sqlite3
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Final, NamedTuple, TypeVar
+
+import structlog
+
+from comity_server.errors import StateError, StoreFull, StoreUnavailable
+from comity_server.stores.sqlite import schema
+
+log = structlog.get_logger(__name__)
+
+PROBE_SECONDS: Final = 0.25
+DEFECT: Final = "the store failed; the log of the server says why"
+
+T = TypeVar("T")
+
+Work = Callable[[sqlite3.Connection], None]
+
+
+class _Waiting(NamedTuple):
+    work: Work
+    done: asyncio.Future[None]
+
+
+class Writer:
+    """Use from one event loop, between `open` and `close`."""
+
+    def __init__(self, path: Path) -> None:
+        self.failure: StateError | None = None  # why the last write failed; None: it did not
+        self._path = path
+        self._thread = ThreadPoolExecutor(1, "comity-sqlite")
+        self._waiting: list[_Waiting] = []
+        self._task: asyncio.Task[None] | None = None
+        self._probing: asyncio.Task[None] | None = None
+        self._connection: sqlite3.Connection
+        self._file: tuple[int, int]
+
+    async def open(self) -> None:
+        """Open the file, bring it up to date, and make sure that it can be written. Raises StateError."""
+        await self._call(self._open)
+
+    async def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Do something else with the connection, between two transactions. Raises StateError."""
+        return await self._call(lambda: work(self._connection))
+
+    async def write(self, work: Work) -> None:
+        """Do some work in a transaction, and return when it is on disk. Works are done in the order of these calls.
+
+        Raises StoreFull or StoreUnavailable: then nothing of it is in the file, as far as can be known.
+        """
+        loop = asyncio.get_running_loop()
+        waiting = _Waiting(work, loop.create_future())
+        self._waiting.append(waiting)
+        if self._task is None:
+            self._task = loop.create_task(self._run())
+        await waiting.done
+
+    async def close(self) -> None:
+        """Finish what was asked for, and let go of the file."""
+        if self._probing is not None:
+            self._probing.cancel()
+        if self._task is not None:
+            await self._task
+        await self._call(self._close)
+        self._thread.shutdown()
+
+    async def _run(self) -> None:
+        while self._waiting:
+            batch, self._waiting = self._waiting, []
+            failure = await self._write(batch)
+            for waiting in batch:
+                if waiting.done.done():
+                    continue
+                if failure is None:
+                    waiting.done.set_result(None)
+                else:
+                    waiting.done.set_exception(failure)
+        self._task = None
+
+    async def _write(self, batch: Sequence[_Waiting]) -> StateError | None:
+        try:
+            await self._call(lambda: self._transact([waiting.work for waiting in batch]))
+        except Exception as error:
+            failure = error if isinstance(error, StateError) else StoreUnavailable(DEFECT)
+            if failure is not error:  # whatever it is, whoever waits needs an answer
+                log.exception("the store failed in an unforeseen way", file=str(self._path))
+            if self.failure is None:
+                log.warning("the store cannot be written", reason=failure.message, file=str(self._path))
+            self.failure = failure
+            if self._probing is None:
+                self._probing = asyncio.get_running_loop().create_task(self._probe())
+            return failure
+        if self.failure is not None:
+            log.info("the store can be written again", file=str(self._path))
+        self.failure = None
+        return None
+
+    async def _probe(self) -> None:
+        """Try to write until it succeeds."""
+        while self.failure is not None:
+            await asyncio.sleep(PROBE_SECONDS)
+            try:
+                await self.write(lambda connection: _execute(connection, "UPDATE store SET probes = probes + 1"))
+            except StateError:
+                continue  # `failure` says why
+        self._probing = None
+
+    async def _call(self, function: Callable[[], T]) -> T:
+        """Call in the thread. What SQLite and the system raise becomes an error that a client may see."""
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._thread, function)
+        except sqlite3.Error as error:
+            log.warning("SQLite failed", error=str(error), code=getattr(error, "sqlite_errorname", ""))
+            raise _translate(error) from error
+        except OSError as error:
+            log.warning("the file failed", error=str(error))
+            raise StoreUnavailable(f"the store's file cannot be used: {error.strerror}") from error
+
+    def _open(self) -> None:
+        schema.create(self._path)
+        self._connection = schema.connect(self._path)
+        try:
+            schema.migrate(self._connection)
+            self._file = self._identity()
+            self._transact([lambda connection: _execute(connection, "UPDATE store SET probes = probes")])
+        except BaseException:
+            self._connection.close()
+            raise
+
+    def _close(self) -> None:
+        self._connection.close()
+
+    def _transact(self, works: Sequence[Work]) -> None:
+        if self._identity() != self._file:
+            raise StoreUnavailable("the store's file was removed or replaced")
+        self._connection.execute("BEGIN IMMEDIATE")
+        try:
+            for work in works:
+                work(self._connection)
+            self._connection.execute("COMMIT")
+        except BaseException:
+            # SQLite may have rolled back by itself. The connection is kept: what a failed commit left in the log is
+            # overwritten by the next one, whereas a new connection might find it.
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+            raise
+
+    def _identity(self) -> tuple[int, int]:
+        found = self._path.stat()
+        return found.st_dev, found.st_ino
+
+
+def _execute(connection: sqlite3.Connection, statement: str) -> None:
+    connection.execute(statement)
+
+
+def _translate(error: sqlite3.Error) -> StateError:
+    # The low byte is the kind of an error, what is above it a finer distinction.
+    match getattr(error, "sqlite_errorcode", 0) & 0xFF:
+        case sqlite3.SQLITE_FULL:
+            return StoreFull("the store's disk is full; nothing was done")
+        case sqlite3.SQLITE_READONLY:
+            return StoreUnavailable("the store's file or disk is read-only")
+        case sqlite3.SQLITE_IOERR:
+            return StoreUnavailable("the store's disk failed: I/O error")
+        case sqlite3.SQLITE_CORRUPT | sqlite3.SQLITE_NOTADB:
+            return StoreUnavailable("the store's file is damaged, or no database")
+        case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
+            return StoreUnavailable("the store's file is in use by another program")
+        case sqlite3.SQLITE_CANTOPEN:
+            return StoreUnavailable("the store's file cannot be opened")
+        case _:
+            return StoreUnavailable("the store's file cannot be written")
