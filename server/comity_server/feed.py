@@ -291,19 +291,20 @@ class Cursor:
             if self._generation != self._followed.generation:
                 position = await self._feed.store.position(self._followed.namespace)
                 raise Compacted(self.revision + 1, position.floor, position.revision)
+            is_behind = self.revision < self._topic.since
             if self._rest:
                 self._take(load, *self._rest)
-            elif self.revision < self._topic.since:
+            elif is_behind:
                 await self._read_store(load)
             else:
                 self._read_topic(load)
             if load.fragments or not in_time:
                 return Batch(self.revision, load.fragments)
-            if self.revision >= self._topic.since:
-                in_time = await self._wait(deadline)
-            else:  # a long way through what does not match must not hold up the others
+            if is_behind:  # a long way through what does not match must not hold up the others
                 await asyncio.sleep(0)
                 in_time = asyncio.get_running_loop().time() < deadline
+            else:  # only what comes after the topic was read will wake this up
+                in_time = await self._wait(deadline)
 
     async def close(self) -> None:
         """Let go of the place. May be called twice."""

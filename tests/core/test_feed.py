@@ -107,6 +107,18 @@ async def test_a_cursor_from_an_earlier_revision_reads_the_store_and_then_the_to
     await cursor.close()
 
 
+async def test_what_is_in_memory_already_is_not_waited_for_after_a_gap_without_a_match(world: World) -> None:
+    await world.fill(10, "other")
+    stalled = await world.feed.watch("n", Interest("a/", is_prefix=True))  # for its sake the topic keeps what follows
+    for _ in range(3):
+        await world.write(Put("a/k", b""))
+    resuming = await world.feed.watch("n", Interest("a/", is_prefix=True), from_revision=5)
+    async with asyncio.timeout(2):
+        assert text(await resuming.read(1000, 60)) == "11:+a/k;12:+a/k;13:+a/k;"
+    await resuming.close()
+    await stalled.close()
+
+
 async def test_a_commit_in_parts_stays_below_its_revision_until_the_last(world: World) -> None:
     cursor = await world.feed.watch("n", EVERYTHING)
     await world.write(*(Put(f"k{i}", b"") for i in range(6)))
