@@ -94,6 +94,7 @@ async def run(
     snapshot = Snapshot(calls, namespace, timeout)
     while True:
         tried = clock()
+        request = None
         try:
             result, request = await _attempt(snapshot, namespace, function)
             if request is None:
@@ -101,6 +102,8 @@ async def run(
             tried = clock()
             response = await commit(request, message, timeout)
         except OutOfRange as error:
+            if request is None and error is not snapshot.gone:
+                raise  # the function's own
             lost: ComityError = error
             following = Snapshot(calls, namespace, timeout)
         else:

@@ -140,6 +140,29 @@ async def test_a_compacted_snapshot_is_read_again(state: Client) -> None:
     assert runs == 2
 
 
+async def test_what_is_out_of_range_to_the_function_itself_is_raised(state: Client) -> None:
+    await state.put("a", 1)
+    await state.put("a", 2)
+    await state.compact()
+    runs = 0
+
+    async def read_elsewhere(tx: Transaction) -> None:
+        nonlocal runs
+        runs += 1
+        await tx.get("a")
+        await state.get("a", revision=1)
+
+    with pytest.raises(comity.Compacted) as caught:
+        await state.transact(read_elsewhere)
+    assert (caught.value.revision, runs) == (2, 1)
+
+    def fail(tx: Transaction) -> None:
+        raise comity.OutOfRange("of the function's own")
+
+    with pytest.raises(comity.OutOfRange, match="of the function's own"):
+        await state.transact(fail)
+
+
 async def test_writes_under_a_prefix_that_was_deleted_before(state: Client) -> None:
     await state.transact(then=[comity.Put(f"p/{name}", 1) for name in "abc"])
 
