@@ -188,3 +188,7 @@ async def test_of_several_addresses_one_that_answers_is_used(server: Server, nam
     async with comity.connect(f"{dead},{server.address}", namespace=namespace) as client:
         assert (await client.put("k", 1)).version == 1
         await client.watch().ready()
+    async with comity.connect(f"{dead},{server.address}", namespace=namespace) as another:
+        await another.delete_namespace()
+        with pytest.raises(comity.NotFound):
+            await another.delete_namespace()
