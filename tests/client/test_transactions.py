@@ -178,6 +178,41 @@ async def test_writes_under_a_prefix_that_was_deleted_before(state: Client) -> N
     }
 
 
+async def test_more_than_a_transaction_may_do_is_said_in_the_terms_of_the_function(state: Client) -> None:
+    await state.transact(then=[comity.Put(f"p/{number}", 1) for number in range(1000)])
+
+    def replace(tx: Transaction) -> None:
+        tx.delete(prefix="p/")
+        tx.put("p/new", 1)
+
+    with pytest.raises(
+        comity.InvalidArgument, match="1001 writes; a prefix that it deleted and then wrote under"
+    ) as caught:
+        await state.transact(replace)
+    assert caught.value.reason == "INVALID_REQUEST"
+    assert [violation.field for violation in caught.value.violations] == ["then"]
+
+    async def get_each(tx: Transaction) -> None:
+        await asyncio.gather(*(tx.get(f"q/{number}") for number in range(1001)))
+        tx.put("q", 1)
+
+    with pytest.raises(comity.InvalidArgument, match="it read 1001 keys and prefixes: list a prefix instead"):
+        await state.transact(get_each)
+
+    async def get_what_was_listed(tx: Transaction) -> None:
+        await asyncio.gather(*(tx.get(entry.key) for entry in await tx.list("p/")))
+        tx.delete(prefix="p/")
+
+    await state.transact(get_what_was_listed)
+    assert await keys(state) == []
+
+    def fail(tx: Transaction) -> None:
+        tx.put("", 1)
+
+    with pytest.raises(comity.InvalidArgument, match="key: is required"):
+        await state.transact(fail)
+
+
 async def test_a_race_that_is_never_won_is_a_conflict(state: Client) -> None:
     await state.put("a", 0)
 
