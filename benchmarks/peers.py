@@ -36,9 +36,13 @@ _Raw = grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]
 @contextlib.asynccontextmanager
 async def comity() -> AsyncIterator[Peer]:
     """`comity serve` with the store in memory."""
-    with _process([sys.executable, "-m", "comity", "serve", "--store", "memory:", "--listen", "127.0.0.1:0"]) as run:
+    command = [sys.executable, "-m", "comity", "serve", "--log-level", "warning"]
+    with _process([*command, "--store", "memory:", "--listen", "127.0.0.1:0"]) as run:
         assert run.stdout is not None
-        address = run.stdout.readline().decode().split()[-1]
+        line = run.stdout.readline().decode()  # listening on 127.0.0.1:PORT
+        if not line:
+            raise RuntimeError("comity serve did not start")
+        address = line.split()[-1]
         namespace = f"bench-{uuid.uuid4().hex}"
         async with grpc.aio.insecure_channel(address) as channel:
             put = channel.unary_unary(
@@ -93,7 +97,7 @@ def _field(number: int, data: bytes) -> bytes:
 
 @contextlib.contextmanager
 def _process(command: list[str]) -> Iterator[subprocess.Popen[bytes]]:
-    run = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    run = subprocess.Popen(command, stdout=subprocess.PIPE)
     try:
         yield run
     finally:
