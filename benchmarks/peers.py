@@ -72,7 +72,7 @@ async def etcd() -> AsyncIterator[Peer]:
         command += ["--listen-client-urls", f"http://{client}", "--advertise-client-urls", f"http://{client}"]
         command += ["--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer]
         command += ["--initial-cluster", f"default={peer}"]
-        with _process(command):
+        with _process(command, subprocess.DEVNULL):  # it warns as it ends, whatever its log level is
             async with grpc.aio.insecure_channel(client) as channel:
                 put: _Raw = channel.unary_unary("/etcdserverpb.KV/Put")
                 get: _Raw = channel.unary_unary("/etcdserverpb.KV/Range")
@@ -96,8 +96,8 @@ def _field(number: int, data: bytes) -> bytes:
 
 
 @contextlib.contextmanager
-def _process(command: list[str]) -> Iterator[subprocess.Popen[bytes]]:
-    run = subprocess.Popen(command, stdout=subprocess.PIPE)
+def _process(command: list[str], stderr: int | None = None) -> Iterator[subprocess.Popen[bytes]]:
+    run = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr)
     try:
         yield run
     finally:
