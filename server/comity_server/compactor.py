@@ -6,6 +6,7 @@ import structlog
 
 from comity_server.errors import NamespaceNotFound, StateError
 from comity_server.limits import Retention
+from comity_server.model import NamespaceInfo
 from comity_server.stores.protocol import Store
 
 log = structlog.get_logger(__name__)
@@ -28,16 +29,27 @@ class Compactor:
                 await self._compact_all()
             except StateError as error:
                 log.warning("compaction failed", error=error.message)
+            except Exception:  # whatever it is, without compaction the history would fill the memory
+                log.exception("compaction failed in an unforeseen way")
 
     async def _compact_all(self) -> None:
         after = ""
         while page := await self._store.namespaces("", after=after, limit=_PAGE):
             for info in page:
-                try:
-                    floor = await self._store.retain(info.name, self._retention)
-                except NamespaceNotFound:
-                    continue  # deleted meanwhile
-                if floor > info.floor:
-                    log.info("compacted", namespace=info.name, floor=floor, before=info.floor)
+                await self._compact(info)
             after = page[-1].name
             await asyncio.sleep(0)
+
+    async def _compact(self, info: NamespaceInfo) -> None:
+        """Compact one namespace. What fails here keeps nothing from the others."""
+        try:
+            floor = await self._store.retain(info.name, self._retention)
+        except NamespaceNotFound:
+            return  # deleted meanwhile
+        except StateError as error:
+            log.warning("compaction failed", namespace=info.name, error=error.message)
+        except Exception:
+            log.exception("compaction failed in an unforeseen way", namespace=info.name)
+        else:
+            if floor > info.floor:
+                log.info("compacted", namespace=info.name, floor=floor, before=info.floor)

@@ -8,9 +8,9 @@ its keys cut to each length of a watched prefix.
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from itertools import takewhile
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from comity_server.errors import Compacted, Draining, EpochChanged, RevisionInFuture
 from comity_server.model import Commit, Event, events_within
@@ -201,6 +201,7 @@ class Feed:
         self.encode = encode
         self.closed = False
         self._followed: dict[str, _Followed] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
 
     async def watch(self, namespace: str, interest: Interest, *, from_revision: int = 0, epoch: str = "") -> "Cursor":
         """Open a cursor before a revision; 0: after the newest.
@@ -216,11 +217,8 @@ class Feed:
         followed = self._followed.setdefault(namespace, _Followed(namespace))
         followed.users += 1
         try:
-            async with followed.lock:
-                if not followed.following:
-                    position = await self.store.follow(namespace, followed)
-                    followed.revision = max(followed.revision, position.revision)  # it may have heard more already
-                    followed.following = True
+            if not followed.following:
+                await self._finish(self._follow(followed))
             generation = followed.generation
             position = await self.store.position(namespace)
             if epoch and epoch != position.epoch:
@@ -244,18 +242,37 @@ class Feed:
                 topic.wake()
 
     async def release(self, followed: _Followed, topic: _Topic) -> None:
+        """Let go of a namespace that a cursor used, and of the topic if it was the last one there."""
         if not topic.cursors:
             followed.leave(topic)
         await self._release(followed)
 
     async def _release(self, followed: _Followed) -> None:
         followed.users -= 1
+        if not followed.users:
+            await self._finish(self._unfollow(followed))
+
+    async def _follow(self, followed: _Followed) -> None:
+        async with followed.lock:
+            if not followed.following:
+                position = await self.store.follow(followed.namespace, followed)
+                followed.revision = max(followed.revision, position.revision)  # it may have heard more already
+                followed.following = True
+
+    async def _unfollow(self, followed: _Followed) -> None:
         async with followed.lock:  # somebody may come while another one leaves
             if not followed.users and followed.following:
                 followed.following = False
                 await self.store.unfollow(followed.namespace)
             if not followed.users and self._followed.get(followed.namespace) is followed:
                 del self._followed[followed.namespace]
+
+    async def _finish(self, work: Coroutine[Any, Any, None]) -> None:
+        """Wait for what goes on to its end even if whoever waits is cancelled: else a namespace would stay followed."""
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        await asyncio.shield(task)
 
 
 class Cursor:
@@ -291,19 +308,20 @@ class Cursor:
             if self._generation != self._followed.generation:
                 position = await self._feed.store.position(self._followed.namespace)
                 raise Compacted(self.revision + 1, position.floor, position.revision)
+            is_behind = self.revision < self._topic.since
             if self._rest:
                 self._take(load, *self._rest)
-            elif self.revision < self._topic.since:
+            elif is_behind:
                 await self._read_store(load)
             else:
                 self._read_topic(load)
             if load.fragments or not in_time:
                 return Batch(self.revision, load.fragments)
-            if self.revision >= self._topic.since:
-                in_time = await self._wait(deadline)
-            else:  # a long way through what does not match must not hold up the others
+            if is_behind:  # a long way through what does not match must not hold up the others
                 await asyncio.sleep(0)
                 in_time = asyncio.get_running_loop().time() < deadline
+            else:  # only what comes after the topic was read will wake this up
+                in_time = await self._wait(deadline)
 
     async def close(self) -> None:
         """Let go of the place. May be called twice."""

@@ -5,6 +5,7 @@ import sys
 from typing import Final, Literal
 
 import structlog
+from structlog.tracebacks import ExceptionDictTransformer
 from structlog.typing import Processor
 
 # What gRPC calls errors, and is the client's doing. Only their text tells: so grpcio 1.75.1 and 1.85.1 word them.
@@ -23,11 +24,13 @@ def configure(level: str = "info", style: Format = "auto") -> None:
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
-    last: list[Processor]
+    last: list[Processor]  # tracebacks without the values of variables, which are the clients'
     if style == "console" or (style == "auto" and sys.stderr.isatty()):
-        last = [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+        plain = structlog.dev.plain_traceback
+        last = [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=plain)]
     else:
-        last = [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer()]
+        tracebacks = structlog.processors.ExceptionRenderer(ExceptionDictTransformer(show_locals=False))
+        last = [tracebacks, structlog.processors.JSONRenderer()]
 
     structlog.configure(
         processors=[

@@ -15,6 +15,7 @@ from comity_server.model import Commit, Delete, Event, Operation, Position, Put,
 from comity_server.record import KEY
 from comity_server.stores.memory.store import MemoryStore
 from comity_server.stores.protocol import Listener
+from tests.waiting import until
 
 EVERYTHING = Interest("", is_prefix=True)
 
@@ -105,6 +106,18 @@ async def test_a_cursor_from_an_earlier_revision_reads_the_store_and_then_the_to
     seen = await read_until(cursor, 1010)
     assert seen == "".join(f"{revision}:+k;" for revision in range(500, 1011))
     await cursor.close()
+
+
+async def test_what_is_in_memory_already_is_not_waited_for_after_a_gap_without_a_match(world: World) -> None:
+    await world.fill(10, "other")
+    stalled = await world.feed.watch("n", Interest("a/", is_prefix=True))  # for its sake the topic keeps what follows
+    for _ in range(3):
+        await world.write(Put("a/k", b""))
+    resuming = await world.feed.watch("n", Interest("a/", is_prefix=True), from_revision=5)
+    async with asyncio.timeout(2):
+        assert text(await resuming.read(1000, 60)) == "11:+a/k;12:+a/k;13:+a/k;"
+    await resuming.close()
+    await stalled.close()
 
 
 async def test_a_commit_in_parts_stays_below_its_revision_until_the_last(world: World) -> None:
@@ -287,6 +300,53 @@ async def test_a_cancelled_read_leaves_nothing_behind_and_loses_nothing(world: W
     await world.write(Put("a", b""))
     assert await read(cursor) == "1:+a;"
     await cursor.close()
+
+
+class SlowToFollow(MemoryStore):
+    """A store that is a while about following, and about the end of it."""
+
+    def __init__(self) -> None:
+        super().__init__(Limits())
+        self.gate = asyncio.Event()
+
+    async def follow(self, namespace: str, listener: Listener) -> Position:
+        position = await super().follow(namespace, listener)
+        await self.gate.wait()
+        return position
+
+    async def unfollow(self, namespace: str) -> None:
+        await self.gate.wait()
+        await super().unfollow(namespace)
+
+
+async def test_a_watch_that_is_cancelled_as_it_begins_leaves_nothing_followed() -> None:
+    store = SlowToFollow()
+    feed = Feed(store, encode)
+    watching = [asyncio.create_task(feed.watch("n", EVERYTHING)) for _ in range(3)]
+    for _ in range(2):  # a second time while it lets go
+        await asyncio.sleep(0.01)
+        for task in watching:
+            task.cancel()
+    await asyncio.wait(watching)
+    assert all(task.cancelled() for task in watching)
+    store.gate.set()
+    await until(lambda: not feed._followed, 2)
+    assert not store._listeners
+
+
+async def test_a_close_that_is_cancelled_leaves_nothing_followed() -> None:
+    store = SlowToFollow()
+    feed = Feed(store, encode)
+    store.gate.set()
+    cursor = await feed.watch("n", EVERYTHING)
+    store.gate.clear()
+    closing = asyncio.create_task(cursor.close())
+    await asyncio.sleep(0.01)
+    closing.cancel()
+    await asyncio.wait([closing])
+    store.gate.set()
+    await until(lambda: not feed._followed, 2)
+    assert not store._listeners
 
 
 @pytest.mark.parametrize("seed", range(5))

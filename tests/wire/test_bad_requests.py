@@ -195,6 +195,8 @@ def operations() -> Iterator[Case]:
     large = [put(f"{number}", value=bytes(MIB)) for number in range(4)]
     yield s.TransactRequest(namespace=NS, then=large), "then"  # with the keys it is more than 4 MiB
     yield s.TransactRequest(namespace=NS, then=large[:2], otherwise=large[2:]), "then"
+    wide = [put(f"{number}" + "é" * 511, value=bytes(MIB - 600)) for number in range(4)]
+    yield s.TransactRequest(namespace=NS, then=wide), "then"  # as characters it would be less
 
 
 def twice() -> Iterator[Case]:
@@ -266,6 +268,16 @@ def test_all_that_is_wrong_is_said_at_once(wire: Wire) -> None:
         s.PutRequest(namespace="A", key="", lease_id=-1, if_version=-2, options=t.WriteOptions(author="a" * 300))
     )
     assert list(refused.fields) == ["namespace", "key", "lease_id", "if_version", "options.author"]
+
+
+def test_an_empty_operation_moves_no_other_to_its_place(wire: Wire, namespace: str) -> None:
+    empty = s.Operation()
+    refused = wire.refused(s.TransactRequest(namespace=namespace, then=[empty, delete_prefix(""), put("a")]))
+    assert list(refused.fields) == ["then[0].get", "then[2].put.key"]
+    refused = wire.refused(
+        s.TransactRequest(namespace=namespace, otherwise=[empty, empty, delete_prefix(""), put("k"), increment("a")])
+    )
+    assert list(refused.fields) == ["otherwise[0].get", "otherwise[1].get", "otherwise[4].increment.key"]
 
 
 def test_a_refusal_fits_into_a_trailer_however_much_is_wrong(wire: Wire, namespace: str) -> None:

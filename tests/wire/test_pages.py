@@ -168,6 +168,19 @@ def test_history_goes_on_from_the_floor_when_it_is_compacted_meanwhile(wire: Wir
     assert [commit.revision for page in read for commit in page.commits] == [6, 5, 4]
 
 
+@pytest.mark.parametrize("order", [s.HISTORY_ORDER_OLDEST_FIRST, s.HISTORY_ORDER_NEWEST_FIRST])
+@pytest.mark.parametrize("to_revision", [2, 4])
+def test_a_history_that_ends_in_what_was_compacted_is_out_of_range(
+    wire: Wire, namespace: str, order: s.HistoryOrder, to_revision: int
+) -> None:
+    fill(wire, namespace, 6)
+    wire.call(n.CompactRequest(namespace=namespace, revision=4))
+    refused = wire.refused(s.HistoryRequest(namespace=namespace, to_revision=to_revision, order=order))
+    assert (refused.code, refused.reason) == (grpc.StatusCode.OUT_OF_RANGE, "COMPACTED")
+    assert refused.metadata == {"floor": "4", "revision": "6"}
+    assert [one.revision for one in wire.call(s.HistoryRequest(namespace=namespace, to_revision=5)).commits] == [5]
+
+
 @pytest.mark.parametrize(("order", "begin"), [(s.HISTORY_ORDER_OLDEST_FIRST, 3), (s.HISTORY_ORDER_NEWEST_FIRST, 4)])
 @pytest.mark.parametrize("past", [0, 1])
 def test_a_page_that_was_compacted_is_out_of_range(

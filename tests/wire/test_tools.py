@@ -51,6 +51,20 @@ async def test_health_follows_the_store() -> None:
         stream.cancel()
 
 
+async def test_a_store_that_cannot_even_be_asked_does_not_serve(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> bool:
+        raise ZeroDivisionError
+
+    async with run() as running:
+        stream = running.health.Watch(health_pb2.HealthCheckRequest(), timeout=TIMEOUT)
+        assert (await stream.read()).status == SERVING
+        with monkeypatch.context() as broken:
+            broken.setattr(running.store, "writable", fail)
+            assert (await stream.read()).status == NOT_SERVING
+        assert (await stream.read()).status == SERVING
+        stream.cancel()
+
+
 async def test_health_is_set_only_where_it_changes(monkeypatch: pytest.MonkeyPatch) -> None:
     store = HeldStore(Limits())
     health = Health(store, ["a"], ["b"])

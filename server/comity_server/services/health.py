@@ -5,9 +5,12 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 import grpc
+import structlog
 from grpc_health.v1 import health, health_pb2
 
 from comity_server.stores.protocol import Store
+
+log = structlog.get_logger(__name__)
 
 INTERVAL: Final = 0.5  # seconds between looks at the store
 SERVING: Final = health_pb2.HealthCheckResponse.SERVING
@@ -45,7 +48,7 @@ class Health:
 
     async def update(self) -> None:
         """Look at the store, and say so if it can commit again, or no more."""
-        status = SERVING if self._store.writable() else NOT_SERVING
+        status = self._status()
         if status == self._said:
             return
         for service in self._offered:
@@ -53,6 +56,14 @@ class Health:
         for service in self._missing:
             await self.servicer.set(service, NOT_SERVING)
         self._said = status
+
+    def _status(self) -> int:
+        try:
+            return SERVING if self._store.writable() else NOT_SERVING
+        except Exception:  # a store that cannot even be asked; to stop looking would be to say the last answer for ever
+            if self._said != NOT_SERVING:
+                log.exception("the store failed in an unforeseen way")
+            return NOT_SERVING
 
     async def drain(self) -> None:
         """Say NOT_SERVING from now on."""

@@ -46,8 +46,9 @@ async def read(store: Store, limits: Limits, request: state_pb2.HistoryRequest) 
         newest = shown
     elif to_revision > newest:
         raise RevisionInFuture(to_revision, floor, newest)
-    if 0 < from_revision <= floor:
-        raise Compacted(from_revision, floor, newest)
+    for revision in (from_revision, to_revision):
+        if 0 < revision <= floor:
+            raise Compacted(revision, floor, newest)
     first, last = from_revision or floor + 1, to_revision or newest
     if begin:
         first, last = (first, begin) if newest_first else (begin, last)

@@ -23,7 +23,7 @@ from comity_server.model import (
     Test,
     Transaction,
 )
-from comity_server.record import LARGEST_INTEGER
+from comity_server.record import LARGEST_INTEGER, utf8_length
 from comity_server.services.validate import AUTHOR_BYTES, CLIENT_BYTES, MESSAGE_BYTES, Checks
 
 TRACE_PARENT: Final = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
@@ -205,7 +205,7 @@ def _condition(condition: state_pb2.Condition, path: str, checks: Checks) -> Con
 def _branch(operations: Sequence[state_pb2.Operation], path: str, checks: Checks) -> list[Operation]:
     """One list of operations. That a key is written twice is found here."""
     branch: list[Operation] = []
-    written: dict[str, int] = {}
+    written: dict[str, tuple[int, str]] = {}  # where, and by what
     deleted: set[str] = set()
     prefixes: list[tuple[str, int]] = []
     for index, message in enumerate(_bounded(operations, path, checks)):
@@ -220,7 +220,7 @@ def _branch(operations: Sequence[state_pb2.Operation], path: str, checks: Checks
             key = operation.key
             if key in written or key in deleted:
                 checks.wrong(f"{within}key", "is written by another operation, too")
-            written[key] = index
+            written[key] = index, case
         elif isinstance(operation, Delete):
             deleted.add(operation.key)
             if operation.key in written:
@@ -232,12 +232,11 @@ def _branch(operations: Sequence[state_pb2.Operation], path: str, checks: Checks
         for prefix, index in prefixes:
             place = bisect_left(keys, prefix)
             if place < len(keys) and keys[place].startswith(prefix):
-                other = written[keys[place]]
+                other, kind = written[keys[place]]
                 if other < index:
                     checks.wrong(f"{path}[{index}].delete.prefix", "another operation writes a key under it")
                 else:
-                    case = "put" if isinstance(branch[other], Put) else "increment"
-                    checks.wrong(f"{path}[{other}].{case}.key", "another operation deletes it by its prefix")
+                    checks.wrong(f"{path}[{other}].{kind}.key", "another operation deletes it by its prefix")
     return branch
 
 
@@ -309,13 +308,13 @@ def _bounded(messages: Sequence[Any], path: str, checks: Checks) -> Sequence[Any
 def _size(operation: Operation) -> int:
     match operation:
         case Put():
-            return len(operation.key) + len(operation.value) + len(operation.content_type)
+            return utf8_length(operation.key) + len(operation.value) + utf8_length(operation.content_type)
         case List() | DeletePrefix():
-            return len(operation.prefix)
+            return utf8_length(operation.prefix)
         case _:
-            return len(operation.key)
+            return utf8_length(operation.key)
 
 
 def _condition_size(condition: Condition) -> int:
     operand = condition.operand
-    return len(condition.target) + (len(operand) if isinstance(operand, bytes) else 0)
+    return utf8_length(condition.target) + (len(operand) if isinstance(operand, bytes) else 0)
