@@ -17,9 +17,7 @@ def make_checkpoint(draft: Draft, action: MakeCheckpoint) -> Outcome:
     ]
     if len(draft.base.checkpoints) + sum(changes) >= draft.limits.checkpoints:
         raise QuotaExceeded("checkpoints", draft.limits.checkpoints)
-    revision = action.revision or draft.revision
-    if not draft.base.revision < revision <= draft.revision:
-        revision = draft.base.readable(revision)
+    revision = draft.readable(action.revision or draft.revision)
     made = Checkpoint(
         action.name,
         revision,

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from sortedcontainers import SortedList
 
-from comity_server.errors import TransactionTooCostly
+from comity_server.errors import Compacted, TransactionTooCostly
 from comity_server.limits import Limits
 from comity_server.model import Checkpoint, Commit, Event, Outcome, RequestId, Write
 from comity_server.record import Record
@@ -72,6 +72,20 @@ class Draft:
     def made(self) -> Sequence[Checkpoint]:
         """The checkpoints that the group makes."""
         return [checkpoint for checkpoint in self.checkpoints.values() if checkpoint is not None]
+
+    def readable(self, revision: int) -> int:
+        """The revision, if it can be read after what the group did. Raises Compacted or RevisionInFuture."""
+        if self.base.revision < revision <= self.revision:
+            return revision
+        revision = self.base.readable(revision)
+        if revision < self.base.floor:
+            known = self.base.checkpoints
+            holders = self.base.versions.pins.holders(revision)
+            holders -= sum(name in known and known[name].revision == revision for name in self.checkpoints)
+            holders += sum(checkpoint.revision == revision for checkpoint in self.made())
+            if not holders:
+                raise Compacted(revision, self.base.floor, self.revision)
+        return revision
 
     def totals(self, revision: int) -> Totals:
         """How much there is at a revision that is readable in the base, or one of this draft's."""

@@ -38,6 +38,11 @@ class Pins:
     def __bool__(self) -> bool:
         return bool(self._pins)
 
+    def holders(self, revision: int) -> int:
+        """How often a revision was pinned and not released."""
+        pin = self._pins.get(revision)
+        return pin.holders if pin is not None else 0
+
     def totals(self, revision: int) -> Totals | None:
         """How much there is at a pinned revision, if whoever pinned it said so."""
         pin = self._pins.get(revision)
