@@ -6,20 +6,35 @@ from collections.abc import Sequence
 from comity_server.errors import StateError
 from comity_server.limits import Limits
 from comity_server.model import (
+    Checkpoint,
     Commit,
     Condition,
     Delete,
     DeletePrefix,
+    Difference,
+    DiffPage,
+    DropCheckpoint,
+    Fork,
+    MakeCheckpoint,
+    Merge,
+    MergeResult,
+    NamespaceInfo,
     Operation,
     Outcome,
     Page,
     Position,
     Put,
+    Ref,
     RequestId,
+    Restore,
+    RestoreResult,
+    Strategy,
     Transaction,
+    Write,
 )
-from comity_server.record import KEY, Record, size
+from comity_server.record import KEY, VALUE, Record, shown_size, size
 from comity_server.stores.protocol import Store
+from tests.waiting import until
 
 LIMITS = Limits()
 
@@ -40,22 +55,22 @@ class Space:
         """Another namespace of the same store, whose name begins with this one's."""
         return Space(self.store, f"{self.name}.{suffix}")
 
-    async def group(self, *transactions: Transaction) -> Sequence[Outcome | StateError]:
-        outcomes = await self.store.commit(self.name, transactions)
-        assert len(outcomes) == len(transactions)
+    async def group(self, *writes: Write) -> Sequence[Outcome | StateError]:
+        outcomes = await self.store.commit(self.name, writes)
+        assert len(outcomes) == len(writes)
         return outcomes
 
-    async def outcomes(self, *transactions: Transaction) -> list[Outcome]:
+    async def outcomes(self, *writes: Write) -> list[Outcome]:
         """Of a group in which none fails."""
         outcomes = []
-        for outcome in await self.group(*transactions):
+        for outcome in await self.group(*writes):
             if isinstance(outcome, StateError):
                 raise outcome
             outcomes.append(outcome)
         return outcomes
 
-    async def commit(self, transaction: Transaction) -> Outcome:
-        (outcome,) = await self.outcomes(transaction)
+    async def commit(self, write: Write) -> Outcome:
+        (outcome,) = await self.outcomes(write)
         return outcome
 
     async def apply(
@@ -116,6 +131,101 @@ class Space:
 
     async def keys(self, prefix: str = "", revision: int = 0) -> list[str]:
         return [record[KEY] for record in await self.entries(prefix, revision=revision)]
+
+    async def checkpoint(self, name: str, revision: int = 0, *, message: str = "", **labels: str) -> Checkpoint:
+        made = MakeCheckpoint(name=name, revision=revision, labels=tuple(sorted(labels.items())), message=message)
+        (checkpoint,) = (await self.commit(made)).results
+        assert isinstance(checkpoint, Checkpoint)
+        return checkpoint
+
+    async def drop(self, name: str) -> None:
+        await self.commit(DropCheckpoint(name=name))
+
+    async def restore(
+        self, ref: Ref, prefix: str = "", *, if_revision: int | None = None, dry_run: bool = False
+    ) -> tuple[int, RestoreResult]:
+        """The revision that it answers, and its result."""
+        outcome = await self.commit(Restore(ref=ref, prefix=prefix, if_revision=if_revision, dry_run=dry_run))
+        assert outcome.committed is not dry_run
+        (result,) = outcome.results
+        assert isinstance(result, RestoreResult)
+        return outcome.revision, result
+
+    async def fork(self, suffix: str, ref: Ref = None) -> "Space":
+        """A fork of this namespace, named as a sibling of it."""
+        fork = self.sibling(suffix)
+        assert (await fork.commit(Fork(parent=self.name, ref=ref))).committed
+        return fork
+
+    async def merge(
+        self, fork: "Space", strategy: Strategy = Strategy.FAIL, *, dry_run: bool = False
+    ) -> tuple[Outcome, MergeResult]:
+        outcome = await self.commit(Merge(fork=fork.name, strategy=strategy, dry_run=dry_run))
+        (result,) = outcome.results
+        assert isinstance(result, MergeResult)
+        return outcome, result
+
+    async def diff_pages(
+        self,
+        base: Ref,
+        target: Ref = None,
+        prefix: str = "",
+        *,
+        limit: int = LIMITS.page_entries,
+        max_bytes: int = LIMITS.page_bytes,
+        keys_only: bool = False,
+    ) -> list[DiffPage]:
+        """All pages of a diff, between the revisions of the first, each held to its bounds."""
+        pages: list[DiffPage] = []
+        after = ""
+        while True:
+            page = await self.store.diff(
+                self.name, base, target, prefix, after=after, limit=limit, max_bytes=max_bytes, keys_only=keys_only
+            )
+            assert len(page.differences) <= limit
+            shown = [entry for difference in page.differences for entry in difference[1:] if entry is not None]
+            assert len(page.differences) <= 1 or sum(map(shown_size, shown)) <= max_bytes
+            assert not pages or page[1:3] == pages[0][1:3], "a later page compares other revisions"
+            pages.append(page)
+            if page.next_after is None:
+                return pages
+            assert page.next_after > after, "the diff does not move on"
+            after, base, target = page.next_after, page.base_revision, page.target_revision
+
+    async def differences(
+        self, base: Ref, target: Ref = None, prefix: str = "", *, keys_only: bool = False
+    ) -> list[Difference]:
+        pages = await self.diff_pages(base, target, prefix, keys_only=keys_only)
+        return [difference for page in pages for difference in page.differences]
+
+    async def compact(self, revision: int = 0) -> int:
+        return await self.store.compact(self.name, revision)
+
+    async def info(self) -> NamespaceInfo:
+        return await self.store.namespace(self.name)
+
+    async def history_bytes(self) -> int:
+        """The size of what is kept beside the newest state."""
+        return (await self.info()).history_size_bytes
+
+    async def settled(self) -> int:
+        """The same, when all that a compaction of everything may drop is dropped, and nothing but pins keep the rest.
+
+        A store may drop in the background: it is asked until two answers in a row are one.
+        """
+        await self.compact()
+        sizes = [-1, await self.history_bytes()]
+
+        async def still() -> bool:
+            sizes.append(await self.history_bytes())
+            return sizes[-1] == sizes[-2]
+
+        await until(still)
+        return sizes[-1]
+
+    async def contents(self, revision: int = 0) -> dict[str, bytes]:
+        """The value of each key."""
+        return {entry[KEY]: entry[VALUE] for entry in await self.entries(revision=revision)}
 
     async def position(self) -> Position:
         return await self.store.position(self.name)
