@@ -56,7 +56,7 @@ CREATE TABLE versions (
     time INTEGER NOT NULL,
     cause INTEGER NOT NULL            -- 1: a client, 2: the end of a lease
 );
-CREATE INDEX versions_by_revision ON versions (namespace, revision);
+CREATE UNIQUE INDEX versions_by_revision ON versions (namespace, revision, key);  -- a commit may write very many keys
 CREATE TABLE commits (                -- above the floor all; below it those that say who wrote a version that is kept
     namespace INTEGER NOT NULL,
     revision INTEGER NOT NULL,
