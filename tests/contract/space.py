@@ -149,7 +149,7 @@ class Space:
         assert outcome.committed is not dry_run
         (result,) = outcome.results
         assert isinstance(result, RestoreResult)
-        return outcome.revision, result
+        return outcome.revision, result._replace(differences=tuple(result.differences))
 
     async def fork(self, suffix: str, ref: Ref = None) -> "Space":
         """A fork of this namespace, named as a sibling of it."""
