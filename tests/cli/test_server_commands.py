@@ -17,8 +17,8 @@ def test_health(comity: Comity) -> None:
 
 
 def test_health_of_a_service_that_does_not_serve(comity: Comity) -> None:
-    # Checkpoints are part of the contract that this server does not offer yet.
-    found = comity("health", "comity.v1.CheckpointService", code=5)
+    # Leases are part of the contract that this server does not offer yet.
+    found = comity("health", "comity.v1.LeaseService", code=5)
     assert (found.text, found.errors) == ("NOT_SERVING\n", "")
 
 
@@ -47,6 +47,14 @@ def test_health_divides_its_time_among_the_addresses(comity: Comity) -> None:
         ["delete", "key"],
         ["list"],
         ["log"],
+        ["diff", "1"],
+        ["blame"],
+        ["checkpoint", "name"],
+        ["checkpoints"],
+        ["checkpoints", "--delete", "name", "--yes"],
+        ["restore", "1"],
+        ["fork", "name"],
+        ["merge", "name"],
         ["status"],
         ["namespaces"],
         ["namespaces", "--delete", "name", "--yes"],

@@ -68,7 +68,14 @@ def _hunks(old: Sequence[str], new: Sequence[str]) -> Iterator[Field]:
     start, left = max(0, head - CONTEXT), max(0, tail - CONTEXT)
     old, new = old[start : len(old) - left], new[start : len(new) - left]
     if max(len(old), len(new)) > MOST:
-        groups = [[("replace", 0, len(old), 0, len(new))]]
+        same, old_end, new_end = head - start, len(old) - (tail - left), len(new) - (tail - left)
+        groups = [
+            [
+                ("equal", 0, same, 0, same),
+                ("replace", same, old_end, same, new_end),
+                ("equal", old_end, len(old), new_end, len(new)),
+            ]
+        ]
     else:
         groups = list(difflib.SequenceMatcher(None, old, new).get_grouped_opcodes(CONTEXT))
     for group in groups:
