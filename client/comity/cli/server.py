@@ -39,8 +39,10 @@ def _of_server(name: str, module: str, attribute: str, short_help: str) -> click
 
 
 serve = _of_server("serve", "comity_server.serve", "command", "Run the server.")
-backup = _of_server("backup", "comity_server.maintenance", "backup", "Copy the server's store to a file.")
-check = _of_server("check", "comity_server.maintenance", "check", "Verify a store or a backup.")
+backup = _of_server(
+    "backup", "comity_server.maintenance", "backup", "Copy the file of a store, also while a server uses it."
+)
+check = _of_server("check", "comity_server.maintenance", "check", "Verify the file of a store.")
 
 
 @click.command(
