@@ -172,6 +172,7 @@ def merge_result(message: namespace_pb2.MergeResponse) -> model.MergeResult:
                 entry(conflict.base) if conflict.HasField("base") else None,
                 entry(conflict.ours) if conflict.HasField("ours") else None,
                 entry(conflict.theirs) if conflict.HasField("theirs") else None,
+                conflict.values_omitted,
             )
             for conflict in message.conflicts
         ),

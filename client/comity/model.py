@@ -270,6 +270,7 @@ class MergeConflict:
     base: Entry | None  # at the fork
     ours: Entry | None  # in the namespace
     theirs: Entry | None  # in the fork
+    values_omitted: bool  # the values of the three were left out for their size
 
 
 @dataclass(frozen=True, slots=True)

@@ -117,4 +117,5 @@ def _show(output: Output, conflict: "model.MergeConflict") -> None:
         if entry is None:
             output.fields([(f"  {name}", "dim"), ("absent", "dim")])
         else:
-            output.fields([(f"  {name}", "dim"), (f"revision {entry.mod_revision}", "yellow"), (inline(entry), "")])
+            value = "(left out for its size)" if conflict.values_omitted else inline(entry)
+            output.fields([(f"  {name}", "dim"), (f"revision {entry.mod_revision}", "yellow"), (value, "")])

@@ -135,7 +135,10 @@ def restored(of: "model.RestoreResult") -> Object:
 
 def merged(of: "model.MergeResult") -> Object:
     conflicts = [
-        {"key": each.key} | _sides(base=each.base, ours=each.ours, theirs=each.theirs) for each in of.conflicts
+        {"key": each.key}
+        | _sides(base=each.base, ours=each.ours, theirs=each.theirs)
+        | ({"values_omitted": True} if each.values_omitted else {})
+        for each in of.conflicts
     ]
     shown: Object = {"merged": of.merged, "revision": of.revision, "put": of.put, "deleted": of.deleted}
     return shown | {"conflicts": conflicts, "conflict_count": of.conflict_count}
