@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from comity_server.errors import RequestIdForgotten, RequestIdReused, StateError
-from comity_server.model import Action, DropCheckpoint, MakeCheckpoint, Outcome, RequestId, Transaction
+from comity_server.model import Action, DropCheckpoint, MakeCheckpoint, Outcome, RequestId, Transaction, Write
 from comity_server.stores.memory.checkpoints import drop_checkpoint, make_checkpoint
 from comity_server.stores.memory.conditions import failed_conditions
 from comity_server.stores.memory.draft import Draft
@@ -53,6 +53,14 @@ async def judge_action(
     except StateError as error:
         return error
     return outcome
+
+
+def recall(draft: Draft, write: Write) -> Outcome | StateError | None:
+    """The outcome of a write that is a repeat, or why there is none; None: it is a new one."""
+    try:
+        return _find(draft, write.request_id, write.fingerprint()) if write.request_id is not None else None
+    except StateError as error:
+        return error
 
 
 def _find(draft: Draft, request: RequestId, fingerprint: int) -> Outcome | None:

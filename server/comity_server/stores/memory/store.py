@@ -31,7 +31,7 @@ from comity_server.model import (
 from comity_server.stores.memory import actions, differences
 from comity_server.stores.memory.draft import Draft
 from comity_server.stores.memory.journal import Journal
-from comity_server.stores.memory.judge import Quick, judge, judge_action
+from comity_server.stores.memory.judge import Quick, judge, judge_action, recall
 from comity_server.stores.memory.namespace import Namespace
 from comity_server.stores.memory.pins import Totals
 from comity_server.stores.protocol import Listener
@@ -102,6 +102,9 @@ class MemoryStore:
         state = self._find(namespace)
         if state.create_time:
             return await judge_action(self._draft(state), action, actions.commit_fork)
+        known = recall(self._draft(state), action)  # whatever became of the fork and of its parent since
+        if known is not None:
+            return known
         try:
             fork = actions.begin_fork(state, self._existing(action.parent), action, self.limits, next(self.ids))
         except StateError as error:
