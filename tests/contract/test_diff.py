@@ -111,15 +111,15 @@ async def test_diff_with_checkpoints_goes_on_when_the_floor_has_passed_them(live
 
 async def test_diff_of_what_cannot_be_read_is_refused(lived: Space) -> None:
     await lived.compact(4)
-    for base, target in ((3, None), (None, 3), (3, 3), (0, None), (None, 0), (1, 9)):
-        with pytest.raises(Compacted):
-            await lived.differences(base, target)
-    for base, target in ((9, None), (None, 9)):
-        with pytest.raises(RevisionInFuture):
-            await lived.differences(base, target)
-    for base, target in (("none", None), (None, "none")):
-        with pytest.raises(CheckpointNotFound):
-            await lived.differences(base, target)
+    refusals: dict[type[Exception], list[tuple[Ref, Ref]]] = {
+        Compacted: [(3, None), (None, 3), (3, 3), (0, None), (None, 0), (1, 9)],
+        RevisionInFuture: [(9, None), (None, 9)],
+        CheckpointNotFound: [("none", None), (None, "none")],
+    }
+    for error, pairs in refusals.items():
+        for base, target in pairs:
+            with pytest.raises(error):
+                await lived.differences(base, target)
     with pytest.raises(NamespaceNotFound):
         await lived.sibling("absent").differences(0)
     assert [d.key for d in await lived.differences(4)] == ["a", "b/1", "b/2", "b/3", "é"]
