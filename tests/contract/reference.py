@@ -1,14 +1,21 @@
-"""What a namespace should do, told as naively as can be: one dict of entries for each revision, and all of them kept.
+"""What namespaces should do, told as naively as can be: one dict of entries for each revision, and all of them kept.
 
 Times are left out: every entry has 0 there.
 """
 
 import operator
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 from comity_server.errors import (
+    CheckpointExists,
+    CheckpointNotFound,
     Compacted,
+    Conflict,
+    NamespaceExists,
+    NamespaceNotFound,
+    NotAFork,
     NotANumber,
     RequestIdForgotten,
     RequestIdReused,
@@ -16,31 +23,56 @@ from comity_server.errors import (
     StateError,
 )
 from comity_server.model import (
+    Action,
+    Checkpoint,
     Commit,
     Condition,
     Delete,
     DeletePrefix,
     DeleteResult,
+    Difference,
+    DropCheckpoint,
     Event,
     FailedCondition,
+    Fork,
     Get,
     GetResult,
     Increment,
     IncrementResult,
     List,
     ListResult,
+    MakeCheckpoint,
+    Merge,
+    MergeConflict,
+    MergeResult,
     Operation,
     Operator,
     Outcome,
     Put,
     PutResult,
+    Ref,
     RequestId,
+    Restore,
+    RestoreResult,
     Result,
+    Strategy,
     Test,
     Transaction,
+    Write,
     events_within,
 )
-from comity_server.record import CREATE_REVISION, KEY, VALUE, VERSION, Record, size, tombstone, without_value
+from comity_server.record import (
+    CONTENT_TYPE,
+    CREATE_REVISION,
+    KEY,
+    VALUE,
+    VERSION,
+    Record,
+    same_content,
+    size,
+    tombstone,
+    without_value,
+)
 
 State = dict[str, Record]
 
@@ -55,53 +87,238 @@ COMPARE: dict[Operator, Callable[[Any, Any], bool]] = {
 
 
 class Reference:
-    """One namespace. Where a store would answer with an error, it answers with the class of that error."""
+    """One namespace. Where a store would answer with an error, it answers with the class of that error.
 
-    def __init__(self) -> None:
-        self.states: list[State] = [{}]  # by revision
-        self.log: list[Commit] = []  # the one of revision R is at R - 1
-        self.floor = 0
-        self.remembered: dict[tuple[str, int], tuple[Transaction, Outcome]] = {}
-        self.awaited: dict[str, int] = {}
+    Args:
+        family: the namespaces that there are.
+        name: its own.
+        begin: the revision before its first.
+        before: what had this name earlier.
+        parent: what it is a fork of, and at which revision.
+    """
+
+    def __init__(
+        self,
+        family: "dict[str, Reference]",
+        name: str,
+        begin: int = 0,
+        before: "Reference | None" = None,
+        parent: "tuple[Reference, int] | None" = None,
+    ) -> None:
+        self.family = family
+        self.name = name
+        self.begin = begin
+        self.parent = parent
+        self.forks: list[Reference] = []
+        self.deleted = False
+        self.states: list[State] = [dict(parent[0].state(parent[1])) if parent else {}]  # from `begin` on
+        self.log: list[Commit] = []  # from the one after `begin` on
+        self.floor = begin
+        self.checkpoints: dict[str, Checkpoint] = {}
+        self.remembered: dict[tuple[str, int], tuple[Write, Outcome]] = before.remembered if before else {}
+        self.awaited: dict[str, int] = before.awaited if before else {}
 
     @property
     def revision(self) -> int:
-        return len(self.states) - 1
+        return self.begin + len(self.log)
+
+    @property
+    def exists(self) -> bool:
+        return bool(self.log)
+
+    def state(self, revision: int) -> State:
+        return self.states[revision - self.begin] if revision else {}
+
+    def commits(self, first: int, last: int) -> list[Commit]:
+        return self.log[max(0, first - self.begin - 1) : max(0, last - self.begin)]
+
+    def origin(self, revision: int) -> Commit:
+        """The commit that wrote an entry."""
+        if self.parent is not None and revision <= self.parent[1]:
+            return self.parent[0].origin(revision)
+        return self.log[revision - self.begin - 1]
 
     def under(self, prefix: str, revision: int) -> list[Record]:
         """The entries under a prefix, in the order of their keys."""
-        return _under(self.states[revision], prefix)
+        return _under(self.state(revision), prefix)
+
+    def pinned(self) -> set[int]:
+        """The revisions that can be read although the floor has passed them."""
+        shared = {fork.parent[1] for fork in self.forks if fork.parent}
+        return shared | {checkpoint.revision for checkpoint in self.checkpoints.values()}
+
+    def readable(self) -> list[int]:
+        above = set(range(self.floor, self.revision + 1))
+        return sorted((self.pinned() | above) - {0})
 
     def unreadable(self, revision: int) -> type[StateError] | None:
         """Why a revision cannot be read."""
         if revision > self.revision:
             return RevisionInFuture
-        return Compacted if revision < self.floor else None
+        return Compacted if revision < self.floor and revision not in self.pinned() else None
+
+    def resolve(self, ref: Ref) -> int | type[StateError]:
+        if isinstance(ref, str):
+            return self.checkpoints[ref].revision if ref in self.checkpoints else CheckpointNotFound
+        if ref == 0:
+            return Compacted if self.floor else 0
+        return self.revision if ref is None else self.unreadable(ref) or ref
 
     def size_bytes(self) -> int:
         return sum(map(size, self.states[-1].values()))
 
-    def commit(self, transaction: Transaction) -> Outcome | type[StateError]:
-        request = transaction.request_id
+    def differences(self, base: int, target: int, prefix: str) -> list[Difference]:
+        before, after = self.state(base), self.state(target)
+        keys = sorted(key for key in {**before, **after} if key.startswith(prefix))
+        every = (Difference(key, before.get(key), after.get(key)) for key in keys)
+        return [one for one in every if not same_content(one.before, one.after)]
+
+    def commit(self, write: Write) -> Outcome | type[StateError]:
+        request = write.request_id
         if request is None:
-            return self._apply(transaction)
+            return self._perform(write)
         self.awaited[request.client] = awaited = max(request.awaited, self.awaited.get(request.client, 0))
         if request.sequence < awaited:
             return RequestIdForgotten
         name = (request.client, request.sequence)
         if name in self.remembered:
             first, outcome = self.remembered[name]
-            return outcome if _same(first, transaction) else RequestIdReused
-        before = self.revision
-        outcome_or_error = self._apply(transaction)
-        if self.revision > before and isinstance(outcome_or_error, Outcome):
-            self.remembered[name] = (transaction, outcome_or_error)
+            return outcome if _same(first, write) else RequestIdReused
+        before = self.revision, dict(self.checkpoints)
+        outcome_or_error = self._perform(write)
+        now = self.family.get(self.name, self)
+        if isinstance(outcome_or_error, Outcome) and (now.revision, now.checkpoints) != before:
+            self.remembered[name] = (write, outcome_or_error)
         return outcome_or_error
+
+    def delete(self) -> "Reference":
+        """What is in its place then."""
+        self.deleted = True
+        gone: Reference | None = self
+        while gone is not None and gone.deleted and not gone.forks and gone.parent is not None:
+            gone.parent[0].forks.remove(gone)
+            gone = gone.parent[0]
+        return Reference(self.family, self.name, self.revision + 1, self)
+
+    def _perform(self, write: Write) -> Outcome | type[StateError]:
+        match write:
+            case Transaction():
+                return self._apply(write)
+            case Fork():
+                return self._fork(write)
+            case MakeCheckpoint():
+                return self._make_checkpoint(write)
+            case DropCheckpoint(name=name):
+                return Outcome(True, self.revision) if self.checkpoints.pop(name, None) else CheckpointNotFound
+            case Restore():
+                return self._restore(write)
+            case Merge():
+                return self._merge(write)
+        raise AssertionError(write)
+
+    def _make_checkpoint(self, make: MakeCheckpoint) -> Outcome | type[StateError]:
+        if not self.exists:
+            return NamespaceNotFound
+        if make.name in self.checkpoints:
+            return CheckpointExists
+        revision = make.revision or self.revision
+        if error := self.unreadable(revision):
+            return error
+        entries = self.state(revision).values()
+        made = Checkpoint(
+            make.name, revision, 0, make.author, make.message, make.labels, len(entries), sum(map(size, entries))
+        )
+        self.checkpoints[make.name] = made
+        return Outcome(True, self.revision, (made,))
+
+    def _restore(self, restore: Restore) -> Outcome | type[StateError]:
+        if not self.exists:
+            return NamespaceNotFound
+        revision = self.resolve(restore.ref)
+        if isinstance(revision, type):
+            return revision
+        if restore.if_revision not in (None, self.revision):
+            return Conflict
+        changes = self.differences(self.revision, revision, restore.prefix)
+        deleted = sum(change.after is None for change in changes)
+        shown = [
+            Difference(key, before and without_value(before), after and without_value(after))
+            for key, before, after in changes
+        ]
+        if not restore.dry_run:
+            what = f"{restore.ref} (revision {revision})" if isinstance(restore.ref, str) else f"revision {revision}"
+            what = f"restore {restore.prefix!r} to {what}" if restore.prefix else f"restore to {what}"
+            self._make_equal({change.key: change.after for change in changes}, restore, what)
+        result = RestoreResult(len(changes) - deleted, deleted, shown if restore.dry_run else [])
+        return Outcome(not restore.dry_run, self.revision, (result,))
+
+    def _fork(self, fork: Fork) -> Outcome | type[StateError]:
+        if self.exists:
+            return NamespaceExists
+        parent = self.family.get(fork.parent)
+        if parent is None or not parent.exists:
+            return NamespaceNotFound
+        revision = parent.resolve(fork.ref)
+        if isinstance(revision, type):
+            return revision
+        made = Reference(self.family, self.name, max(self.begin, revision), self, (parent, revision))
+        parent.forks.append(made)
+        self.family[self.name] = made
+        of = fork.parent + (f"@{fork.ref}" if isinstance(fork.ref, str) else "")
+        made._make_equal({}, fork, f"fork {of} (revision {revision})", even_nothing=True)
+        return Outcome(True, made.revision)
+
+    def _merge(self, merge: Merge) -> Outcome | type[StateError]:
+        fork = self.family.get(merge.fork)
+        if fork is None or not fork.exists:
+            return NamespaceNotFound
+        if fork.parent is None or fork.parent[0] is not self:
+            return NotAFork
+        changes: dict[str, Record | None] = {}
+        conflicts: list[MergeConflict] = []
+        base, ours, theirs = self.state(fork.parent[1]), self.states[-1], fork.states[-1]
+        for key in sorted({**base, **theirs}):
+            was, own, other = base.get(key), ours.get(key), theirs.get(key)
+            if same_content(other, was) or same_content(other, own):
+                continue
+            if not same_content(own, was):
+                conflicts.append(MergeConflict(key, was, own, other))
+                if merge.strategy is not Strategy.THEIRS:
+                    continue
+            changes[key] = other
+        merged = not merge.dry_run and not (conflicts and merge.strategy is Strategy.FAIL)
+        if merged:
+            self._make_equal(changes, merge, f"merge {merge.fork} (revision {fork.revision})")
+        deleted = sum(wanted is None for wanted in changes.values())
+        result = MergeResult(len(changes) - deleted, deleted, conflicts, len(conflicts))
+        return Outcome(merged, self.revision, (result,))
+
+    def _make_equal(
+        self, changes: dict[str, Record | None], action: Action, message: str, *, even_nothing: bool = False
+    ) -> None:
+        """Give keys the contents of other entries, or delete them, in one commit."""
+        after = dict(self.states[-1])
+        events: list[Event] = []
+        for key, wanted in changes.items():
+            if wanted is None:
+                events.append(Event(tombstone(key, self.revision + 1, 0), after.pop(key)))
+            else:
+                self._write(after, events, key, wanted[VALUE], wanted[CONTENT_TYPE])
+        if events or even_nothing:
+            self._add(after, events, action.author, action.message or message, action.trace_parent)
+
+    def _add(self, after: State, events: list[Event], *said: str) -> None:
+        author, message, trace_parent = said
+        self.log.append(Commit(self.revision + 1, 0, author, message, trace_parent, events))
+        self.states.append(after)
 
     def _apply(self, transaction: Transaction) -> Outcome | type[StateError]:
         for condition in transaction.conditions:
-            if condition.test is Test.UNCHANGED_SINCE and (error := self.unreadable(int(condition.operand))):
-                return error
+            if condition.test is Test.UNCHANGED_SINCE:  # which looks at commits: it is no help that a state is kept
+                if int(condition.operand) > self.revision:
+                    return RevisionInFuture
+                if int(condition.operand) < self.floor:
+                    return Compacted
         failed = list(self._failed(transaction.conditions))
         after = dict(self.states[-1])
         events: list[Event] = []
@@ -112,9 +329,7 @@ class Reference:
                 return result
             results.append(result)
         if events:
-            self.states.append(after)
-            said = transaction.author, transaction.message, transaction.trace_parent
-            self.log.append(Commit(self.revision, 0, *said, events))
+            self._add(after, events, transaction.author, transaction.message, transaction.trace_parent)
         return Outcome(not failed, self.revision, results, failed)
 
     def _failed(self, conditions: Sequence[Condition]) -> Iterator[FailedCondition]:
@@ -186,6 +401,8 @@ def _number(record: Record | None) -> int | None:
     return int(text) if text.removeprefix("-").isdecimal() else None
 
 
-def _same(one: Transaction, other: Transaction) -> bool:
+def _same(one: Write, other: Write) -> bool:
     nobody = RequestId("", 0)
-    return one._replace(request_id=nobody) == other._replace(request_id=nobody)
+    if isinstance(one, Transaction):
+        return isinstance(other, Transaction) and one._replace(request_id=nobody) == other._replace(request_id=nobody)
+    return isinstance(other, Action) and replace(one, request_id=nobody) == replace(other, request_id=nobody)

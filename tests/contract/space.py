@@ -244,10 +244,12 @@ class Space:
 def plain(thing: object, *, times: bool = True) -> object:
     """Outcomes, pages, commits in a form that compares by content: what is a list and what a tuple says nothing.
 
-    Without `times`, entries and commits are compared by all but their time.
+    Without `times`, entries, commits and checkpoints are compared by all but their time.
     """
     if isinstance(thing, Commit) and not times:
         thing = thing._replace(time=0)
+    if isinstance(thing, Checkpoint):
+        return ("Checkpoint", *(thing if times else thing._replace(create_time=0)))
     if type(thing) is tuple and len(thing) == 8 and isinstance(thing[0], str):  # an entry
         return thing if times else thing[:-1]
     if isinstance(thing, tuple) and hasattr(thing, "_fields"):
