@@ -14,7 +14,14 @@ from typing import Any, TypeVar, cast
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from comity_server.errors import Compacted, NamespaceNotFound, RevisionInFuture, StateError
 from comity_server.limits import Limits
@@ -50,7 +57,7 @@ T = TypeVar("T")
 
 SOAK = os.environ.get("COMITY_SOAK") == "1"
 SETTINGS = settings(
-    max_examples=2000 if SOAK else 100,
+    max_examples=2000 if SOAK else 200,
     stateful_step_count=100 if SOAK else 50,
     derandomize=not SOAK,
     database=None,
@@ -139,9 +146,9 @@ transactions = st.builds(
 )
 
 
-# Names of namespaces, the first most often; of checkpoints; and what names a revision: how far it lies back, or zero.
+# Names of namespaces; of checkpoints; and what names a revision: how far it lies back, or zero.
 NAMES = ["a", "b", "c", "d"]
-namespaces = st.sampled_from(["a", "a", "a", "b", "b", "c", "d"])
+namespaces = st.sampled_from(NAMES)
 labels = st.sampled_from([(), (("k", "v"),), (("k", "v"), ("l", ""))])
 marks = st.sampled_from(["one", "two", "three"])
 ZERO = "0"
@@ -194,6 +201,9 @@ class Machine(RuleBasedStateMachine):
     def full(self, name: str) -> str:
         return f"{self.prefix}.{name}"
 
+    def short(self, full: str) -> str:
+        return full.removeprefix(f"{self.prefix}.")
+
     def space(self, name: str) -> Space:
         return Space(self.opened.store, self.full(name))
 
@@ -208,6 +218,24 @@ class Machine(RuleBasedStateMachine):
                 return type(error)
 
         return self.loop.run_until_complete(answer())
+
+    @initialize()
+    def begin(self) -> None:
+        self.commit("a", Transaction(then=[Put("a", b"1"), Put("a/b", b"x"), Put("b", b"")], author="first"))
+
+    def living(self, name: str) -> str:
+        """The namespace, if it exists, or else one that always does."""
+        return name if self.reference(name).exists else "a"
+
+    def forks(self) -> list[tuple[str, str]]:
+        """Those whose parents exist, and these."""
+        pairs = [(name, self.reference(name).parent) for name in NAMES]
+        return [(name, self.short(of[0].name)) for name, of in pairs if of and self.family[of[0].name] is of[0]]
+
+    def good_refs(self, on: str) -> list[Ref]:
+        """All by which something can be found."""
+        reference = self.reference(on)
+        return [None, *reference.readable(), *sorted(reference.checkpoints)]
 
     def ref(self, on: str, ref: Ref) -> Ref:
         """What is given as how far it lies back, as a revision."""
@@ -257,47 +285,68 @@ class Machine(RuleBasedStateMachine):
 
     @rule(on=namespaces, key=keys, value=values)
     def put(self, on: str, key: str, value: bytes) -> None:
-        self.commit(on, Transaction(then=[Put(key, value)]))
+        self.commit(self.living(on), Transaction(then=[Put(key, value)]))
 
     @rule(on=namespaces, key=keys)
     def delete(self, on: str, key: str) -> None:
-        self.commit(on, Transaction(then=[Delete(key)]))
+        self.commit(self.living(on), Transaction(then=[Delete(key)]))
 
     @rule(on=namespaces, prefix=prefixes)
     def delete_prefix(self, on: str, prefix: str) -> None:
-        self.commit(on, Transaction(then=[DeletePrefix(prefix, return_previous=True)]))
+        self.commit(self.living(on), Transaction(then=[DeletePrefix(prefix, return_previous=True)]))
 
     @rule(on=namespaces, key=keys, delta=deltas)
     def increment(self, on: str, key: str, delta: int) -> None:
-        self.commit(on, Transaction(then=[Increment(key, delta)]))
+        self.commit(self.living(on), Transaction(then=[Increment(key, delta)]))
 
     @rule(on=namespaces, transaction=transactions)
     def transact(self, on: str, transaction: Transaction) -> None:
+        on = self.living(on)
         self.commit(on, self.resolve(on, transaction))
 
     @rule(on=namespaces, action=actions)
     def act(self, on: str, action: Write) -> None:
         self.commit(on, self.resolve(on, action))
 
-    @rule(on=namespaces, name=marks, revision=back)
-    def make_checkpoint(self, on: str, name: str, revision: int) -> None:
-        self.commit(on, self.resolve(on, MakeCheckpoint(name=name, revision=revision)))
+    # What is drawn for the rules above is refused more often than not. These here mostly succeed.
 
-    @rule(on=namespaces, parent=namespaces, ref=refs)
-    def fork(self, on: str, parent: str, ref: Ref) -> None:
-        self.commit(on, self.resolve(on, Fork(parent=parent, ref=ref)))
+    @rule(on=namespaces, name=marks, data=st.data())
+    def make_checkpoint(self, on: str, name: str, data: st.DataObject) -> None:
+        on = self.living(on)
+        revision = data.draw(st.sampled_from([0, *self.reference(on).readable()]))
+        self.commit(on, MakeCheckpoint(name=name, revision=revision))
 
+    @precondition(lambda self: any(of.checkpoints for of in self.family.values()))
+    @rule(data=st.data())
+    def drop_checkpoint(self, data: st.DataObject) -> None:
+        on = data.draw(st.sampled_from([name for name in NAMES if self.reference(name).checkpoints]))
+        self.commit(on, DropCheckpoint(name=data.draw(st.sampled_from(sorted(self.reference(on).checkpoints)))))
+
+    @rule(on=namespaces, prefix=prefixes, dry_run=st.booleans(), data=st.data())
+    def restore(self, on: str, prefix: str, dry_run: bool, data: st.DataObject) -> None:
+        on = self.living(on)
+        ref = data.draw(st.sampled_from(self.good_refs(on)))
+        self.commit(on, Restore(ref=ref, prefix=prefix, dry_run=dry_run))
+
+    @precondition(lambda self: not all(of.exists for of in self.family.values()))
+    @rule(parent=namespaces, data=st.data())
+    def fork(self, parent: str, data: st.DataObject) -> None:
+        on = data.draw(st.sampled_from([name for name in NAMES if not self.reference(name).exists]))
+        parent = self.living(parent)
+        ref = data.draw(st.sampled_from(self.good_refs(parent)))
+        self.commit(on, Fork(parent=self.full(parent), ref=ref))
+
+    @precondition(lambda self: self.forks())
     @rule(data=st.data(), strategy=st.sampled_from(Strategy), dry_run=st.booleans())
     def merge(self, data: st.DataObject, strategy: Strategy, dry_run: bool) -> None:
-        """Of what is a fork, most often."""
-        pairs = [
-            (of.parent[0].name.removeprefix(f"{self.prefix}."), of.name)
-            for of in self.family.values()
-            if of.exists and of.parent
-        ]
-        if pairs:
-            into, fork = data.draw(st.sampled_from(pairs))
-            self.commit(into, Merge(fork=fork, strategy=strategy, dry_run=dry_run))
+        fork, into = data.draw(st.sampled_from(self.forks()))
+        self.commit(into, Merge(fork=self.full(fork), strategy=strategy, dry_run=dry_run))
+
+    @precondition(lambda self: self.forks())
+    @rule(data=st.data(), key=keys, value=values, theirs=st.booleans())
+    def change_one_side(self, data: st.DataObject, key: str, value: bytes, theirs: bool) -> None:
+        fork, into = data.draw(st.sampled_from(self.forks()))
+        self.commit(fork if theirs else into, Transaction(then=[Put(key, value)]))
 
     @rule(
         on=namespaces,
@@ -319,7 +368,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(on=namespaces, client=clients, key=keys, keep=st.integers(0, 3))
     def named_that_awaits_no_more(self, on: str, client: str, key: str, keep: int) -> None:
-        sequence = next(self.sequences[client])
+        on, sequence = self.living(on), next(self.sequences[client])
         request = RequestId(client, sequence, max(1, sequence - keep))
         self.commit(on, self.name_it(on, Transaction(then=[Put(key, b"1")]), request))
 
@@ -418,8 +467,8 @@ class Machine(RuleBasedStateMachine):
             reference.floor = max(reference.floor, revision or reference.revision)
             assert floor == reference.floor
 
-    @rule(on=st.sampled_from(["a", "b", "b", "c", "c", "d"]))
-    def delete_namespace(self, on: str) -> None:
+    @rule(on=st.sampled_from(["b", "c", "d", "b", "c", "d", "a"]), again=st.binary(max_size=1))
+    def delete_namespace(self, on: str, again: bytes) -> None:
         reference = self.reference(on)
         done = self.run(self.opened.store.delete_namespace(self.full(on)))
         if not reference.exists:
@@ -427,6 +476,8 @@ class Machine(RuleBasedStateMachine):
             return
         assert done is None
         self.family[self.full(on)] = reference.delete()
+        if on == "a":
+            self.commit(on, Transaction(then=[Put("a", again)]))
 
     @precondition(lambda self: self.opened.is_durable)
     @rule()
