@@ -295,6 +295,7 @@ class MemoryStore:
         state.requests.sweep(time.monotonic())
         if self._journal is not None and (swept := state.requests.take_swept()):
             await self._journal.forget_clients(name, swept)
+        await self._compact(state, state.floor)  # after a start only this tells what is kept for pins
         floor = state.due(retention, time.time_ns() // 1000)
         await self._compact(state, floor)
         return floor
