@@ -30,6 +30,7 @@ from comity_server.model import (
     Write,
 )
 from comity_server.stores.sqlite.store import SqliteStore
+from tests.contract.crowd import all_of, clear, crowd
 from tests.contract.space import Space, plain
 
 NAMES = ["plain", "parent", "fork", "inner", "gone", "again", "empty"]
@@ -372,3 +373,18 @@ async def test_revisions_go_on_after_every_start(file: File) -> None:
     assert times == sorted(times)
     previous = [commit.events[0].previous for commit in log]
     assert previous == [None, *(commit.events[0].entry for commit in log[:-1])]
+
+
+async def test_what_was_done_at_once_is_there_as_it_was(file: File) -> None:
+    for turn in range(3):
+        await crowd([file.space(name) for name in "abcdef"], tasks=8, steps=30, seed=10 + turn)
+        names = [info.name for info in await file.store.namespaces("", limit=10)]
+        before = {name: await all_of(file.space(name)) for name in names}
+        await file.reopen()
+        assert [info.name for info in await file.store.namespaces("", limit=10)] == names
+        for name in names:
+            after = await all_of(file.space(name))
+            for what, was in before[name].items():
+                assert after[what] == was, (name, what)
+    for info in await clear([file.space(name) for name in "abcdef"]):
+        assert info.history_size_bytes == 0
