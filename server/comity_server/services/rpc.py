@@ -7,7 +7,7 @@ is a defect: it goes to the log under an id, and the client is told the id.
 import asyncio
 import contextlib
 import uuid
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from typing import Any, Final, NoReturn
 
 import grpc
@@ -40,14 +40,15 @@ class Calls:
         self._refused = 0
         self._ended = asyncio.Event()
 
-    def add(self, service: ServiceDescriptor, servicer: object = None) -> None:
+    def add(self, service: ServiceDescriptor, servicer: object = None, *, tool: bool = False) -> None:
         """Register the methods that the servicer has under their names in the contract.
 
         A method that it has not answers UNIMPLEMENTED. One that streams its answer is a function that returns an
-        iterator of serialised messages.
+        iterator of serialised messages; one to which requests are streamed gets an iterator of them. The calls of a
+        tool are answered to the last, and nobody waits for their end.
         """
         handlers = {
-            method.name: self._handler(method, getattr(servicer, method.name, None)) for method in service.methods
+            method.name: self._handler(method, getattr(servicer, method.name, None), tool) for method in service.methods
         }
         self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service.full_name, handlers),))
 
@@ -74,15 +75,15 @@ class Calls:
             refused = self._refused
             await asyncio.sleep(QUIET_SECONDS)
 
-    def _handler(self, method: MethodDescriptor, handler: Any) -> Any:
+    def _handler(self, method: MethodDescriptor, handler: Any, tool: bool) -> Any:
         # Messages arrive as bytes: gRPC would answer INTERNAL where they cannot be parsed.
         behaviour: Behaviour
         if handler is None:
             behaviour = _unimplemented(method)
         elif method.server_streaming:
-            behaviour = self._stream(method, handler)
+            behaviour = self._stream(method, handler, tool)
         else:
-            behaviour = self._unary(method, handler)
+            behaviour = self._unary(method, handler, tool)
         match method.client_streaming, method.server_streaming:
             case False, False:
                 return grpc.unary_unary_rpc_method_handler(behaviour)
@@ -93,13 +94,14 @@ class Calls:
             case _:
                 return grpc.stream_stream_rpc_method_handler(behaviour)
 
-    def _unary(self, method: MethodDescriptor, handler: Unary) -> Behaviour:
-        parse = _message_class(method).FromString
+    def _unary(self, method: MethodDescriptor, handler: Unary, tool: bool) -> Behaviour:
+        parse = GetMessageClass(method.input_type).FromString
+        counted = 0 if tool else 1
 
         async def call(data: bytes, context: Context) -> bytes:
-            self.unary_calls += 1
+            self.unary_calls += counted
             try:
-                if self._draining:
+                if self._draining and counted:
                     self._refused += 1
                     raise Draining
                 return (await handler(parse(data), context)).SerializeToString()
@@ -108,19 +110,20 @@ class Calls:
             except Exception as error:  # noqa: BLE001 - the one place where defects end
                 await _fail(method, context, error)
             finally:
-                self.unary_calls -= 1
+                self.unary_calls -= counted
                 if self._draining:
                     self._ended.set()
 
         return call
 
-    def _stream(self, method: MethodDescriptor, handler: Stream) -> Behaviour:
-        parse = _message_class(method).FromString
+    def _stream(self, method: MethodDescriptor, handler: Stream, tool: bool) -> Behaviour:
+        parse = _parser(method)
+        counted = 0 if tool else 1
 
-        async def call(data: bytes, context: Context) -> None:
-            self.streams += 1
+        async def call(data: Any, context: Context) -> None:
+            self.streams += counted
             try:
-                if self._draining:
+                if self._draining and counted:
                     self._refused += 1
                     raise Draining
                 async with contextlib.aclosing(handler(parse(data), context)) as messages:
@@ -131,7 +134,7 @@ class Calls:
             except Exception as error:  # noqa: BLE001 - the one place where defects end
                 await _fail(method, context, error)
             finally:
-                self.streams -= 1
+                self.streams -= counted
                 if self._draining:
                     self._ended.set()
 
@@ -157,5 +160,12 @@ def _unimplemented(method: MethodDescriptor) -> Callable[[Any, Context], Awaitab
     return call
 
 
-def _message_class(method: MethodDescriptor) -> type[Message]:
-    return GetMessageClass(method.input_type)
+def _parser(method: MethodDescriptor) -> Callable[[Any], Any]:
+    """Makes messages of what gRPC hands to the method: bytes, or an iterator of them."""
+    parse = GetMessageClass(method.input_type).FromString
+
+    async def parse_each(requests: AsyncIterator[bytes]) -> AsyncGenerator[Message]:
+        async for data in requests:
+            yield parse(data)
+
+    return parse_each if method.client_streaming else parse
