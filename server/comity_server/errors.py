@@ -19,6 +19,7 @@ StateError
 │   └── TransactionTooCostly  one that looks through too much
 ├── Unavailable             nothing was done, or the request id tells; try again
 │   ├── Overloaded
+│   ├── RequestTimeout
 │   ├── Draining
 │   └── StoreUnavailable
 └── NotImplementedYet       part of the contract, but not of this server
@@ -168,6 +169,13 @@ class Overloaded(Unavailable):
 
     def __init__(self) -> None:
         super().__init__("too many writes are waiting; nothing was done")
+
+
+class RequestTimeout(Unavailable):
+    reason = "REQUEST_TIMEOUT"
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"the request did not come within {seconds:g} s; nothing was done")
 
 
 class Draining(Unavailable):

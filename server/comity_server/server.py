@@ -15,6 +15,7 @@ from comity.v1 import checkpoint_pb2, lease_pb2, namespace_pb2, state_pb2
 from comity_server.committer import Committer
 from comity_server.compactor import Compactor
 from comity_server.feed import Feed
+from comity_server.services.admission import Admission
 from comity_server.services.health import Health
 from comity_server.services.namespace import NamespaceService
 from comity_server.services.rpc import Calls
@@ -64,7 +65,7 @@ class Server:
         self._settings = settings
         self._store = store
         self._grpc = grpc.aio.server(options=grpc_options(settings, ping_interval))
-        self.calls = Calls(self._grpc)
+        self.calls = Calls(self._grpc, Admission(settings.max_connection_bytes, request_bytes(settings)))
         self._committer = Committer(store, max_pending=settings.max_pending)
         self._feed = Feed(store, watch_fragment)
         self._compactor = Compactor(store, settings.retention(), settings.compaction_interval)
@@ -144,15 +145,21 @@ class Server:
         return f"{host}:{bound}"
 
 
+def request_bytes(settings: Settings) -> int:
+    """The size of the largest request."""
+    limits = settings.limits()
+    return max(limits.transaction_bytes, limits.value_bytes) + MESSAGE_SLACK
+
+
 def grpc_options(settings: Settings, ping_interval: float) -> list[tuple[str, Any]]:
     """What gRPC is told of the settings. All its numbers are of 32 bits."""
-    limits = settings.limits()
     waiting = min(max(CALLS_WAITING_LEAST, 10 * settings.max_pending), INT32_MOST)
     return [
         ("grpc.so_reuseport", 0),  # a second server on the port has to fail, not to take half of the calls
-        ("grpc.max_receive_message_length", max(limits.transaction_bytes, limits.value_bytes) + MESSAGE_SLACK),
+        ("grpc.max_receive_message_length", request_bytes(settings)),
         ("grpc.max_send_message_length", -1),  # what is sent has bounds of its own
         ("grpc.max_concurrent_streams", settings.max_streams),
+        ("grpc.http2.bdp_probe", 0),  # it would let in megabytes of each request before the request is read
         # Calls that were read but not begun yet. Those beyond these bounds end with a bare CANCELLED, which no client
         # repeats; how many may wait is the committer's to say, which answers OVERLOADED.
         ("grpc.server.max_pending_requests", waiting),
