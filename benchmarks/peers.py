@@ -36,9 +36,13 @@ _Raw = grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]
 @contextlib.asynccontextmanager
 async def comity() -> AsyncIterator[Peer]:
     """`comity serve` with the store in memory."""
-    with _process([sys.executable, "-m", "comity", "serve", "--store", "memory:", "--listen", "127.0.0.1:0"]) as run:
+    command = [sys.executable, "-m", "comity", "serve", "--log-level", "warning"]
+    with _process([*command, "--store", "memory:", "--listen", "127.0.0.1:0"]) as run:
         assert run.stdout is not None
-        address = run.stdout.readline().decode().split()[-1]
+        line = run.stdout.readline().decode()  # listening on 127.0.0.1:PORT
+        if not line:
+            raise RuntimeError("comity serve did not start")
+        address = line.split()[-1]
         namespace = f"bench-{uuid.uuid4().hex}"
         async with grpc.aio.insecure_channel(address) as channel:
             put = channel.unary_unary(
@@ -68,7 +72,7 @@ async def etcd() -> AsyncIterator[Peer]:
         command += ["--listen-client-urls", f"http://{client}", "--advertise-client-urls", f"http://{client}"]
         command += ["--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer]
         command += ["--initial-cluster", f"default={peer}"]
-        with _process(command):
+        with _process(command, subprocess.DEVNULL):  # it warns as it ends, whatever its log level is
             async with grpc.aio.insecure_channel(client) as channel:
                 put: _Raw = channel.unary_unary("/etcdserverpb.KV/Put")
                 get: _Raw = channel.unary_unary("/etcdserverpb.KV/Range")
@@ -92,8 +96,8 @@ def _field(number: int, data: bytes) -> bytes:
 
 
 @contextlib.contextmanager
-def _process(command: list[str]) -> Iterator[subprocess.Popen[bytes]]:
-    run = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+def _process(command: list[str], stderr: int | None = None) -> Iterator[subprocess.Popen[bytes]]:
+    run = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr)
     try:
         yield run
     finally:

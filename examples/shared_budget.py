@@ -66,10 +66,17 @@ async def main(address: str) -> None:
         await state.wait_for_ready()
         names = [f"agent-{number}" for number in range(AGENTS)]
         agents = [await asyncio.create_subprocess_exec(sys.executable, __file__, address, name) for name in names]
-        await everybody(state)
+        ends = [asyncio.create_task(process.wait()) for process in agents]
+        ready = asyncio.create_task(everybody(state))
+        await asyncio.wait([ready, *ends], return_when=asyncio.FIRST_COMPLETED)
+        if not ready.done():
+            for process in agents:
+                if process.returncode is None:
+                    process.terminate()
+            sys.exit("an agent ended before all were ready")
         await state.put("budget", BUDGET)
         await watch(state)
-        failed = any(await asyncio.gather(*(process.wait() for process in agents)))
+        failed = any(await asyncio.gather(*ends))
         spent = {entry.key: entry.value async for entry in state.list("spent/")}
         print(f"{len(spent)} agents spent {sum(spent.values())} of {BUDGET}")
         if failed or sum(spent.values()) != BUDGET:
@@ -80,10 +87,13 @@ if __name__ == "__main__":
     if len(sys.argv) == 3:
         asyncio.run(agent(sys.argv[1], sys.argv[2]))
     else:
-        serve = [sys.executable, "-m", "comity", "serve", "--store", "memory:", "--listen", "127.0.0.1:0"]
-        with subprocess.Popen(serve, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as server:
+        serve = [sys.executable, "-m", "comity", "serve", "--log-level", "warning"]
+        serve += ["--store", "memory:", "--listen", "127.0.0.1:0"]
+        with subprocess.Popen(serve, stdout=subprocess.PIPE, text=True) as server:
             assert server.stdout is not None
             line = server.stdout.readline()  # listening on 127.0.0.1:PORT
+            if not line:
+                sys.exit("the server did not start")
             try:
                 asyncio.run(main(line.split()[-1]))
             finally:

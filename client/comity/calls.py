@@ -22,7 +22,7 @@ Answer = TypeVar("Answer", covariant=True)
 class Call(Protocol[Sent, Answer]):
     """A unary call of a stub."""
 
-    def __call__(self, request: Sent, *, timeout: float, wait_for_ready: bool) -> Awaitable[Answer]: ...
+    def __call__(self, request: Sent, *, timeout: float) -> Awaitable[Answer]: ...
 
 
 Method = Callable[[Connection], Call[Request, Response]]
@@ -56,16 +56,17 @@ class Calls:
         return await self._retried(method, request, min(timeout, MAX_WRITE_SECONDS))
 
     async def once(self, method: Method[Request, Response], request: Request, timeout: float) -> Response:
-        """Wait for a connection and call once: for what must not be done twice and has no request id."""
-        return await self.attempt(method, request, timeout, wait_for_ready=True)
+        """Find a server that answers, and call it once: for what must not be done twice and has no request id."""
+        clock = asyncio.get_running_loop().time
+        deadline = clock() + timeout
+        await self._retried(lambda to: to.health, b"", timeout)  # whatever it says, it can be reached
+        return await self.attempt(method, request, max(0.0, deadline - clock()))
 
-    async def attempt(
-        self, method: Method[Request, Response], request: Request, timeout: float, *, wait_for_ready: bool = False
-    ) -> Response:
-        """Call once. A server that cannot be reached is an error at once, with `wait_for_ready` when the time is up."""
+    async def attempt(self, method: Method[Request, Response], request: Request, timeout: float) -> Response:
+        """Call once. A server that cannot be reached is an error at once."""
         connection = self.channels.connection()
         try:
-            return await method(connection)(request, timeout=timeout, wait_for_ready=wait_for_ready)
+            return await method(connection)(request, timeout=timeout)
         except grpc.aio.AioRpcError as failure:
             error = error_from_call(failure)
             if is_transient(error) or isinstance(error, errors.DeadlineExceeded):

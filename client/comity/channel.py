@@ -15,11 +15,11 @@ from .v1.state_pb2_grpc import StateServiceStub
 __all__ = ["Channels", "Connection", "targets"]
 
 DEFAULT_PORT = 7171
-MAX_MESSAGE = 16 * 1024 * 1024
 
 OPTIONS = (
-    ("grpc.max_receive_message_length", MAX_MESSAGE),
-    ("grpc.max_send_message_length", MAX_MESSAGE),
+    # How large messages may be is the server's to say: it bounds what it takes, and what it sends.
+    ("grpc.max_receive_message_length", -1),
+    ("grpc.max_send_message_length", -1),
     # A server that went without a word is noticed within 40 s; one that is only quiet is asked, and answers.
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 10_000),

@@ -117,6 +117,9 @@ class Client:
         prefix: only commits that changed keys under it, with only those events.
         author: only commits of this author; empty: of all.
         from_revision, to_revision: the oldest and the newest to show; 0 is the oldest kept, and the newest there is.
+            Raises Compacted at or below the floor, also if it passes a page meanwhile; OutOfRange for a to_revision
+            above the newest.
+        newest_first: False: the oldest first.
         page_size: the most commits a call to the server brings; 0 is the server's choice, 1,000 its limit.
         keys_only: leave the values out.
         previous: with the entry before each event.
@@ -204,7 +207,9 @@ class Client:
             Raises Conflict.
         return_previous: answer with the entry that was overwritten.
         message: why, for the history.
-        request_id: instead of the client's own, to repeat a write that another process may have made.
+        request_id: instead of the client's own, to repeat a write that another process may have made. Raises
+            InvalidArgument (REQUEST_ID_REUSED) if it was another write's; FailedPrecondition (REQUEST_ID_FORGOTTEN) if
+            the server does not remember it any more.
 
         Raises TypeError for a value that JSON cannot hold; ValueError for NaN, infinities and text that is not Unicode.
         """
@@ -238,7 +243,7 @@ class Client:
 
         if_version: of a key only: delete only if it has this version. Raises Conflict.
         if_revision: of a key: only if its mod_revision is this; of a prefix: only if nothing under it changed after
-            this revision. Raises Conflict.
+            this revision. Raises Conflict; for a prefix also Compacted below the floor, OutOfRange above the newest.
         return_previous: answer with the entries that were deleted, up to 1 MiB of them.
         message, request_id: as of `put`.
 
@@ -298,7 +303,8 @@ class Client:
             `timeout` has passed since the first run it is not run again: raises Conflict. (Each call that it makes has
             the whole timeout for itself, so that a function may take its time.)
         conditions, then, otherwise: what must hold, what to do if all of it does, and what to do if not. A transaction
-            whose conditions fail is no error: the result says so, with what was found instead.
+            whose conditions fail is no error: the result says so, with what was found instead. Raises Compacted and
+            OutOfRange for the revision of an `unchanged_since`.
         message: why, for the history.
         request_id: as of `put`; of the form with operations only.
 

@@ -23,7 +23,8 @@ def encode(value: object, content_type: str | None = None) -> tuple[bytes, str]:
     (application/json): what `json` knows, and dataclasses, pydantic models, enums, dates, times and UUIDs in it.
     `content_type` says another type; a str with one that is not JSON, such as text/plain, is written as UTF-8.
 
-    Raises TypeError for what JSON cannot hold, ValueError for NaN, infinities and text that is not Unicode.
+    Raises TypeError for what JSON cannot hold, ValueError for NaN, infinities, text that is not Unicode, and what is
+    nested too deeply.
     """
     if isinstance(value, (bytes, bytearray, memoryview)):
         return bytes(value), BYTES if content_type is None else content_type
@@ -63,7 +64,7 @@ def to_json(value: object) -> bytes:
         return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_plain).encode()
     except UnicodeEncodeError as error:
         raise ValueError(f"the value has text that is not Unicode: {error}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"the value cannot be written as JSON: {error}") from error
 
 

@@ -61,7 +61,7 @@ class HistoryListing:
         async for commit in history: ...
         commits = await history.all()
 
-    Each of these reads anew. Errors: those of `Client.get`, and Compacted if `from_revision` is at or below the floor.
+    Each of these reads anew. Errors: those of `Client.history`.
     """
 
     def __init__(self, calls: Calls, request: state_pb2.HistoryRequest, timeout: float) -> None:

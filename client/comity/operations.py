@@ -124,7 +124,10 @@ class Key:
         return Condition(self.key, False, Test.EXISTS, False)
 
     def unchanged_since(self, revision: int) -> Condition:
-        """Nothing was put or deleted at the key after this revision."""
+        """Nothing was put or deleted at the key after this revision.
+
+        `transact` raises Compacted if the revision is below the floor, OutOfRange if it is above the newest.
+        """
         return Condition(self.key, False, Test.UNCHANGED_SINCE, revision)
 
     @property
@@ -160,7 +163,10 @@ class Prefix:
     prefix: str
 
     def unchanged_since(self, revision: int) -> Condition:
-        """Nothing was put or deleted under the prefix after this revision."""
+        """Nothing was put or deleted under the prefix after this revision.
+
+        `transact` raises Compacted if the revision is below the floor, OutOfRange if it is above the newest.
+        """
         return Condition(self.prefix, True, Test.UNCHANGED_SINCE, revision)
 
 
@@ -173,7 +179,11 @@ class Get:
 
 @dataclass(frozen=True, slots=True)
 class List:
-    """Read the entries under a prefix, at most `limit` (0: the server's, 1,000). Answered by a ListResult."""
+    """Read the entries under a prefix. Sees the writes before it. Answered by a ListResult.
+
+    limit: the most entries to answer with; 0 is the server's limit, 1,000. ListResult.more says if there are others.
+    keys_only: leave the values out.
+    """
 
     prefix: str = ""
     limit: int = 0
@@ -182,7 +192,11 @@ class List:
 
 @dataclass(frozen=True, slots=True)
 class Put:
-    """Write a key. The value is encoded as `Client.put` does. Answered by a PutResult."""
+    """Write a key. Answered by a PutResult.
+
+    value, content_type: as of `Client.put`.
+    return_previous: answer with the entry that was overwritten.
+    """
 
     key: str
     value: object
@@ -192,7 +206,12 @@ class Put:
 
 @dataclass(frozen=True, slots=True)
 class Delete:
-    """Delete a key, or all under a prefix: `Delete("key")`, `Delete(prefix="agents/")`. Answered by a DeleteResult."""
+    """Delete a key, or all under a prefix: `Delete("key")`, `Delete(prefix="agents/")`. Answered by a DeleteResult.
+
+    return_previous: answer with the entries that were deleted, up to 1 MiB of them.
+
+    Raises TypeError unless given either a key or a prefix.
+    """
 
     key: str | None = None
     prefix: str | None = None
@@ -205,7 +224,7 @@ class Delete:
 
 @dataclass(frozen=True, slots=True)
 class Increment:
-    """Add to a whole number; an absent key counts as 0. Answered by an IncrementResult."""
+    """Add `by`, which may be negative, to a whole number; an absent key counts as 0. Answered by an IncrementResult."""
 
     key: str
     by: int = 1

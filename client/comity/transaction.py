@@ -7,7 +7,7 @@ from typing import Any
 
 from . import requests
 from .calls import Calls
-from .errors import ComityError, Conflict, OutOfRange
+from .errors import ComityError, Conflict, InvalidArgument, OutOfRange
 from .model import Entry
 from .retry import Backoff
 from .snapshot import Snapshot
@@ -24,6 +24,9 @@ class Transaction:
 
     All reads show one revision, that of the first read, and the function's own writes. Writes are only noted; they are
     applied together when the function has returned, if nothing that it read has changed meanwhile.
+
+    A function may read up to 1,000 keys and prefixes, and make up to 1,000 writes of 4 MiB in all, unless the server is
+    set otherwise: `transact` raises InvalidArgument beyond. What `get` and `delete` count for is said there.
     """
 
     def __init__(self, snapshot: Snapshot) -> None:
@@ -34,7 +37,8 @@ class Transaction:
     async def get(self, key: str) -> Entry | None:
         """The entry of a key; None if it is absent.
 
-        An entry that the function itself has written has no version, revisions and time yet: they are 0.
+        An entry that the function itself has written has no version, revisions and time yet: they are 0. To read many
+        keys, list their prefix: that counts for one, as do then the keys under it for none.
         """
         self._check()
         stored = None if self._writes.decides(key) else await self._snapshot.get(key)
@@ -55,6 +59,9 @@ class Transaction:
 
     def delete(self, key: str | None = None, *, prefix: str | None = None) -> None:
         """Delete a key, or all keys under a prefix. What is not there is no error.
+
+        A prefix counts for one write; but one that the function writes under afterwards is deleted key by key, and
+        counts for one write a key.
 
         Raises TypeError unless given either a key or a prefix.
         """
@@ -94,13 +101,21 @@ async def run(
     snapshot = Snapshot(calls, namespace, timeout)
     while True:
         tried = clock()
+        request = None
         try:
             result, request = await _attempt(snapshot, namespace, function)
             if request is None:
                 return result
             tried = clock()
             response = await commit(request, message, timeout)
+        except InvalidArgument as error:
+            refused = None if request is None else _refused(request, error)
+            if refused is None:
+                raise
+            raise refused from error
         except OutOfRange as error:
+            if request is None and error is not snapshot.gone:
+                raise  # the function's own
             lost: ComityError = error
             following = Snapshot(calls, namespace, timeout)
         else:
@@ -140,6 +155,25 @@ async def _attempt(
     if not writes:
         return result, None
     return result, requests.transact(namespace, snapshot.conditions(), list(writes.operations(replaced)))
+
+
+def _refused(request: state_pb2.TransactRequest, error: InvalidArgument) -> InvalidArgument | None:
+    """The refusal of too much, in the terms of a function, which knows of no conditions and operations. None: it is
+    another one."""
+    fields = {violation.field for violation in error.violations}
+    if "conditions" in fields:
+        why = f"it read {len(request.conditions)} keys and prefixes: list a prefix instead of getting each key under it"
+    elif "then" in fields:
+        why = f"it made {len(request.then)} writes; a prefix that it deleted and then wrote under counts for each key"
+    else:
+        return None
+    return InvalidArgument(
+        f"the function does more than a transaction may ({why}): {error.message}",
+        code=error.code,
+        reason=error.reason,
+        metadata=error.metadata,
+        violations=error.violations,
+    )
 
 
 def _conflict(request: state_pb2.TransactRequest, response: state_pb2.TransactResponse) -> Conflict:

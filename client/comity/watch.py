@@ -14,11 +14,11 @@ from . import convert, requests
 from .calls import Calls, is_task_cancelled
 from .channel import Connection
 from .cursor import Cursor, Item
-from .errors import ComityError, Compacted, OutOfRange, Unavailable
+from .errors import ComityError, Compacted, DeadlineExceeded, OutOfRange, Unavailable
 from .listing import Listing
 from .model import Commit, Entry, Event, EventType, Resync
 from .retry import Backoff
-from .status import error_from_call
+from .status import error_from_call, is_transient
 from .v1 import state_pb2
 
 __all__ = ["Watch"]
@@ -26,17 +26,6 @@ __all__ = ["Watch"]
 PROGRESS_SECONDS = 10.0
 MIN_PROGRESS_SECONDS = 0.1
 SILENT_INTERVALS = 3  # after as many intervals without a word a stream is taken for dead
-
-# What a new stream may heal. An error of another code would only come again.
-HEALING = frozenset(
-    {
-        grpc.StatusCode.UNAVAILABLE,
-        grpc.StatusCode.INTERNAL,
-        grpc.StatusCode.UNKNOWN,
-        grpc.StatusCode.CANCELLED,
-        grpc.StatusCode.DEADLINE_EXCEEDED,
-    }
-)
 
 if TYPE_CHECKING:
     Stream = grpc.aio.UnaryStreamCall[state_pb2.WatchRequest, state_pb2.WatchResponse]
@@ -247,7 +236,7 @@ class Watch:
         if gone and self._resync and not self._lost:
             self._lost = True
             return 0.0
-        if not (gone and self._resync) and error.code not in HEALING:
+        if not ((gone and self._resync) or is_transient(error) or isinstance(error, DeadlineExceeded)):
             raise error
         if self._connection is not None:
             self._calls.channels.failed(self._connection)

@@ -56,6 +56,8 @@ class InvalidRequest(StateError):
 
 
 class RequestIdReused(InvalidRequest):
+    """`sequence` was that of another request of its client."""
+
     reason = "REQUEST_ID_REUSED"
 
     def __init__(self, sequence: int) -> None:
@@ -69,6 +71,8 @@ class Conflict(StateError):
 
 
 class RequestIdForgotten(StateError):
+    """`sequence` is below `awaited`, the lowest that is remembered of its client."""
+
     reason = "REQUEST_ID_FORGOTTEN"
 
     def __init__(self, sequence: int, awaited: int) -> None:
@@ -99,6 +103,8 @@ class OutsideHistory(StateError):
 
 
 class Compacted(OutsideHistory):
+    """`asked` is the revision that cannot be read, `revision` the newest one."""
+
     reason = "COMPACTED"
 
     def __init__(self, asked: int, floor: int, revision: int) -> None:
@@ -110,6 +116,8 @@ class Compacted(OutsideHistory):
 
 
 class RevisionInFuture(OutsideHistory):
+    """`asked` is the revision that cannot be read, `revision` the newest one."""
+
     reason = "REVISION_IN_FUTURE"
 
     def __init__(self, asked: int, floor: int, revision: int) -> None:
@@ -117,6 +125,8 @@ class RevisionInFuture(OutsideHistory):
 
 
 class EpochChanged(OutsideHistory):
+    """`epoch`, `floor` and `revision`, the newest one, are those of the history that there is now."""
+
     reason = "EPOCH_CHANGED"
 
     def __init__(self, epoch: str, floor: int, revision: int) -> None:
@@ -133,6 +143,8 @@ class Exhausted(StateError):
 
 
 class QuotaExceeded(Exhausted):
+    """`quota` is what there would be more of than `limit`, such as keys or bytes of a namespace."""
+
     reason = "QUOTA_EXCEEDED"
 
     def __init__(self, quota: str, limit: int) -> None:
@@ -140,6 +152,8 @@ class QuotaExceeded(Exhausted):
 
 
 class CommitTooLarge(Exhausted):
+    """`limit` is the most keys that it may change."""
+
     reason = "COMMIT_TOO_LARGE"
 
     def __init__(self, limit: int) -> None:
@@ -147,6 +161,8 @@ class CommitTooLarge(Exhausted):
 
 
 class ResultTooLarge(Exhausted):
+    """`limit` is the most bytes that it may read."""
+
     reason = "RESULT_TOO_LARGE"
 
     def __init__(self, limit: int) -> None:
@@ -154,6 +170,8 @@ class ResultTooLarge(Exhausted):
 
 
 class TransactionTooCostly(Exhausted):
+    """`limit` is the most keys and commits that it may look through."""
+
     reason = "TRANSACTION_TOO_COSTLY"
 
     def __init__(self, limit: int) -> None:

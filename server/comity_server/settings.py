@@ -162,9 +162,11 @@ class Settings(BaseSettings):
         return listen
 
     def limits(self) -> Limits:
+        """The settings that begin with `limit_`."""
         return Limits(**self._under(LIMIT))
 
     def retention(self) -> Retention:
+        """The settings that begin with `retention_`, in which a 0 means that nothing is forgotten for that reason."""
         return Retention(**{name: value or UNBOUNDED for name, value in self._under(RETENTION).items()})
 
     def _under(self, prefix: str) -> dict[str, Any]:

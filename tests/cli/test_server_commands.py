@@ -1,5 +1,6 @@
 """`comity serve` and `comity health`, and a server that is not there."""
 
+import socket
 import time
 
 import pytest
@@ -26,6 +27,16 @@ def test_health_asks_each_address_once(comity: Comity) -> None:
     start = time.monotonic()
     comity("health", "--address", DEAD, "--timeout", "30", code=5)
     assert time.monotonic() - start < 10
+
+
+def test_health_divides_its_time_among_the_addresses(comity: Comity) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        hangs = f"localhost:{mute.getsockname()[1]}"
+        assert comity("health", "--address", f"{hangs},{comity.address}", "--timeout", "1.5").text == "SERVING\n"
+        start = time.monotonic()
+        failed = comity("health", "--address", f"{hangs},{hangs}", "--timeout", "1", "--json", code=5)
+        assert failed.error["code"] == "DEADLINE_EXCEEDED"
+        assert time.monotonic() - start < 10
 
 
 @pytest.mark.parametrize(

@@ -73,6 +73,14 @@ def test_what_json_has_no_words_for_is_refused(value: object) -> None:
         codec.encode(value)
 
 
+def test_what_is_nested_too_deeply_is_refused() -> None:
+    value: object = None
+    for _ in range(100_000):
+        value = [value]
+    with pytest.raises(ValueError, match="the value cannot be written as JSON"):
+        codec.encode(value)
+
+
 @pytest.mark.parametrize("value", [object(), {1, 2}, {"a": b"bytes"}, {(1, 2): 3}])
 def test_what_json_cannot_hold_is_refused(value: object) -> None:
     with pytest.raises(TypeError):

@@ -11,6 +11,7 @@ import threading
 import pytest
 
 import comity
+from tests import servers
 from tests.servers import Server
 from tests.waiting import until
 
@@ -175,9 +176,19 @@ async def test_a_client_that_is_dropped_leaves_no_task(server: Server, namespace
     await until(lambda: not tasks_besides_this_one())
 
 
-async def test_a_server_that_comes_up_later_is_waited_for(server: Server) -> None:
-    async with comity.connect(server.address) as client:
-        await client.wait_for_ready()
+async def test_a_server_that_comes_up_later_is_waited_for() -> None:
+    with servers.start() as own:
+        own.kill()
+        async with comity.connect(own.address, timeout=60) as client:
+            waiting = asyncio.create_task(client.wait_for_ready())
+            await asyncio.sleep(0.5)
+            assert not waiting.done()
+            await asyncio.to_thread(own.restart)
+            await waiting
+            assert (await client.put("k", 1)).version == 1
+
+
+async def test_a_server_that_does_not_come_up_is_waited_for_as_long_as_was_said() -> None:
     async with comity.connect("127.0.0.1:1") as nobody:
         with pytest.raises(comity.Unavailable):
             await nobody.wait_for_ready(timeout=0.2)
@@ -188,3 +199,7 @@ async def test_of_several_addresses_one_that_answers_is_used(server: Server, nam
     async with comity.connect(f"{dead},{server.address}", namespace=namespace) as client:
         assert (await client.put("k", 1)).version == 1
         await client.watch().ready()
+    async with comity.connect(f"{dead},{server.address}", namespace=namespace) as another:
+        await another.delete_namespace()
+        with pytest.raises(comity.NotFound):
+            await another.delete_namespace()

@@ -140,6 +140,29 @@ async def test_a_compacted_snapshot_is_read_again(state: Client) -> None:
     assert runs == 2
 
 
+async def test_what_is_out_of_range_to_the_function_itself_is_raised(state: Client) -> None:
+    await state.put("a", 1)
+    await state.put("a", 2)
+    await state.compact()
+    runs = 0
+
+    async def read_elsewhere(tx: Transaction) -> None:
+        nonlocal runs
+        runs += 1
+        await tx.get("a")
+        await state.get("a", revision=1)
+
+    with pytest.raises(comity.Compacted) as caught:
+        await state.transact(read_elsewhere)
+    assert (caught.value.revision, runs) == (2, 1)
+
+    def fail(tx: Transaction) -> None:
+        raise comity.OutOfRange("of the function's own")
+
+    with pytest.raises(comity.OutOfRange, match="of the function's own"):
+        await state.transact(fail)
+
+
 async def test_writes_under_a_prefix_that_was_deleted_before(state: Client) -> None:
     await state.transact(then=[comity.Put(f"p/{name}", 1) for name in "abc"])
 
@@ -153,6 +176,41 @@ async def test_writes_under_a_prefix_that_was_deleted_before(state: Client) -> N
         "p/b": (2, 2),
         "p/d": (2, 1),
     }
+
+
+async def test_more_than_a_transaction_may_do_is_said_in_the_terms_of_the_function(state: Client) -> None:
+    await state.transact(then=[comity.Put(f"p/{number}", 1) for number in range(1000)])
+
+    def replace(tx: Transaction) -> None:
+        tx.delete(prefix="p/")
+        tx.put("p/new", 1)
+
+    with pytest.raises(
+        comity.InvalidArgument, match="1001 writes; a prefix that it deleted and then wrote under"
+    ) as caught:
+        await state.transact(replace)
+    assert caught.value.reason == "INVALID_REQUEST"
+    assert [violation.field for violation in caught.value.violations] == ["then"]
+
+    async def get_each(tx: Transaction) -> None:
+        await asyncio.gather(*(tx.get(f"q/{number}") for number in range(1001)))
+        tx.put("q", 1)
+
+    with pytest.raises(comity.InvalidArgument, match="it read 1001 keys and prefixes: list a prefix instead"):
+        await state.transact(get_each)
+
+    async def get_what_was_listed(tx: Transaction) -> None:
+        await asyncio.gather(*(tx.get(entry.key) for entry in await tx.list("p/")))
+        tx.delete(prefix="p/")
+
+    await state.transact(get_what_was_listed)
+    assert await keys(state) == []
+
+    def fail(tx: Transaction) -> None:
+        tx.put("", 1)
+
+    with pytest.raises(comity.InvalidArgument, match="key: is required"):
+        await state.transact(fail)
 
 
 async def test_a_race_that_is_never_won_is_a_conflict(state: Client) -> None:

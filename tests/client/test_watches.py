@@ -10,6 +10,7 @@ from comity import Client, Event, Resync
 from tests.proxy import Proxy
 from tests.servers import Server
 from tests.waiting import until
+from tests.wire import inprocess
 
 
 @pytest.fixture
@@ -19,7 +20,8 @@ async def state(server: Server, namespace: str) -> AsyncIterator[Client]:
 
 
 def streams() -> int:
-    """How many streams gRPC has open in this event loop: it has a task for each."""
+    """How many streams gRPC has open in this event loop: it has a task for each. Only its private name tells them, so
+    each test has to see one of them, too."""
     return sum("status_once_received" in repr(task) for task in asyncio.all_tasks())
 
 
@@ -53,10 +55,15 @@ async def test_a_wait_that_is_cancelled_loses_nothing(state: Client) -> None:
 async def test_breaking_off_ends_the_stream(state: Client) -> None:
     await state.put("a", 1)
     async for _ in state.watch(from_revision=1):
+        assert streams() == 1
         break
+    await until(lambda: streams() == 0)
     async for _ in state.watch(from_revision=1).commits():
+        assert streams() == 1
         break
+    await until(lambda: streams() == 0)
     async for _ in state.cell("a", int).watch():
+        assert streams() == 1
         break
     await until(lambda: streams() == 0)
 
@@ -70,6 +77,7 @@ async def test_closing_ends_the_iteration_of_another_task(state: Client) -> None
 
     reader = asyncio.create_task(read())
     await watch.ready()
+    assert streams() == 1
     await watch.close()
     await watch.close()
     await reader
@@ -105,6 +113,31 @@ async def test_a_bad_request_is_raised_and_not_tried_again(state: Client) -> Non
         await anext(state.watch(key="x" * 2000))
     with pytest.raises(comity.OutOfRange):
         await anext(state.watch(from_revision=1000))
+
+
+async def test_a_defect_of_the_server_is_raised_and_not_tried_again(
+    monkeypatch: pytest.MonkeyPatch, namespace: str
+) -> None:
+    async def fail(*_: object) -> None:
+        raise ZeroDivisionError
+
+    async with (
+        inprocess.run() as running,
+        Proxy(running.server.addresses[0]) as proxy,
+        comity.connect(proxy.address, namespace=namespace, timeout=60) as far,
+        asyncio.timeout(10),
+    ):
+        watch = far.watch()
+        await watch.ready()
+        for method in ("follow", "position"):
+            monkeypatch.setattr(running.store, method, fail)
+        await proxy.cut()
+        for broken in (watch, far.watch()):
+            with pytest.raises(comity.Internal) as caught:
+                await anext(broken)
+            assert caught.value.reason == "INTERNAL"
+            assert caught.value.metadata["error_id"]
+        monkeypatch.undo()
 
 
 async def test_a_server_that_was_never_there() -> None:

@@ -5,13 +5,27 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+from benchmarks import peers
+from tests.servers import environment
+
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
-def run(name: str) -> list[str]:
-    done = subprocess.run(
-        [sys.executable, str(EXAMPLES / name)], capture_output=True, text=True, timeout=100, check=False
+def start(program: Path, **variables: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, str(program)],
+        env=environment(variables),
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
     )
+
+
+def run(name: str) -> list[str]:
+    done = start(EXAMPLES / name)
     assert done.returncode == 0, done.stderr
     assert not done.stderr
     return done.stdout.splitlines()
@@ -27,3 +41,32 @@ def test_shared_budget() -> None:
         assert int(amount[1]) == left
         left = int(amount[2])
     assert left == 0
+
+
+def test_shared_budget_says_why_its_server_does_not_start() -> None:
+    done = start(EXAMPLES / "shared_budget.py", COMITY_DRAIN_TIMEOUT="soon")
+    assert done.returncode == 1
+    assert "COMITY_DRAIN_TIMEOUT" in done.stderr
+    assert done.stderr.endswith("the server did not start\n")
+
+
+def test_shared_budget_does_not_wait_for_an_agent_that_died(tmp_path: Path) -> None:
+    code = (EXAMPLES / "shared_budget.py").read_text()
+    dies = tmp_path / "dies.py"
+    ready = 'await state.put(f"ready/{name}", True)'
+    assert ready in code
+    dies.write_text(code.replace(ready, f'sys.exit("dead") if name == "agent-3" else {ready}'))
+    done = start(dies)
+    assert done.returncode == 1
+    assert "dead" in done.stderr
+    assert done.stderr.endswith("an agent ended before all were ready\n")
+
+
+async def test_a_benchmark_says_why_its_server_does_not_start(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COMITY_DRAIN_TIMEOUT", "soon")
+    with pytest.raises(RuntimeError, match="did not start"):
+        async with peers.comity():
+            pass
+    assert "COMITY_DRAIN_TIMEOUT" in capfd.readouterr().err

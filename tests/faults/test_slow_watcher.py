@@ -16,6 +16,8 @@ from tests.servers import Server
 from tests.waiting import until
 
 WRITES = 5_000
+PROBES = 50
+PROBE_SECONDS = 2.0
 STALL_SECONDS = 10.0
 VALUE = "x" * 8_192  # in all 40 MiB: far more than sockets and topics hold
 MIB = 1024 * 1024
@@ -66,13 +68,39 @@ async def test_a_stalled_watcher_keeps_nothing_from_another_and_loses_no_event(
             assert isinstance(event, Event)
             assert event.entry.mod_revision == revision
         await writing
+        for _ in range(PROBES):  # and that without delay
+            put = await state.put("k", 1)
+            async with asyncio.timeout(PROBE_SECONDS):
+                event = await anext(fast)
+            assert isinstance(event, Event)
+            assert event.revision == put.revision
         await until(lambda: time.monotonic() - began > STALL_SECONDS)
-        assert await read(stalled[0], WRITES) == WRITES  # and then a stalled one gets everything too
+        assert await read(stalled[0], WRITES + PROBES) == WRITES + PROBES  # and then a stalled one gets everything too
         stalled[0].cancel()
         await state.compact()  # what the other one was not sent by now is gone: so stalled it was, and all the time
         with pytest.raises(grpc.aio.AioRpcError) as raised:
             await read(stalled[1], WRITES)
         assert raised.value.code() is grpc.StatusCode.OUT_OF_RANGE
+
+
+async def test_a_watcher_that_resumes_beside_a_stalled_one_is_not_held_up(
+    server: Server, slow: "state_pb2_grpc.StateServiceAsyncStub", namespace: str
+) -> None:
+    """What the server keeps in memory for the stalled one is shown to the other, past a gap without a match."""
+    async with comity.connect(server.address, namespace=namespace) as state:
+        for _ in range(40):
+            await state.put("a/k", bytes(MIB))
+        gap = await state.put("b/k", 1)
+        stalled = slow.Watch(state_pb2.WatchRequest(namespace=namespace, prefix="a/", from_revision=1))
+        assert isinstance(await stalled.read(), state_pb2.WatchResponse)
+        latest = [await state.put("a/new", number) for number in range(3)]
+        async with state.watch("a/", from_revision=gap.revision, progress_interval=60) as resuming:
+            for put in latest:
+                async with asyncio.timeout(PROBE_SECONDS):
+                    event = await anext(resuming)
+                assert isinstance(event, Event)
+                assert event.revision == put.revision
+        stalled.cancel()
 
 
 async def test_the_lag_of_slow_watchers_is_no_memory_of_the_server(namespace: str) -> None:

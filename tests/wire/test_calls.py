@@ -13,9 +13,11 @@ from google.protobuf.message_factory import GetMessageClass
 from comity.v1 import checkpoint_pb2, lease_pb2, namespace_pb2, state_pb2, state_pb2_grpc
 from comity.v1 import state_pb2 as s
 from comity.v1 import types_pb2 as t
-from tests import servers
+from tests.proxy import Proxy
 from tests.servers import Server
+from tests.waiting import until
 from tests.wire.calls import TIMEOUT, Refusal, Wire, read_refusal, refusal
+from tests.wire.inprocess import run
 
 MIB = 1024 * 1024
 SERVICES = [
@@ -147,16 +149,18 @@ def test_deadlines(wire: Wire, namespace: str) -> None:
     """A call with too little time fails, at whatever point it is caught, and what it did is whole."""
     outcomes = []
     for number in range(200):
+        both = [s.Operation(put=s.PutOperation(key=f"{number:03}/{half}")) for half in "ab"]
         try:
-            wire.call(s.PutRequest(namespace=namespace, key=f"k{number:03}"), timeout=number / 50_000)
+            wire.call(s.TransactRequest(namespace=namespace, then=both), timeout=(number + 1) ** 2 / 400_000)
             outcomes.append(True)
         except grpc.RpcError as error:
             assert read_refusal(error).code is grpc.StatusCode.DEADLINE_EXCEEDED  # noqa: PT017
             outcomes.append(False)
-    assert False in outcomes
+    assert set(outcomes) == {False, True}
+    written = {entry.key for entry in wire.call(s.ListRequest(namespace=namespace)).entries}
     for number, answered in enumerate(outcomes):
-        if answered:
-            assert wire.get(namespace, f"k{number:03}") is not None
+        found = {f"{number:03}/a", f"{number:03}/b"} & written
+        assert len(found) == 2 or (not found and not answered)
 
 
 async def test_cancelled_calls_and_streams_leave_nothing_behind(server: Server, namespace: str) -> None:
@@ -176,13 +180,17 @@ async def test_cancelled_calls_and_streams_leave_nothing_behind(server: Server, 
     assert [line for line in server.log().splitlines() if '"level": "error"' in line] == []
 
 
-def test_a_client_that_vanishes_takes_its_streams_along(namespace: str) -> None:
-    with servers.start() as server:
-        channel = grpc.insecure_channel(server.address)
-        wire = Wire(channel)
-        streams = [wire.state.Watch(s.WatchRequest(namespace=namespace, prefix="")) for _ in range(50)]
+async def test_a_client_that_vanishes_takes_its_streams_along(namespace: str) -> None:
+    async with (
+        run() as running,
+        Proxy(running.server.addresses[0]) as proxy,
+        grpc.aio.insecure_channel(proxy.address) as channel,
+    ):
+        stub: state_pb2_grpc.StateServiceAsyncStub = state_pb2_grpc.StateServiceStub(channel)
+        streams = [stub.Watch(s.WatchRequest(namespace=namespace, prefix="")) for _ in range(50)]
         for stream in streams:
-            next(stream)
-        channel.close()
-        assert server.stop() == 0
-        assert "Traceback" not in server.log()
+            await stream.read()
+        assert running.server.calls.streams == 50
+        await proxy.cut()  # without a word
+        await until(lambda: running.server.calls.streams == 0, 10)
+        assert not running.store._listeners

@@ -72,6 +72,10 @@ def test_every_source_gives_every_kind_of_setting(config: Path, monkeypatch: pyt
     assert load({"listen": ("a.example:3",)}, config).listen == ["a.example:3"]
 
 
+def test_it_listens_on_loopback_unless_told_otherwise() -> None:
+    assert load({}).listen == ["127.0.0.1:7171"]
+
+
 def test_every_limit_is_a_setting_with_its_default() -> None:
     for prefix, figures in (("limit_", Limits()), ("retention_", Retention())):
         names = {name.removeprefix(prefix) for name in Settings.model_fields if name.startswith(prefix)}

@@ -59,20 +59,26 @@ def health(options: Options, service: str) -> None:
 
 
 async def _check(address: str, service: str, timeout: float) -> str:
-    """The name of the service's status. Each address is asked once: who asks again is the caller's to say."""
+    """The name of the service's status. Each address is asked once, in an even part of the time that is left: who asks
+    again is the caller's to say."""
+    import asyncio
+
     from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 
     from comity.calls import Calls
     from comity.channel import Channels, targets
-    from comity.errors import NotFound, Unavailable
+    from comity.errors import DeadlineExceeded, NotFound, Unavailable
 
+    clock = asyncio.get_running_loop().time
+    deadline = clock() + timeout
     channels = Channels(address)
     request = HealthCheckRequest(service=service).SerializeToString()
     try:
         for left in reversed(range(len(targets(address)))):
+            seconds = max(0.0, deadline - clock()) / (left + 1)
             try:
-                answer = await Calls(channels).attempt(lambda to: to.health, request, timeout)
-            except Unavailable:
+                answer = await Calls(channels).attempt(lambda to: to.health, request, seconds)
+            except (Unavailable, DeadlineExceeded):
                 if not left:
                     raise
             except NotFound as error:

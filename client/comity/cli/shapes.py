@@ -33,16 +33,16 @@ def entry(of: "model.Entry", *, keys_only: bool = False) -> Object:
     }
 
 
-def change(of: "model.Event", *, keys_only: bool = False) -> Object:
+def change(of: "model.Event") -> Object:
     """An event as a commit has it."""
     shown: Object = {"type": f"EVENT_TYPE_{of.type.name}"}
     if of.is_delete:
         at = of.entry
         shown["entry"] = {"key": at.key, "mod_revision": at.mod_revision, "update_time": time(at.update_time)}
     else:
-        shown["entry"] = entry(of.entry, keys_only=keys_only)
+        shown["entry"] = entry(of.entry)
     if of.previous is not None:
-        shown["previous"] = entry(of.previous, keys_only=keys_only)
+        shown["previous"] = entry(of.previous)
     return shown | {"cause": f"EVENT_CAUSE_{of.cause.name}"}
 
 
@@ -61,8 +61,8 @@ def event(of: "model.Event") -> Object:
     return change(of) | _made(of)
 
 
-def commit(of: "model.Commit", *, keys_only: bool = False) -> Object:
-    return _made(of) | {"events": [change(each, keys_only=keys_only) for each in of.events]}
+def commit(of: "model.Commit") -> Object:
+    return _made(of) | {"events": [change(each) for each in of.events]}
 
 
 def resync(of: "model.Resync") -> Object:

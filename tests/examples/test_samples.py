@@ -1,0 +1,145 @@
+"""The Python of README.md and of docs/client.md runs, and does what is said beside it."""
+
+import ast
+import asyncio
+import dataclasses
+import inspect
+import re
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import comity
+from comity import Client
+from tests import servers
+from tests.servers import Server
+from tests.waiting import until
+
+ROOT = Path(__file__).parents[2]
+
+
+def samples(name: str) -> list[str]:
+    return re.findall(r"^```python\n(.*?)^```", (ROOT / name).read_text(), re.DOTALL | re.MULTILINE)
+
+
+CLIENT = samples("docs/client.md")
+TESTED = ("comity.connect(", "state.history(", "def spend(", "conditions=[", "as watch:", "state.cell(")
+
+
+def sample(word: str) -> str:
+    """The sample of docs/client.md in which the word stands."""
+    return next(code for code in CLIENT if word in code)
+
+
+class OutOfBudget(Exception):
+    """What a sample raises but does not define."""
+
+
+@dataclasses.dataclass
+class Budget:
+    """What a sample keeps in a cell."""
+
+    left: int
+
+    def spend(self, amount: int) -> "Budget":
+        return Budget(self.left - amount)
+
+
+@pytest.fixture
+async def state(server: Server, namespace: str) -> AsyncIterator[Client]:
+    async with comity.connect(server.address, namespace=namespace) as client:
+        for number in range(20):
+            await client.put("plan", {"step": number})
+        yield client
+
+
+def begin(code: str, state: Client, server: Server) -> tuple["asyncio.Task[None]", dict[str, Any]]:
+    """Start a sample, with `state` and what else it takes for granted; and the variables that it has."""
+    code = code.replace("localhost:7171", server.address).replace('"research"', f'"{state.namespace}"')
+    known = {"comity": comity, "state": state, "OutOfBudget": OutOfBudget, "Budget": Budget, "agents": {}}
+    compiled = compile(code, "a sample", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+
+    async def run() -> None:
+        result = eval(compiled, known)
+        if inspect.isawaitable(result):
+            await result
+
+    return asyncio.create_task(run()), known
+
+
+def test_the_sample_of_the_readme(server: Server, namespace: str, tmp_path: Path) -> None:
+    (code,) = samples("README.md")
+    program = tmp_path / "program.py"
+    program.write_text(code.replace("localhost:7171", server.address).replace('"research"', f'"{namespace}"'))
+    with subprocess.Popen(
+        [sys.executable, "-u", str(program)],
+        env=servers.environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        lines = [process.stdout.readline() for _ in range(2)]
+        process.kill()
+    assert lines == ["1 planner budget 100\n", "2 planner budget 90\n"]
+
+
+def test_each_sample_of_the_client_has_a_test() -> None:
+    assert [next((word for word in TESTED if word in code), code) for code in CLIENT] == list(TESTED)
+
+
+async def test_connecting(state: Client, server: Server) -> None:
+    await state.delete("plan")
+    await begin(sample("comity.connect("), state, server)[0]
+    entry = await state.get("plan")
+    assert entry is not None
+    assert (entry.value, entry.version) == ({"step": 2}, 2)
+
+
+async def test_reading(state: Client, server: Server) -> None:
+    await begin(sample("state.history("), state, server)[0]
+
+
+async def test_a_function(state: Client, server: Server) -> None:
+    await state.put("budget", 15)
+    task, known = begin(sample("def spend("), state, server)
+    await task
+    assert known["left"] == 5
+    with pytest.raises(OutOfBudget):
+        await begin(sample("def spend("), state, server)[0]
+
+
+@pytest.mark.parametrize("holds", [True, False])
+async def test_conditions(state: Client, server: Server, holds: bool) -> None:
+    for number in range(3 if holds else 2):
+        await state.put("budget", number)
+    task, known = begin(sample("conditions=["), state, server)
+    await task
+    assert known["result"].committed is holds
+    assert len(known["result"].results) == (2 if holds else 1)
+
+
+async def test_watching(state: Client, server: Server) -> None:
+    task, known = begin(sample("as watch:"), state, server)
+    await until(lambda: "watch" in known)
+    await known["watch"].ready()
+    await state.transact(then=[comity.Put("agents/a", 1), comity.Put("agents/b", 2)])
+    await state.delete("agents/a")
+    await until(lambda: task.done() or known["agents"] == {"agents/b": 2})
+    await state.delete_namespace()
+    await until(lambda: task.done() or known["agents"] == {})
+    assert not task.done()
+    task.cancel()
+    await asyncio.wait([task])
+
+
+async def test_a_cell(state: Client, server: Server) -> None:
+    task, known = begin(sample("state.cell("), state, server)
+    await until(lambda: task.done() or known.get("value") == Budget(90))
+    assert not task.done()
+    task.cancel()
+    await asyncio.wait([task])
