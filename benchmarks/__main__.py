@@ -9,6 +9,7 @@ import datetime
 import json
 import os
 import platform
+import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from importlib.metadata import version
@@ -20,9 +21,11 @@ from rich.console import Console
 
 from benchmarks import catalog, report
 from benchmarks.options import Options
+from comity_server import logs
 from comity_server.serve import new_event_loop
 
 HOME = Path("build/bench")
+WIDTH = 120  # of tables that are not shown on a terminal
 
 
 @click.command(help=__doc__)
@@ -38,7 +41,8 @@ HOME = Path("build/bench")
 )
 @click.option("--list", "only_list", is_flag=True, help="Say what there is, and run nothing.")
 def main(names: Sequence[str], quick: bool, file: Path | None, folder: Path, only_list: bool) -> None:
-    console = Console()
+    console = Console() if sys.stdout.isatty() else Console(width=WIDTH)
+    logs.configure("warning", "console")  # of the stores that run in this process
     if only_list:
         for name in catalog.names():
             console.print(f"{name:9} {catalog.load(name).about.splitlines()[0]}", highlight=False)

@@ -3,7 +3,7 @@
 import importlib
 import inspect
 import pkgutil
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from typing import NamedTuple
 
 from benchmarks import workloads
@@ -14,7 +14,7 @@ from benchmarks.report import Report
 class Benchmark(NamedTuple):
     name: str
     about: str  # what it measures
-    run: Callable[[Options], Awaitable[Report]]
+    run: Callable[[Options], Coroutine[None, None, Report]]
 
 
 def names() -> list[str]:

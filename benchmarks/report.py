@@ -98,7 +98,6 @@ def ratio(one: float | None, other: float | None) -> float | None:
 
 
 def _scaled(number: float, scales: Sequence[tuple[float, str]]) -> str:
-    for scale, name in scales:
-        if abs(number) >= scale:
-            break
-    return f"{number / scale:.3g} {name}" if abs(number) < 1000 * scale else f"{number / scale:,.0f} {name}"
+    """In the largest unit of which there is one, or in the last."""
+    scale, name = next((each for each in scales if abs(number) >= each[0]), scales[-1])
+    return f"{number / scale:.3g} {name}"

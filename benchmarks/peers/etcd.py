@@ -29,7 +29,8 @@ def serve(folder: Path) -> Iterator[Etcd]:
     command += ["--initial-cluster", f"default={peer}"]
     with running(command, quiet=True) as process:  # it warns as it ends, whatever its log level is
         with grpc.insecure_channel(client) as channel:
-            channel.unary_unary(RANGE)(get(b"k"), wait_for_ready=True, timeout=START_SECONDS)
+            read: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(RANGE)
+            read(get(b"k"), wait_for_ready=True, timeout=START_SECONDS)
         yield Etcd(process, client)
 
 

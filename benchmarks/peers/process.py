@@ -21,7 +21,8 @@ class Missing(Exception):
 class Process:
     """A program that runs, and for how long."""
 
-    def __init__(self, popen: subprocess.Popen[bytes], began: float) -> None:
+    def __init__(self, name: str, popen: subprocess.Popen[bytes], began: float) -> None:
+        self.name = name
         self.popen = popen
         self.began = began
 
@@ -36,9 +37,9 @@ class Process:
     def check(self) -> None:
         """Raises RuntimeError if it has ended, or has taken too long to be ready."""
         if self.popen.poll() is not None:
-            raise RuntimeError(f"{self.popen.args} ended with {self.popen.returncode}")
+            raise RuntimeError(f"{self.name} ended with {self.popen.returncode}")
         if self.seconds() > START_SECONDS:
-            raise RuntimeError(f"{self.popen.args} was not ready after {START_SECONDS:.0f} seconds")
+            raise RuntimeError(f"{self.name} was not ready after {START_SECONDS:.0f} seconds")
 
 
 @contextlib.contextmanager
@@ -47,7 +48,7 @@ def running(command: Sequence[str], *, quiet: bool = False) -> Iterator[Process]
     began = time.perf_counter()
     popen = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL if quiet else None)
     try:
-        yield Process(popen, began)
+        yield Process(Path(command[0]).name, popen, began)
     finally:
         popen.terminate()
         popen.communicate()

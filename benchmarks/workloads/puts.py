@@ -1,8 +1,8 @@
 """Durable puts, one at a time: Comity over sqlite beside etcd, on one disk, in rounds that take turns.
 
-Each put is on disk before it is answered, at both. The client is the same for both, a synchronous gRPC channel, and so
-is the value of 256 bytes. A third row is the disk itself: so many bytes appended to a file and synced, which neither can
-be faster than. "memory:" tells how much of the time is not the disk.
+Each put is on disk before it is answered, at both. The client is the same for both, a synchronous gRPC channel. The
+other rows tell where the time goes: `memory:` does all but the disk, and the last does nothing but append to a file
+and wait for the disk.
 """
 
 import contextlib
@@ -87,7 +87,7 @@ def _comity(store: str) -> Iterator[Put]:
 @contextlib.contextmanager
 def _etcd(folder: Path) -> Iterator[Put]:
     with etcd.serve(folder) as server, grpc.insecure_channel(server.address) as channel:
-        put = channel.unary_unary(etcd.PUT)
+        put: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(etcd.PUT)
         yield lambda key: put(etcd.put(key.encode(), VALUE))
 
 
