@@ -1,7 +1,7 @@
 """The commits of a namespace, from the one after the floor to the newest."""
 
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from operator import itemgetter
 from typing import Any
 
@@ -41,6 +41,10 @@ class Log:
     def between(self, first: int, last: int) -> Sequence[Commit]:
         """The commits from one revision to another, whichever of these are kept."""
         return list(map(_unpack, self._commits[max(0, first - self._base - 1) : max(0, last - self._base)]))
+
+    def oldest_first(self) -> Iterator[Commit]:
+        """All commits, for whoever needs but a few of them: each is made as it is asked for."""
+        return map(_unpack, self._commits)
 
     def newest_before(self, time: int) -> int:
         """The newest revision that is older than a time."""

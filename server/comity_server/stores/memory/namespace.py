@@ -237,7 +237,7 @@ class Namespace:
         # What is kept for pins would not go with the floor.
         bytes_kept = self.versions.older_bytes - self.versions.held_bytes + self.log.size_bytes
         excess = bytes_kept - retention.history_bytes
-        for commit in self.log.between(self.log.base + 1, self.revision) if excess > 0 else ():
+        for commit in self.log.oldest_first():
             if excess <= 0:
                 break
             excess -= commit_size(commit)
@@ -258,9 +258,9 @@ class Namespace:
     def _step(self, floor: int) -> int:
         """How far a compaction goes in one step: at least one commit, and not far past so many events."""
         events = 0
-        for commit in self.log.between(self.log.base + 1, floor):
-            events += len(commit.events)
-            if events >= _COLLECTED:
+        for commit in self.log.oldest_first():
+            events += max(1, len(commit.events))
+            if commit.revision == floor or events >= _COLLECTED:
                 return commit.revision
         return floor
 
