@@ -12,7 +12,7 @@ _COMMIT_BYTES = 64  # what a commit counts for, beside its texts
 _EVENT_BYTES = 64  # what an event counts for: its entries count as versions
 
 _Packed = tuple[Any, ...]  # a commit, with its events packed
-_PackedEvent = tuple[Record, Record | None, int]
+PackedEvent = tuple[Record, Record | None, int]
 _time = itemgetter(1)
 
 
@@ -36,8 +36,9 @@ class Log:
         """The revision before the first commit that is kept."""
         return self._base
 
-    def append(self, commit: Commit) -> None:
-        self._commits.append(_pack(commit))
+    def append(self, commit: Commit, events: Sequence[PackedEvent]) -> None:
+        """Add a commit, whose events are packed already: of a large one that takes long."""
+        self._commits.append((*commit[:-1], tuple(events)))
         self.size_bytes += size(commit)
 
     def between(self, first: int, last: int) -> Sequence[Commit]:
@@ -76,7 +77,7 @@ class _Events(Sequence[Event]):
 
     __slots__ = ("_packed",)
 
-    def __init__(self, packed: Sequence[_PackedEvent]) -> None:
+    def __init__(self, packed: Sequence[PackedEvent]) -> None:
         self._packed = packed
 
     def __len__(self) -> int:
@@ -104,14 +105,13 @@ class _Events(Sequence[Event]):
         return repr(list(self))
 
 
-def _event(packed: _PackedEvent) -> Event:
+def _event(packed: PackedEvent) -> Event:
     entry, previous, cause = packed
     return Event(entry, previous, _CAUSES[cause])
 
 
-def _pack(commit: Commit) -> _Packed:
-    events = tuple([(entry, previous, int(cause)) for entry, previous, cause in commit.events])
-    return (*commit[:-1], events)
+def pack(events: Sequence[Event]) -> list[PackedEvent]:
+    return [(entry, previous, int(cause)) for entry, previous, cause in events]
 
 
 def _unpack(packed: _Packed) -> Commit:

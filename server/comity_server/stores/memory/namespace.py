@@ -10,7 +10,7 @@ from comity_server.errors import CheckpointNotFound, Compacted, RevisionInFuture
 from comity_server.limits import Limits, Retention
 from comity_server.model import Checkpoint, Commit, NamespaceInfo, Page, Position, Provenance, Read, Ref
 from comity_server.record import KEY, MOD_REVISION, VERSION, Record, shown_size, size, without_value
-from comity_server.stores.memory.log import Log
+from comity_server.stores.memory.log import Log, PackedEvent, pack
 from comity_server.stores.memory.log import size as commit_size
 from comity_server.stores.memory.origins import Origins
 from comity_server.stores.memory.pins import NOTHING, Totals
@@ -82,14 +82,18 @@ class Namespace:
         if not self.create_time:
             self.create_time = commits[0].time
         self._applying_after = self._count()
+        packed: list[list[PackedEvent]] = []
         for commit in commits:
+            packed.append([])
             for start in range(0, len(commit.events), _APPLIED):
                 if start:
                     await asyncio.sleep(0)
-                for event in commit.events[start : start + _APPLIED]:
+                events = commit.events[start : start + _APPLIED]
+                for event in events:
                     self.versions.apply(event)
-        for commit in commits:
-            self.log.append(commit)
+                packed[-1] += pack(events)
+        for commit, each in zip(commits, packed, strict=True):
+            self.log.append(commit, each)
         self.revision = commits[-1].revision
         self.time = commits[-1].time
         self._applying_after = None
