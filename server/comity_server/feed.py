@@ -19,6 +19,7 @@ from comity_server.stores.protocol import Store
 
 TOPIC_COMMITS: Final = 1024
 TOPIC_BYTES: Final = 1024 * 1024
+TOPIC_EVENTS: Final = 10_000  # of one commit
 _CHUNK: Final = 256  # commits that a watcher which is behind reads from the store at a time
 
 Encode = Callable[[Commit, Sequence[Event], int, bool], tuple[bytes, int]]
@@ -60,7 +61,7 @@ class _Piece:
     def __init__(self, commit: Commit, events: Sequence[Event]) -> None:
         self.commit = commit
         self.events = events
-        self.size = sum(size(event.entry) + (size(event.previous) if event.previous else 0) for event in events)
+        self.size = _size(events)
         self._whole: bytes | None = None
 
     def fragment(self, encode: Encode, start: int, previous: bool) -> tuple[bytes, int]:
@@ -122,6 +123,14 @@ class _Topic:
         piece = self.pieces.popleft()
         self._size -= piece.size
         self.since = piece.commit.revision
+
+
+def _size(events: Sequence[Event]) -> int:
+    """The bytes of some events. Of very many that is not counted, which would take long: it is more than a topic keeps,
+    so that each watcher reads them from the store, a part at a time."""
+    if len(events) > TOPIC_EVENTS:
+        return TOPIC_BYTES + 1
+    return sum(size(event.entry) + (size(event.previous) if event.previous else 0) for event in events)
 
 
 class _Followed:
