@@ -9,6 +9,7 @@ from comity_server.model import Cause, Commit, Event
 from comity_server.record import Record
 
 _COMMIT_BYTES = 64  # what a commit counts for, beside its texts
+_DROPPED = 100  # commits that are freed in one go
 _EVENT_BYTES = 64  # what an event counts for: its entries count as versions
 
 _Packed = tuple[Any, ...]  # a commit, with its events packed
@@ -52,6 +53,12 @@ class Log:
     def newest_before(self, time: int) -> int:
         """The newest revision that is older than a time."""
         return self._base + bisect_left(self._commits, time, key=_time)
+
+    def drop_newest(self) -> bool:
+        """Free the newest commits, and say whether there were any. To be used by whoever lets go of the log."""
+        there_were = bool(self._commits)
+        del self._commits[-_DROPPED:]
+        return there_were
 
     def trim(self, base: int) -> None:
         """Drop the commits up to a revision."""

@@ -205,6 +205,14 @@ class Namespace:
             return self.log.between(max(first, last - limit + 1), last)[::-1]
         return self.log.between(first, min(last, first + limit - 1))
 
+    async def dismantle(self) -> None:
+        """Free what a deleted namespace held, a little at a time: all in one go it would hold up others for long."""
+        async with self.quiet:
+            more = True
+            while more:
+                more = self.log.drop_newest() or self.versions.drop_some(_APPLIED)
+                await asyncio.sleep(0)
+
     def check_floor(self, floor: int) -> int:
         """The floor that a wish for one (0: the newest revision) comes to. Raises RevisionInFuture."""
         if floor > self.revision:
