@@ -467,7 +467,7 @@ class Machine(RuleBasedStateMachine):
             reference.floor = max(reference.floor, revision or reference.revision)
             assert floor == reference.floor
 
-    @rule(on=st.sampled_from(["b", "c", "d", "b", "c", "d", "a"]), again=st.binary(max_size=1))
+    @rule(on=st.sampled_from(["b", "c", "d", "b", "c", "d", "a"]), again=values)
     def delete_namespace(self, on: str, again: bytes) -> None:
         reference = self.reference(on)
         done = self.run(self.opened.store.delete_namespace(self.full(on)))
