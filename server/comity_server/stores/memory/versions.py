@@ -84,6 +84,10 @@ class Versions:
         """The keys that were written here, and not in what this is a fork of, in order."""
         return sorted([*self._live, *self._dead])
 
+    def chain(self, key: str) -> list[Record]:
+        """The versions of one of these that are kept, the oldest first."""
+        return [*self._older.get(key, ()), self._heads[key]]
+
     def count_known(self, prefix: str) -> int:
         """How many keys `known_keys` has, or a little more."""
         below = self.base.count_known(prefix) if self.base is not None else 0

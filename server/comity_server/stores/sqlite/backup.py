@@ -1,0 +1,63 @@
+"""Copies the file of a store while a server may be writing to it: the copy is the store as it was at one moment."""
+
+import os
+import sqlite3
+import uuid
+from pathlib import Path
+
+from comity_server.errors import StoreUnavailable
+from comity_server.stores.sqlite import schema
+
+
+def backup(source: Path, target: Path, *, overwrite: bool = False) -> None:
+    """Make `target` a copy of the file `source`. It is there when it is whole and on disk, and not before.
+
+    The copy has an epoch of its own: a server that goes on from it gives revisions out anew.
+
+    Raises:
+        FileNotFoundError: there is no source, or no folder for the target.
+        FileExistsError: the target exists, and is not to be overwritten; or it is the source.
+        StoreUnavailable: the source is no file of a store.
+        OSError, sqlite3.Error: reading or writing failed.
+    """
+    if not source.exists():
+        raise FileNotFoundError(f"{source} does not exist")
+    if target.exists() and (not overwrite or target.samefile(source)):
+        raise FileExistsError(f"{target} exists")
+    if not target.parent.is_dir():
+        raise FileNotFoundError(f"{target.parent} is not a folder")
+    partial = target.with_name(target.name + ".partial")
+    partial.unlink(missing_ok=True)
+    schema.create(partial)
+    try:
+        _copy(source, partial)
+        _sync(partial)
+        partial.replace(target)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+    _sync(target.parent)
+
+
+def _copy(source: Path, target: Path) -> None:
+    reading = schema.connect(source, read_only=True)
+    try:
+        if not schema.version(reading):
+            raise StoreUnavailable(f"{source} is empty: no server has used it yet")
+        writing = sqlite3.connect(target, isolation_level=None)
+        try:
+            reading.backup(writing)
+            writing.execute("PRAGMA journal_mode = DELETE")  # so that it is one file
+            writing.execute("UPDATE store SET epoch = ?", (uuid.uuid4().hex,))
+        finally:
+            writing.close()
+    finally:
+        reading.close()
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
