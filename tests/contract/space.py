@@ -142,6 +142,6 @@ def plain(thing: object, *, times: bool = True) -> object:
         return thing if times else thing[:-1]
     if isinstance(thing, tuple) and hasattr(thing, "_fields"):
         return (type(thing).__name__, *(plain(part, times=times) for part in thing))
-    if isinstance(thing, list | tuple):
+    if isinstance(thing, Sequence) and not isinstance(thing, str | bytes):
         return [plain(part, times=times) for part in thing]
     return thing

@@ -1,16 +1,18 @@
 """The commits of a namespace, from the one after the floor to the newest."""
 
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from operator import itemgetter
-from typing import Any
+from typing import Any, overload
 
 from comity_server.model import Cause, Commit, Event
+from comity_server.record import Record
 
 _COMMIT_BYTES = 64  # what a commit counts for, beside its texts
 _EVENT_BYTES = 64  # what an event counts for: its entries count as versions
 
-_Packed = tuple[Any, ...]
+_Packed = tuple[Any, ...]  # a commit, with its events packed
+_PackedEvent = tuple[Record, Record | None, int]
 _time = itemgetter(1)
 
 
@@ -65,15 +67,52 @@ def size(commit: Commit) -> int:
     )
 
 
+class _Events(Sequence[Event]):
+    """The events of a commit, each made when it is looked at: of a large commit most readers look at a part."""
+
+    __slots__ = ("_packed",)
+
+    def __init__(self, packed: Sequence[_PackedEvent]) -> None:
+        self._packed = packed
+
+    def __len__(self) -> int:
+        return len(self._packed)
+
+    @overload
+    def __getitem__(self, place: int) -> Event: ...
+
+    @overload
+    def __getitem__(self, place: slice) -> Sequence[Event]: ...
+
+    def __getitem__(self, place: int | slice) -> Event | Sequence[Event]:
+        found = self._packed[place]
+        return _Events(found) if isinstance(place, slice) else _event(found)  # type: ignore[arg-type]
+
+    def __iter__(self) -> Iterator[Event]:
+        return map(_event, self._packed)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and list(self) == list(other)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return repr(list(self))
+
+
+def _event(packed: _PackedEvent) -> Event:
+    entry, previous, cause = packed
+    return Event(entry, previous, _CAUSES[cause])
+
+
 def _pack(commit: Commit) -> _Packed:
     events = tuple([(entry, previous, int(cause)) for entry, previous, cause in commit.events])
     return (*commit[:-1], events)
 
 
 def _unpack(packed: _Packed) -> Commit:
-    revision, time, author, message, trace_parent, packed_events = packed
-    events = tuple([Event(entry, previous, _CAUSES[cause]) for entry, previous, cause in packed_events])
-    return Commit(revision, time, author, message, trace_parent, events)
+    revision, time, author, message, trace_parent, events = packed
+    return Commit(revision, time, author, message, trace_parent, _Events(events))
 
 
 _CAUSES = {int(cause): cause for cause in Cause}

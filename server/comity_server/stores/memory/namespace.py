@@ -74,12 +74,14 @@ class Namespace:
         self.origins = Origins()
         self.checkpoints: SortedDict[str, Checkpoint] = SortedDict()
         self.requests = Requests(limits)
+        self._applying_after: Totals | None = None  # while commits are applied: how much there was before
         self.quiet = asyncio.Lock()  # whoever holds it keeps compaction from dropping anything
 
     async def apply(self, commits: Sequence[Commit]) -> None:
         """Add what comes next in the log. Until all of it is there, reads see what was before."""
         if not self.create_time:
             self.create_time = commits[0].time
+        self._applying_after = self._count()
         for commit in commits:
             for start in range(0, len(commit.events), _APPLIED):
                 if start:
@@ -90,6 +92,11 @@ class Namespace:
             self.log.append(commit)
         self.revision = commits[-1].revision
         self.time = commits[-1].time
+        self._applying_after = None
+
+    def _count(self) -> Totals:
+        """How much there is at the newest revision."""
+        return self._applying_after or Totals(self.versions.key_count, self.versions.live_bytes)
 
     def pin(self, revision: int, totals: Totals | None = None) -> None:
         """Keep a revision readable until it is released as often as it was pinned."""
@@ -126,7 +133,7 @@ class Namespace:
         known = self.versions.pins.totals(revision)
         if known is not None:
             return known
-        return totals_before(Totals(self.versions.key_count, self.versions.live_bytes), self.since(revision))
+        return totals_before(self._count(), self.since(revision))
 
     def since(self, revision: int) -> Iterator[Commit]:
         """The commits after a revision from the floor on, the newest first."""
@@ -144,12 +151,13 @@ class Namespace:
         return Position(self.revision, self.floor, self.epoch)
 
     def info(self) -> NamespaceInfo:
+        keys, size_bytes = self._count()
         return NamespaceInfo(
             name=self.name,
             revision=self.revision,
             floor=self.floor,
-            key_count=self.versions.key_count,
-            size_bytes=self.versions.live_bytes,
+            key_count=keys,
+            size_bytes=size_bytes,
             commit_count=self.revision - self.floor,
             history_size_bytes=self.versions.older_bytes + self.log.size_bytes,
             create_time=self.create_time,
@@ -166,7 +174,8 @@ class Namespace:
     def list(self, prefix: str, after: str, limit: int, max_bytes: int, keys_only: bool, revision: int) -> Page:
         revision = self.readable(revision)
         versions = self.versions
-        keys = versions.candidates if revision == self.revision else versions.known_keys
+        newest = revision == self.revision and self._applying_after is None
+        keys = versions.candidates if newest else versions.known_keys
         entries: list[Record] = []
         total = 0
         last = after

@@ -152,7 +152,9 @@ class MemoryStore:
             self.deleted.pop(state.name, None)
             self.counters.pop(state.name, None)
         listener = self._listeners.get(state.name)
-        if listener is not None and draft.commits:
+        if listener is not None and begins and state.parent is not None:
+            listener.reset()  # what a fork begins with no commit of it shows
+        elif listener is not None and draft.commits:
             listener.publish(draft.commits)
 
     async def get(self, namespace: str, key: str, revision: int = 0) -> Read:
