@@ -7,12 +7,12 @@ from typing import Any
 
 import grpc
 
+from comity.v1 import checkpoint_pb2 as c
 from comity.v1 import (
     checkpoint_pb2_grpc,
     namespace_pb2_grpc,
     state_pb2_grpc,
 )
-from comity.v1 import checkpoint_pb2 as c
 from comity.v1 import namespace_pb2 as n
 from comity.v1 import state_pb2 as s
 from comity.v1 import types_pb2 as t

@@ -60,6 +60,8 @@ class Crashes:
         self.server = server
         self.path = path
         self.chance = random.Random(seed)
+        self.serves = asyncio.Event()
+        self.serves.set()
         self.load = Load()
         self.ledgers = {name: Ledger(name, self.load.asked) for name in NAMESPACES}
         self.writers = [
@@ -80,12 +82,14 @@ class Crashes:
                 for number in range(kills):
                     await self.write_for_a_while()
                     self.load.gate.clear()
+                    self.serves.clear()
                     self.server.kill()
                     await self.start_again(number)
                     await self.check()
                 self.load.ended = True
                 self.load.gate.set()
                 await asyncio.wait(writing)
+                self.serves.clear()
                 assert await asyncio.to_thread(self.server.stop) == 0
                 await self.start_again(0)
                 await self.check(everything=True)
@@ -95,6 +99,7 @@ class Crashes:
     async def watch(self, ledger: Ledger) -> None:
         """Read every commit of a namespace, and go on where it ended."""
         while True:
+            await self.serves.wait()
             request = s.WatchRequest(
                 namespace=ledger.name, prefix="", from_revision=ledger.revision + 1, epoch=ledger.epoch
             )
@@ -135,14 +140,21 @@ class Crashes:
         await asyncio.to_thread(self.server.restart)
         for connection in (self.connection, *(writer.connection for writer in self.writers)):
             await connection.channel.channel_ready()
+        self.serves.set()
 
     async def kill_while_it_starts(self) -> None:
-        command = [*servers.command(), "--store", f"sqlite:{self.path}"]
-        with subprocess.Popen(command, env=servers.environment(), stdout=subprocess.PIPE) as process:
-            running = psutil.Process(process.pid)
-            await until(lambda: any(Path(file.path) == self.path for file in running.open_files()))
-            await asyncio.sleep(self.chance.uniform(0, MOMENT))
-            process.kill()
+        process = await asyncio.create_subprocess_exec(
+            *servers.command(),
+            f"--store=sqlite:{self.path}",
+            env=servers.environment(),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        running = psutil.Process(process.pid)
+        await until(lambda: any(Path(file.path) == self.path for file in running.open_files()))
+        await asyncio.sleep(self.chance.uniform(0, MOMENT))
+        process.kill()
+        await process.wait()
 
     async def check(self, *, everything: bool = False) -> None:
         """Hold what there is against what was answered and seen. Nobody else writes."""
