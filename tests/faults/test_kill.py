@@ -305,7 +305,7 @@ class Crashes:
 
 
 @pytest.mark.soak
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(7200 if SOAK else 180)
 async def test_what_was_answered_outlives_kills(own: Server, path: Path) -> None:
     crashes = Crashes(own, path, seed=f"{KILLS} kills")
     await crashes.run(KILLS)
