@@ -6,10 +6,10 @@ a server, watches the budget, prints each change, and at the end adds up what ev
 
 import asyncio
 import random
-import subprocess
 import sys
 
 import comity
+from own_server import own_server
 
 BUDGET = 150
 AGENTS = 10
@@ -87,14 +87,5 @@ if __name__ == "__main__":
     if len(sys.argv) == 3:
         asyncio.run(agent(sys.argv[1], sys.argv[2]))
     else:
-        serve = [sys.executable, "-m", "comity", "serve", "--log-level", "warning"]
-        serve += ["--store", "memory:", "--listen", "127.0.0.1:0"]
-        with subprocess.Popen(serve, stdout=subprocess.PIPE, text=True) as server:
-            assert server.stdout is not None
-            line = server.stdout.readline()  # listening on 127.0.0.1:PORT
-            if not line:
-                sys.exit("the server did not start")
-            try:
-                asyncio.run(main(line.split()[-1]))
-            finally:
-                server.terminate()
+        with own_server() as address:
+            asyncio.run(main(address))

@@ -26,10 +26,13 @@ from .errors import (
     Unimplemented,
     Violation,
 )
-from .listing import HistoryListing, Listing
+from .listing import BlameListing, DiffListing, HistoryListing, Listing
 from .model import (
+    Attribution,
+    Checkpoint,
     Commit,
     DeleteResult,
+    Difference,
     Entry,
     Event,
     EventCause,
@@ -38,9 +41,13 @@ from .model import (
     GetResult,
     IncrementResult,
     ListResult,
+    MergeConflict,
+    MergeResult,
+    MergeStrategy,
     Namespace,
     OperationResult,
     PutResult,
+    RestoreResult,
     Resync,
     TransactionResult,
 )
@@ -51,7 +58,10 @@ from .watch import Watch
 
 __all__ = [
     "AlreadyExists",
+    "Attribution",
+    "BlameListing",
     "Cell",
+    "Checkpoint",
     "Client",
     "ComityError",
     "Commit",
@@ -62,6 +72,8 @@ __all__ = [
     "DecodeError",
     "Delete",
     "DeleteResult",
+    "DiffListing",
+    "Difference",
     "Entry",
     "Event",
     "EventCause",
@@ -79,6 +91,9 @@ __all__ = [
     "List",
     "ListResult",
     "Listing",
+    "MergeConflict",
+    "MergeResult",
+    "MergeStrategy",
     "Namespace",
     "NotFound",
     "Operation",
@@ -90,6 +105,7 @@ __all__ = [
     "PutResult",
     "RequestId",
     "ResourceExhausted",
+    "RestoreResult",
     "Resync",
     "Transaction",
     "TransactionResult",

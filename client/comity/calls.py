@@ -1,6 +1,7 @@
 """Unary calls with a deadline and retries. The one place where they meet gRPC."""
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable
 from typing import Protocol, TypeVar
 
@@ -11,21 +12,26 @@ from .channel import Channels, Connection
 from .retry import MAX_WRITE_SECONDS, Retry
 from .status import error_from_call, is_transient
 
-__all__ = ["Calls", "check_timeout", "is_task_cancelled"]
+__all__ = ["Calls", "Method", "TraceParent", "check_timeout", "is_task_cancelled"]
 
 Request = TypeVar("Request")
 Response = TypeVar("Response")
 Sent = TypeVar("Sent", contravariant=True)
 Answer = TypeVar("Answer", covariant=True)
+Metadata = tuple[tuple[str, str], ...]
+
+# Of the W3C: version, trace, parent, flags; neither the version ff, nor a trace or a parent of zeros.
+TRACE_PARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 
 
 class Call(Protocol[Sent, Answer]):
     """A unary call of a stub."""
 
-    def __call__(self, request: Sent, *, timeout: float) -> Awaitable[Answer]: ...
+    def __call__(self, request: Sent, *, timeout: float, metadata: Metadata | None) -> Awaitable[Answer]: ...
 
 
 Method = Callable[[Connection], Call[Request, Response]]
+TraceParent = Callable[[], str | None]
 
 
 def check_timeout(timeout: float) -> float:
@@ -42,10 +48,11 @@ def is_task_cancelled() -> bool:
 
 
 class Calls:
-    """Makes calls on the channels of a client."""
+    """Makes calls on the channels of a client. `trace_parent` is asked for each write."""
 
-    def __init__(self, channels: Channels) -> None:
+    def __init__(self, channels: Channels, trace_parent: TraceParent | None = None) -> None:
         self.channels = channels
+        self._trace_parent = trace_parent
 
     async def read(self, method: Method[Request, Response], request: Request, timeout: float) -> Response:
         """Call, and again while the server cannot be reached, for `timeout` seconds in all."""
@@ -53,7 +60,7 @@ class Calls:
 
     async def write(self, method: Method[Request, Response], request: Request, timeout: float) -> Response:
         """The same, of a request that has a request id: the server applies it once, however often it is sent."""
-        return await self._retried(method, request, min(timeout, MAX_WRITE_SECONDS))
+        return await self._retried(method, request, min(timeout, MAX_WRITE_SECONDS), self._traced())
 
     async def once(self, method: Method[Request, Response], request: Request, timeout: float) -> Response:
         """Find a server that answers, and call it once: for what must not be done twice and has no request id."""
@@ -62,11 +69,18 @@ class Calls:
         await self._retried(lambda to: to.health, b"", timeout)  # whatever it says, it can be reached
         return await self.attempt(method, request, max(0.0, deadline - clock()))
 
-    async def attempt(self, method: Method[Request, Response], request: Request, timeout: float) -> Response:
+    async def attempt(
+        self,
+        method: Method[Request, Response],
+        request: Request,
+        timeout: float,
+        *,
+        metadata: Metadata | None = None,
+    ) -> Response:
         """Call once. A server that cannot be reached is an error at once."""
         connection = self.channels.connection()
         try:
-            return await method(connection)(request, timeout=timeout)
+            return await method(connection)(request, timeout=timeout, metadata=metadata)
         except grpc.aio.AioRpcError as failure:
             error = error_from_call(failure)
             if is_transient(error) or isinstance(error, errors.DeadlineExceeded):
@@ -77,11 +91,22 @@ class Calls:
                 self.channels.check_open()
             raise
 
-    async def _retried(self, method: Method[Request, Response], request: Request, timeout: float) -> Response:
+    async def _retried(
+        self, method: Method[Request, Response], request: Request, timeout: float, metadata: Metadata | None = None
+    ) -> Response:
         clock = asyncio.get_running_loop().time
         retry = Retry(clock() + timeout)
         while True:
             try:
-                return await self.attempt(method, request, retry.remaining(clock()))
+                return await self.attempt(method, request, retry.remaining(clock()), metadata=metadata)
             except errors.ComityError as error:
                 await asyncio.sleep(retry.delay(error, clock()))
+
+    def _traced(self) -> Metadata | None:
+        """The metadata of a write. Raises ValueError for what is no traceparent."""
+        value = None if self._trace_parent is None else self._trace_parent()
+        if value is None:
+            return None
+        if not TRACE_PARENT.fullmatch(value):
+            raise ValueError(f"a traceparent is VERSION-TRACE-PARENT-FLAGS as the W3C has it, not {value!r}")
+        return (("traceparent", value),)

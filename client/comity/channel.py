@@ -9,6 +9,7 @@ from itertools import groupby
 
 import grpc
 
+from .v1.checkpoint_pb2_grpc import CheckpointServiceStub
 from .v1.namespace_pb2_grpc import NamespaceServiceStub
 from .v1.state_pb2_grpc import StateServiceStub
 
@@ -74,6 +75,7 @@ class Connection:
     def __init__(self, target: str) -> None:
         self.channel = grpc.aio.insecure_channel(target, options=OPTIONS)
         self.state = StateServiceStub(self.channel)
+        self.checkpoints = CheckpointServiceStub(self.channel)
         self.namespaces = NamespaceServiceStub(self.channel)
         self.health: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = self.channel.unary_unary(
             "/grpc.health.v1.Health/Check"

@@ -1,17 +1,18 @@
 """The client: reads, writes, transactions, watches and history of one namespace."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Self, TypeVar, overload
 
 from . import convert, listing, model, requests
-from .calls import Calls, check_timeout
+from .base import Base
 from .cell import MISSING, Cell
-from .channel import Channels
+from .checkpoints import Checkpoints
 from .health import wait_until_serving
+from .namespaces import Namespaces
 from .operations import Condition, Operation
-from .request_ids import RequestId, RequestIds
+from .request_ids import RequestId
 from .transaction import Transaction, run
-from .v1 import namespace_pb2, state_pb2
+from .v1 import state_pb2
 from .watch import Watch
 
 __all__ = ["Client"]
@@ -19,7 +20,7 @@ __all__ = ["Client"]
 T = TypeVar("T")
 
 
-class Client:
+class Client(Checkpoints, Namespaces, Base):
     """Shared state in one namespace of a server. Made by `comity.connect`; an async context manager.
 
     One client works from any number of event loops and threads, and in a process that forked before it connected.
@@ -32,15 +33,6 @@ class Client:
     ValueError for a `timeout` that is not above 0 and finite. What else a method raises is said there.
     """
 
-    def __init__(
-        self, channels: Channels, request_ids: RequestIds, *, namespace: str, author: str, timeout: float
-    ) -> None:
-        self.namespace = namespace
-        self.author = author
-        self.timeout = timeout
-        self._calls = Calls(channels)
-        self._request_ids = request_ids
-
     async def __aenter__(self) -> Self:
         return self
 
@@ -49,23 +41,11 @@ class Client:
 
     async def close(self) -> None:
         """Close the connections of the running event loop; end the calls and watches that use them. Nothing more can be
-        called on the client, or on those that `with_options` made of it. Closing twice is no error.
+        called on the client, or on those that `with_options` and `fork` made of it. Closing twice is no error.
 
         A client that was used from several event loops is closed in each; else those connections end with their loop.
         """
         await self._calls.channels.close()
-
-    def with_options(
-        self, *, namespace: str | None = None, author: str | None = None, timeout: float | None = None
-    ) -> "Client":
-        """A client for another namespace, author or timeout, on the same connections. Close one of them only."""
-        return Client(
-            self._calls.channels,
-            self._request_ids,
-            namespace=self.namespace if namespace is None else namespace,
-            author=self.author if author is None else author,
-            timeout=self._timeout(timeout),
-        )
 
     # Reads
 
@@ -137,6 +117,24 @@ class Client:
             previous=previous,
         )
         return listing.HistoryListing(self._calls, request, self._timeout(timeout))
+
+    def blame(
+        self,
+        prefix: str = "",
+        *,
+        revision: int = 0,
+        page_size: int = 0,
+        timeout: float | None = None,
+    ) -> listing.BlameListing:
+        """Who wrote each key under a prefix last, when and why: `async for attribution in state.blame("agents/")`. Also
+        of commits that the history has no more.
+
+        revision, page_size, timeout: as of `list`.
+        """
+        request = state_pb2.BlameRequest(
+            namespace=self.namespace, prefix=prefix, revision=revision, page_size=page_size
+        )
+        return listing.BlameListing(self._calls, request, self._timeout(timeout))
 
     def watch(
         self,
@@ -222,9 +220,7 @@ class Client:
             if_revision=if_revision,
             return_previous=return_previous,
         )
-        with self._request_ids.use(request_id) as used:
-            request.options.CopyFrom(requests.options(used, self.author, message))
-            response = await self._calls.write(lambda to: to.state.Put, request, self._timeout(timeout))
+        response = await self._write(lambda to: to.state.Put, request, message, timeout, request_id)
         return convert.put_result(response, response.revision)
 
     async def delete(
@@ -257,9 +253,7 @@ class Client:
             if_revision=if_revision,
             return_previous=return_previous,
         )
-        with self._request_ids.use(request_id) as used:
-            request.options.CopyFrom(requests.options(used, self.author, message))
-            response = await self._calls.write(lambda to: to.state.Delete, request, self._timeout(timeout))
+        response = await self._write(lambda to: to.state.Delete, request, message, timeout, request_id)
         return convert.delete_result(response, response.revision)
 
     @overload
@@ -316,18 +310,16 @@ class Client:
                 raise TypeError("transact takes either a function, or conditions and operations")
             return await run(self._transact, self._calls, self.namespace, function, message, self._timeout(timeout))
         request = requests.transact(self.namespace, conditions, then, otherwise)
-        return convert.transaction_result(await self._transact(request, message, self._timeout(timeout), request_id))
+        return convert.transaction_result(await self._transact(request, message, timeout, request_id))
 
     async def _transact(
         self,
         request: state_pb2.TransactRequest,
         message: str,
-        timeout: float,
+        timeout: float | None,
         request_id: RequestId | None = None,
     ) -> state_pb2.TransactResponse:
-        with self._request_ids.use(request_id) as used:
-            request.options.CopyFrom(requests.options(used, self.author, message))
-            return await self._calls.write(lambda to: to.state.Transact, request, timeout)
+        return await self._write(lambda to: to.state.Transact, request, message, timeout, request_id)
 
     @overload
     def cell(self, key: str, type: type[T], *, default: T = MISSING) -> Cell[T]: ...
@@ -348,43 +340,6 @@ class Client:
         """
         return Cell(self, key, type, default)
 
-    # Namespaces
-
-    # Of this client's namespace; of another by `with_options(namespace=...)`.
-
-    async def namespace_info(self, *, timeout: float | None = None) -> model.Namespace:
-        """What is known of the namespace. Raises NotFound."""
-        request = namespace_pb2.GetNamespaceRequest(namespace=self.namespace)
-        response = await self._calls.read(lambda to: to.namespaces.GetNamespace, request, self._timeout(timeout))
-        return convert.namespace(response.namespace)
-
-    def namespaces(self, prefix: str = "", *, timeout: float | None = None) -> AsyncIterator[model.Namespace]:
-        """The namespaces whose names begin with the prefix, in order: `async for namespace in state.namespaces()`.
-
-        timeout: of each page.
-        """
-        return listing.namespaces(self._calls, prefix, self._timeout(timeout))
-
-    async def delete_namespace(self, *, if_revision: int | None = None, timeout: float | None = None) -> None:
-        """Delete the namespace with its history. Its watches start anew with a Resync.
-
-        Not tried again by itself when the connection breaks, since a namespace of that name may have come since.
-
-        if_revision: only if its newest revision is this. Raises Conflict, and NotFound.
-        """
-        request = namespace_pb2.DeleteNamespaceRequest(namespace=self.namespace, if_revision=if_revision)
-        await self._calls.once(lambda to: to.namespaces.DeleteNamespace, request, self._timeout(timeout))
-
-    async def compact(self, revision: int = 0, *, timeout: float | None = None) -> int:
-        """Forget what was before a revision (0: the newest). Returns the floor: the oldest revision that can be read.
-
-        Raises NotFound, and OutOfRange above the newest.
-        """
-        request = namespace_pb2.CompactRequest(namespace=self.namespace, revision=revision)
-        # Like a read it may be repeated without an id: to compact twice is to compact once.
-        response = await self._calls.read(lambda to: to.namespaces.Compact, request, self._timeout(timeout))
-        return response.floor
-
     # The server
 
     async def wait_for_ready(self, timeout: float | None = None) -> None:
@@ -393,6 +348,3 @@ class Client:
         Raises Unavailable or DeadlineExceeded if that is not so within `timeout` seconds (the client's unless given).
         """
         await wait_until_serving(self._calls, self._timeout(timeout))
-
-    def _timeout(self, timeout: float | None) -> float:
-        return self.timeout if timeout is None else check_timeout(timeout)

@@ -2,7 +2,7 @@
 
 import os
 
-from .calls import check_timeout
+from .calls import Calls, TraceParent, check_timeout
 from .channel import Channels
 from .client import Client
 from .request_ids import RequestIds
@@ -14,7 +14,12 @@ NAMESPACE = "default"
 
 
 def connect(
-    address: str | None = None, *, namespace: str | None = None, author: str | None = None, timeout: float = 10.0
+    address: str | None = None,
+    *,
+    namespace: str | None = None,
+    author: str | None = None,
+    timeout: float = 10.0,
+    trace_parent: TraceParent | None = None,
 ) -> Client:
     """A client. Nothing is connected yet: that happens with the first call, in the event loop that makes it.
 
@@ -25,11 +30,14 @@ def connect(
     namespace: default COMITY_NAMESPACE, or "default". It comes into being with its first write.
     author: said with every write, for the history. Default: COMITY_AUTHOR, or nobody.
     timeout: seconds above 0 that a call may take, retries included, unless the call says its own.
+    trace_parent: called at the start of each write, in the task that makes it, for the W3C traceparent to keep with the
+        commit; None for none. What is no traceparent makes the write raise ValueError. Not needed where OpenTelemetry
+        instruments gRPC, which says it by itself.
 
     Raises ValueError for what is no address or no timeout.
     """
     return Client(
-        Channels(address or os.environ.get("COMITY_ADDRESS") or ADDRESS),
+        Calls(Channels(address or os.environ.get("COMITY_ADDRESS") or ADDRESS), trace_parent),
         RequestIds(),
         namespace=namespace or os.environ.get("COMITY_NAMESPACE") or NAMESPACE,
         author=os.environ.get("COMITY_AUTHOR", "") if author is None else author,

@@ -6,9 +6,22 @@ from collections.abc import Iterable
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from . import model
-from .v1 import namespace_pb2, state_pb2, types_pb2
+from .v1 import checkpoint_pb2, namespace_pb2, state_pb2, types_pb2
 
-__all__ = ["commit", "delete_result", "entries", "entry", "namespace", "put_result", "transaction_result"]
+__all__ = [
+    "attribution",
+    "checkpoint",
+    "commit",
+    "delete_result",
+    "difference",
+    "entries",
+    "entry",
+    "merge_result",
+    "namespace",
+    "put_result",
+    "restore_result",
+    "transaction_result",
+]
 
 EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 CAUSES = {cause.value: cause for cause in model.EventCause}
@@ -113,4 +126,55 @@ def namespace(message: namespace_pb2.Namespace) -> model.Namespace:
         message.epoch,
         message.parent,
         message.fork_revision,
+    )
+
+
+def attribution(message: state_pb2.Attribution) -> model.Attribution:
+    return model.Attribution(entry(message.entry), message.author, message.message, message.trace_parent)
+
+
+def checkpoint(message: checkpoint_pb2.Checkpoint) -> model.Checkpoint:
+    return model.Checkpoint(
+        message.name,
+        message.revision,
+        time(message.create_time),
+        message.author,
+        message.message,
+        dict(message.labels),
+        message.key_count,
+        message.size_bytes,
+    )
+
+
+def difference(message: checkpoint_pb2.Difference) -> model.Difference:
+    return model.Difference(
+        message.key,
+        entry(message.before) if message.HasField("before") else None,
+        entry(message.after) if message.HasField("after") else None,
+    )
+
+
+def restore_result(message: checkpoint_pb2.RestoreResponse) -> model.RestoreResult:
+    return model.RestoreResult(
+        message.revision, message.put, message.deleted, tuple(map(difference, message.differences))
+    )
+
+
+def merge_result(message: namespace_pb2.MergeResponse) -> model.MergeResult:
+    return model.MergeResult(
+        message.merged,
+        message.revision,
+        message.put,
+        message.deleted,
+        tuple(
+            model.MergeConflict(
+                conflict.key,
+                entry(conflict.base) if conflict.HasField("base") else None,
+                entry(conflict.ours) if conflict.HasField("ours") else None,
+                entry(conflict.theirs) if conflict.HasField("theirs") else None,
+                conflict.values_omitted,
+            )
+            for conflict in message.conflicts
+        ),
+        message.conflict_count,
     )

@@ -3,8 +3,8 @@
 ComityError
 ├── Conflict             somebody was faster: a condition of the write did not hold
 ├── InvalidArgument      the request is wrong; names the fields at fault
-├── NotFound             the namespace does not exist, or a cell holds nothing
-├── AlreadyExists
+├── NotFound             the namespace or the checkpoint does not exist, or a cell holds nothing
+├── AlreadyExists        the name of a checkpoint or a fork is taken
 ├── OutOfRange           a revision that cannot be read
 │   └── Compacted        ... since it is below the floor, or of a history that is gone
 ├── ResourceExhausted    a quota or a limit of the server
@@ -133,13 +133,13 @@ class InvalidArgument(ComityError):
 
 
 class NotFound(ComityError):
-    """The namespace does not exist, or a cell without a default holds nothing."""
+    """The namespace or the checkpoint does not exist, or a cell without a default holds nothing."""
 
     default_code = grpc.StatusCode.NOT_FOUND
 
 
 class AlreadyExists(ComityError):
-    """The name is taken."""
+    """The name of a checkpoint or a fork is taken."""
 
     default_code = grpc.StatusCode.ALREADY_EXISTS
 
@@ -172,7 +172,8 @@ class ResourceExhausted(ComityError):
 
 
 class FailedPrecondition(ComityError):
-    """The state does not allow this, such as an increment of what is no number (reason NOT_A_NUMBER)."""
+    """The state does not allow this, such as an increment of what is no number (reason NOT_A_NUMBER), or a merge of
+    what is no fork of the namespace (reason NOT_A_FORK)."""
 
     default_code = grpc.StatusCode.FAILED_PRECONDITION
 

@@ -2,14 +2,18 @@
 
 import datetime
 import enum
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from . import codec
 
 __all__ = [
+    "Attribution",
+    "Checkpoint",
     "Commit",
     "DeleteResult",
+    "Difference",
     "Entry",
     "Event",
     "EventCause",
@@ -18,9 +22,13 @@ __all__ = [
     "GetResult",
     "IncrementResult",
     "ListResult",
+    "MergeConflict",
+    "MergeResult",
+    "MergeStrategy",
     "Namespace",
     "OperationResult",
     "PutResult",
+    "RestoreResult",
     "Resync",
     "TransactionResult",
 ]
@@ -201,3 +209,77 @@ class Namespace:
     epoch: str  # another one whenever revisions may have been given out anew
     parent: str  # the namespace that it was forked from; empty: none
     fork_revision: int  # the revision of the parent that it was forked at
+
+
+@dataclass(frozen=True, slots=True)
+class Attribution:
+    """Who wrote a key last, and why."""
+
+    entry: Entry  # without its value
+    author: str  # empty: not said
+    message: str  # empty: not said
+    trace_parent: str  # the W3C traceparent of the writer; empty: none
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A name for a revision, which keeps it readable. Wherever a revision is asked for, it stands for its name."""
+
+    name: str
+    revision: int
+    create_time: datetime.datetime  # UTC, by the clock of the store
+    author: str  # empty: not said
+    message: str  # empty: not said
+    labels: Mapping[str, str]
+    key_count: int  # how many keys there are at the revision
+    size_bytes: int  # keys, values and content types at the revision
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """A key that differs between two revisions in its value or content type, or in being there at all."""
+
+    key: str
+    before: Entry | None  # at the older revision; None: it was absent
+    after: Entry | None  # at the newer one; None: it is absent
+
+
+@dataclass(frozen=True, slots=True)
+class RestoreResult:
+    """What a restore did, or would do."""
+
+    revision: int  # that it made, or the newest one if there was nothing to change or it was a dry run
+    put: int  # how many keys were put back
+    deleted: int  # how many keys were deleted
+    differences: tuple[Difference, ...]  # of a dry run: what would change, up to 1,000 keys, without values
+
+
+class MergeStrategy(enum.StrEnum):
+    """What a merge does with a key that both sides changed to different ends."""
+
+    FAIL = "fail"  # change nothing at all, and answer with the conflicts
+    OURS = "ours"  # keep what the namespace has
+    THEIRS = "theirs"  # take what the fork has
+
+
+@dataclass(frozen=True, slots=True)
+class MergeConflict:
+    """A key that both sides changed since the fork, to different ends. None: it is, or was, absent there."""
+
+    key: str
+    base: Entry | None  # at the fork
+    ours: Entry | None  # in the namespace
+    theirs: Entry | None  # in the fork
+    values_omitted: bool  # the values of the three were left out for their size
+
+
+@dataclass(frozen=True, slots=True)
+class MergeResult:
+    """How a merge ended, or would end."""
+
+    merged: bool  # it was applied, or there was nothing to apply; False: there were conflicts, or it was a dry run
+    revision: int  # that it made, or the newest one if it changed nothing
+    put: int  # how many keys were put, or would be
+    deleted: int  # how many keys were deleted, or would be
+    conflicts: tuple[MergeConflict, ...]  # in the order of keys, up to 1,000; values are left out past 1 MiB
+    conflict_count: int  # how many there are

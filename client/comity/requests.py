@@ -4,11 +4,13 @@ from collections.abc import Sequence
 from typing import cast
 
 from . import codec, operations
-from .model import EventType
+from .model import Checkpoint, EventType
 from .request_ids import RequestId
 from .v1 import state_pb2, types_pb2
 
-__all__ = ["delete", "history", "one_target", "options", "put", "transact", "watch"]
+__all__ = ["Ref", "delete", "history", "one_target", "options", "put", "ref", "transact", "watch"]
+
+Ref = Checkpoint | str | int
 
 NO_OPERATIONS: tuple[operations.Operation, ...] = ()
 
@@ -152,3 +154,17 @@ def history(
         keys_only=keys_only,
         previous=previous,
     )
+
+
+def ref(named: object) -> types_pb2.Ref:
+    """A revision by its number, or by the name of a checkpoint, which is also what a Checkpoint stands for.
+
+    Raises TypeError for what is no `Ref`.
+    """
+    if isinstance(named, Checkpoint):
+        return types_pb2.Ref(checkpoint=named.name)
+    if isinstance(named, str):
+        return types_pb2.Ref(checkpoint=named)
+    if isinstance(named, int) and not isinstance(named, bool):
+        return types_pb2.Ref(revision=named)
+    raise TypeError(f"name a revision by its number or a checkpoint, not by {type(named).__name__}")

@@ -2,6 +2,7 @@
 
 import socket
 import time
+from pathlib import Path
 
 import pytest
 
@@ -17,8 +18,8 @@ def test_health(comity: Comity) -> None:
 
 
 def test_health_of_a_service_that_does_not_serve(comity: Comity) -> None:
-    # Checkpoints are part of the contract that this server does not offer yet.
-    found = comity("health", "comity.v1.CheckpointService", code=5)
+    # Leases are part of the contract that this server does not offer yet.
+    found = comity("health", "comity.v1.LeaseService", code=5)
     assert (found.text, found.errors) == ("NOT_SERVING\n", "")
 
 
@@ -47,6 +48,14 @@ def test_health_divides_its_time_among_the_addresses(comity: Comity) -> None:
         ["delete", "key"],
         ["list"],
         ["log"],
+        ["diff", "1"],
+        ["blame"],
+        ["checkpoint", "name"],
+        ["checkpoints"],
+        ["checkpoints", "--delete", "name", "--yes"],
+        ["restore", "1"],
+        ["fork", "name"],
+        ["merge", "name"],
         ["status"],
         ["namespaces"],
         ["namespaces", "--delete", "name", "--yes"],
@@ -76,3 +85,18 @@ def test_serve_is_the_server(comity: Comity) -> None:
     assert "comity serve" in help_text
     assert "--listne" in comity("serve", "--listne", code=2).errors
     assert comity("serve", "--store", "none:", code=2).errors.startswith("comity: ")
+
+
+def test_backup_and_check_are_the_servers(comity: Comity, tmp_path: Path) -> None:
+    store, copy = tmp_path / "store.db", tmp_path / "copy.db"
+    with servers.start("--store", f"sqlite:{store}") as own:
+        comity("put", "key", "1", "--address", own.address)
+        comity("checkpoint", "mark", "--address", own.address)
+        assert comity("backup", str(copy), "--store", f"sqlite:{store}").text.startswith(f"{copy}: ")
+        assert "--force" in comity("backup", str(copy), COMITY_STORE=f"sqlite:{store}", code=1).errors
+        comity("backup", str(copy), "--force", COMITY_STORE=f"sqlite:{store}")
+    found = comity("check", str(copy), "--json").object
+    assert (found["keys"], found["checkpoints"], found["problems"]) == (1, 1, [])
+    comity("check", str(tmp_path / "none.db"), code=4)
+    assert "--force" in comity("backup", "--help").text
+    assert "--chekc" in comity("check", "--chekc", code=2).errors

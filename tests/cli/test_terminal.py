@@ -46,10 +46,26 @@ def test_nothing_that_a_terminal_would_obey(comity: Comity) -> None:
     key = f"a{CLEAR}{BELL}\u202e\x9b"
     comity("put", key, f"v{CLEAR}\x9b", "--author", f"me{CLEAR}", "--message", f"why{BELL}")
     comity("put", "json", json.dumps(CLEAR))
+    comity("checkpoint", "mark", "--author", f"me{CLEAR}", "--message", f"why{BELL}", "--label", f"k{CLEAR}=v{BELL}")
+    fork = f"{comity.namespace}-fork"
+    comity("fork", fork, "--from", "0")
+    comity("put", key, f"w{CLEAR}", "--namespace", fork)
     for arguments in (
         ["list"],
         ["get", key],
         ["log"],
+        ["log", "--oneline"],
+        ["blame"],
+        ["blame", "--json"],
+        ["checkpoints"],
+        ["checkpoints", "--json"],
+        ["diff", "0"],
+        ["diff", "0", "--keys-only"],
+        ["diff", "0", "--json"],
+        ["restore", "0", "--dry-run"],
+        ["restore", key],
+        ["merge", fork],
+        ["merge", fork, "--json"],
         ["list", "--json"],
         ["log", "--json"],
         ["get", key + "?"],
@@ -60,7 +76,11 @@ def test_nothing_that_a_terminal_would_obey(comity: Comity) -> None:
         shown = comity.on_terminal(*arguments)
         for unsafe in (CLEAR, BELL, "\u202e", "\x9b"):
             assert unsafe not in shown, (arguments, shown)
-    assert "\\x1b[2J" in comity("list").text + comity("log").text
+    comity("put", key, f"v{CLEAR}")
+    for arguments in (["list"], ["log"], ["log", "--oneline"], ["blame"], ["checkpoints"], ["diff", "0"]):
+        piped = comity(*arguments).text
+        assert CLEAR not in piped
+        assert "\\x1b[2J" in piped
 
 
 def test_the_rest_is_for_people_too(comity: Comity) -> None:
@@ -79,3 +99,20 @@ def test_a_watch(comity: Comity) -> None:
     assert "planner" in first
     assert "why" in first
     assert "\x1b[" in second
+
+
+def test_what_is_known_from_git_has_its_colours(comity: Comity) -> None:
+    comity("put", "text", "old\n\tline", "--author", "ann", "--message", "begin")
+    comity("put", "text", "new\n\tline")
+    shown = comity.on_terminal("diff", "1")
+    assert "\x1b[31m-old" in shown
+    assert "\x1b[32m+new" in shown
+    assert "\x1b[36m@@ -1,2 +1,2 @@" in shown
+    assert "\x1b[33mchanged" in comity.on_terminal("diff", "1", "--keys-only")
+    log = comity.on_terminal("log")
+    assert "\x1b[33mrevision 2\x1b[0m\nDate: " in log
+    assert "\nAuthor: ann\n" in log
+    assert "\n    begin\n" in log
+    rows = comity.on_terminal("blame")
+    assert "message" in rows
+    assert "text" in rows

@@ -13,12 +13,21 @@ from click.testing import CliRunner
 from comity.cli.app import app
 from tests.cli.processes import Comity, command
 
-COMMANDS = ["get", "put", "delete", "list", "watch", "transact", "log", "status", "namespaces", "compact", "health"]
+COMMANDS = [
+    *("get", "put", "delete", "list", "watch", "transact"),
+    *("log", "diff", "blame", "checkpoint", "checkpoints", "restore", "fork", "merge"),
+    *("status", "namespaces", "compact", "health"),
+]
+OF_SERVER = {
+    "serve": "comity_server.serve",
+    "backup": "comity_server.maintenance",
+    "check": "comity_server.maintenance",
+}
 
 
 def test_help_names_every_command(comity: Comity) -> None:
     text = comity("--help").text
-    for name in [*COMMANDS, "serve"]:
+    for name in [*COMMANDS, *OF_SERVER]:
         assert f"\n  {name} " in text
     assert "Exit codes" in text
     assert comity().text == text
@@ -52,6 +61,24 @@ def test_each_help_has_examples_and_the_common_options(name: str) -> None:
         (["put", "a", "1", "--request-id", "job:0"], "from 1"),
         (["put", "a", "1", "--request-id", ":1"], "has no name"),
         (["list", "--limit", "0"], "not from 1"),
+        (["checkpoint"], "Missing argument 'NAME'"),
+        (["checkpoint", "a", "--label", "kind"], "'kind' is not KEY=VALUE"),
+        (["checkpoint", "a", "--label", "=x"], "'=x' is not KEY=VALUE"),
+        (["checkpoint", "a", "--label", "k=1", "--label", "k=2"], "a key is given twice"),
+        (["checkpoint", "a", "--label", b"k=\xff"], "not UTF-8"),
+        (["checkpoints", "--label", "kind"], "'kind' is not KEY=VALUE"),
+        (["checkpoints", "--label", "k=1", "--delete", "a", "--yes"], "either --label or --delete"),
+        (["checkpoints", "--delete", "a"], "--delete needs --yes"),
+        (["restore"], "Missing argument 'REF'"),
+        (["restore", ""], "it is empty"),
+        (["restore", str(2**63)], "is not from 0 to 2^63-1"),
+        (["restore", "1", "--if-revision", "x"], "'x' is not a whole number"),
+        (["diff"], "Missing argument 'REF'"),
+        (["diff", "1", "2", "3"], "unexpected extra argument"),
+        (["diff", b"\xff"], "not UTF-8"),
+        (["fork"], "Missing argument 'NEW'"),
+        (["merge"], "Missing argument 'FORK'"),
+        (["merge", "a", "--strategy", "mine"], "'mine' is not one of"),
     ],
     ids=lambda value: (
         b" ".join(text.encode() if isinstance(text, str) else text for text in value).hex()[:8]
@@ -85,10 +112,11 @@ def test_without_click() -> None:
     assert done.returncode == 1
     assert "pip install 'comity[cli]'" in done.stderr
     assert done.stderr.count("\n") == 1
-    done = without("click", ["serve"])
-    assert done.returncode == 1
-    assert "pip install 'comity[server]'" in done.stderr
-    assert done.stderr.count("\n") == 1
+    for name in OF_SERVER:
+        done = without("click", [name])
+        assert done.returncode == 1
+        assert "pip install 'comity[server]'" in done.stderr
+        assert done.stderr.count("\n") == 1
 
 
 def test_without_what_a_command_needs_beside() -> None:
@@ -98,8 +126,9 @@ def test_without_what_a_command_needs_beside() -> None:
     assert done.stderr.count("\n") == 1
 
 
-def test_without_the_server() -> None:
-    done = without("comity_server.serve", ["serve"])
+@pytest.mark.parametrize(("name", "module"), OF_SERVER.items(), ids=OF_SERVER)
+def test_without_the_server(name: str, module: str) -> None:
+    done = without(module, [name])
     assert done.returncode == 1
     assert "pip install 'comity[server]'" in done.stderr
     assert done.stderr.count("\n") == 1

@@ -1,6 +1,7 @@
 """The examples do what they say."""
 
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,8 @@ import pytest
 from benchmarks import peers
 from tests.servers import environment
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
+ROOT = Path(__file__).parents[2]
+EXAMPLES = ROOT / "examples"
 
 
 def start(program: Path, **variables: str) -> subprocess.CompletedProcess[str]:
@@ -43,6 +45,17 @@ def test_shared_budget() -> None:
     assert left == 0
 
 
+def test_three_ideas() -> None:
+    lines = run("three_ideas.py")
+    scores = {name: int(metres) for name, metres, _ in map(str.split, lines[:3])}
+    best = min(scores, key=lambda name: scores[name])
+    assert lines[3] == f"merged {best}: 2 keys put, revision 2"
+    assert lines[4].endswith(f" -> {scores[best]}")
+    assert lines[-2].endswith(f"{best} is the shortest")
+    shown = (ROOT / "README.md").read_text()
+    assert "\n$ python examples/three_ideas.py\n" + "\n".join(lines) + "\n```\n" in shown
+
+
 def test_shared_budget_says_why_its_server_does_not_start() -> None:
     done = start(EXAMPLES / "shared_budget.py", COMITY_DRAIN_TIMEOUT="soon")
     assert done.returncode == 1
@@ -51,6 +64,7 @@ def test_shared_budget_says_why_its_server_does_not_start() -> None:
 
 
 def test_shared_budget_does_not_wait_for_an_agent_that_died(tmp_path: Path) -> None:
+    shutil.copy(EXAMPLES / "own_server.py", tmp_path)
     code = (EXAMPLES / "shared_budget.py").read_text()
     dies = tmp_path / "dies.py"
     ready = 'await state.put(f"ready/{name}", True)'

@@ -27,7 +27,10 @@ def samples(name: str) -> list[str]:
 
 
 CLIENT = samples("docs/client.md")
-TESTED = ("comity.connect(", "state.history(", "def spend(", "conditions=[", "as watch:", "state.cell(")
+TESTED = (
+    *("comity.connect(", "state.history(", "def spend(", "conditions=[", "as watch:"),
+    *("state.checkpoint(", "state.fork(", "state.cell("),
+)
 
 
 def sample(word: str) -> str:
@@ -60,6 +63,7 @@ async def state(server: Server, namespace: str) -> AsyncIterator[Client]:
 def begin(code: str, state: Client, server: Server) -> tuple["asyncio.Task[None]", dict[str, Any]]:
     """Start a sample, with `state` and what else it takes for granted; and the variables that it has."""
     code = code.replace("localhost:7171", server.address).replace('"research"', f'"{state.namespace}"')
+    code = code.replace('"idea-1"', f'"{state.namespace}-idea"')
     known = {"comity": comity, "state": state, "OutOfBudget": OutOfBudget, "Budget": Budget, "agents": {}}
     compiled = compile(code, "a sample", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
 
@@ -135,6 +139,34 @@ async def test_watching(state: Client, server: Server) -> None:
     assert not task.done()
     task.cancel()
     await asyncio.wait([task])
+
+
+async def test_checkpoints(state: Client, server: Server, capsys: pytest.CaptureFixture[str]) -> None:
+    await state.put("drafts/plan", {"step": 2})
+    task, known = begin(sample("state.checkpoint("), state, server)
+    await task
+    assert capsys.readouterr().out == "drafts/plan {'step': 2} -> {'step': 3}\n"
+    assert (known["done"].put, known["done"].deleted) == (1, 0)
+    entry = await state.get("drafts/plan")
+    assert entry is not None
+    assert entry.value == {"step": 3}
+    assert [mark.name async for mark in state.checkpoints()] == []
+
+
+@pytest.mark.parametrize("changed", [False, True], ids=["alone", "on both sides"])
+async def test_forks(state: Client, server: Server, capsys: pytest.CaptureFixture[str], changed: bool) -> None:
+    code = sample("state.fork(")
+    if changed:
+        code = code.replace("\nresult = ", "\nawait state.put('plan', 'ours')\nresult = ", 1)
+    task, known = begin(code, state, server)
+    await task
+    assert known["result"].merged
+    assert capsys.readouterr().out.startswith("plan Entry(" if changed else "")
+    entry = await state.get("plan")
+    assert entry is not None
+    assert entry.value == {"step": 4}
+    with pytest.raises(comity.NotFound):
+        await known["idea"].namespace_info()
 
 
 async def test_a_cell(state: Client, server: Server) -> None:

@@ -9,6 +9,7 @@ from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 
+from comity.v1 import checkpoint_pb2 as c
 from comity.v1 import namespace_pb2 as n
 from comity.v1 import state_pb2 as s
 from comity.v1 import types_pb2 as t
@@ -21,6 +22,16 @@ NS = "a-namespace-to-be-named"  # each test puts a name of its own here
 NAMES = ["", "-a", ".a", "_a", "A", "a b", "a/b", "a\n", "ä", "a" * 64, "a\0"]
 KEYS = ["", "k" * 1025, "é" * 513, "a\0b"]  # é takes two bytes
 PREFIXES = ["p" * 1025, "é" * 513, "a\0b"]
+CHECKPOINTS = ["", "1", "-a", ".a", "a b", "a/b", "a\n", "ä", "a" * 129, "a\0"]
+LABELS: list[dict[str, str]] = [
+    {f"k{number}": "" for number in range(65)},
+    {"": "v"},
+    {"k" * 64: "v"},
+    {"é" * 32: "v"},
+    {"k\0": "v"},
+    {"k": "v" * 256},
+    {"k": "v\0"},
+]
 TTLS = [Duration(), Duration(nanos=999_999_999), Duration(seconds=-5), Duration(seconds=5, nanos=-1),
         Duration(seconds=5, nanos=10**9), Duration(seconds=10**12)]  # fmt: skip
 OPTIONS: list[tuple[t.WriteOptions, str]] = [
@@ -117,6 +128,63 @@ def writes() -> Iterator[Case]:
         yield s.PutRequest(namespace=NS, key="k", options=options), field
         yield s.DeleteRequest(namespace=NS, key="k", options=options), field
         yield s.TransactRequest(namespace=NS, then=[put("k")], options=options), field
+
+
+def actions() -> Iterator[Case]:
+    one = t.Ref(revision=1)
+    for name in NAMES:
+        yield c.CheckpointRequest(namespace=name, name="c"), "namespace"
+        yield c.GetCheckpointRequest(namespace=name, name="c"), "namespace"
+        yield c.ListCheckpointsRequest(namespace=name), "namespace"
+        yield c.DeleteCheckpointRequest(namespace=name, name="c"), "namespace"
+        yield c.RestoreRequest(namespace=name, ref=one), "namespace"
+        yield c.DiffRequest(namespace=name, base=one), "namespace"
+        yield s.BlameRequest(namespace=name), "namespace"
+        yield n.ForkRequest(namespace=name, fork="f"), "namespace"
+        yield n.ForkRequest(namespace=NS, fork=name), "fork"
+        yield n.MergeRequest(namespace=name, fork="f"), "namespace"
+        yield n.MergeRequest(namespace=NS, fork=name), "fork"
+    for name in CHECKPOINTS:
+        yield c.CheckpointRequest(namespace=NS, name=name), "name"
+        yield c.GetCheckpointRequest(namespace=NS, name=name), "name"
+        yield c.DeleteCheckpointRequest(namespace=NS, name=name), "name"
+        yield c.RestoreRequest(namespace=NS, ref=t.Ref(checkpoint=name)), "ref.checkpoint"
+        yield c.DiffRequest(namespace=NS, base=t.Ref(checkpoint=name)), "base.checkpoint"
+        yield c.DiffRequest(namespace=NS, base=one, target=t.Ref(checkpoint=name)), "target.checkpoint"
+        yield n.ForkRequest(namespace=NS, fork="f", ref=t.Ref(checkpoint=name)), "ref.checkpoint"
+    for labels in LABELS:
+        yield c.CheckpointRequest(namespace=NS, name="c", labels=labels), "labels"
+        yield c.ListCheckpointsRequest(namespace=NS, labels=labels), "labels"
+    for number in (-1, -(2**63)):
+        yield c.CheckpointRequest(namespace=NS, name="c", revision=number), "revision"
+        yield c.RestoreRequest(namespace=NS, ref=t.Ref(revision=number)), "ref.revision"
+        yield c.RestoreRequest(namespace=NS, ref=one, if_revision=number), "if_revision"
+        yield c.DiffRequest(namespace=NS, base=t.Ref(revision=number)), "base.revision"
+        yield c.DiffRequest(namespace=NS, base=one, target=t.Ref(revision=number)), "target.revision"
+        yield n.ForkRequest(namespace=NS, fork="f", ref=t.Ref(revision=number)), "ref.revision"
+        yield s.BlameRequest(namespace=NS, revision=number), "revision"
+    for prefix in PREFIXES:
+        yield c.RestoreRequest(namespace=NS, ref=one, prefix=prefix), "prefix"
+        yield c.DiffRequest(namespace=NS, base=one, prefix=prefix), "prefix"
+        yield s.BlameRequest(namespace=NS, prefix=prefix), "prefix"
+    for size in (-1, -(2**31)):
+        yield c.ListCheckpointsRequest(namespace=NS, page_size=size), "page_size"
+        yield c.DiffRequest(namespace=NS, base=one, page_size=size), "page_size"
+        yield s.BlameRequest(namespace=NS, page_size=size), "page_size"
+    for token in ("x", "é", "\0", "AAAA", "A" * 100_000):
+        yield c.ListCheckpointsRequest(namespace=NS, page_token=token), "page_token"
+        yield c.DiffRequest(namespace=NS, base=one, page_token=token), "page_token"
+        yield s.BlameRequest(namespace=NS, page_token=token), "page_token"
+    yield c.RestoreRequest(namespace=NS), "ref"
+    yield c.RestoreRequest(namespace=NS, ref=t.Ref()), "ref"
+    yield c.DiffRequest(namespace=NS), "base"
+    yield n.MergeRequest(namespace=NS, fork="f", strategy=9), "strategy"  # type: ignore[arg-type]
+    for options, field in OPTIONS:
+        yield c.CheckpointRequest(namespace=NS, name="c", options=options), field
+        yield c.DeleteCheckpointRequest(namespace=NS, name="c", options=options), field
+        yield c.RestoreRequest(namespace=NS, ref=one, options=options), field
+        yield n.ForkRequest(namespace=NS, fork="f", options=options), field
+        yield n.MergeRequest(namespace=NS, fork="f", options=options), field
 
 
 def put(key: str, **fields: Any) -> s.Operation:
@@ -219,7 +287,7 @@ def twice() -> Iterator[Case]:
     yield s.TransactRequest(namespace=NS, then=[increment("k"), delete_prefix("")]), "then[1].delete.prefix"
 
 
-CASES = [*reads(), *writes(), *conditions(), *operations(), *twice()]
+CASES = [*reads(), *writes(), *actions(), *conditions(), *operations(), *twice()]
 
 
 def named(request: Message, namespace: str) -> Message:
@@ -257,7 +325,9 @@ def leaves(message: Any, path: str) -> Iterator[str]:
     """The fields of a message and of those in it that can be wrong: a bool cannot."""
     for field in message.fields:
         name = f"{path}.{field.name}"
-        if field.message_type is not None and field.message_type.file.package == "comity.v1":
+        if field.message_type is not None and field.message_type.GetOptions().map_entry:
+            yield name
+        elif field.message_type is not None and field.message_type.file.package == "comity.v1":
             yield from leaves(field.message_type, name)
         elif field.type != FieldDescriptor.TYPE_BOOL:
             yield name

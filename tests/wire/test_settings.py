@@ -89,7 +89,7 @@ def test_help_shows_every_setting() -> None:
     for name, field in Settings.model_fields.items():
         assert f"--{name.replace('_', '-')}" in shown.stdout
         assert field.description
-        assert field.default is not PydanticUndefined
+        assert field.get_default(call_default_factory=True) is not PydanticUndefined
 
 
 @pytest.mark.parametrize(

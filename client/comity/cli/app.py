@@ -8,13 +8,16 @@ from typing import Any
 
 import click
 
+from .checkpoints import checkpoint, checkpoints, restore
+from .diff import diff
 from .entries import delete, get, list_, put
 from .failures import Failure, report
-from .history import log
+from .forks import fork, merge
+from .history import blame, log
 from .main import NEEDS
 from .namespaces import compact, namespaces, status
 from .options import examples
-from .server import health, serve
+from .server import backup, check, health, serve
 from .transact import transact
 from .watch import watch
 
@@ -44,7 +47,7 @@ def _version(ctx: click.Context, param: click.Parameter, wanted: bool) -> None:
 )
 @click.pass_context
 def app(ctx: click.Context) -> None:
-    """Shared state for agents: reads, writes, transactions, watches, history.
+    """Shared state for agents: reads, writes, transactions, watches, history, checkpoints, forks.
 
     Exit codes: 0 done, 1 other failure, 2 usage, 3 conflict or failed condition, 4 not found, 5 unavailable or out of
     time.
@@ -55,8 +58,9 @@ def app(ctx: click.Context) -> None:
 
 for _command in (
     *(get, put, delete, list_, watch, transact),
-    *(log, status, namespaces, compact),
-    *(serve, health),
+    *(log, diff, blame, checkpoint, checkpoints, restore, fork, merge),
+    *(status, namespaces, compact),
+    *(serve, health, backup, check),
 ):
     app.add_command(_command)
 

@@ -1,7 +1,6 @@
 """`comity get`, `put`, `delete`, `list`: the entries of a namespace."""
 
 import contextlib
-import json
 import re
 import sys
 from typing import TYPE_CHECKING
@@ -11,9 +10,9 @@ import click
 from . import shapes
 from .failures import Failure
 from .options import COUNT, NUMBER, TEXT, Options, client_options, examples, one_target, write_options
-from .render import Output, escape_lines
+from .render import Output, counted, escape_lines
 from .session import run
-from .values import argument_bytes, inline, parse, strict_json
+from .values import argument_bytes, inline, parse, pretty
 
 if TYPE_CHECKING:
     from comity import model
@@ -72,7 +71,7 @@ def show_value(output: Output, entry: "model.Entry") -> None:
     text = entry.data.decode(errors="backslashreplace")
     if is_json(entry.content_type):
         with contextlib.suppress(ValueError):  # what is no JSON is shown as it is
-            text = json.dumps(strict_json(text), ensure_ascii=False, indent=2)
+            text = pretty(text)
     output.console.print(escape_lines(text.removesuffix("\n")), highlight=is_json(entry.content_type))
 
 
@@ -211,7 +210,7 @@ def delete(
         if output.json:
             output.object({"revision": done.revision, "deleted": done.deleted})
         else:
-            what = key if key is not None else f"{done.deleted} key{'' if done.deleted == 1 else 's'}"
+            what = key if key is not None else counted(done.deleted, "key")
             output.line(f"deleted {what}, revision {done.revision}")
 
     run(options, work)

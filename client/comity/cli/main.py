@@ -4,6 +4,8 @@ import sys
 
 __all__ = ["main"]
 
+OF_SERVER = ("serve", "backup", "check")  # commands that are the server's own
+
 NEEDS = "the command line needs more than the client: pip install 'comity[cli]'"
 SERVER_NEEDS = "the server needs more than the client: pip install 'comity[server]'"
 
@@ -15,5 +17,6 @@ def main() -> None:
     except ModuleNotFoundError as error:
         if error.name != "click":
             raise
-        sys.exit(f"comity: {SERVER_NEEDS if sys.argv[1:2] == ['serve'] else NEEDS} ({error})")
+        of_server = sys.argv[1:2] and sys.argv[1] in OF_SERVER
+        sys.exit(f"comity: {SERVER_NEEDS if of_server else NEEDS} ({error})")
     sys.exit(run())

@@ -1,14 +1,13 @@
 """`comity status`, `namespaces`, `compact`: what there is, how large it is, forgetting its past."""
 
 import datetime
-import sys
 from dataclasses import fields
 from typing import TYPE_CHECKING
 
 import click
 
 from . import shapes
-from .options import NUMBER, TEXT, Options, client_options, examples
+from .options import NUMBER, TEXT, Options, client_options, confirm, examples
 from .render import Output
 from .session import run
 
@@ -65,13 +64,9 @@ def namespaces(options: Options, prefix: str | None, doomed: str | None, yes: bo
     if doomed is None:
         run(options, lambda client: _list(client, options, prefix or ""))
         return
-    context = click.get_current_context()
     if prefix is not None:
-        raise click.UsageError("Give either PREFIX or --delete NAME", context)
-    if not yes:
-        if not sys.stdin.isatty():
-            raise click.UsageError("--delete needs --yes where nobody can be asked", context)
-        click.confirm(f"Delete the namespace {doomed!r} with all its keys and history?", abort=True, err=True)
+        raise click.UsageError("Give either PREFIX or --delete NAME", click.get_current_context())
+    confirm(f"Delete the namespace {doomed!r} with all its keys and history?", yes=yes)
 
     async def work(client: "Client") -> None:
         await client.with_options(namespace=doomed).delete_namespace()

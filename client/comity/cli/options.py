@@ -2,6 +2,7 @@
 
 import functools
 import inspect
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -11,11 +12,14 @@ import click
 __all__ = [
     "COUNT",
     "NUMBER",
+    "REF",
     "REQUEST_ID",
     "TEXT",
     "Options",
     "client_options",
+    "confirm",
     "examples",
+    "label_option",
     "one_target",
     "write_options",
 ]
@@ -23,11 +27,13 @@ __all__ = [
 if TYPE_CHECKING:
     IntType = click.ParamType[int]
     StrType = click.ParamType[str]
+    RefType = click.ParamType[str | int]
+    LabelType = click.ParamType[tuple[str, str]]
     from comity.request_ids import RequestId
 
     RequestIdType = click.ParamType[RequestId]
 else:  # of older releases of click these take no parameter
-    IntType = StrType = RequestIdType = click.ParamType
+    IntType = StrType = RefType = LabelType = RequestIdType = click.ParamType
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -72,6 +78,28 @@ class _Text(StrType):
         return str(value)
 
 
+class _Ref(RefType):
+    """A revision by its number, or the name of a checkpoint, which has more than digits."""
+
+    name = "ref"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str | int:
+        text = TEXT.convert(value, param, ctx)
+        if not text:
+            self.fail("it is empty", param, ctx)
+        return NUMBER.convert(text, param, ctx) if text.isascii() and text.isdigit() else text
+
+
+class _Label(LabelType):
+    name = "label"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, str]:
+        name, equals, text = TEXT.convert(value, param, ctx).partition("=")
+        if not (name and equals):
+            self.fail(f"{value!r} is not KEY=VALUE", param, ctx)
+        return name, text
+
+
 class _RequestId(RequestIdType):
     name = "name[:sequence]"
 
@@ -94,6 +122,8 @@ class _RequestId(RequestIdType):
 NUMBER = _Number(0)  # a revision or a version
 COUNT = _Number(1)
 TEXT = _Text()
+REF = _Ref()
+LABEL = _Label()
 REQUEST_ID = _RequestId()
 
 _COMMON = (
@@ -171,6 +201,20 @@ def write_options(function: Function) -> Function:
     return function
 
 
+def label_option(text: str) -> Callable[[Function], Function]:
+    """Gives a command --label, which may be repeated, as its argument `labels`: a dict."""
+    return click.option(
+        "--label", "labels", type=LABEL, multiple=True, metavar="KEY=VALUE", callback=_distinct, help=text
+    )
+
+
+def _distinct(ctx: click.Context, param: click.Parameter, labels: tuple[tuple[str, str], ...]) -> dict[str, str]:
+    made = dict(labels)
+    if len(made) < len(labels):
+        raise click.BadParameter("a key is given twice", ctx, param)
+    return made
+
+
 def examples(*lines: str) -> str:
     """The end of a command's help: examples, a line each."""
     return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)
@@ -180,3 +224,12 @@ def one_target(key: str | None, prefix: str | None) -> None:
     """Refuse a command that names no target, or two."""
     if (key is None) == (prefix is None):
         raise click.UsageError("Give either KEY or --prefix PREFIX", click.get_current_context())
+
+
+def confirm(question: str, *, yes: bool) -> None:
+    """Ask before something is deleted, unless --yes was given. Refuses where nobody can be asked."""
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise click.UsageError("--delete needs --yes where nobody can be asked", click.get_current_context())
+    click.confirm(question, abort=True, err=True)

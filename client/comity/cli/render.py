@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["Field", "Output", "escape", "escape_lines", "plain_json"]
+__all__ = ["Field", "Output", "counted", "escape", "escape_lines", "plain_json"]
 
 # Control characters of ASCII and Latin-1, line separators, what turns the direction of writing, and lone surrogates.
 UNSAFE = "\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff"
@@ -40,6 +40,11 @@ def plain_json(text: str) -> str:
     return IN_JSON.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
+def counted(count: int, noun: str) -> str:
+    """So many of something: "1 key", "2 keys"."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
 class Output:
     """Standard output, in one of three ways: `json`, `terminal`, or neither of them for plain text."""
 
@@ -61,6 +66,16 @@ class Output:
     def line(self, text: str) -> None:
         """One line of text."""
         self.raw(escape(text).encode() + b"\n")
+
+    def text(self, text: str, style: str = "") -> None:
+        """Text with its line breaks and tabs, on a terminal in a style."""
+        safe = escape_lines(text)
+        if not self.terminal:
+            self.raw(safe.encode() + b"\n")
+            return
+        from rich.text import Text
+
+        self.console.print(Text(safe, style))
 
     def object(self, message: Mapping[str, Any]) -> None:
         """One JSON object on a line."""

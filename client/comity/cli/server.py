@@ -1,5 +1,6 @@
-"""`comity serve` and `comity health`: the server itself."""
+"""`comity serve`, `backup`, `check` and `health`: the server itself."""
 
+import importlib
 from typing import TYPE_CHECKING
 
 import click
@@ -12,25 +13,36 @@ from .session import run
 if TYPE_CHECKING:
     from comity.client import Client
 
-__all__ = ["health", "serve"]
+__all__ = ["backup", "check", "health", "serve"]
 
 
-@click.command(
-    add_help_option=False,
-    context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
-    short_help="Run the server.",
+def _of_server(name: str, module: str, attribute: str, short_help: str) -> click.Command:
+    """A command whose options, help and imports are the server's own: the click command `attribute` of its `module`."""
+
+    @click.command(
+        name,
+        add_help_option=False,
+        context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
+        short_help=short_help,
+    )
+    @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+    @click.pass_context
+    def made(ctx: click.Context, arguments: tuple[str, ...]) -> None:
+        try:
+            command: click.Command = getattr(importlib.import_module(module), attribute)
+        except ModuleNotFoundError as error:
+            raise Failure(f"comity {name} needs the server: pip install 'comity[server]' ({error})") from error
+        with command.make_context(name, list(arguments), parent=ctx.parent) as context:
+            command.invoke(context)
+
+    return made
+
+
+serve = _of_server("serve", "comity_server.serve", "command", "Run the server.")
+backup = _of_server(
+    "backup", "comity_server.maintenance", "backup", "Copy the file of a store, also while a server uses it."
 )
-@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
-@click.pass_context
-def serve(ctx: click.Context, arguments: tuple[str, ...]) -> None:
-    """Run the server. Its options, its help and its imports are the server's own."""
-    try:
-        from comity_server.serve import command
-    except ModuleNotFoundError as error:
-        raise Failure(f"comity serve needs the server: pip install 'comity[server]' ({error})") from error
-    assert ctx.info_name is not None
-    with command.make_context(ctx.info_name, list(arguments), parent=ctx.parent) as context:
-        command.invoke(context)
+check = _of_server("check", "comity_server.maintenance", "check", "Verify the file of a store.")
 
 
 @click.command(

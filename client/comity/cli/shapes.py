@@ -10,7 +10,21 @@ from .values import to_json
 if TYPE_CHECKING:
     from comity import model
 
-__all__ = ["commit", "entry", "event", "failed", "namespace", "operation_result", "resync", "time"]
+__all__ = [
+    "attribution",
+    "checkpoint",
+    "commit",
+    "difference",
+    "entry",
+    "event",
+    "failed",
+    "merged",
+    "namespace",
+    "operation_result",
+    "restored",
+    "resync",
+    "time",
+]
 
 Object = dict[str, Any]
 
@@ -98,5 +112,47 @@ def operation_result(of: "model.OperationResult", *, keys_only: bool = False) ->
 
 
 def namespace(of: "model.Namespace") -> Object:
+    return _named(of)
+
+
+def checkpoint(of: "model.Checkpoint") -> Object:
+    return _named(of)
+
+
+def _named(of: "model.Namespace | model.Checkpoint") -> Object:
     named = {field.name: getattr(of, field.name) for field in fields(of)}
     return {name: time(at) if isinstance(at, datetime.datetime) else at for name, at in named.items()}
+
+
+def difference(of: "model.Difference", *, keys_only: bool = False) -> Object:
+    return {"key": of.key} | _sides(keys_only=keys_only, before=of.before, after=of.after)
+
+
+def restored(of: "model.RestoreResult") -> Object:
+    shown: Object = {"revision": of.revision, "put": of.put, "deleted": of.deleted}
+    return shown | {"differences": [difference(each, keys_only=True) for each in of.differences]}
+
+
+def merged(of: "model.MergeResult") -> Object:
+    conflicts = [
+        {"key": each.key}
+        | _sides(base=each.base, ours=each.ours, theirs=each.theirs)
+        | ({"values_omitted": True} if each.values_omitted else {})
+        for each in of.conflicts
+    ]
+    shown: Object = {"merged": of.merged, "revision": of.revision, "put": of.put, "deleted": of.deleted}
+    return shown | {"conflicts": conflicts, "conflict_count": of.conflict_count}
+
+
+def _sides(*, keys_only: bool = False, **sides: "model.Entry | None") -> Object:
+    """Entries under names; an absent one is left out."""
+    return {name: entry(of, keys_only=keys_only) for name, of in sides.items() if of is not None}
+
+
+def attribution(of: "model.Attribution") -> Object:
+    return {
+        "entry": entry(of.entry, keys_only=True),
+        "author": of.author,
+        "message": of.message,
+        "trace_parent": of.trace_parent,
+    }

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from comity.model import Entry
 
-__all__ = ["TEXT", "argument_bytes", "from_json", "inline", "parse", "strict_json", "to_json"]
+__all__ = ["TEXT", "argument_bytes", "from_json", "inline", "lines", "parse", "pretty", "strict_json", "to_json"]
 
 TEXT = "text/plain; charset=utf-8"
 BASE64 = "base64"
+LAYOUT = str.maketrans("", "", "\t\r\n")
 
 
 def strict_json(data: bytes | str) -> Any:
@@ -103,3 +104,34 @@ def inline(entry: "Entry") -> str:
         if entry.content_type.startswith("text/") or text.isprintable():
             return text
     return f"<{len(entry.data)} bytes>"
+
+
+def pretty(data: bytes | str) -> str:
+    """JSON as it is laid out for people. Raises ValueError as `strict_json` does."""
+    value = strict_json(data)
+    try:
+        return json.dumps(value, ensure_ascii=False, indent=2)
+    except RecursionError as error:  # laying it out goes less deep than reading it
+        raise ValueError("it is nested too deeply") from error
+
+
+def lines(entry: "Entry | None") -> list[str] | None:
+    """The value of an entry as lines to compare: JSON as it is laid out for people, text as it is. None: it is neither.
+
+    An absent entry has no lines. Joined by line breaks they are the whole text again.
+    """
+    from comity.codec import is_json
+
+    if entry is None:
+        return []
+    if is_json(entry.content_type):
+        try:
+            return pretty(entry.data).split("\n")
+        except ValueError:
+            pass
+    try:
+        text = entry.data.decode()
+    except UnicodeDecodeError:
+        return None
+    is_text = entry.content_type.startswith("text/") and "\0" not in text
+    return text.split("\n") if is_text or text.translate(LAYOUT).isprintable() else None

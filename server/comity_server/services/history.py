@@ -73,10 +73,13 @@ async def read(store: Store, limits: Limits, request: state_pb2.HistoryRequest) 
     return page.response
 
 
-def _matching(commit: Commit, prefix: str, author: str) -> Sequence[Event]:
+def _matching(commit: Commit, prefix: str, author: str) -> Sequence[Event] | None:
+    """The events to show; None: the commit is not to be shown. One that has no events at all, as a fork's first, is."""
     if author and commit.author != author:
-        return ()
-    return events_within(commit, prefix, True) if prefix else commit.events
+        return None
+    if not prefix:
+        return commit.events
+    return events_within(commit, prefix, True) or None
 
 
 class _Page:
@@ -90,7 +93,7 @@ class _Page:
         self._previous = previous
         self._keys_only = keys_only
 
-    def add(self, commit: Commit, events: Sequence[Event], start: int) -> int | None:
+    def add(self, commit: Commit, events: Sequence[Event] | None, start: int) -> int | None:
         """Add a commit with its events from `start` on, as far as there is room.
 
         None: all of it is done with. Else the event that the next page begins with.
@@ -98,13 +101,13 @@ class _Page:
         if not self._commits or self._look <= 0:
             return start
         self._look -= 1 + len(commit.events)
-        if start >= len(events):
+        if events is None:
             return None
         room = self._room - COMMIT_OVERHEAD - utf8_length(commit.author) - utf8_length(commit.message)
         end = wire.events_that_fit(events, start, room, self._previous, self._keys_only)
         if end < len(events) and self.response.commits:
             return start  # it may fit into a page of its own
-        end = max(end, start + 1)
+        end = min(max(end, start + 1), len(events))
         message = self.response.commits.add()
         wire.fill_commit(message, commit, events[start:end], self._previous, self._keys_only)
         self._commits -= 1

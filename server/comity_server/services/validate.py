@@ -68,10 +68,10 @@ class Checks:
             self.wrong(field, f"must not be more than {LABELS}")
             return ()
         for key, value in labels.items():
-            if not key:
-                self.wrong(field, "must not have an empty key")
-            self.text(f"{field} (a key)", key, LABEL_KEY_BYTES)
-            self.text(f"{field}[{key}]", value, LABEL_VALUE_BYTES)
+            if not 0 < len(key.encode()) <= LABEL_KEY_BYTES or "\0" in key:
+                self.wrong(field, f"a key must have 1 to {LABEL_KEY_BYTES} bytes, and no NUL in it: {key}")
+            elif len(value.encode()) > LABEL_VALUE_BYTES or "\0" in value:
+                self.wrong(field, f"must not have more than {LABEL_VALUE_BYTES} bytes, nor a NUL in it: {key}")
         return tuple(sorted(labels.items()))
 
     def key(self, field: str, key: str) -> None:

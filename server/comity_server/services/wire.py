@@ -222,9 +222,10 @@ def fill_conflicts(response: namespace_pb2.MergeResponse, conflicts: Sequence[Me
         message = response.conflicts.add()
         message.key = key
         room -= sum(len(entry[VALUE]) for entry in (base, ours, theirs) if entry is not None)
+        message.values_omitted = omitted = room < 0
         if base is not None:
-            fill_entry(message.base, base, keys_only=room < 0)
+            fill_entry(message.base, base, keys_only=omitted)
         if ours is not None:
-            fill_entry(message.ours, ours, keys_only=room < 0)
+            fill_entry(message.ours, ours, keys_only=omitted)
         if theirs is not None:
-            fill_entry(message.theirs, theirs, keys_only=room < 0)
+            fill_entry(message.theirs, theirs, keys_only=omitted)

@@ -1,52 +1,6 @@
-"""`comity log`, `status`, `namespaces`, `compact`."""
+"""`comity status`, `namespaces`, `compact`."""
 
 from tests.cli.processes import Comity
-
-
-def test_the_log_is_newest_first(comity: Comity) -> None:
-    comity("put", "a/1", "1", "--author", "planner", "--message", "first\tone")
-    comity("put", "b", "2")
-    comity("delete", "a/1", "--author", "worker")
-    lines = [line.split("\t") for line in comity("log").text.splitlines()]
-    assert [[revision, *rest] for revision, _, *rest in lines] == [
-        ["3", "worker", "delete a/1", ""],
-        ["2", "", "put b v1", ""],
-        ["1", "planner", "put a/1 v1", "first\\tone"],
-    ]
-    assert all(line[1].endswith("Z") for line in lines)
-
-
-def test_which_commits_of_the_log(comity: Comity) -> None:
-    for number in range(1, 6):
-        comity("put", f"{'even' if number % 2 == 0 else 'odd'}/{number}", str(number), "--author", f"a{number % 2}")
-
-    def revisions(*arguments: str) -> list[int]:
-        return [commit["revision"] for commit in comity("log", "--json", *arguments).objects]
-
-    assert revisions() == [5, 4, 3, 2, 1]
-    assert revisions("--oldest-first", "--limit", "2") == [1, 2]
-    assert revisions("--from", "2", "--to", "4") == [4, 3, 2]
-    assert revisions("even/") == [4, 2]
-    assert revisions("--author", "a1") == [5, 3, 1]
-    assert len(comity("log", "--json", COMITY_AUTHOR="a1").objects) == 5  # that one is for writes
-    assert revisions("none/") == []
-    assert comity("log", "--to", "9", "--json", code=1).error["code"] == "OUT_OF_RANGE"
-
-
-def test_a_commit_as_json(comity: Comity) -> None:
-    comity("transact", stdin=b'{"then": [{"put": {"key": "a", "value": 1}}, {"put": {"key": "b", "value": "2"}}]}')
-    commit = comity("log", "--json").object
-    assert commit.keys() == {"revision", "commit_time", "author", "message", "trace_parent", "events"}
-    assert [(event["type"], event["entry"]["key"], event["entry"]["value"]) for event in commit["events"]] == [
-        ("EVENT_TYPE_PUT", "a", 1),
-        ("EVENT_TYPE_PUT", "b", "2"),
-    ]
-
-
-def test_a_large_commit_stays_on_its_line(comity: Comity) -> None:
-    puts = ", ".join(f'{{"put": {{"key": "k{number}", "value": 1}}}}' for number in range(8))
-    comity("transact", stdin=f'{{"then": [{puts}]}}'.encode())
-    assert comity("log").text.split("\t")[3] == "put k0 v1, put k1 v1, put k2 v1, put k3 v1, put k4 v1, 3 more"
 
 
 def test_the_status_of_a_namespace(comity: Comity) -> None:
