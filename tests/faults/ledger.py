@@ -5,7 +5,7 @@ Each write says its tag as the message of its commit, so that every commit tells
 
 import hashlib
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -90,9 +90,7 @@ class Ledger:
 
     def see(self, commit: t.Commit) -> None:
         """Take the next commit: whole, made by one write that did not make another, and as that one asked for."""
-        commit = shortened(commit)
         assert commit.revision == self.revision + 1, f"after {self.revision} comes {commit.revision}"
-        assert not commit.partial
         asked = self._asked[commit.message]
         assert asked.namespace == self.name
         assert asked.tag not in self.made, f"{asked.tag} was applied twice"
@@ -152,8 +150,22 @@ def short(value: bytes) -> bytes:
     return value if len(value) <= SHORT else hashlib.sha256(value).digest()
 
 
-def shortened(commit: t.Commit) -> t.Commit:
-    """A commit with short values."""
-    for event in commit.events:
-        event.entry.value = short(event.entry.value)
-    return commit
+class Parts:
+    """Commits as they come from a stream or from pages, large ones in parts: whole, and with short values."""
+
+    def __init__(self) -> None:
+        self._whole: t.Commit | None = None
+
+    def add(self, commits: Iterable[t.Commit]) -> Iterator[t.Commit]:
+        for commit in commits:
+            for event in commit.events:
+                event.entry.value = short(event.entry.value)
+            if self._whole is None:
+                self._whole = commit
+            else:
+                assert commit.revision == self._whole.revision
+                self._whole.events.extend(commit.events)
+                self._whole.partial = commit.partial
+            if not commit.partial:
+                yield self._whole
+                self._whole = None

@@ -23,7 +23,7 @@ from comity.v1 import state_pb2 as s
 from comity.v1 import types_pb2 as t
 from comity_server.stores.sqlite.check import check
 from tests import servers
-from tests.faults.ledger import Asked, Ledger, shortened
+from tests.faults.ledger import Asked, Ledger, Parts
 from tests.faults.ledger import short as shorten
 from tests.faults.load import PAIRED, Connection, Load, Writer
 from tests.servers import Server
@@ -103,12 +103,13 @@ class Crashes:
             request = s.WatchRequest(
                 namespace=ledger.name, prefix="", from_revision=ledger.revision + 1, epoch=ledger.epoch
             )
+            parts = Parts()
             try:
                 async for response in self.connection.state.Watch(request, wait_for_ready=True):
                     if response.created:
                         assert ledger.epoch in ("", response.epoch)
                         ledger.epoch = response.epoch
-                    for commit in response.commits:
+                    for commit in parts.add(response.commits):
                         ledger.see(commit)
             except grpc.aio.AioRpcError as error:
                 if error.code() is not grpc.StatusCode.UNAVAILABLE:
@@ -288,8 +289,9 @@ class Crashes:
         request = s.HistoryRequest(
             namespace=namespace, from_revision=after + 1 if after else 0, order=s.HISTORY_ORDER_OLDEST_FIRST
         )
+        parts = Parts()
         async for response in self.pages(request):
-            found += map(shortened, response.commits)
+            found += parts.add(response.commits)
         return found
 
     async def pages(self, request: Any) -> AsyncIterator[Any]:
