@@ -30,11 +30,12 @@ class SqliteStore(MemoryStore):
     """
 
     def __init__(self, path: Path, limits: Limits) -> None:
-        self._writer = Writer(path)
+        lock = path.with_name(path.name + ".lock")
+        self._writer = Writer(path, [lock])  # without the lock another server might be writing too
         self._sqlite = SqliteJournal(self._writer)
         super().__init__(limits, self._sqlite)
         self._path = path
-        self._lock_file = FileLock(path.with_name(path.name + ".lock"), thread_local=False)
+        self._lock_file = FileLock(lock, thread_local=False)
 
     async def open(self) -> None:
         """Raises StoreUnavailable: another process has the file open, or it cannot be used."""

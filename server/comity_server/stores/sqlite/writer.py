@@ -19,6 +19,7 @@ from comity_server.stores.sqlite import schema
 log = structlog.get_logger(__name__)
 
 PROBE_SECONDS: Final = 0.25
+GONE: Final = "the store's file was removed or replaced"
 DEFECT: Final = "the store failed; the log of the server says why"
 
 T = TypeVar("T")
@@ -32,17 +33,24 @@ class _Waiting(NamedTuple):
 
 
 class Writer:
-    """Use from one event loop, between `open` and `close`."""
+    """Use from one event loop, between `open` and `close`.
 
-    def __init__(self, path: Path) -> None:
+    Args:
+        path: the file.
+        beside: other files without which it must not be written, nor with others in their place.
+    """
+
+    def __init__(self, path: Path, beside: Sequence[Path] = ()) -> None:
         self.failure: StateError | None = None  # why the last write failed; None: it did not
         self._path = path
+        # Nobody would find again what is written to a log that has no name any more.
+        self._files = (path, path.with_name(path.name + "-wal"), *beside)
         self._thread = ThreadPoolExecutor(1, "comity-sqlite")
         self._waiting: list[_Waiting] = []
         self._task: asyncio.Task[None] | None = None
         self._probing: asyncio.Task[None] | None = None
         self._connection: sqlite3.Connection
-        self._file: tuple[int, int]
+        self._identities: Sequence[tuple[int, int]]
 
     async def open(self) -> None:
         """Open the file, bring it up to date, and make sure that it can be written. Raises StateError."""
@@ -130,7 +138,7 @@ class Writer:
         self._connection = schema.connect(self._path)
         try:
             schema.migrate(self._connection)
-            self._file = self._identity()
+            self._identities = self._identify()
             self._transact([lambda connection: _execute(connection, "UPDATE store SET probes = probes")])
         except BaseException:
             self._connection.close()
@@ -140,8 +148,8 @@ class Writer:
         self._connection.close()
 
     def _transact(self, works: Sequence[Work]) -> None:
-        if self._identity() != self._file:
-            raise StoreUnavailable("the store's file was removed or replaced")
+        if self._identify() != self._identities:
+            raise StoreUnavailable(GONE)
         self._connection.execute("BEGIN IMMEDIATE")
         try:
             for work in works:
@@ -154,9 +162,12 @@ class Writer:
                 self._connection.execute("ROLLBACK")
             raise
 
-    def _identity(self) -> tuple[int, int]:
-        found = self._path.stat()
-        return found.st_dev, found.st_ino
+    def _identify(self) -> Sequence[tuple[int, int]]:
+        try:
+            found = [path.stat() for path in self._files]
+        except FileNotFoundError:
+            raise StoreUnavailable(GONE) from None
+        return [(file.st_dev, file.st_ino) for file in found]
 
 
 def _execute(connection: sqlite3.Connection, statement: str) -> None:
@@ -164,8 +175,11 @@ def _execute(connection: sqlite3.Connection, statement: str) -> None:
 
 
 def _translate(error: sqlite3.Error) -> StateError:
+    code = getattr(error, "sqlite_errorcode", 0)
+    if code == sqlite3.SQLITE_IOERR_SHMSIZE:  # of a write that may be in the log already
+        return StoreUnavailable("the store's disk is full")
     # The low byte is the kind of an error, what is above it a finer distinction.
-    match getattr(error, "sqlite_errorcode", 0) & 0xFF:
+    match code & 0xFF:
         case sqlite3.SQLITE_FULL:
             return StoreFull("the store's disk is full; nothing was done")
         case sqlite3.SQLITE_READONLY:
