@@ -12,7 +12,6 @@ import subprocess
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
-import grpc
 import psutil
 import pytest
 from grpc_health.v1 import health_pb2 as h
@@ -20,6 +19,7 @@ from grpc_health.v1 import health_pb2 as h
 from tests import servers
 from tests.faults.ledger import Asked
 from tests.faults.patient import Patient, patient
+from tests.waiting import until
 
 MIB = 1024 * 1024
 NOT_SERVING = h.HealthCheckResponse.NOT_SERVING
@@ -54,6 +54,11 @@ def disk(tmp_path: Path) -> Iterator[Path]:
 
 def run(*command: str | Path) -> None:
     subprocess.run(command, check=True)
+
+
+def written(path: Path) -> int:
+    """How large the log is, which is where all is written at first."""
+    return path.with_name(path.name + "-wal").stat().st_size
 
 
 def resize(disk: Path, size: str) -> None:
@@ -109,6 +114,7 @@ async def test_a_disk_that_the_server_fills_itself(disk: Path) -> None:
                 if isinstance(answer, BaseException):
                     assert (await own.refused(one)).reason == "STORE_FULL"
                     refused.append(one)
+        await own.says(NOT_SERVING)
         await own.reads_go_on()
         resize(disk, "64m")
         await own.goes_on(refused)
@@ -123,24 +129,38 @@ async def test_a_full_disk_and_no_room_for_the_log_either(disk: Path, monkeypatc
         await own.goes_on(refused)
 
 
-@pytest.mark.parametrize("room", [0, 200, 5_000])
-async def test_a_disk_that_fails(tmp_path: Path, room: int) -> None:
-    """The system lets the process write no further: not even its log, or one write a little and then no more."""
+@contextlib.contextmanager
+def largest_file(own: Patient, size: int) -> Iterator[None]:
+    """Let the server write no file beyond a size, as the system may do, and as a disk does that fails."""
+    process = psutil.Process(own.server.process.pid)
+    before = process.rlimit(psutil.RLIMIT_FSIZE)
+    process.rlimit(psutil.RLIMIT_FSIZE, (size, before[1]))
+    yield
+    process.rlimit(psutil.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize("log_too", [True, False])
+async def test_a_disk_that_fails(tmp_path: Path, log_too: bool) -> None:
     path = tmp_path / "comity.db"
     async with serve(path) as own:
-        process = psutil.Process(own.server.process.pid)
-        size = path.with_name("comity.db-wal").stat().st_size
-        before = process.rlimit(psutil.RLIMIT_FSIZE)
-        process.rlimit(psutil.RLIMIT_FSIZE, (size + room if room else 0, before[1]))
-        refused: list[Asked] = []
-        while not refused:  # as many as there is room for
-            asked = own.new("k", 3_000)
-            try:
-                await own.send(asked)
-            except grpc.aio.AioRpcError:
-                refused.append(asked)
-        refused += await is_ill(own, "the store's disk failed: I/O error")
-        process.rlimit(psutil.RLIMIT_FSIZE, before)
+        with largest_file(own, 0 if log_too else written(path)):
+            refused = await is_ill(own, "the store's disk failed: I/O error")
+        await own.goes_on(refused)
+
+
+async def test_a_disk_that_has_room_for_little(tmp_path: Path) -> None:
+    """A page or two still fit, and no write does: that the server can write those must not make it look well."""
+    path = tmp_path / "comity.db"
+    async with serve(path) as own:
+        with largest_file(own, written(path) + 5_000):
+            refused = [own.new("k", 10_000)]
+            await own.refused(refused[0])
+            await own.says(NOT_SERVING)
+            probing = own.messages
+            await until(lambda: own.messages > probing + 20)  # two seconds
+            await own.says(NOT_SERVING)
+            assert own.heard.count(h.HealthCheckResponse.SERVING) == 1
+            await own.reads_go_on()
         await own.goes_on(refused)
 
 
