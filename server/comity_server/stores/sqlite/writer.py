@@ -5,7 +5,9 @@ the writer tries by itself, until it succeeds, whether it can write again.
 """
 
 import asyncio
+import errno
 import sqlite3
+import tempfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -19,6 +21,9 @@ from comity_server.stores.sqlite import schema
 log = structlog.get_logger(__name__)
 
 PROBE_SECONDS: Final = 0.25
+ROOM: Final = 1024 * 1024  # bytes that have to be free before a store that failed is well again
+NO_ROOM: Final = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC), errno.EFBIG)
+FULL: Final = "the store's disk is full; nothing was done"
 GONE: Final = "the store's file was removed or replaced"
 DEFECT: Final = "the store failed; the log of the server says why"
 
@@ -117,6 +122,7 @@ class Writer:
         while self.failure is not None:
             await asyncio.sleep(PROBE_SECONDS)
             try:
+                await self._call(self._look_for_room)
                 await self.write(lambda connection: _execute(connection, "UPDATE store SET probes = probes + 1"))
             except StateError:
                 continue  # `failure` says why
@@ -132,6 +138,17 @@ class Writer:
         except OSError as error:
             log.warning("the file failed", error=str(error))
             raise StoreUnavailable(f"the store's file cannot be used: {error.strerror}") from error
+
+    def _look_for_room(self) -> None:
+        """Raises StoreFull where the disk is nearly full: it may have room for a probe, and none for a group."""
+        left = ROOM
+        try:
+            with tempfile.TemporaryFile(dir=self._path.parent, buffering=0) as file:
+                while left:
+                    left -= file.write(bytes(left))
+        except OSError as error:
+            if error.errno in NO_ROOM:
+                raise StoreFull(FULL) from error
 
     def _open(self) -> None:
         schema.create(self._path)
@@ -181,7 +198,7 @@ def _translate(error: sqlite3.Error) -> StateError:
     # The low byte is the kind of an error, what is above it a finer distinction.
     match code & 0xFF:
         case sqlite3.SQLITE_FULL:
-            return StoreFull("the store's disk is full; nothing was done")
+            return StoreFull(FULL)
         case sqlite3.SQLITE_READONLY:
             return StoreUnavailable("the store's file or disk is read-only")
         case sqlite3.SQLITE_IOERR:
