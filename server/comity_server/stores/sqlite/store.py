@@ -14,6 +14,7 @@ from comity_server.errors import StateError, StoreUnavailable
 from comity_server.limits import Limits
 from comity_server.stores.memory.namespace import Namespace
 from comity_server.stores.memory.store import MemoryStore
+from comity_server.stores.sqlite import schema
 from comity_server.stores.sqlite.journal import DROP_COMMIT, SqliteJournal
 from comity_server.stores.sqlite.load import Loaded, load
 from comity_server.stores.sqlite.writer import Writer
@@ -57,7 +58,7 @@ class SqliteStore(MemoryStore):
 
     def _take(self) -> None:
         try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
+            schema.make_folder(self._path.parent)
             self._lock_file.acquire(blocking=False)
         except Timeout:
             raise StoreUnavailable(f"{self._path} is in use by another server") from None
