@@ -66,9 +66,12 @@ class Patient:
         try:
             await self.send(asked)
         except grpc.aio.AioRpcError as error:
-            refusal = read_refusal(error)
-        else:
-            raise AssertionError(f"{asked.tag} was answered")
+            return self.told(error)
+        raise AssertionError(f"{asked.tag} was answered")
+
+    def told(self, error: grpc.aio.AioRpcError) -> Refusal:
+        """What a refusal says, which has to be such words."""
+        refusal = read_refusal(error)
         if refusal.reason == "STORE_FULL":
             assert refusal.code is grpc.StatusCode.RESOURCE_EXHAUSTED
         else:

@@ -12,6 +12,7 @@ import subprocess
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
+import grpc
 import psutil
 import pytest
 from grpc_health.v1 import health_pb2 as h
@@ -111,9 +112,12 @@ async def test_a_disk_that_the_server_fills_itself(disk: Path) -> None:
             asked = [own.new("large", 100_000) for _ in range(5)]
             answers = await asyncio.gather(*map(own.send, asked), return_exceptions=True)
             for one, answer in zip(asked, answers, strict=True):
-                if isinstance(answer, BaseException):
-                    assert (await own.refused(one)).reason == "STORE_FULL"
+                if not isinstance(answer, Asked):
+                    assert isinstance(answer, grpc.aio.AioRpcError)
+                    assert own.told(answer).reason == "STORE_FULL"
                     refused.append(one)
+        refused.append(own.new("large", 1_000_000))  # for which there is certainly no room
+        await own.refused(refused[-1])
         await own.says(NOT_SERVING)
         await own.reads_go_on()
         resize(disk, "64m")
