@@ -30,13 +30,20 @@ def default_url() -> str:
 
 
 def sqlite_path(url: str) -> Path:
-    """The file that `sqlite:PATH` names; `~` is the user's home. Raises ValueError."""
+    """The file that `sqlite:PATH` names, without links, since it has one lock; `~` is the user's home. Raises
+    ValueError."""
     scheme, _, rest = url.partition(":")
     if scheme != "sqlite":
         raise ValueError(f"{url!r} is not sqlite:PATH")
     if not rest or "\0" in rest or rest.endswith(("/", "\\")):
         raise ValueError(f"{url!r} does not name a file, as sqlite:PATH does")
-    path = Path(rest).expanduser()
-    if path.is_dir():
+    try:
+        path = Path(rest).expanduser().resolve()
+        is_folder = path.is_dir()
+    except OSError as error:
+        raise ValueError(f"{url!r} cannot be used: {error.strerror}") from None
+    except RuntimeError as error:  # whose home it is nobody knows, or links go round
+        raise ValueError(f"{url!r} cannot be used: {error}") from None
+    if is_folder:
         raise ValueError(f"{path} is a folder, and sqlite:PATH names a file")
     return path

@@ -102,36 +102,51 @@ changed: what comes later is a step of its own."""
 
 
 def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
-    """Open a file, made durable and fast alike. Transactions are begun and ended in so many words."""
+    """Open a file, made durable and fast alike. Transactions are begun and ended in so many words.
+
+    Raises StoreUnavailable as `version` does if it is to be written: a file that is none of ours is left as it is.
+    """
     uri = f"{path.absolute().as_uri()}?mode={'ro' if read_only else 'rwc'}"
     connection = sqlite3.connect(
         uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False, cached_statements=64
     )
-    if not read_only:
+    if read_only:
+        return connection
+    try:
+        version(connection)
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA fullfsync = ON")  # what it takes on macOS
         connection.execute("PRAGMA checkpoint_fullfsync = ON")
         connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
+    except BaseException:
+        connection.close()
+        raise
     return connection
 
 
 def create(path: Path) -> None:
     """Make the file, if there is none, for its owner alone; and its folder."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
 
 
-def version(connection: sqlite3.Connection) -> int:
-    """The version of a file; 0: it is empty. Raises StoreUnavailable if it is none of ours, or too new."""
+def make_folder(folder: Path) -> None:
+    """Make a folder, if there is none, for its owner alone."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+
+def version(connection: sqlite3.Connection, newest: int | None = None) -> int:
+    """The version of a file; 0: it is empty. Raises StoreUnavailable if it is none of ours, or newer than `newest`."""
+    newest = len(MIGRATIONS) if newest is None else newest
     (application_id,) = connection.execute("PRAGMA application_id").fetchone()
     (found,) = connection.execute("PRAGMA user_version").fetchone()
     (tables,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
     if application_id != APPLICATION_ID and (application_id or found or tables):
         raise StoreUnavailable("the file is a database of another program")
-    if found > len(MIGRATIONS):
+    if found > newest:
         raise StoreUnavailable(
-            f"the file has version {found} of the format, and this program knows none newer than {len(MIGRATIONS)}: "
+            f"the file has version {found} of the format, and this program knows none newer than {newest}: "
             "a newer Comity wrote it"
         )
     return int(found)
@@ -139,7 +154,7 @@ def version(connection: sqlite3.Connection) -> int:
 
 def migrate(connection: sqlite3.Connection, steps: Sequence[str] = MIGRATIONS) -> None:
     """Bring a file up to date: each step whole, or not at all. Raises StoreUnavailable as `version` does."""
-    for number in range(version(connection), len(steps)):
+    for number in range(version(connection, len(steps)), len(steps)):
         connection.execute("BEGIN IMMEDIATE")
         try:
             for statement in _statements(steps[number]):

@@ -14,6 +14,7 @@ from comity_server.errors import StateError, StoreUnavailable
 from comity_server.limits import Limits
 from comity_server.stores.memory.namespace import Namespace
 from comity_server.stores.memory.store import MemoryStore
+from comity_server.stores.sqlite import schema
 from comity_server.stores.sqlite.journal import DROP_COMMIT, SqliteJournal
 from comity_server.stores.sqlite.load import Loaded, load
 from comity_server.stores.sqlite.writer import Writer
@@ -30,11 +31,12 @@ class SqliteStore(MemoryStore):
     """
 
     def __init__(self, path: Path, limits: Limits) -> None:
-        self._writer = Writer(path)
+        lock = path.with_name(path.name + ".lock")
+        self._writer = Writer(path, [lock])  # without the lock another server might be writing too
         self._sqlite = SqliteJournal(self._writer)
         super().__init__(limits, self._sqlite)
         self._path = path
-        self._lock_file = FileLock(path.with_name(path.name + ".lock"), thread_local=False)
+        self._lock_file = FileLock(lock, thread_local=False)
 
     async def open(self) -> None:
         """Raises StoreUnavailable: another process has the file open, or it cannot be used."""
@@ -56,7 +58,7 @@ class SqliteStore(MemoryStore):
 
     def _take(self) -> None:
         try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
+            schema.make_folder(self._path.parent)
             self._lock_file.acquire(blocking=False)
         except Timeout:
             raise StoreUnavailable(f"{self._path} is in use by another server") from None

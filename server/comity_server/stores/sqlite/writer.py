@@ -5,7 +5,9 @@ the writer tries by itself, until it succeeds, whether it can write again.
 """
 
 import asyncio
+import errno
 import sqlite3
+import tempfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -19,6 +21,10 @@ from comity_server.stores.sqlite import schema
 log = structlog.get_logger(__name__)
 
 PROBE_SECONDS: Final = 0.25
+ROOM: Final = 1024 * 1024  # bytes that have to be free before a store that failed is well again
+NO_ROOM: Final = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC), errno.EFBIG)
+FULL: Final = "the store's disk is full; nothing was done"
+GONE: Final = "the store's file was removed or replaced"
 DEFECT: Final = "the store failed; the log of the server says why"
 
 T = TypeVar("T")
@@ -32,17 +38,24 @@ class _Waiting(NamedTuple):
 
 
 class Writer:
-    """Use from one event loop, between `open` and `close`."""
+    """Use from one event loop, between `open` and `close`.
 
-    def __init__(self, path: Path) -> None:
+    Args:
+        path: the file.
+        beside: other files without which it must not be written, nor with others in their place.
+    """
+
+    def __init__(self, path: Path, beside: Sequence[Path] = ()) -> None:
         self.failure: StateError | None = None  # why the last write failed; None: it did not
         self._path = path
+        # Nobody would find again what is written to a log that has no name any more.
+        self._files = (path, path.with_name(path.name + "-wal"), *beside)
         self._thread = ThreadPoolExecutor(1, "comity-sqlite")
         self._waiting: list[_Waiting] = []
         self._task: asyncio.Task[None] | None = None
         self._probing: asyncio.Task[None] | None = None
         self._connection: sqlite3.Connection
-        self._file: tuple[int, int]
+        self._identities: Sequence[tuple[int, int]]
 
     async def open(self) -> None:
         """Open the file, bring it up to date, and make sure that it can be written. Raises StateError."""
@@ -109,6 +122,7 @@ class Writer:
         while self.failure is not None:
             await asyncio.sleep(PROBE_SECONDS)
             try:
+                await self._call(self._look_for_room)
                 await self.write(lambda connection: _execute(connection, "UPDATE store SET probes = probes + 1"))
             except StateError:
                 continue  # `failure` says why
@@ -125,12 +139,23 @@ class Writer:
             log.warning("the file failed", error=str(error))
             raise StoreUnavailable(f"the store's file cannot be used: {error.strerror}") from error
 
+    def _look_for_room(self) -> None:
+        """Raises StoreFull where the disk is nearly full: it may have room for a probe, and none for a group."""
+        left = ROOM
+        try:
+            with tempfile.TemporaryFile(dir=self._path.parent, buffering=0) as file:
+                while left:
+                    left -= file.write(bytes(left))
+        except OSError as error:
+            if error.errno in NO_ROOM:
+                raise StoreFull(FULL) from error
+
     def _open(self) -> None:
         schema.create(self._path)
         self._connection = schema.connect(self._path)
         try:
             schema.migrate(self._connection)
-            self._file = self._identity()
+            self._identities = self._identify()
             self._transact([lambda connection: _execute(connection, "UPDATE store SET probes = probes")])
         except BaseException:
             self._connection.close()
@@ -140,8 +165,8 @@ class Writer:
         self._connection.close()
 
     def _transact(self, works: Sequence[Work]) -> None:
-        if self._identity() != self._file:
-            raise StoreUnavailable("the store's file was removed or replaced")
+        if self._identify() != self._identities:
+            raise StoreUnavailable(GONE)
         self._connection.execute("BEGIN IMMEDIATE")
         try:
             for work in works:
@@ -154,9 +179,12 @@ class Writer:
                 self._connection.execute("ROLLBACK")
             raise
 
-    def _identity(self) -> tuple[int, int]:
-        found = self._path.stat()
-        return found.st_dev, found.st_ino
+    def _identify(self) -> Sequence[tuple[int, int]]:
+        try:
+            found = [path.stat() for path in self._files]
+        except FileNotFoundError:
+            raise StoreUnavailable(GONE) from None
+        return [(file.st_dev, file.st_ino) for file in found]
 
 
 def _execute(connection: sqlite3.Connection, statement: str) -> None:
@@ -164,10 +192,13 @@ def _execute(connection: sqlite3.Connection, statement: str) -> None:
 
 
 def _translate(error: sqlite3.Error) -> StateError:
+    code = getattr(error, "sqlite_errorcode", 0)
+    if code == sqlite3.SQLITE_IOERR_SHMSIZE:  # of a write that may be in the log already
+        return StoreUnavailable("the store's disk is full")
     # The low byte is the kind of an error, what is above it a finer distinction.
-    match getattr(error, "sqlite_errorcode", 0) & 0xFF:
+    match code & 0xFF:
         case sqlite3.SQLITE_FULL:
-            return StoreFull("the store's disk is full; nothing was done")
+            return StoreFull(FULL)
         case sqlite3.SQLITE_READONLY:
             return StoreUnavailable("the store's file or disk is read-only")
         case sqlite3.SQLITE_IOERR:
