@@ -20,6 +20,7 @@ class Proxy:
         self._refusing = False
         self._until_cut: int | None = None  # how many bytes of answers
         self.connections = 0  # that were ever made
+        self.delay = 0.0  # seconds, of each answer
 
     async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._connected, "127.0.0.1", 0)
@@ -97,6 +98,7 @@ class Proxy:
                 if self._until_cut <= 0:
                     self._until_cut = None
                     raise ConnectionResetError
+            await asyncio.sleep(self.delay)
             writer.write(data)
             await writer.drain()
         raise ConnectionResetError

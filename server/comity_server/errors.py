@@ -26,6 +26,7 @@ StateError
 │   └── StoreFull           the disk; nothing was done
 ├── Unavailable             nothing was done, or the request id tells; try again
 │   ├── Overloaded
+│   ├── RequestTimeout
 │   ├── Draining
 │   └── StoreUnavailable
 └── NotImplementedYet       part of the contract, but not of this server
@@ -244,6 +245,13 @@ class Overloaded(Unavailable):
 
     def __init__(self) -> None:
         super().__init__("too many writes are waiting; nothing was done")
+
+
+class RequestTimeout(Unavailable):
+    reason = "REQUEST_TIMEOUT"
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"the request did not come within {seconds:g} s; nothing was done")
 
 
 class Draining(Unavailable):

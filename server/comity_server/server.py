@@ -7,19 +7,21 @@ from typing import Any, Final
 
 import grpc
 import structlog
-from grpc_channelz.v1 import channelz, channelz_pb2
-from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
+from grpc_channelz.v1 import channelz_pb2
+from grpc_health.v1 import health_pb2
+from grpc_reflection.v1alpha import reflection_pb2
 
 from comity.v1 import checkpoint_pb2, lease_pb2, namespace_pb2, state_pb2
 from comity_server.committer import Committer
 from comity_server.compactor import Compactor
 from comity_server.feed import Feed
+from comity_server.services.admission import Admission
 from comity_server.services.checkpoint import CheckpointService
 from comity_server.services.health import Health
 from comity_server.services.namespace import NamespaceService
 from comity_server.services.rpc import Calls
 from comity_server.services.state import StateService
+from comity_server.services.tools import Channelz, Reflection
 from comity_server.services.wire import watch_fragment
 from comity_server.settings import Settings
 from comity_server.stores.protocol import Store
@@ -30,13 +32,15 @@ STATE: Final = state_pb2.DESCRIPTOR.services_by_name["StateService"]
 NAMESPACE: Final = namespace_pb2.DESCRIPTOR.services_by_name["NamespaceService"]
 CHECKPOINT: Final = checkpoint_pb2.DESCRIPTOR.services_by_name["CheckpointService"]
 LEASE: Final = lease_pb2.DESCRIPTOR.services_by_name["LeaseService"]
+HEALTH: Final = health_pb2.DESCRIPTOR.services_by_name["Health"]
+CHANNELZ: Final = channelz_pb2.DESCRIPTOR.services_by_name["Channelz"]
+REFLECTION: Final = reflection_pb2.DESCRIPTOR.services_by_name["ServerReflection"]
 
 MESSAGE_SLACK: Final = 1024 * 1024  # what a message may have beside keys and values
 METADATA_BYTES: Final = 16 * 1024
 PING_INTERVAL: Final = 10.0  # seconds; clients that ping a quiet connection more often are sent away
 INT32_MOST: Final = 2**31 - 1
 CALLS_WAITING_LEAST: Final = 100_000  # calls that may wait to be begun, whatever the settings
-HEALTH_SECONDS: Final = 1.0  # how long those who watch the health may take to hear of the end
 STREAM_END_SECONDS: Final = 2.0  # how long a client may take to hear that its watch ends
 REFUSE_SECONDS: Final = 2.0  # how long clients that go on with calls are told to go elsewhere
 GRACE_SECONDS: Final = 1.0  # how long what else is open, as a watch of health, may take to end
@@ -62,7 +66,7 @@ class Server:
         self._settings = settings
         self._store = store
         self._grpc = grpc.aio.server(options=grpc_options(settings, ping_interval))
-        self.calls = Calls(self._grpc)
+        self.calls = Calls(self._grpc, Admission(settings.max_connection_bytes, request_bytes(settings)))
         self._committer = Committer(store, max_pending=settings.max_pending)
         self._feed = Feed(store, watch_fragment)
         self._compactor = Compactor(store, settings.retention(), settings.compaction_interval)
@@ -79,14 +83,21 @@ class Server:
         self._health = Health(
             store, [service.full_name for service in offered], [service.full_name for service in missing]
         )
-        self._add_tools([service.full_name for service in (*offered, *missing)])
+        tools: dict[Any, object] = {HEALTH: self._health}
+        if settings.channelz:
+            tools[CHANNELZ] = Channelz()
+        if settings.reflection:
+            services = (*offered, *missing, *tools, REFLECTION)
+            tools[REFLECTION] = Reflection([service.full_name for service in services])
+        for service, servicer in tools.items():
+            self.calls.add(service, servicer, tool=True)
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
         """Open the store and begin to serve. Raises StoreUnavailable or ListenError; then nothing is left open."""
         await self._store.open()
         try:
-            await self._health.update()
+            self._health.update()
             await self._bind()
             await self._grpc.start()
         except BaseException:
@@ -100,8 +111,7 @@ class Server:
         """Refuse further calls, finish those in progress within the drain timeout, and close the store."""
         timeout = self._settings.drain_timeout
         log.info("draining", timeout=timeout)
-        if not await _within(HEALTH_SECONDS, self._health.drain()):
-            log.warning("not everybody who watches the health could be told of the end")
+        self._health.drain()
         self.calls.refuse()
         if not await _within(timeout, self.calls.unary_calls_ended()):
             log.warning("requests were still in progress when the drain timeout ended")
@@ -136,25 +146,22 @@ class Server:
             raise ListenError(f"cannot listen on {address}") from None
         return f"{host}:{bound}"
 
-    def _add_tools(self, services: Sequence[str]) -> None:
-        health_pb2_grpc.add_HealthServicer_to_server(self._health.servicer, self._grpc)
-        names = [*services, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name]
-        if self._settings.channelz:
-            channelz.add_channelz_servicer(self._grpc)
-            names.append(channelz_pb2.DESCRIPTOR.services_by_name["Channelz"].full_name)
-        if self._settings.reflection:
-            reflection.enable_server_reflection([*names, reflection.SERVICE_NAME], self._grpc)
+
+def request_bytes(settings: Settings) -> int:
+    """The size of the largest request."""
+    limits = settings.limits()
+    return max(limits.transaction_bytes, limits.value_bytes) + MESSAGE_SLACK
 
 
 def grpc_options(settings: Settings, ping_interval: float) -> list[tuple[str, Any]]:
     """What gRPC is told of the settings. All its numbers are of 32 bits."""
-    limits = settings.limits()
     waiting = min(max(CALLS_WAITING_LEAST, 10 * settings.max_pending), INT32_MOST)
     return [
         ("grpc.so_reuseport", 0),  # a second server on the port has to fail, not to take half of the calls
-        ("grpc.max_receive_message_length", max(limits.transaction_bytes, limits.value_bytes) + MESSAGE_SLACK),
+        ("grpc.max_receive_message_length", request_bytes(settings)),
         ("grpc.max_send_message_length", -1),  # what is sent has bounds of its own
         ("grpc.max_concurrent_streams", settings.max_streams),
+        ("grpc.http2.bdp_probe", 0),  # it would let in megabytes of each request before the request is read
         # Calls that were read but not begun yet. Those beyond these bounds end with a bare CANCELLED, which no client
         # repeats; how many may wait is the committer's to say, which answers OVERLOADED.
         ("grpc.server.max_pending_requests", waiting),

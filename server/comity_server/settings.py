@@ -63,7 +63,12 @@ class Settings(BaseSettings):
         10_000, ge=1, le=10_000_000, description="Writes that may wait to be committed before others are refused."
     )
     max_streams: int = Field(
-        10_000, ge=1, le=1_000_000, description="Calls that one connection may have open at a time; others wait."
+        1_000, ge=1, le=1_000_000, description="Calls that one connection may have open at a time; others wait."
+    )
+    max_connection_bytes: int = Field(
+        64 * 1024 * 1024,
+        ge=1,
+        description="Bytes of requests and answers that the calls of one connection may have in memory; others wait.",
     )
     keepalive_time: float = Field(
         30.0, ge=1, le=86400, description="How long a connection is quiet before the server pings it, in seconds."

@@ -1,12 +1,16 @@
 """The life of a watch: opening, cancelling, breaking off, closing, and streams that break in the midst of a commit."""
 
 import asyncio
+import contextlib
+import gc
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 
 import comity
 from comity import Client, Event, Resync
+from comity.listing import Listing
 from tests.proxy import Proxy
 from tests.servers import Server
 from tests.waiting import until
@@ -52,6 +56,38 @@ async def test_a_wait_that_is_cancelled_loses_nothing(state: Client) -> None:
             assert await key_of(await anext(watch)) == f"{number}/b"
 
 
+@pytest.mark.parametrize("options", [{}, {"from_revision": 1}, {"initial": True}], ids=str)
+async def test_waits_that_are_shorter_than_the_way_to_the_server(
+    server: Server, namespace: str, state: Client, options: dict[str, Any]
+) -> None:
+    async with Proxy(server.address) as proxy, comity.connect(proxy.address, namespace=namespace) as far:
+        await far.wait_for_ready()
+        proxy.delay = 0.1
+        async with far.watch(**options) as watch:
+            seen: list[Event | Resync] = []
+
+            async def poll() -> bool:
+                with contextlib.suppress(TimeoutError):
+                    seen.append(await asyncio.wait_for(anext(watch), 0.03))
+                await state.put("k", 1)
+                return len(seen) >= 3
+
+            await until(poll, 20)
+            revisions = [item.revision for item in seen]
+            assert revisions == list(range(revisions[0], revisions[0] + 3))
+
+
+async def test_a_watch_that_is_dropped_after_a_wait_was_cancelled_ends(state: Client) -> None:
+    watch = state.watch()
+    await watch.ready()
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(anext(watch), 0.01)
+    assert streams() == 1
+    del watch
+    gc.collect()
+    await until(lambda: streams() == 0, 5)
+
+
 async def test_breaking_off_ends_the_stream(state: Client) -> None:
     await state.put("a", 1)
     async for _ in state.watch(from_revision=1):
@@ -85,6 +121,27 @@ async def test_closing_ends_the_iteration_of_another_task(state: Client) -> None
     with pytest.raises(StopAsyncIteration):
         await anext(watch)
     await until(lambda: streams() == 0)
+
+
+async def test_closing_ends_whoever_waits_for_a_state(
+    server: Server, namespace: str, state: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await state.put("p/a", 1)
+    async with Proxy(server.address) as proxy, comity.connect(proxy.address, namespace=namespace) as far:
+        really = Listing.all
+
+        async def stalled(listing: Listing) -> list[comity.Entry]:
+            proxy.stall()
+            return await really(listing)
+
+        monkeypatch.setattr(Listing, "all", stalled)
+        watch = far.watch("p/", initial=True)
+        waiting = asyncio.create_task(anext(watch, None))
+        await proxy.held_back()
+        await watch.close()
+        async with asyncio.timeout(2):
+            assert await waiting is None
+        proxy.resume()
 
 
 async def test_a_watch_yields_events_or_commits(state: Client) -> None:

@@ -13,7 +13,7 @@ from comity.v1 import checkpoint_pb2 as c
 from comity.v1 import namespace_pb2 as n
 from comity.v1 import state_pb2 as s
 from comity.v1 import types_pb2 as t
-from tests.wire.calls import Wire
+from tests.wire.calls import TIMEOUT, Wire, refusal
 
 MIB = 1024 * 1024
 SAFE = 2**53 - 1  # the largest whole number that an increment takes
@@ -381,3 +381,17 @@ def test_as_much_as_is_allowed_is_taken(wire: Wire, namespace: str) -> None:
     assert wire.call(s.TransactRequest(namespace=namespace, then=both)).committed
     longest = wire.call(n.ListNamespacesRequest(prefix="a" * 63, page_size=2**31 - 1))
     assert not longest.namespaces
+
+
+def test_a_request_that_opens_a_stream_is_small(wire: Wire, namespace: str) -> None:
+    many = s.WatchRequest(namespace=namespace, prefix="", event_types=[t.EVENT_TYPE_PUT] * 70_000)
+    refused = wire.refused(many)
+    assert (refused.code, list(refused.fields)) == (grpc.StatusCode.INVALID_ARGUMENT, ["request"])
+    assert wire.call(s.WatchRequest(namespace=namespace, prefix="", event_types=[t.EVENT_TYPE_PUT] * 1000)).created
+
+
+@pytest.mark.parametrize("method", ["Get", "Watch"])
+def test_a_call_without_a_request(wire: Wire, method: str) -> None:
+    call: Any = wire.channel.stream_stream(f"/comity.v1.StateService/{method}")
+    refused = refusal(lambda: list(call(iter(()), timeout=TIMEOUT)))
+    assert (refused.code, list(refused.fields)) == (grpc.StatusCode.INVALID_ARGUMENT, ["request"])

@@ -10,7 +10,6 @@ from grpc_health.v1 import health_pb2
 from structlog.testing import capture_logs
 
 from comity.v1 import state_pb2 as s
-from comity_server.services.health import Health
 from tests import servers
 from tests.waiting import until
 from tests.wire.calls import TIMEOUT, Wire, read_refusal
@@ -85,18 +84,6 @@ async def test_an_end_at_once_says_what_it_left_and_only_then(busy: bool) -> Non
             await stopping
         warned = [line["event"] for line in log if line["log_level"] == "warning"]
         assert warned == (["requests were still in progress when the drain timeout ended"] if busy else [])
-
-
-async def test_a_watch_of_health_that_hangs_does_not_hold_up_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def hang(_: Health) -> None:
-        await asyncio.Event().wait()
-
-    async with run() as running:
-        with monkeypatch.context() as broken:
-            broken.setattr(Health, "drain", hang)
-            async with asyncio.timeout(10):
-                await running.server.stop()
-        assert running.store.closed
 
 
 async def test_writes_that_wait_are_bounded() -> None:

@@ -1,5 +1,6 @@
 """What operators look at: health of each service, reflection and channelz."""
 
+import asyncio
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,6 +13,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from comity_server.limits import Limits
 from comity_server.services.health import Health
 from tests import servers
+from tests.http2 import StingyClient
 from tests.wire.calls import TIMEOUT, Wire, refusal
 from tests.wire.inprocess import HeldStore, run
 
@@ -39,7 +41,8 @@ def test_health_of_each_service(wire: Wire, service: str, status: int) -> None:
 def test_health_of_an_unknown_service(wire: Wire) -> None:
     health: Any = health_pb2_grpc.HealthStub(wire.channel)
     request = health_pb2.HealthCheckRequest(service="comity.v1.Nothing")
-    assert refusal(lambda: health.Check(request, timeout=TIMEOUT)).code is grpc.StatusCode.NOT_FOUND
+    refused = refusal(lambda: health.Check(request, timeout=TIMEOUT))
+    assert (refused.code, refused.reason) == (grpc.StatusCode.NOT_FOUND, "NOT_FOUND")
 
 
 async def test_health_follows_the_store() -> None:
@@ -65,22 +68,46 @@ async def test_a_store_that_cannot_even_be_asked_does_not_serve(monkeypatch: pyt
         stream.cancel()
 
 
-async def test_health_is_set_only_where_it_changes(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_health_is_said_only_where_it_changes() -> None:
     store = HeldStore(Limits())
     health = Health(store, ["a"], ["b"])
-    said: list[tuple[str, int]] = []
-    really = health.servicer.set
+    health.update()
+    context: Any = None
+    said: dict[str, list[int]] = {"a": [], "b": [], "c": []}
 
-    async def note(service: str, status: Any) -> None:
-        said.append((service, status))
-        await really(service, status)
+    async def watch(service: str) -> None:
+        async for answer in health.Watch(health_pb2.HealthCheckRequest(service=service), context):
+            said[service].append(health_pb2.HealthCheckResponse.FromString(answer).status)
 
-    monkeypatch.setattr(health.servicer, "set", note)
-    for can_commit in (True, True, False, False, True):
-        store.can_commit = can_commit
-        await health.update()
-    assert [status for service, status in said if service == "a"] == [SERVING, NOT_SERVING, SERVING]
-    assert {status for service, status in said if service == "b"} == {NOT_SERVING}
+    async with asyncio.TaskGroup() as tasks:
+        watching = [tasks.create_task(watch(service)) for service in said]
+        for can_commit in (True, True, False, False, True):
+            store.can_commit = can_commit
+            health.update()
+            await asyncio.sleep(0.001)
+        health.drain()
+        health.update()
+        await asyncio.sleep(0.001)
+        for task in watching:
+            task.cancel()
+    assert said["a"] == [SERVING, NOT_SERVING, SERVING, NOT_SERVING]
+    assert said["b"] == [NOT_SERVING]
+    assert said["c"] == [health_pb2.HealthCheckResponse.SERVICE_UNKNOWN]
+
+
+async def test_a_watcher_of_health_that_does_not_read_hides_nothing_from_others() -> None:
+    async with run() as running, StingyClient(running.server.addresses[0]) as stingy:
+        for _ in range(2):
+            await stingy.call("/grpc.health.v1.Health/Watch", b"")
+        stream = running.health.Watch(health_pb2.HealthCheckRequest(), timeout=TIMEOUT)
+        assert (await stream.read()).status == SERVING
+        running.store.can_commit = False
+        assert (await stream.read()).status == NOT_SERVING
+        running.store.can_commit = True
+        assert (await stream.read()).status == SERVING
+        stopping = asyncio.create_task(running.server.stop())
+        assert (await stream.read()).status == NOT_SERVING
+        await stopping
 
 
 def reflect(channel: grpc.Channel, **request: str) -> reflection_pb2.ServerReflectionResponse:
@@ -105,6 +132,26 @@ def test_channelz_shows_the_server(wire: Wire) -> None:
     stub = channelz_pb2_grpc.ChannelzStub(wire.channel)
     found = stub.GetServers(channelz_pb2.GetServersRequest(), timeout=TIMEOUT)
     assert found.server[0].data.calls_started > 0
+
+
+@pytest.mark.parametrize(
+    ("method", "request_bytes", "code"),
+    [
+        ("grpc.health.v1.Health/Check", b"\xff\xff", grpc.StatusCode.INVALID_ARGUMENT),
+        ("grpc.health.v1.Health/Watch", b"\x0a\x02\xff\xfe", grpc.StatusCode.INVALID_ARGUMENT),
+        ("grpc.health.v1.Health/List", b"", grpc.StatusCode.UNIMPLEMENTED),
+        ("grpc.channelz.v1.Channelz/GetServers", b"\xff\xff", grpc.StatusCode.INVALID_ARGUMENT),
+        ("grpc.channelz.v1.Channelz/GetServer", b"\x08\xe7\x07", grpc.StatusCode.NOT_FOUND),
+        ("grpc.channelz.v1.Channelz/GetSocket", b"\x08" + b"\xff" * 9 + b"\x01", grpc.StatusCode.NOT_FOUND),
+        ("grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", b"\xff", grpc.StatusCode.INVALID_ARGUMENT),
+    ],
+)
+def test_tools_fail_like_everything_else(method: str, request_bytes: bytes, code: grpc.StatusCode) -> None:
+    with servers.start() as server, grpc.insecure_channel(server.address) as channel:
+        call: Any = channel.stream_stream(f"/{method}")
+        refused = refusal(lambda: list(call(iter([request_bytes]), timeout=TIMEOUT)))
+        assert (refused.code, refused.domain) == (code, "comity")
+        assert "Traceback" not in server.log()
 
 
 @pytest.fixture(scope="module")

@@ -1,13 +1,14 @@
 """Health of the server and of each service: SERVING while the store can commit and the server does not drain."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import AsyncGenerator, Iterable
 from typing import Any, Final
 
-import grpc
 import structlog
-from grpc_health.v1 import health, health_pb2
+from grpc_health.v1 import health_pb2
 
+from comity_server.errors import NotFound
+from comity_server.services.rpc import Context
 from comity_server.stores.protocol import Store
 
 log = structlog.get_logger(__name__)
@@ -15,17 +16,11 @@ log = structlog.get_logger(__name__)
 INTERVAL: Final = 0.5  # seconds between looks at the store
 SERVING: Final = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING: Final = health_pb2.HealthCheckResponse.NOT_SERVING
-
-
-class Servicer(health.aio.HealthServicer):
-    """grpcio's own, which lacks List and would answer it with the text of an exception."""
-
-    async def List(self, request: Any, context: Any) -> None:
-        await context.abort(grpc.StatusCode.UNIMPLEMENTED, "use Check or Watch")
+SERVICE_UNKNOWN: Final = health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
 
 
 class Health:
-    """What `grpc.health.v1.Health` answers.
+    """Handlers of `grpc.health.v1.Health`. A watcher that does not read holds up nobody.
 
     Args:
         store: asked whether it can commit.
@@ -34,37 +29,51 @@ class Health:
     """
 
     def __init__(self, store: Store, offered: Iterable[str], missing: Iterable[str]) -> None:
-        self.servicer = Servicer()
         self._store = store
         self._offered = ["", *offered]
-        self._missing = list(missing)
-        self._said: int | None = None
+        self._statuses: dict[str, Any] = dict.fromkeys([*self._offered, *missing], NOT_SERVING)
+        self._changed = asyncio.Event()
+        self._draining = False
+
+    async def Check(self, request: health_pb2.HealthCheckRequest, context: Context) -> health_pb2.HealthCheckResponse:
+        status = self._statuses.get(request.service)
+        if status is None:
+            raise NotFound(f"there is no service {request.service}")
+        return health_pb2.HealthCheckResponse(status=status)
+
+    async def Watch(self, request: health_pb2.HealthCheckRequest, context: Context) -> AsyncGenerator[bytes]:
+        said = None
+        while True:
+            status = self._statuses.get(request.service, SERVICE_UNKNOWN)
+            if status == said:
+                await self._changed.wait()
+            else:
+                said = status
+                yield health_pb2.HealthCheckResponse(status=status).SerializeToString()
 
     async def run(self) -> None:
         """Keep the answers true until cancelled."""
         while True:
-            await self.update()
+            self.update()
             await asyncio.sleep(INTERVAL)
 
-    async def update(self) -> None:
+    def update(self) -> None:
         """Look at the store, and say so if it can commit again, or no more."""
-        status = self._status()
-        if status == self._said:
-            return
-        for service in self._offered:
-            await self.servicer.set(service, status)
-        for service in self._missing:
-            await self.servicer.set(service, NOT_SERVING)
-        self._said = status
+        status = SERVING if not self._draining and self._writable() else NOT_SERVING
+        if status != self._statuses[""]:
+            self._statuses |= dict.fromkeys(self._offered, status)
+            self._changed.set()
+            self._changed = asyncio.Event()
 
-    def _status(self) -> int:
-        try:
-            return SERVING if self._store.writable() else NOT_SERVING
-        except Exception:  # a store that cannot even be asked; to stop looking would be to say the last answer for ever
-            if self._said != NOT_SERVING:
-                log.exception("the store failed in an unforeseen way")
-            return NOT_SERVING
-
-    async def drain(self) -> None:
+    def drain(self) -> None:
         """Say NOT_SERVING from now on."""
-        await self.servicer.enter_graceful_shutdown()
+        self._draining = True
+        self.update()
+
+    def _writable(self) -> bool:
+        try:
+            return self._store.writable()
+        except Exception:  # a store that cannot even be asked; to stop looking would be to say the last answer for ever
+            if self._statuses[""] != NOT_SERVING:
+                log.exception("the store failed in an unforeseen way")
+            return False

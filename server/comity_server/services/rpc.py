@@ -16,12 +16,15 @@ from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
 
-from comity_server.errors import Draining, InvalidRequest, NotImplementedYet, StateError, Violation
+from comity_server.errors import Draining, InvalidRequest, NotImplementedYet, RequestTimeout, StateError, Violation
 from comity_server.services import status
+from comity_server.services.admission import Admission
 
 log = structlog.get_logger(__name__)
 
 QUIET_SECONDS: Final = 0.1
+REQUEST_SECONDS: Final = 60.0  # how long a request may take to come
+STREAM_REQUEST_BYTES: Final = 64 * 1024
 
 Context = grpc.aio.ServicerContext[Any, Any]
 Unary = Callable[[Any, Context], Awaitable[Message]]
@@ -32,28 +35,31 @@ Behaviour = Callable[[Any, Context], Awaitable[Any]]
 class Calls:
     """Registers services with a gRPC server, and knows how many of their calls are in progress."""
 
-    def __init__(self, server: grpc.aio.Server) -> None:
+    def __init__(self, server: grpc.aio.Server, admission: Admission) -> None:
         self._server = server
+        self._admission = admission
         self.unary_calls = 0
         self.streams = 0
         self._draining = False
         self._refused = 0
         self._ended = asyncio.Event()
 
-    def add(self, service: ServiceDescriptor, servicer: object = None) -> None:
+    def add(self, service: ServiceDescriptor, servicer: object = None, *, tool: bool = False) -> None:
         """Register the methods that the servicer has under their names in the contract.
 
         A method that it has not answers UNIMPLEMENTED. One that streams its answer is a function that returns an
-        iterator of serialised messages.
+        iterator of serialised messages; one to which requests are streamed gets an iterator of them. The calls of a
+        tool are answered to the last, and nobody waits for their end.
         """
         handlers = {
-            method.name: self._handler(method, getattr(servicer, method.name, None)) for method in service.methods
+            method.name: self._handler(method, getattr(servicer, method.name, None), tool) for method in service.methods
         }
         self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service.full_name, handlers),))
 
     def refuse(self) -> None:
         """Answer every further call with Draining."""
         self._draining = True
+        self._admission.close()
 
     async def unary_calls_ended(self) -> None:
         """Return when no unary call is in progress any more. Only after `refuse`."""
@@ -74,56 +80,67 @@ class Calls:
             refused = self._refused
             await asyncio.sleep(QUIET_SECONDS)
 
-    def _handler(self, method: MethodDescriptor, handler: Any) -> Any:
-        # Messages arrive as bytes: gRPC would answer INTERNAL where they cannot be parsed.
+    def _handler(self, method: MethodDescriptor, handler: Any, tool: bool) -> Any:
+        # To gRPC all requests are streamed, which is the same on the wire: so they are read when there is room, and for
+        # no longer than a client may take. They arrive as bytes, since what cannot be parsed has to fail here.
         behaviour: Behaviour
         if handler is None:
             behaviour = _unimplemented(method)
         elif method.server_streaming:
-            behaviour = self._stream(method, handler)
+            behaviour = self._stream(method, handler, tool)
         else:
-            behaviour = self._unary(method, handler)
-        match method.client_streaming, method.server_streaming:
-            case False, False:
-                return grpc.unary_unary_rpc_method_handler(behaviour)
-            case False, True:
-                return grpc.unary_stream_rpc_method_handler(behaviour)
-            case True, False:
-                return grpc.stream_unary_rpc_method_handler(behaviour)
-            case _:
-                return grpc.stream_stream_rpc_method_handler(behaviour)
+            behaviour = self._unary(method, handler, tool)
+        if method.server_streaming:
+            return grpc.stream_stream_rpc_method_handler(behaviour)
+        return grpc.stream_unary_rpc_method_handler(behaviour)
 
-    def _unary(self, method: MethodDescriptor, handler: Unary) -> Behaviour:
-        parse = _message_class(method).FromString
+    def _unary(self, method: MethodDescriptor, handler: Unary, tool: bool) -> Behaviour:
+        parse = GetMessageClass(method.input_type).FromString
 
-        async def call(data: bytes, context: Context) -> bytes:
-            self.unary_calls += 1
+        async def call(_: object, context: Context) -> bytes:
+            begun = 0
             try:
-                if self._draining:
+                place = await self._admission.enter(context.peer())
+                _after_this_task(place.leave)  # which ends when the client has the answer
+                data = await _read(context)
+                place.resize(len(data))
+                begun = 0 if tool else 1
+                self.unary_calls += begun
+                if self._draining and begun:
                     self._refused += 1
                     raise Draining
-                return (await handler(parse(data), context)).SerializeToString()
+                answer = (await handler(parse(data), context)).SerializeToString()
+                place.resize(len(answer))
+                return answer
             except grpc.aio.BaseError:  # the client went away before its answer
                 raise
             except Exception as error:  # noqa: BLE001 - the one place where defects end
                 await _fail(method, context, error)
             finally:
-                self.unary_calls -= 1
+                self.unary_calls -= begun
                 if self._draining:
                     self._ended.set()
 
         return call
 
-    def _stream(self, method: MethodDescriptor, handler: Stream) -> Behaviour:
-        parse = _message_class(method).FromString
+    def _stream(self, method: MethodDescriptor, handler: Stream, tool: bool) -> Behaviour:
+        parse = GetMessageClass(method.input_type).FromString
 
-        async def call(data: bytes, context: Context) -> None:
-            self.streams += 1
+        async def requests(context: Context) -> AsyncGenerator[Message]:
+            with contextlib.suppress(EOFError):
+                while True:
+                    yield parse(await self._read_small(context))
+
+        async def call(_: object, context: Context) -> None:
+            begun = 0
             try:
-                if self._draining:
+                request = requests(context) if method.client_streaming else parse(await self._read_small(context))
+                begun = 0 if tool else 1
+                self.streams += begun
+                if self._draining and begun:
                     self._refused += 1
                     raise Draining
-                async with contextlib.aclosing(handler(parse(data), context)) as messages:
+                async with contextlib.aclosing(handler(request, context)) as messages:
                     async for message in messages:
                         await context.write(message)
             except grpc.aio.BaseError:  # the client went away before its answer
@@ -131,16 +148,47 @@ class Calls:
             except Exception as error:  # noqa: BLE001 - the one place where defects end
                 await _fail(method, context, error)
             finally:
-                self.streams -= 1
+                self.streams -= begun
                 if self._draining:
                     self._ended.set()
 
         return call
 
+    async def _read_small(self, context: Context) -> bytes:
+        """Read a request of a stream. It lasts as long as the stream, so it must not be large. Raises EOFError."""
+        place = await self._admission.enter(context.peer())
+        try:
+            data = await _read(context)
+        finally:
+            place.leave()
+        if len(data) > STREAM_REQUEST_BYTES:
+            raise InvalidRequest(Violation("request", f"must not be larger than {STREAM_REQUEST_BYTES} bytes"))
+        return data
+
+
+async def _read(context: Context) -> bytes:
+    """Read a request. Raises EOFError if there is none."""
+    try:
+        async with asyncio.timeout(REQUEST_SECONDS):
+            data: Any = await context.read()
+    except TimeoutError:
+        raise RequestTimeout(REQUEST_SECONDS) from None
+    if data is grpc.aio.EOF:
+        raise EOFError
+    return bytes(data)
+
+
+def _after_this_task(call: Callable[[object], None]) -> None:
+    task = asyncio.current_task()
+    assert task is not None
+    task.add_done_callback(call)
+
 
 async def _fail(method: MethodDescriptor, context: Context, error: Exception) -> NoReturn:
     if isinstance(error, DecodeError):
         error = InvalidRequest(Violation("request", f"is not a {method.input_type.full_name}"))
+    elif isinstance(error, EOFError):
+        error = InvalidRequest(Violation("request", "is required"))
     if isinstance(error, StateError):
         answer = status.answer(error)
     else:
@@ -155,7 +203,3 @@ def _unimplemented(method: MethodDescriptor) -> Callable[[Any, Context], Awaitab
         await _fail(method, context, NotImplementedYet(f"this server does not offer {method.full_name}"))
 
     return call
-
-
-def _message_class(method: MethodDescriptor) -> type[Message]:
-    return GetMessageClass(method.input_type)

@@ -1,0 +1,185 @@
+"""The stream of a watch. It outlives its connections, and whoever waits for it."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from typing import TYPE_CHECKING
+
+import grpc
+
+from . import convert
+from .calls import Calls, is_task_cancelled
+from .channel import Connection
+from .cursor import Cursor
+from .errors import ComityError, Compacted, DeadlineExceeded, OutOfRange, Unavailable
+from .listing import Listing
+from .model import Entry
+from .retry import Backoff
+from .status import error_from_call, is_transient
+from .v1 import state_pb2
+
+__all__ = ["Following"]
+
+if TYPE_CHECKING:
+    Stream = grpc.aio.UnaryStreamCall[state_pb2.WatchRequest, state_pb2.WatchResponse]
+
+
+class Following:
+    """Follows what a request watches, a step at a time, into `cursor`.
+
+    from_revision: the first revision to see; 0: what follows from now on.
+    initial: begin with a Resync.
+    silence: seconds after which a stream that says nothing is taken for dead.
+    resync: where the history is gone begin with a Resync, instead of raising Compacted.
+    timeout: for how long to try to open the stream at first, and to read the state for a Resync.
+    """
+
+    def __init__(
+        self,
+        calls: Calls,
+        request: state_pb2.WatchRequest,
+        *,
+        from_revision: int,
+        initial: bool,
+        silence: float,
+        resync: bool,
+        timeout: float,
+    ) -> None:
+        self.cursor = Cursor(max(0, from_revision - 1))
+        self.whole = False  # whether the cursor is to have commits
+        self.closed = False
+        self.loop: asyncio.AbstractEventLoop | None = None
+        self.live: int | None = None  # what the first stream said
+        self._calls = calls
+        self._request = request
+        self._from_revision = from_revision
+        self._silence = silence
+        self._resync = resync
+        self._timeout = timeout
+        self._backoff = Backoff()
+        self._stepping: asyncio.Task[None] | None = None
+        self._call: Stream | None = None
+        self._connection: Connection | None = None
+        self._epoch = ""
+        self._give_up: float | None = None  # when, unless there was a stream
+        self._lost = initial  # the next stream begins with a Resync, instead of at the bookmark
+
+    async def step(self) -> None:
+        """Open the stream, or read a message from it; or where that fails, wait until it may be tried again.
+
+        All who wait at the same time wait for one step. It goes on if they are cancelled, and the next ones get it.
+        """
+        if self._stepping is None:
+            self._stepping = asyncio.create_task(self._step())
+            self._stepping.add_done_callback(_note_failure)
+        stepping = self._stepping
+        if not stepping.done():
+            await asyncio.wait([stepping])
+        if self._stepping is stepping:
+            self._stepping = None
+        if not self.closed and not stepping.cancelled():
+            stepping.result()
+
+    def close(self) -> None:
+        """End the stream, and the step that is under way."""
+        self.closed = True
+        if self._stepping is not None:
+            self._stepping.cancel()
+        self._hang_up()
+
+    async def _step(self) -> None:
+        try:
+            if self._call is None:
+                await self._open()
+            else:
+                self.cursor.receive(await self._read(self._call), whole=self.whole)
+                self._backoff.reset()
+        except ComityError as error:
+            self._hang_up()
+            await asyncio.sleep(self._healing(error))
+        except asyncio.CancelledError:
+            self._hang_up()
+            if is_task_cancelled():
+                raise
+            # Else the call was cancelled, with its channel: the next step sees that.
+
+    async def _open(self) -> None:
+        self.loop = asyncio.get_running_loop()
+        if self.live is None and self._give_up is None:
+            self._give_up = self.loop.time() + self._timeout
+        request = state_pb2.WatchRequest()
+        request.CopyFrom(self._request)
+        if not self._lost:
+            request.from_revision = self._from_revision if self.live is None else self.cursor.revision + 1
+            request.epoch = self._epoch
+        self._connection = self._calls.channels.connection()
+        self._call = self._connection.state.Watch(request, wait_for_ready=False)
+        created = await self._read(self._call)
+        self.cursor.begin()
+        if self._lost:
+            # A state that began anew between the two calls broke the stream, and the next one finds another epoch.
+            self.cursor.resync(created.revision, await self._state(created.revision))
+        elif self.live is None:
+            self.cursor.receive(created, whole=False)
+        self._epoch = created.epoch
+        self._lost = False
+        if self.live is None:
+            self.live = created.revision
+            self._give_up = None
+
+    async def _read(self, call: Stream) -> state_pb2.WatchResponse:
+        seconds = max(0.0, min(self._silence, self._remaining()))
+        try:
+            async with asyncio.timeout(seconds):
+                response = await call.read()
+        except TimeoutError as error:
+            raise Unavailable(f"the server said nothing for {seconds:.1f} s") from error
+        except grpc.aio.AioRpcError as failure:
+            raise error_from_call(failure) from failure
+        if not isinstance(response, state_pb2.WatchResponse):
+            raise Unavailable("the server ended the stream")
+        return response
+
+    async def _state(self, revision: int) -> tuple[Entry, ...]:
+        """The entries of what is watched, as a revision had them."""
+        namespace = self._request.namespace
+        if revision == 0:  # to the server that would mean the newest; here it is the empty state
+            return ()
+        if self._request.WhichOneof("target") == "prefix":
+            listed = state_pb2.ListRequest(namespace=namespace, prefix=self._request.prefix, revision=revision)
+            return tuple(await Listing(self._calls, listed, self._timeout).all())
+        got = state_pb2.GetRequest(namespace=namespace, key=self._request.key, revision=revision)
+        response = await self._calls.read(lambda to: to.state.Get, got, self._timeout)
+        return (convert.entry(response.entry),) if response.HasField("entry") else ()
+
+    def _healing(self, error: ComityError) -> float:
+        """Seconds until a new stream may heal the error. Raises it if none can."""
+        gone = isinstance(error, Compacted) or (isinstance(error, OutOfRange) and self.live is not None)
+        if gone and self._resync and not self._lost:
+            self._lost = True
+            return 0.0
+        if not ((gone and self._resync) or is_transient(error) or isinstance(error, DeadlineExceeded)):
+            raise error
+        if self._connection is not None:
+            self._calls.channels.failed(self._connection)
+        delay = self._backoff.delay(self._remaining(), error.retry_delay)
+        if delay is None:
+            self._give_up = None  # whoever asks again, tries again
+            raise error
+        return delay
+
+    def _remaining(self) -> float:
+        """Seconds that are left to open the first stream; no end of them, once there was one."""
+        return math.inf if self._give_up is None else self._give_up - asyncio.get_running_loop().time()
+
+    def _hang_up(self) -> None:
+        call, self._call = self._call, None
+        if call is not None:
+            call.cancel()
+
+
+def _note_failure(stepping: asyncio.Task[None]) -> None:
+    """Whoever waits next is told, and if nobody does there is nothing to tell."""
+    if not stepping.cancelled():
+        stepping.exception()

@@ -1,0 +1,105 @@
+"""A client that asks for much and takes off nothing, or begins much and finishes nothing, holds up only itself."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+
+import grpc
+import psutil
+import pytest
+
+from comity.v1 import state_pb2 as s
+from comity.v1 import state_pb2_grpc
+from comity_server.services import rpc
+from tests import servers
+from tests.http2 import StingyClient
+from tests.servers import Server
+from tests.waiting import until
+from tests.wire.calls import TIMEOUT, read_refusal
+from tests.wire.inprocess import run
+
+MIB = 1024 * 1024
+LIST = "/comity.v1.StateService/List"
+PUT = "/comity.v1.StateService/Put"
+
+
+@pytest.fixture
+def own() -> Iterator[Server]:
+    with servers.start() as running:
+        yield running
+
+
+@pytest.fixture
+async def state(own: Server) -> AsyncIterator["state_pb2_grpc.StateServiceAsyncStub"]:
+    async with grpc.aio.insecure_channel(own.address) as channel:
+        yield state_pb2_grpc.StateServiceStub(channel)
+
+
+def memory(server: Server) -> int:
+    return psutil.Process(server.process.pid).memory_info().rss
+
+
+async def settled(server: Server) -> int:
+    """What the server takes up when it does not take up more any more."""
+    before = 0
+    while (now := memory(server)) > before + MIB:
+        before = now
+        await asyncio.sleep(1)
+    return now
+
+
+async def test_answers_that_nobody_takes_off_are_bounded(
+    own: Server, state: "state_pb2_grpc.StateServiceAsyncStub"
+) -> None:
+    for key in "ab":
+        await state.Put(s.PutRequest(namespace="n", key=key, value=bytes(MIB - 1024)))
+    request = s.ListRequest(namespace="n").SerializeToString()
+    async with StingyClient(own.address) as stingy:
+        before = memory(own)
+        for _ in range(500):
+            await stingy.call(LIST, request)
+        assert await settled(own) - before < 250 * MIB, "all of the answers are 1,000 MiB"
+        answer = await state.List(s.ListRequest(namespace="n"), timeout=TIMEOUT)
+        assert [entry.key for entry in answer.entries] == ["a", "b"]
+
+
+async def test_requests_that_are_not_finished_are_bounded(
+    own: Server, state: "state_pb2_grpc.StateServiceAsyncStub"
+) -> None:
+    request = bytes(4 * MIB)
+    async with StingyClient(own.address) as stingy:
+        before = memory(own)
+        calls = [asyncio.create_task(stingy.call(PUT, request, withheld=100)) for _ in range(200)]
+        assert await settled(own) - before < 200 * MIB, "all of the requests are 800 MiB"
+        await state.Put(s.PutRequest(namespace="n", key="k"), timeout=TIMEOUT)
+        for call in calls:
+            call.cancel()
+
+
+async def test_a_request_that_does_not_come_makes_room_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rpc, "REQUEST_SECONDS", 0.1)
+    request = s.PutRequest(namespace="n", key="k").SerializeToString()
+    async with run(max_connection_bytes=1) as running, StingyClient(running.server.addresses[0]) as stingy:
+        slow = [await stingy.call(PUT, request, withheld=1) for _ in range(3)]
+        await stingy.call(PUT, request)
+        await until(lambda: running.store.commits_begun == 1)
+        assert stingy.ended >= set(slow)
+
+
+async def test_what_waits_for_room_is_refused_at_the_end() -> None:
+    async with run(max_connection_bytes=1) as running:
+        running.store.gate.clear()
+        puts = [
+            asyncio.ensure_future(running.state.Put(s.PutRequest(namespace="n", key="k"), timeout=TIMEOUT))
+            for _ in range(4)
+        ]
+        await until(lambda: running.store.commits_begun == 1)
+        stopping = asyncio.create_task(running.server.stop())
+        await until(lambda: sum(put.done() for put in puts) == 3)
+        running.store.gate.set()
+        await stopping
+        failed = [error for put in puts if (error := put.exception())]
+        assert len(failed) == 3
+        for error in failed:
+            assert isinstance(error, grpc.aio.AioRpcError)
+            assert read_refusal(error).reason == "DRAINING"
+        assert running.store.commits_begun == 1
