@@ -8,7 +8,7 @@ import pytest
 from comity_server.committer import GROUP_TRANSACTIONS, Committer
 from comity_server.errors import Conflict, Draining, NotANumber, Overloaded, StateError, StoreUnavailable
 from comity_server.limits import Limits
-from comity_server.model import Increment, Outcome, Put, Transaction
+from comity_server.model import Increment, Outcome, Put, Transaction, Write
 from comity_server.stores.memory.store import MemoryStore
 
 
@@ -21,7 +21,7 @@ class GatedStore(MemoryStore):
         self.arrived = asyncio.Event()
         self.groups: list[tuple[str, int]] = []
 
-    async def commit(self, namespace: str, group: Sequence[Transaction]) -> Sequence[Outcome | StateError]:
+    async def commit(self, namespace: str, group: Sequence[Write]) -> Sequence[Outcome | StateError]:
         self.groups.append((namespace, len(group)))
         self.arrived.set()
         await self.gate.wait()
@@ -159,7 +159,7 @@ async def test_drain_finishes_what_was_taken_and_takes_no_more() -> None:
 @pytest.mark.parametrize("failure", [StoreUnavailable("the disk is full"), Conflict("of the whole group")])
 async def test_a_group_that_fails_as_a_whole_fails_for_each(failure: StateError) -> None:
     class Failing(MemoryStore):
-        async def commit(self, namespace: str, group: Sequence[Transaction]) -> Sequence[Outcome | StateError]:
+        async def commit(self, namespace: str, group: Sequence[Write]) -> Sequence[Outcome | StateError]:
             raise failure
 
     committer = Committer(Failing(Limits()))
@@ -171,7 +171,7 @@ async def test_a_group_that_fails_as_a_whole_fails_for_each(failure: StateError)
 
 async def test_a_store_that_leaves_out_an_outcome_holds_up_nobody() -> None:
     class Short(MemoryStore):
-        async def commit(self, namespace: str, group: Sequence[Transaction]) -> Sequence[Outcome | StateError]:
+        async def commit(self, namespace: str, group: Sequence[Write]) -> Sequence[Outcome | StateError]:
             return (await super().commit(namespace, group))[1:]
 
     committer = Committer(Short(Limits()))
@@ -185,7 +185,7 @@ async def test_an_unforeseen_failure_of_the_store_is_an_answer_and_the_lane_goes
     class Broken(MemoryStore):
         broken = True
 
-        async def commit(self, namespace: str, group: Sequence[Transaction]) -> Sequence[Outcome | StateError]:
+        async def commit(self, namespace: str, group: Sequence[Write]) -> Sequence[Outcome | StateError]:
             if self.broken:
                 raise ZeroDivisionError("secret")
             return await super().commit(namespace, group)

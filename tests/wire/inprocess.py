@@ -11,7 +11,7 @@ from grpc_health.v1 import health_pb2_grpc
 from comity.v1 import state_pb2_grpc
 from comity_server.errors import StateError
 from comity_server.limits import Limits
-from comity_server.model import Outcome, Transaction
+from comity_server.model import Outcome, Write
 from comity_server.server import PING_INTERVAL, Server
 from comity_server.settings import Settings
 from comity_server.stores.memory.store import MemoryStore
@@ -31,7 +31,7 @@ class HeldStore(MemoryStore):
     def writable(self) -> bool:
         return self.can_commit
 
-    async def commit(self, namespace: str, group: Sequence[Transaction]) -> Sequence[Outcome | StateError]:
+    async def commit(self, namespace: str, group: Sequence[Write]) -> Sequence[Outcome | StateError]:
         self.commits_begun += 1
         await self.gate.wait()
         return await super().commit(namespace, group)
