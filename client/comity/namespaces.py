@@ -43,11 +43,15 @@ class Namespaces(Base):
         request = namespace_pb2.DeleteNamespaceRequest(namespace=self.namespace, if_revision=if_revision)
         await self._calls.once(lambda to: to.namespaces.DeleteNamespace, request, self._timeout(timeout))
 
-    async def compact(self, revision: int = 0, *, timeout: float | None = None) -> int:
-        """Forget what was before a revision (0: the newest). Returns the floor: the oldest revision that can be read.
+    async def compact(self, revision: int | None = None, *, timeout: float | None = None) -> int:
+        """Forget what was before a revision. Returns the floor: the oldest revision that can be read.
+
+        revision: the oldest to keep; None: the newest, which forgets all before it. 0 forgets nothing.
 
         Raises NotFound, and OutOfRange above the newest.
         """
+        if revision == 0:  # to the server that would mean the newest
+            return (await self.namespace_info(timeout=timeout)).floor
         request = namespace_pb2.CompactRequest(namespace=self.namespace, revision=revision)
         # Like a read it may be repeated without an id: to compact twice is to compact once.
         response = await self._calls.read(lambda to: to.namespaces.Compact, request, self._timeout(timeout))

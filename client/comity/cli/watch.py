@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from . import shapes
-from .options import NUMBER, TEXT, Options, client_options, examples, one_target
+from .options import REVISION, TEXT, Options, client_options, examples, one_target
 from .render import Field, Output
 from .session import run
 from .values import inline
@@ -36,14 +36,12 @@ STYLES = {"put": "green", "delete": "red", "expire": "red"}
 )
 @click.argument("key", required=False, type=TEXT)
 @click.option("--prefix", type=TEXT, metavar="PREFIX", help="All keys that begin with this; '' is every key.")
-@click.option(
-    "--from", "from_revision", type=NUMBER, default=0, metavar="REVISION", help="The first revision to show.  [now]"
-)
+@click.option("--from", "from_revision", type=REVISION, metavar="REVISION", help="The first revision to show.  [now]")
 @click.option("--previous", is_flag=True, help="Show the entry before each change too.")
 @click.option("--type", "kind", type=click.Choice(["put", "delete"]), help="Only changes of this type.")
 @client_options
 def watch(
-    options: Options, key: str | None, prefix: str | None, from_revision: int, previous: bool, kind: str | None
+    options: Options, key: str | None, prefix: str | None, from_revision: int | None, previous: bool, kind: str | None
 ) -> None:
     """Print the changes of KEY, or of every key under a prefix, until interrupted (which is no failure).
 
@@ -61,7 +59,7 @@ def watch(
         stream = client.watch(
             prefix or "",
             key=key,
-            from_revision=from_revision,
+            from_revision=from_revision or 0,
             types=None if kind is None else [EventType[kind.upper()]],
             previous=previous,
         )
