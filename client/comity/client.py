@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Self, TypeVar, overload
 
 from . import convert, listing, model, requests
+from .arguments import built
 from .base import Base
 from .cell import MISSING, Cell
 from .checkpoints import Checkpoints
@@ -54,7 +55,7 @@ class Client(Checkpoints, Namespaces, Base):
 
         revision: 0 is the newest. Raises Compacted below the floor, OutOfRange above the newest.
         """
-        request = state_pb2.GetRequest(namespace=self.namespace, key=key, revision=revision)
+        request = built(state_pb2.GetRequest, namespace=self.namespace, key=key, revision=revision)
         response = await self._calls.read(lambda to: to.state.Get, request, self._timeout(timeout))
         return convert.entry(response.entry) if response.HasField("entry") else None
 
@@ -74,8 +75,13 @@ class Client(Checkpoints, Namespaces, Base):
         keys_only: leave the values out.
         timeout: of each page.
         """
-        request = state_pb2.ListRequest(
-            namespace=self.namespace, prefix=prefix, revision=revision, page_size=page_size, keys_only=keys_only
+        request = built(
+            state_pb2.ListRequest,
+            namespace=self.namespace,
+            prefix=prefix,
+            revision=revision,
+            page_size=page_size,
+            keys_only=keys_only,
         )
         return listing.Listing(self._calls, request, self._timeout(timeout))
 
@@ -131,8 +137,8 @@ class Client(Checkpoints, Namespaces, Base):
 
         revision, page_size, timeout: as of `list`.
         """
-        request = state_pb2.BlameRequest(
-            namespace=self.namespace, prefix=prefix, revision=revision, page_size=page_size
+        request = built(
+            state_pb2.BlameRequest, namespace=self.namespace, prefix=prefix, revision=revision, page_size=page_size
         )
         return listing.BlameListing(self._calls, request, self._timeout(timeout))
 
@@ -306,6 +312,8 @@ class Client(Checkpoints, Namespaces, Base):
         TypeError for both forms at once; and TypeError and ValueError for the values of operations as `put` does.
         """
         if function is not None:
+            if not callable(function):
+                raise TypeError(f"function must take a Transaction, not be of type {type(function).__name__}")
             if conditions or then or otherwise or request_id is not None:
                 raise TypeError("transact takes either a function, or conditions and operations")
             return await run(self._transact, self._calls, self.namespace, function, message, self._timeout(timeout))

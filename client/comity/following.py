@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 class Following:
     """Follows what a request watches, a step at a time, into `cursor`.
 
-    from_revision: the first revision to see; 0: what follows from now on.
+    request: with the first revision to see, or 0 for what follows from now on.
     initial: begin with a Resync.
     silence: seconds after which a stream that says nothing is taken for dead.
     resync: where the history is gone begin with a Resync, instead of raising Compacted.
@@ -40,20 +40,18 @@ class Following:
         calls: Calls,
         request: state_pb2.WatchRequest,
         *,
-        from_revision: int,
         initial: bool,
         silence: float,
         resync: bool,
         timeout: float,
     ) -> None:
-        self.cursor = Cursor(max(0, from_revision - 1))
+        self.cursor = Cursor(max(0, request.from_revision - 1))
         self.whole = False  # whether the cursor is to have commits
         self.closed = False
         self.loop: asyncio.AbstractEventLoop | None = None
         self.live: int | None = None  # what the first stream said
         self._calls = calls
         self._request = request
-        self._from_revision = from_revision
         self._silence = silence
         self._resync = resync
         self._timeout = timeout
@@ -110,8 +108,10 @@ class Following:
             self._give_up = self.loop.time() + self._timeout
         request = state_pb2.WatchRequest()
         request.CopyFrom(self._request)
-        if not self._lost:
-            request.from_revision = self._from_revision if self.live is None else self.cursor.revision + 1
+        if self._lost:
+            request.from_revision = 0
+        elif self.live is not None:
+            request.from_revision = self.cursor.revision + 1
             request.epoch = self._epoch
         self._connection = self._calls.channels.connection()
         self._call = self._connection.state.Watch(request, wait_for_ready=False)

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from . import requests
+from .arguments import expect
 from .calls import Calls
 from .errors import ComityError, Conflict, InvalidArgument, OutOfRange
 from .model import Entry
@@ -41,6 +42,7 @@ class Transaction:
         keys, list their prefix: that counts for one, as do then the keys under it for none.
         """
         self._check()
+        expect("key", str, key)
         stored = None if self._writes.decides(key) else await self._snapshot.get(key)
         return self._writes.entry(key, stored)
 
@@ -55,6 +57,7 @@ class Transaction:
         Raises TypeError and ValueError for a value that cannot be stored, as `Client.put` does.
         """
         self._check()
+        expect("key", str, key)
         self._writes.put(key, value, content_type)
 
     def delete(self, key: str | None = None, *, prefix: str | None = None) -> None:
@@ -68,8 +71,10 @@ class Transaction:
         self._check()
         requests.one_target(key, prefix)
         if key is not None:
+            expect("key", str, key)
             self._writes.delete(key)
         if prefix is not None:
+            expect("prefix", str, prefix)
             self._writes.delete_prefix(prefix)
 
     def increment(self, key: str, by: int = 1) -> None:
@@ -79,6 +84,8 @@ class Transaction:
         past 2^53-1.
         """
         self._check()
+        expect("key", str, key)
+        expect("by", int, by)
         self._writes.increment(key, by)
 
     def _check(self) -> None:

@@ -56,12 +56,15 @@ class Watch:
         if initial and from_revision:
             raise TypeError("give either initial or from_revision")
         interval = PROGRESS_SECONDS if progress_interval is None else progress_interval
+        if not isinstance(interval, (int, float)):
+            raise TypeError(f"progress_interval must be a number of seconds, not {type(interval).__name__}")
         if not MIN_PROGRESS_SECONDS <= interval < float("inf"):
             raise ValueError(f"progress_interval is a number of seconds from {MIN_PROGRESS_SECONDS}, not {interval!r}")
         request = requests.watch(
             namespace,
             prefix if key is None else key,
             is_prefix=key is None,
+            from_revision=from_revision,
             types=types or (),
             previous=previous,
             progress_interval=interval,
@@ -69,7 +72,6 @@ class Watch:
         self._following = Following(
             calls,
             request,
-            from_revision=from_revision,
             initial=initial,
             silence=interval * SILENT_INTERVALS,
             resync=resync,
