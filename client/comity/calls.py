@@ -84,7 +84,7 @@ class Calls:
         try:
             return await method(connection)(request, timeout=timeout, metadata=metadata)
         except grpc.aio.AioRpcError as failure:
-            error = error_from_call(failure)
+            error = error_from_call(failure, connection.address)
             if is_transient(error) or isinstance(error, errors.DeadlineExceeded):
                 self.channels.failed(connection)
             raise error from failure

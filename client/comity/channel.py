@@ -75,6 +75,7 @@ class Connection:
     """A channel to one target on one event loop, with its stubs."""
 
     def __init__(self, target: str) -> None:
+        self.address = target.removeprefix("dns:///").removeprefix("ipv4:").removeprefix("ipv6:")
         self.channel = grpc.aio.insecure_channel(target, options=OPTIONS)
         self.state = StateServiceStub(self.channel)
         self.checkpoints = CheckpointServiceStub(self.channel)

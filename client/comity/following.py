@@ -61,6 +61,7 @@ class Following:
         self._connection: Connection | None = None
         self._epoch = ""
         self._give_up: float | None = None  # when, unless there was a stream
+        self._refused: ComityError | None = None  # what failed the last try before that
         self._lost = initial  # the next stream begins with a Resync, instead of at the bookmark
 
     async def step(self) -> None:
@@ -88,10 +89,10 @@ class Following:
 
     async def _step(self) -> None:
         try:
-            if self._call is None:
+            if self._call is None or self._connection is None:
                 await self._open()
             else:
-                self.cursor.receive(await self._read(self._call), whole=self.whole)
+                self.cursor.receive(await self._read(self._call, self._connection), whole=self.whole)
                 self._backoff.reset()
         except ComityError as error:
             self._hang_up()
@@ -115,7 +116,7 @@ class Following:
             request.epoch = self._epoch
         self._connection = self._calls.channels.connection()
         self._call = self._connection.state.Watch(request, wait_for_ready=False)
-        created = await self._read(self._call)
+        created = await self._read(self._call, self._connection)
         self.cursor.begin()
         if self._lost:
             # A state that began anew between the two calls broke the stream, and the next one finds another epoch.
@@ -126,17 +127,20 @@ class Following:
         self._lost = False
         if self.live is None:
             self.live = created.revision
-            self._give_up = None
+            self._give_up = self._refused = None
 
-    async def _read(self, call: Stream) -> state_pb2.WatchResponse:
-        seconds = max(0.0, min(self._silence, self._remaining()))
+    async def _read(self, call: Stream, connection: Connection) -> state_pb2.WatchResponse:
+        remaining = self._remaining()
+        seconds = max(0.0, min(self._silence, remaining))
         try:
             async with asyncio.timeout(seconds):
                 response = await call.read()
         except TimeoutError as error:
+            if remaining < self._silence:
+                raise DeadlineExceeded(f"no answer from {connection.address} within {self._timeout:g} s") from error
             raise Unavailable(f"the server said nothing for {seconds:.1f} s") from error
         except grpc.aio.AioRpcError as failure:
-            raise error_from_call(failure) from failure
+            raise error_from_call(failure, connection.address) from failure
         if not isinstance(response, state_pb2.WatchResponse):
             raise Unavailable("the server ended the stream")
         return response
@@ -165,8 +169,13 @@ class Following:
             self._calls.channels.failed(self._connection)
         delay = self._backoff.delay(self._remaining(), error.retry_delay)
         if delay is None:
+            refused, self._refused = self._refused, None
             self._give_up = None  # whoever asks again, tries again
+            if refused is not None and isinstance(error, DeadlineExceeded):
+                raise refused  # it says more than that the time was up
             raise error
+        if self.live is None:
+            self._refused = error
         return delay
 
     def _remaining(self) -> float:

@@ -32,8 +32,8 @@ class Watch:
     Cancelling a wait for the next event, as asyncio.wait_for does, loses nothing. Close a watch by `async with`, by
     `close`, or by dropping it.
 
-    Raises Unavailable if the stream cannot be opened at first; and whatever a new stream could not heal, such as
-    InvalidArgument and PermissionDenied. With resync=False: Compacted.
+    Raises Unavailable or DeadlineExceeded if the stream cannot be opened at first; and whatever a new stream could not
+    heal, such as InvalidArgument and PermissionDenied. With resync=False: Compacted.
     """
 
     def __init__(
