@@ -53,7 +53,7 @@ from .model import (
 )
 from .operations import Condition, Delete, Get, Increment, Key, List, Operation, Prefix, Put
 from .request_ids import RequestId
-from .transaction import Transaction
+from .transaction import Entries, Transaction
 from .watch import Watch
 
 __all__ = [
@@ -74,6 +74,7 @@ __all__ = [
     "DeleteResult",
     "DiffListing",
     "Difference",
+    "Entries",
     "Entry",
     "Event",
     "EventCause",

@@ -1,7 +1,7 @@
 """Errors out of a gRPC status and a trailer made by hand."""
 
-import asyncio
 import pickle
+import socket
 
 import grpc
 import pytest
@@ -179,14 +179,13 @@ async def test_a_server_that_cannot_be_reached() -> None:
 
 
 async def test_a_server_that_says_nothing() -> None:
-    server = await asyncio.start_server(lambda *_: None, "127.0.0.1", 0)
-    host, port = server.sockets[0].getsockname()
-    address = f"{host}:{port}"
-    async with server, comity.connect(address) as client:
-        with pytest.raises(comity.DeadlineExceeded, match=rf"^no answer from {address} in time$"):
-            await client.get("a", timeout=0.2)
-        with pytest.raises(comity.DeadlineExceeded, match=rf"^no answer from {address} within 0.2 s$"):
-            await client.watch("a", timeout=0.2).ready()
-        for call in (client.get("a", timeout=2.5), client.watch("a", timeout=2.5).ready()):
-            with pytest.raises(comity.Unavailable, match=rf"^cannot reach {address}: it does not answer$"):
-                await call
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        address = "{}:{}".format(*listener.getsockname())
+        async with comity.connect(address) as client:
+            with pytest.raises(comity.DeadlineExceeded, match=rf"^no answer from {address} in time$"):
+                await client.get("a", timeout=0.2)
+            with pytest.raises(comity.DeadlineExceeded, match=rf"^no answer from {address} within 0.2 s$"):
+                await client.watch("a", timeout=0.2).ready()
+            for call in (client.get("a", timeout=2.5), client.watch("a", timeout=2.5).ready()):
+                with pytest.raises(comity.Unavailable, match=rf"^cannot reach {address}: it does not answer$"):
+                    await call
