@@ -8,6 +8,7 @@ from .arguments import built
 from .base import Base
 from .cell import MISSING, Cell
 from .checkpoints import Checkpoints
+from .errors import ComityError
 from .health import wait_until_serving
 from .namespaces import Namespaces
 from .operations import Condition, Operation
@@ -153,6 +154,7 @@ class Client(Checkpoints, Namespaces, Base):
         previous: bool = False,
         progress_interval: float | None = None,
         resync: bool = True,
+        on_connection: Callable[[ComityError | None], None] | None = None,
         timeout: float | None = None,
     ) -> Watch:
         """The changes under a prefix, or of one key, as they happen: `async for event in state.watch("agents/")`.
@@ -168,6 +170,8 @@ class Client(Checkpoints, Namespaces, Base):
         progress_interval: seconds, at least 0.1, between signs of life of a quiet server; None: 10. A stream that was
             silent for three of them is opened anew.
         resync: False: raise Compacted instead of yielding a Resync.
+        on_connection: called with the error once the stream is lost, and with None once it is open again. What it
+            raises ends the wait for the next event.
         timeout: for how long to try to open the stream at first, and to read the state for a Resync.
 
         Raises TypeError for a key with a prefix, and for initial with from_revision; ValueError for a progress_interval
@@ -185,6 +189,7 @@ class Client(Checkpoints, Namespaces, Base):
             progress_interval=progress_interval,
             resync=resync,
             timeout=self._timeout(timeout),
+            on_connection=on_connection,
         )
 
     # Writes

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import grpc
@@ -19,7 +20,9 @@ from .retry import Backoff
 from .status import error_from_call, is_transient
 from .v1 import state_pb2
 
-__all__ = ["Following"]
+__all__ = ["Following", "OnConnection"]
+
+OnConnection = Callable[[ComityError | None], None]
 
 if TYPE_CHECKING:
     Stream = grpc.aio.UnaryStreamCall[state_pb2.WatchRequest, state_pb2.WatchResponse]
@@ -33,6 +36,7 @@ class Following:
     silence: seconds after which a stream that says nothing is taken for dead.
     resync: where the history is gone begin with a Resync, instead of raising Compacted.
     timeout: for how long to try to open the stream at first, and to read the state for a Resync.
+    on_connection: called with the error once an open stream is lost, and with None once it is open again.
     """
 
     def __init__(
@@ -44,6 +48,7 @@ class Following:
         silence: float,
         resync: bool,
         timeout: float,
+        on_connection: OnConnection | None = None,
     ) -> None:
         self.cursor = Cursor(max(0, request.from_revision - 1))
         self.whole = False  # whether the cursor is to have commits
@@ -55,6 +60,8 @@ class Following:
         self._silence = silence
         self._resync = resync
         self._timeout = timeout
+        self._on_connection = on_connection
+        self._away = False
         self._backoff = Backoff()
         self._stepping: asyncio.Task[None] | None = None
         self._call: Stream | None = None
@@ -128,6 +135,7 @@ class Following:
         if self.live is None:
             self.live = created.revision
             self._give_up = self._refused = None
+        self._notice(None)
 
     async def _read(self, call: Stream, connection: Connection) -> state_pb2.WatchResponse:
         remaining = self._remaining()
@@ -176,7 +184,16 @@ class Following:
             raise error
         if self.live is None:
             self._refused = error
+        elif not gone:
+            self._notice(error)
         return delay
+
+    def _notice(self, lost: ComityError | None) -> None:
+        """Tell who wants to know, unless it is no news."""
+        if self._away is not (lost is not None):
+            self._away = not self._away
+            if self._on_connection is not None:
+                self._on_connection(lost)
 
     def _remaining(self) -> float:
         """Seconds that are left to open the first stream; no end of them, once there was one."""

@@ -8,7 +8,7 @@ from typing import Self
 from . import requests
 from .calls import Calls
 from .cursor import Item
-from .following import Following
+from .following import Following, OnConnection
 from .model import Commit, Event, EventType, Resync
 
 __all__ = ["Watch"]
@@ -50,6 +50,7 @@ class Watch:
         progress_interval: float | None,
         resync: bool,
         timeout: float,
+        on_connection: OnConnection | None = None,
     ) -> None:
         if key is not None and prefix:
             raise TypeError("give either a key or a prefix")
@@ -76,6 +77,7 @@ class Watch:
             silence=interval * SILENT_INTERVALS,
             resync=resync,
             timeout=timeout,
+            on_connection=on_connection,
         )
         self._whole: bool | None = None  # whether it yields commits
 
