@@ -1,11 +1,14 @@
 """The examples do what they say."""
 
+import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
 from benchmarks import peers
@@ -43,6 +46,25 @@ def test_shared_budget() -> None:
         assert int(amount[1]) == left
         left = int(amount[2])
     assert left == 0
+
+
+def test_shared_budget_is_interrupted() -> None:
+    with subprocess.Popen(
+        [sys.executable, "-u", str(EXAMPLES / "shared_budget.py")],
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,  # to be interrupted with all that it started, as by Ctrl-C
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        started = psutil.Process(process.pid).children(recursive=True)
+        os.killpg(process.pid, signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+    assert (process.returncode, errors) == (130, "")
+    assert len(started) >= 10
+    assert psutil.wait_procs(started, timeout=20)[1] == []
 
 
 def test_three_ideas() -> None:
