@@ -1,1 +1,1 @@
-"""What Comity costs beside its peers, in one run on one machine: `make bench`."""
+"""What Comity costs, alone and beside its peers, in one run on one machine: `make bench`."""

@@ -1,63 +1,86 @@
-"""Unary calls of Comity and of etcd, side by side, in rounds that take turns.
+"""`make bench`, or `make bench ARGS="NAME..."`: run all benchmarks, or some.
 
-The client is the same for both and takes its part of the machine, so read the ratios, not the rates. etcd writes to
-disk before it answers; `memory:` does not.
+Prints tables, and writes the same figures as JSON. Machines differ and are noisy: quote the ratios, not the times.
 """
 
 import asyncio
-import itertools
-import statistics
-import time
+import contextlib
+import datetime
+import json
+import os
+import platform
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
 
 import click
 from rich.console import Console
-from rich.table import Table
 
-from benchmarks import peers
-from benchmarks.peers import Call, Peer
+from benchmarks import catalog, report
+from benchmarks.options import Options
+from comity_server import logs
+from comity_server.serve import new_event_loop
 
-KEYS = 1_000
-
-
-async def rate(call: Call, tasks: int, seconds: float) -> float:
-    """Calls a second, so many at a time."""
-    numbers = itertools.count()
-    end = time.perf_counter() + seconds
-
-    async def work() -> int:
-        done = 0
-        while time.perf_counter() < end:
-            await call(f"key-{next(numbers) % KEYS}")
-            done += 1
-        return done
-
-    began = time.perf_counter()
-    done = await asyncio.gather(*(work() for _ in range(tasks)))
-    return sum(done) / (time.perf_counter() - began)
-
-
-async def compare(mine: Peer, other: Peer, seconds: float, rounds: int) -> Table:
-    table = Table("calls", "at a time", mine.name, other.name, "ratio")
-    for name, tasks in (("put", 1), ("put", 64), ("get", 1), ("get", 64)):
-        rates: dict[str, list[float]] = {mine.name: [], other.name: []}
-        for _ in range(rounds):
-            for peer in (mine, other):
-                rates[peer.name].append(await rate(getattr(peer, name), tasks, seconds))
-        first, second = (statistics.median(rates[peer.name]) for peer in (mine, other))
-        table.add_row(name, str(tasks), f"{first:,.0f}/s", f"{second:,.0f}/s", f"{first / second:.2f}")
-    return table
-
-
-async def run(seconds: float, rounds: int) -> None:
-    async with peers.comity() as mine, peers.etcd() as other:
-        Console().print(await compare(mine, other, seconds, rounds))
+HOME = Path("build/bench")
+WIDTH = 120  # of tables that are not shown on a terminal
 
 
 @click.command(help=__doc__)
-@click.option("--seconds", default=2.0, show_default=True, help="How long each measurement takes.")
-@click.option("--rounds", default=3, show_default=True, help="How often; the median counts.")
-def main(seconds: float, rounds: int) -> None:
-    asyncio.run(run(seconds, rounds))
+@click.argument("names", nargs=-1, type=click.Choice(catalog.names()), metavar="[NAME]...")
+@click.option("--quick", is_flag=True, help="The short form: shows that all works; its figures mean little.")
+@click.option("--json", "file", type=click.Path(path_type=Path, dir_okay=False), help=f"Default: {HOME}/<time>.json")
+@click.option(
+    "--folder",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=HOME,
+    show_default=True,
+    help="Where servers keep their files: names the disk that is measured.",
+)
+@click.option("--list", "only_list", is_flag=True, help="Say what there is, and run nothing.")
+def main(names: Sequence[str], quick: bool, file: Path | None, folder: Path, only_list: bool) -> None:
+    console = Console() if sys.stdout.isatty() else Console(width=WIDTH)
+    logs.configure("warning", "console")  # of the stores that run in this process
+    if only_list:
+        for name in catalog.names():
+            console.print(f"{name:9} {catalog.load(name).about.splitlines()[0]}", highlight=False)
+        return
+    began = datetime.datetime.now(datetime.UTC)
+    file = file or HOME / f"{began:%Y%m%d-%H%M%S}.json"
+    found: dict[str, Any] = {}
+    for name in names or catalog.names():
+        benchmark = catalog.load(name)
+        console.rule(f"[bold]{name}")
+        console.print(benchmark.about, highlight=False)
+        with _folder(folder) as place, asyncio.Runner(loop_factory=new_event_loop) as runner:
+            result = runner.run(benchmark.run(Options(quick, place)))
+        report.show(console, result)
+        found[name] = result.as_json()
+        _write(file, {"began": began.isoformat(), "quick": quick, "machine": _machine(), "benchmarks": found})
+    console.print(f"written to {file}", highlight=False)
+
+
+@contextlib.contextmanager
+def _folder(within: Path) -> Iterator[Path]:
+    within.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="data-", dir=within) as folder:
+        yield Path(folder).absolute()
+
+
+def _write(file: Path, found: dict[str, Any]) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(found, indent=2) + "\n", "utf-8")
+
+
+def _machine() -> dict[str, Any]:
+    return {
+        "system": platform.platform(),
+        "processors": os.cpu_count(),
+        "python": platform.python_version(),
+        **{name: version(name) for name in ("comity", "grpcio", "protobuf")},
+    }
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Names for writes, by which a server recognises a repeat. A fork gets names of its own."""
 
+import asyncio
 import os
-import threading
 import uuid
 import weakref
 from collections.abc import Iterator
@@ -26,17 +26,18 @@ class RequestId:
 
 
 class RequestIds:
-    """Gives out request ids to the threads and event loops of one process."""
+    """Gives out request ids, to each event loop of a process under a name of its own.
+
+    The server keeps the outcomes that a name awaits. Under one name for all, a write that is left pending on a loop
+    that was stopped or is blocked would have it keep those of the others too, until it refuses their writes.
+    """
 
     def __init__(self) -> None:
         self._start()
         _all.add(self)
 
     def _start(self) -> None:
-        self._client = str(uuid.uuid4())
-        self._lock = threading.Lock()
-        self._last = 0
-        self._in_flight: dict[int, None] = {}  # in growing order, so that the first one is the lowest
+        self._writers: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Writer] = weakref.WeakKeyDictionary()
 
     @contextmanager
     def use(self, given: RequestId | None = None) -> Iterator[RequestId]:
@@ -44,16 +45,27 @@ class RequestIds:
         if given is not None:
             yield given
             return
-        lock, in_flight = self._lock, self._in_flight
-        with lock:
-            sequence = self._last = self._last + 1
-            in_flight[sequence] = None
-            request_id = RequestId(self._client, sequence, awaited=next(iter(in_flight)))
+        loop = asyncio.get_running_loop()
+        writer = self._writers.get(loop)
+        if writer is None:
+            writer = self._writers[loop] = _Writer()
+        request_id = writer.begin()
         try:
             yield request_id
         finally:
-            with lock:
-                del in_flight[sequence]
+            del writer.in_flight[request_id.sequence]
+
+
+class _Writer:
+    def __init__(self) -> None:
+        self.name = str(uuid.uuid4())
+        self.last = 0
+        self.in_flight: dict[int, None] = {}  # in growing order, so that the first one is the lowest
+
+    def begin(self) -> RequestId:
+        self.last += 1
+        self.in_flight[self.last] = None
+        return RequestId(self.name, self.last, awaited=next(iter(self.in_flight)))
 
 
 _all: weakref.WeakSet[RequestIds] = weakref.WeakSet()

@@ -3,14 +3,17 @@
 What several watchers look at alike is a Topic. It keeps the newest matching commits in memory, serialised once for all
 of them, and is bounded: a watcher that falls behind reads from the store until it has caught up. So a slow one costs
 the server no memory and the others no time. A commit wakes only the topics that it concerns, found by its keys and by
-its keys cut to each length of a watched prefix.
+its keys cut to each length of a watched prefix. What takes long is done in steps of some milliseconds, between which
+the event loop comes to everything else.
 """
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Sequence
+from contextlib import asynccontextmanager
 from itertools import takewhile
 from typing import Any, Final, NamedTuple
+from weakref import WeakValueDictionary
 
 from comity_server.errors import Compacted, Draining, EpochChanged, RevisionInFuture
 from comity_server.model import Commit, Event, events_within
@@ -19,7 +22,9 @@ from comity_server.stores.protocol import Store
 
 TOPIC_COMMITS: Final = 1024
 TOPIC_BYTES: Final = 1024 * 1024
+RECENT_BYTES: Final = 16 * 1024 * 1024  # of parts of large commits, kept for others who come to them soon
 _CHUNK: Final = 256  # commits that a watcher which is behind reads from the store at a time
+_STEP: Final = 20_000  # events to look at, each once for its key and once for each length of a watched prefix
 
 Encode = Callable[[Commit, Sequence[Event], int, bool], tuple[bytes, int]]
 """encode(commit, events, start, previous): some of a commit's events, from one of them on, as a part of a message that
@@ -53,14 +58,18 @@ class Batch(NamedTuple):
 
 
 class _Piece:
-    """A commit as one topic shows it."""
+    """A commit as one topic shows it. Of a large one the size is what it comes to at least."""
 
-    __slots__ = ("_whole", "commit", "events", "size")
+    __slots__ = ("__weakref__", "_whole", "commit", "events", "size")
 
     def __init__(self, commit: Commit, events: Sequence[Event]) -> None:
         self.commit = commit
         self.events = events
-        self.size = sum(size(event.entry) + (size(event.previous) if event.previous else 0) for event in events)
+        self.size = 0
+        for event in events:
+            self.size += size(event.entry) + (size(event.previous) if event.previous else 0)
+            if self.size > TOPIC_BYTES:
+                break
         self._whole: bytes | None = None
 
     def fragment(self, encode: Encode, start: int, previous: bool) -> tuple[bytes, int]:
@@ -71,6 +80,40 @@ class _Piece:
         if not start and end == len(self.events):
             self._whole = fragment
         return fragment, end
+
+
+class _Recent:
+    """What cursors of one topic share of large commits, which the topic cannot keep, where they read them together."""
+
+    def __init__(self) -> None:
+        self._pieces: WeakValueDictionary[tuple[_Topic, int], _Piece] = WeakValueDictionary()
+        self._parts: dict[tuple[_Topic, int, int], tuple[bytes, int]] = {}
+        self._size = 0
+
+    def piece(self, topic: "_Topic", commit: Commit) -> _Piece:
+        """The commit as the topic shows it: the same as long as somebody has a part of it to read."""
+        place = (topic, commit.revision)
+        piece = self._pieces.get(place)
+        if piece is None:
+            interest = topic.interest
+            events = events_within(commit, interest.target, interest.is_prefix)
+            piece = self._pieces[place] = _Piece(commit, interest.select(events))
+        return piece
+
+    def fragment(self, encode: Encode, topic: "_Topic", piece: _Piece, start: int) -> tuple[bytes, int]:
+        """A part of a commit: made once for all who come to it soon."""
+        place = (topic, piece.commit.revision, start)
+        part = self._parts.get(place)
+        if part is not None:
+            return part
+        part = piece.fragment(encode, start, topic.interest.previous)
+        if start or part[1] < len(piece.events):
+            self._parts[place] = part
+            self._size += len(part[0])
+            while self._size > RECENT_BYTES:
+                oldest = self._parts.pop(next(iter(self._parts)))
+                self._size -= len(oldest[0])
+        return part
 
 
 class _Topic:
@@ -87,7 +130,7 @@ class _Topic:
 
     def publish(self, commit: Commit, events: Sequence[Event]) -> None:
         events = self.interest.select(events)
-        if not events:
+        if not events or commit.revision <= self.since:  # of what was begun before it came, it may have a part only
             return
         piece = _Piece(commit, events)
         self.pieces.append(piece)
@@ -129,20 +172,46 @@ class _Followed:
 
     def __init__(self, namespace: str) -> None:
         self.namespace = namespace
-        self.revision = 0
+        self.revision = 0  # up to which the topics have everything
         self.generation = 0  # one more when the history ends, as by the deletion of the namespace
         self.users = 0
         self.following = False
         self.lock = asyncio.Lock()
         self.topics: dict[Interest, _Topic] = {}
+        self._heard = 0  # the revision of the last commit that was published
+        self._unsorted: deque[Commit] = deque()
+        self._sorting: Iterator[bool] | None = None
         self._by_key: dict[str, list[_Topic]] = {}
         self._by_prefix: dict[int, dict[str, list[_Topic]]] = {}  # by the prefix's length, then by the prefix
 
+    def begin(self, revision: int) -> None:
+        """What follows a revision will be published. Some of it may have been."""
+        self._heard = max(self._heard, revision)
+        if not self._unsorted and self._sorting is None:
+            self.revision = self._heard
+
     def publish(self, commits: Sequence[Commit]) -> None:
         for commit in commits:
-            if commit.revision <= self.revision:
-                continue
-            self.revision = commit.revision
+            if commit.revision > self._heard:
+                self._heard = commit.revision
+                self._unsorted.append(commit)
+        if self._sorting is None:
+            self._sorting = self._sort()
+            self._step(self._sorting)
+
+    def _step(self, sorting: Iterator[bool]) -> None:
+        if sorting is not self._sorting:  # of a history that ended
+            return
+        if next(sorting, False):
+            asyncio.get_running_loop().call_soon(self._step, sorting)
+        else:
+            self._sorting = None
+
+    def _sort(self) -> Iterator[bool]:
+        """Hand each commit to the topics that it concerns. Yields after each step but the last."""
+        looked = 0
+        while self._unsorted:
+            commit = self._unsorted.popleft()
             concerned: dict[_Topic, list[Event]] = {}
             for event in commit.events:
                 key = event.entry[KEY]
@@ -151,12 +220,24 @@ class _Followed:
                 for length, by_prefix in self._by_prefix.items():
                     for topic in by_prefix.get(key[:length], ()):
                         concerned.setdefault(topic, []).append(event)
+                looked += 1 + len(self._by_prefix)
+                if looked > _STEP:
+                    looked = 0
+                    yield True
             for topic, events in concerned.items():
                 topic.publish(commit, events)
+                looked += len(events)
+                if looked > _STEP:
+                    looked = 0
+                    yield True
+            self.revision = commit.revision
+        self.revision = self._heard
 
     def reset(self) -> None:
         self.generation += 1
-        self.revision = 0
+        self.revision = self._heard = 0
+        self._unsorted.clear()
+        self._sorting = None
         topics, self.topics = self.topics, {}
         self._by_key = {}
         self._by_prefix = {}
@@ -167,7 +248,7 @@ class _Followed:
         """The topic of an interest. One that is new has all that follows a revision, which is published or will be."""
         topic = self.topics.get(interest)
         if topic is None:
-            topic = self.topics[interest] = _Topic(interest, max(revision, self.revision))
+            topic = self.topics[interest] = _Topic(interest, max(revision, self._heard))
             self._listed(interest).setdefault(interest.target, []).append(topic)
         return topic
 
@@ -200,6 +281,8 @@ class Feed:
         self.store = store
         self.encode = encode
         self.closed = False
+        self.recent = _Recent()
+        self._turn = asyncio.Lock()
         self._followed: dict[str, _Followed] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -234,6 +317,13 @@ class Feed:
         topic = followed.join(interest, position.revision)
         return Cursor(self, followed, topic, revision, position.epoch, generation)
 
+    @asynccontextmanager
+    async def turn(self) -> AsyncIterator[None]:
+        """Wait until a cursor may do what takes some milliseconds: of all cursors one in a round of the event loop."""
+        async with self._turn:
+            await asyncio.sleep(0)  # not afterwards: who is cancelled then would lose what was read
+            yield
+
     async def close(self) -> None:
         """End every cursor with Draining."""
         self.closed = True
@@ -256,7 +346,7 @@ class Feed:
         async with followed.lock:
             if not followed.following:
                 position = await self.store.follow(followed.namespace, followed)
-                followed.revision = max(followed.revision, position.revision)  # it may have heard more already
+                followed.begin(position.revision)
                 followed.following = True
 
     async def _unfollow(self, followed: _Followed) -> None:
@@ -310,7 +400,8 @@ class Cursor:
                 raise Compacted(self.revision + 1, position.floor, position.revision)
             is_behind = self.revision < self._topic.since
             if self._rest:
-                self._take(load, *self._rest)
+                async with self._feed.turn():
+                    self._take(load, *self._rest)
             elif is_behind:
                 await self._read_store(load)
             else:
@@ -342,14 +433,15 @@ class Cursor:
 
     async def _read_store(self, load: "_Load") -> None:
         """Read a little from the store, which has what the topic has no more."""
-        interest = self._topic.interest
         found = await self._feed.store.commits(
             self._followed.namespace, first=self.revision + 1, last=self._topic.since, limit=_CHUNK
         )
-        for commit in found.commits:
-            events = interest.select(events_within(commit, interest.target, interest.is_prefix))
-            if not self._take(load, _Piece(commit, events)):
-                return
+        async with self._feed.turn():
+            looked = 0
+            for commit in found.commits:
+                looked += len(commit.events)
+                if not self._take(load, self._feed.recent.piece(self._topic, commit)) or looked > _STEP:
+                    return
 
     def _take(self, load: "_Load", piece: _Piece, start: int = 0) -> bool:
         """Load a commit, or as much of it as there is room for; move past it if that was all. Says if there is more
@@ -358,7 +450,7 @@ class Cursor:
             if load.fragments and (start or piece.size > load.room):
                 self._rest = (piece, start)
                 return False
-            fragment, start = piece.fragment(self._feed.encode, start, self._topic.interest.previous)
+            fragment, start = self._feed.recent.fragment(self._feed.encode, self._topic, piece, start)
             load.add(fragment)
         self._rest = None
         self.revision = piece.commit.revision

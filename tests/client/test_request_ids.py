@@ -1,5 +1,6 @@
-"""Names for writes: never given out twice, in any thread or process."""
+"""Names for writes: never given out twice, in any event loop or process."""
 
+import asyncio
 import os
 import threading
 
@@ -9,7 +10,7 @@ from comity import RequestId
 from comity.request_ids import RequestIds
 
 
-def test_sequences_grow_from_1_under_one_name() -> None:
+async def test_sequences_grow_from_1_under_one_name() -> None:
     ids = RequestIds()
     with ids.use() as first:
         pass
@@ -21,7 +22,7 @@ def test_sequences_grow_from_1_under_one_name() -> None:
         assert other.client != first.client
 
 
-def test_awaited_is_the_lowest_in_flight() -> None:
+async def test_awaited_is_the_lowest_in_flight() -> None:
     ids = RequestIds()
     slow = ids.use()
     assert slow.__enter__().awaited == 1
@@ -34,7 +35,7 @@ def test_awaited_is_the_lowest_in_flight() -> None:
         assert (fourth.sequence, fourth.awaited) == (4, 4)
 
 
-def test_a_write_that_failed_is_not_awaited_any_more() -> None:
+async def test_a_write_that_failed_is_not_awaited_any_more() -> None:
     ids = RequestIds()
     with pytest.raises(OSError, match="lost"), ids.use():
         raise OSError("lost")
@@ -42,7 +43,7 @@ def test_a_write_that_failed_is_not_awaited_any_more() -> None:
         assert following.awaited == 2
 
 
-def test_a_given_id_is_used_as_it_is() -> None:
+async def test_a_given_id_is_used_as_it_is() -> None:
     ids = RequestIds()
     given = RequestId("job-7", 3)
     with ids.use(given) as used:
@@ -51,36 +52,63 @@ def test_a_given_id_is_used_as_it_is() -> None:
         assert own.sequence == 1
 
 
-def test_threads_never_share_a_sequence() -> None:
+def test_event_loops_never_share_a_name() -> None:
     ids = RequestIds()
     used: list[RequestId] = []
 
-    def write() -> None:
+    async def write() -> None:
         for _ in range(500):
             with ids.use() as request_id:
                 used.append(request_id)
+                await asyncio.sleep(0)
 
-    threads = [threading.Thread(target=write) for _ in range(8)]
+    threads = [threading.Thread(target=asyncio.run, args=(write(),)) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert sorted(request_id.sequence for request_id in used) == list(range(1, 4001))
-    assert all(0 < request_id.awaited <= request_id.sequence for request_id in used)
-    with ids.use() as last:
-        assert last.awaited == 4001
+    names = {request_id.client for request_id in used}
+    assert len(names) == 8
+    for name in names:
+        own = [request_id for request_id in used if request_id.client == name]
+        assert [(one.sequence, one.awaited) for one in own] == [(number, number) for number in range(1, 501)]
+
+
+def test_what_one_event_loop_leaves_pending_no_other_awaits() -> None:
+    ids = RequestIds()
+
+    pending = ids.use()
+
+    async def begin() -> None:
+        pending.__enter__()
+
+    async def write() -> RequestId:
+        with ids.use():
+            pass
+        with ids.use() as request_id:
+            return request_id
+
+    stopped = asyncio.new_event_loop()
+    stopped.run_until_complete(begin())
+    assert asyncio.run(write()).awaited == 2
+    assert stopped.run_until_complete(write()).awaited == 1
+    stopped.close()
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
 def test_a_forked_process_is_another_writer() -> None:
     ids = RequestIds()
-    with ids.use() as mine:
-        pass
+
+    async def write() -> RequestId:
+        with ids.use() as request_id:
+            return request_id
+
+    mine = asyncio.run(write())
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
-        with ids.use() as its:
-            os.write(writing, f"{its.client} {its.sequence}".encode())
+        its = asyncio.run(write())
+        os.write(writing, f"{its.client} {its.sequence}".encode())
         os._exit(0)
     os.waitpid(child, 0)
     os.close(writing)

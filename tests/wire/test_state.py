@@ -182,6 +182,31 @@ def test_values_of_failed_conditions_are_left_out_past_a_mebibyte(wire: Wire, na
     assert [one.current.version for one in failed] == [1, 1, 1, 1]
 
 
+def test_an_answer_to_failed_conditions_is_one_that_clients_read(wire: Wire, namespace: str) -> None:
+    """A thousand of them, of the largest keys and content types, beside as much as a transaction may read."""
+    keys = [f"{number:04}" + "k" * 1020 for number in range(1000)]
+    for first in range(0, 1000, 500):
+        puts = [s.PutOperation(key=key, value=b"v" * 1040, content_type="c" * 255) for key in keys[first : first + 500]]
+        wire.call(s.TransactRequest(namespace=namespace, then=[s.Operation(put=put) for put in puts]))
+    listed = s.Operation(list=s.ListOperation(prefix="", keys_only=True, limit=970))
+    answer = wire.call(
+        s.TransactRequest(
+            namespace=namespace,
+            conditions=[s.Condition(key=key, exists=False) for key in keys],
+            otherwise=[s.Operation(increment=s.IncrementOperation(key="n", delta=1)), listed, listed],
+        )
+    )
+    assert wire.get(namespace, "n") == b"1"
+    assert len(answer.failed) == 1000
+    assert [one.index for one in answer.failed] == list(range(1000))
+    assert {one.current.version for one in answer.failed} == {1}
+    whole = [one for one in answer.failed if not one.value_omitted]
+    assert whole
+    assert all(one.current.value and one.current.key and one.current.content_type for one in whole)
+    assert answer.failed[-1].value_omitted
+    assert answer.failed[-1].current.key == ""
+
+
 @pytest.mark.parametrize("operator", s.Operator.values())
 def test_operators(wire: Wire, namespace: str, operator: s.Operator) -> None:
     wire.put(namespace, "k")

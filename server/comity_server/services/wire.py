@@ -23,11 +23,13 @@ from comity_server.model import (
     PutResult,
     Result,
 )
-from comity_server.record import VALUE, VERSION, Record, shown_size
+from comity_server.record import VALUE, VERSION, Record, shown_size, size, without_value
 
 FRAGMENT_BYTES: Final = 1024 * 1024  # of a commit in one message of a watch stream
 CONFLICT_BYTES: Final = 1024 * 1024  # of the values in a merge's conflicts
 FAILED_VALUE_BYTES: Final = 1024 * 1024  # of an answer whose conditions failed
+FAILED_BYTES: Final = 4_000_000  # of the whole of it, since clients read up to 4 MiB
+NUMBERS_BYTES: Final = 96  # about what a failed condition takes without key, value and content type
 EVENT_OVERHEAD: Final = 16  # about what an event takes beside its entries, in bytes
 
 CAUSES: Final = {
@@ -127,8 +129,14 @@ def transact_response(outcome: Outcome) -> state_pb2.TransactResponse:
     values = 0
     for result in outcome.results:
         values += _fill_result(response.results.add(), result)
-    for failed in outcome.failed:
-        values += _fill_failed(response.failed.add(), failed, FAILED_VALUE_BYTES - values)
+    if outcome.failed:
+        room = FAILED_BYTES - response.ByteSize() - NUMBERS_BYTES * len(outcome.failed)
+        for failed in outcome.failed:
+            shown = _shown(failed, FAILED_VALUE_BYTES - values, room)
+            _fill_failed(response.failed.add(), failed, shown)
+            if shown is not None:
+                values += len(shown[VALUE])
+                room -= size(shown)
     return response
 
 
@@ -163,18 +171,22 @@ def _fill_result(message: state_pb2.OperationResult, result: Result) -> int:
     return values
 
 
-def _fill_failed(message: state_pb2.FailedCondition, failed: FailedCondition, room: int) -> int:
-    """Set a failed condition, with its value if there is room, and return the bytes of the value."""
+def _shown(failed: FailedCondition, value_room: int, room: int) -> Record | None:
+    """What there is room for of a failed condition's entry: without the value, or else the numbers alone."""
+    current = failed.current
+    if current is None or (len(current[VALUE]) <= max(0, value_room) and size(current) <= room):
+        return current
+    bare = without_value(current)
+    return bare if size(bare) <= room else ("", b"", "", *bare[VERSION:])
+
+
+def _fill_failed(message: state_pb2.FailedCondition, failed: FailedCondition, shown: Record | None) -> None:
+    """Set a failed condition with what is to be shown of its entry."""
     message.index = failed.position
     message.changed_revision = failed.changed_revision
-    current = failed.current
-    if current is None:
-        return 0
-    length = len(current[VALUE])
-    omitted = length > 0 and length > room
-    fill_entry(message.current, current, keys_only=omitted)
-    message.value_omitted = omitted
-    return 0 if omitted else length
+    if shown is not None:
+        fill_entry(message.current, shown)
+        message.value_omitted = shown is not failed.current
 
 
 def fill_namespace(message: namespace_pb2.Namespace, info: NamespaceInfo) -> None:

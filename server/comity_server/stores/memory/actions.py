@@ -105,6 +105,8 @@ async def merge(draft: Draft, action: Merge, fork: Namespace) -> Outcome:
     async with AsyncExitStack() as stack:
         for of in (state, fork):
             await stack.enter_async_context(of.quiet)
+        if fork.deleted:  # meanwhile
+            raise NamespaceNotFound(fork.name)
         theirs_revision = fork.revision
         for key in fork.versions.own_keys():
             await pace.step()

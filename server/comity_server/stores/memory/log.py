@@ -9,10 +9,11 @@ from comity_server.model import Cause, Commit, Event
 from comity_server.record import Record
 
 _COMMIT_BYTES = 64  # what a commit counts for, beside its texts
+_DROPPED = 100  # commits that are freed in one go
 _EVENT_BYTES = 64  # what an event counts for: its entries count as versions
 
 _Packed = tuple[Any, ...]  # a commit, with its events packed
-_PackedEvent = tuple[Record, Record | None, int]
+PackedEvent = tuple[Record, Record | None, int]
 _time = itemgetter(1)
 
 
@@ -36,17 +37,28 @@ class Log:
         """The revision before the first commit that is kept."""
         return self._base
 
-    def append(self, commit: Commit) -> None:
-        self._commits.append(_pack(commit))
+    def append(self, commit: Commit, events: Sequence[PackedEvent]) -> None:
+        """Add a commit, whose events are packed already: of a large one that takes long."""
+        self._commits.append((*commit[:-1], tuple(events)))
         self.size_bytes += size(commit)
 
     def between(self, first: int, last: int) -> Sequence[Commit]:
         """The commits from one revision to another, whichever of these are kept."""
         return list(map(_unpack, self._commits[max(0, first - self._base - 1) : max(0, last - self._base)]))
 
+    def oldest_first(self) -> Iterator[Commit]:
+        """All commits, for whoever needs but a few of them: each is made as it is asked for."""
+        return map(_unpack, self._commits)
+
     def newest_before(self, time: int) -> int:
         """The newest revision that is older than a time."""
         return self._base + bisect_left(self._commits, time, key=_time)
+
+    def drop_newest(self) -> bool:
+        """Free the newest commits, and say whether there were any. To be used by whoever lets go of the log."""
+        there_were = bool(self._commits)
+        del self._commits[-_DROPPED:]
+        return there_were
 
     def trim(self, base: int) -> None:
         """Drop the commits up to a revision."""
@@ -72,7 +84,7 @@ class _Events(Sequence[Event]):
 
     __slots__ = ("_packed",)
 
-    def __init__(self, packed: Sequence[_PackedEvent]) -> None:
+    def __init__(self, packed: Sequence[PackedEvent]) -> None:
         self._packed = packed
 
     def __len__(self) -> int:
@@ -100,14 +112,13 @@ class _Events(Sequence[Event]):
         return repr(list(self))
 
 
-def _event(packed: _PackedEvent) -> Event:
+def _event(packed: PackedEvent) -> Event:
     entry, previous, cause = packed
     return Event(entry, previous, _CAUSES[cause])
 
 
-def _pack(commit: Commit) -> _Packed:
-    events = tuple([(entry, previous, int(cause)) for entry, previous, cause in commit.events])
-    return (*commit[:-1], events)
+def pack(events: Sequence[Event]) -> list[PackedEvent]:
+    return [(entry, previous, int(cause)) for entry, previous, cause in events]
 
 
 def _unpack(packed: _Packed) -> Commit:

@@ -10,7 +10,7 @@ from comity_server.errors import CheckpointNotFound, Compacted, RevisionInFuture
 from comity_server.limits import Limits, Retention
 from comity_server.model import Checkpoint, Commit, NamespaceInfo, Page, Position, Provenance, Read, Ref
 from comity_server.record import KEY, MOD_REVISION, VERSION, Record, shown_size, size, without_value
-from comity_server.stores.memory.log import Log
+from comity_server.stores.memory.log import Log, PackedEvent, pack
 from comity_server.stores.memory.log import size as commit_size
 from comity_server.stores.memory.origins import Origins
 from comity_server.stores.memory.pins import NOTHING, Totals
@@ -82,14 +82,18 @@ class Namespace:
         if not self.create_time:
             self.create_time = commits[0].time
         self._applying_after = self._count()
+        packed: list[list[PackedEvent]] = []
         for commit in commits:
+            packed.append([])
             for start in range(0, len(commit.events), _APPLIED):
                 if start:
                     await asyncio.sleep(0)
-                for event in commit.events[start : start + _APPLIED]:
+                events = commit.events[start : start + _APPLIED]
+                for event in events:
                     self.versions.apply(event)
-        for commit in commits:
-            self.log.append(commit)
+                packed[-1] += pack(events)
+        for commit, each in zip(commits, packed, strict=True):
+            self.log.append(commit, each)
         self.revision = commits[-1].revision
         self.time = commits[-1].time
         self._applying_after = None
@@ -201,6 +205,14 @@ class Namespace:
             return self.log.between(max(first, last - limit + 1), last)[::-1]
         return self.log.between(first, min(last, first + limit - 1))
 
+    async def dismantle(self) -> None:
+        """Free what a deleted namespace held, a little at a time: all in one go it would hold up others for long."""
+        async with self.quiet:
+            more = True
+            while more:
+                more = self.log.drop_newest() or self.versions.drop_some(_APPLIED)
+                await asyncio.sleep(0)
+
     def check_floor(self, floor: int) -> int:
         """The floor that a wish for one (0: the newest revision) comes to. Raises RevisionInFuture."""
         if floor > self.revision:
@@ -246,7 +258,7 @@ class Namespace:
         # What is kept for pins would not go with the floor.
         bytes_kept = self.versions.older_bytes - self.versions.held_bytes + self.log.size_bytes
         excess = bytes_kept - retention.history_bytes
-        for commit in self.log.between(self.log.base + 1, self.revision) if excess > 0 else ():
+        for commit in self.log.oldest_first():
             if excess <= 0:
                 break
             excess -= commit_size(commit)
@@ -267,9 +279,9 @@ class Namespace:
     def _step(self, floor: int) -> int:
         """How far a compaction goes in one step: at least one commit, and not far past so many events."""
         events = 0
-        for commit in self.log.between(self.log.base + 1, floor):
-            events += len(commit.events)
-            if events >= _COLLECTED:
+        for commit in self.log.oldest_first():
+            events += max(1, len(commit.events))
+            if commit.revision == floor or events >= _COLLECTED:
                 return commit.revision
         return floor
 

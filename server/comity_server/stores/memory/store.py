@@ -272,7 +272,9 @@ class MemoryStore:
             listener = self._listeners.get(name)
             if listener is not None:
                 listener.reset()
-            await self._drop(state)
+            dropped = await self._drop(state)
+        for gone in dropped:
+            await gone.dismantle()
 
     def keep_deleted(self, empty: Namespace) -> None:
         """Of a deleted namespace the outcomes are remembered for the window, as of any other."""
@@ -309,8 +311,8 @@ class MemoryStore:
                     await self._journal.collected(state, collected)
                 await asyncio.sleep(0)
 
-    async def _drop(self, state: Namespace) -> None:
-        """Let go of a deleted namespace that no fork shares, and of what it shares itself."""
+    async def _drop(self, state: Namespace) -> Sequence[Namespace]:
+        """Let go of a deleted namespace that no fork shares, and of what it shares itself. Returns them."""
         dropped: list[Namespace] = []
         parent: Namespace | None = state
         while parent is not None and parent.deleted and not parent.forks:
@@ -321,6 +323,7 @@ class MemoryStore:
             parent = of.namespace if of is not None else None
         if self._journal is not None and dropped:
             await self._journal.drop(dropped)
+        return dropped
 
     def _lock(self, name: str) -> asyncio.Lock:
         """Who holds it is alone in changing a namespace."""

@@ -192,6 +192,18 @@ class Versions:
         self._account(key, sum(map(size, kept)), sum(map(size, dropped)))
         return dropped
 
+    def drop_some(self, keys: int) -> bool:
+        """Free some keys, and say whether there were any. To be used by whoever lets go of all of them."""
+        for kept in (self._heads, self._older):
+            for _ in range(min(keys, len(kept))):
+                kept.popitem()
+                keys -= 1
+        for index in (self._live, self._dead):
+            for _ in range(min(keys, len(index))):
+                index.pop()
+                keys -= 1
+        return bool(self._heads or self._older or self._live or self._dead)
+
     def _account(self, key: str, held: int, dropped: int) -> None:
         self.older_bytes -= dropped
         self.held_bytes += held - self._held.pop(key, 0)

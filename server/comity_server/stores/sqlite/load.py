@@ -9,6 +9,7 @@ from comity_server.errors import StoreUnavailable
 from comity_server.limits import Limits
 from comity_server.model import Cause, Checkpoint, Commit, Event, Provenance
 from comity_server.record import VERSION, Record
+from comity_server.stores.memory.log import pack
 from comity_server.stores.memory.namespace import Namespace, Parent
 from comity_server.stores.memory.pins import NOTHING, Totals
 from comity_server.stores.memory.requests import Requests
@@ -58,7 +59,8 @@ class _Loading:
         for state in self._all.values():  # bases before their forks, since these have the greater ids
             state.versions.load_end()
             for head in heads.get(state.id, ()):
-                state.log.append(head._replace(events=tuple(events.get((state.id, head.revision), ()))))
+                found = events.get((state.id, head.revision), ())
+                state.log.append(head._replace(events=tuple(found)), pack(found))
             if state.log.base + len(state.log) != state.revision:
                 raise StoreUnavailable(f"the file is damaged: namespace {state.name} lacks commits")
         leftovers = self._load_origins()

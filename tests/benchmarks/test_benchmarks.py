@@ -1,0 +1,94 @@
+"""Every benchmark runs in its short form and says what it found in one shape. No time decides anything."""
+
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks import catalog, report
+from benchmarks.peers import process
+
+ROOT = Path(__file__).parents[2]
+UNITS = {"", "s", "bytes", "ratio", "per second", "count"}
+
+
+def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "benchmarks", *map(str, arguments)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=100, check=False)
+
+
+@pytest.mark.parametrize("name", catalog.names())
+def test_a_benchmark_measures_and_says_so_in_a_table_and_in_json(name: str, tmp_path: Path) -> None:
+    file = tmp_path / "some" / "where.json"
+
+    done = run(name, "--quick", "--json", file, "--folder", tmp_path / "data")
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = json.loads(file.read_text())
+    assert found["quick"] is True
+    assert found["machine"]["python"]
+    assert list(found["benchmarks"]) == [name]
+    assert all(isinstance(note, str) for note in found["benchmarks"][name]["notes"])
+    tables = found["benchmarks"][name]["tables"]
+    assert tables
+    for table in tables:
+        check(table)
+        assert table["title"] in done.stdout
+    assert not list((tmp_path / "data").iterdir()), "what was written for the measurement is removed"
+
+
+def check(table: dict[str, Any]) -> None:
+    """Each row has each column, with text where there is no unit, and else a number that was measured, or nothing."""
+    units = {column["name"]: column["unit"] for column in table["columns"]}
+    assert set(units.values()) <= UNITS
+    assert table["rows"]
+    for row in table["rows"]:
+        assert list(row) == list(units)
+        for name, cell in row.items():
+            if units[name] == "":
+                assert isinstance(cell, str)
+            elif cell is not None:
+                assert math.isfinite(cell)
+    measured = [name for name, unit in units.items() if unit and any(row[name] is not None for row in table["rows"])]
+    assert measured
+
+
+def test_the_list_names_each_benchmark_and_what_it_measures() -> None:
+    done = run("--list")
+
+    lines = done.stdout.splitlines()
+    assert [line.split()[0] for line in lines] == catalog.names()
+    assert all(len(line.split()) > 3 for line in lines)
+
+
+def test_an_unknown_benchmark_is_refused() -> None:
+    assert run("nothing-of-the-kind").returncode == 2
+
+
+def test_a_peer_that_is_not_installed_is_missing_with_a_line_that_says_so() -> None:
+    with pytest.raises(process.Missing, match="no-such-program is left out: neither is no-such-wheel installed"):
+        process.find("no-such-program", "no_such_wheel", "bin")
+
+
+@pytest.mark.parametrize(
+    ("cell", "unit", "shown"),
+    [
+        (None, "s", "-"),
+        (0.0, "s", "0 µs"),
+        (2.5e-5, "s", "25 µs"),
+        (0.1234, "s", "123 ms"),
+        (12.0, "s", "12 s"),
+        (123_456, "bytes", "123 kB"),
+        (1.5, "bytes", "1.5 B"),
+        (1.234, "ratio", "1.23"),
+        (12_345.6, "per second", "12,346/s"),
+        (1_000, "count", "1,000"),
+        ("words", "", "words"),
+    ],
+)
+def test_cells_are_shown_in_the_unit_that_reads_best(cell: report.Cell, unit: report.Unit, shown: str) -> None:
+    assert report.text(cell, unit) == shown
