@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from benchmarks import peers
+from benchmarks.peers import comity
 from tests.servers import environment
 
 ROOT = Path(__file__).parents[2]
@@ -98,11 +98,10 @@ def test_shared_budget_does_not_wait_for_an_agent_that_died(tmp_path: Path) -> N
     assert done.stderr.endswith("an agent ended before all were ready\n")
 
 
-async def test_a_benchmark_says_why_its_server_does_not_start(
+def test_a_benchmark_says_why_its_server_does_not_start(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("COMITY_DRAIN_TIMEOUT", "soon")
-    with pytest.raises(RuntimeError, match="did not start"):
-        async with peers.comity():
-            pass
+    with pytest.raises(RuntimeError, match="did not start"), comity.serve("memory:"):
+        pass
     assert "COMITY_DRAIN_TIMEOUT" in capfd.readouterr().err
