@@ -61,22 +61,32 @@ async def watch(state: comity.Client) -> None:
             return
 
 
+async def start(address: str, name: str) -> asyncio.subprocess.Process:
+    """Start an agent. In a session of its own, so that Ctrl-C reaches this program alone, which ends the agents."""
+    return await asyncio.create_subprocess_exec(sys.executable, __file__, address, name, start_new_session=True)
+
+
 async def main(address: str) -> None:
     async with comity.connect(address, author="treasurer") as state:
         await state.wait_for_ready()
         names = [f"agent-{number}" for number in range(AGENTS)]
-        agents = [await asyncio.create_subprocess_exec(sys.executable, __file__, address, name) for name in names]
-        ends = [asyncio.create_task(process.wait()) for process in agents]
-        ready = asyncio.create_task(everybody(state))
-        await asyncio.wait([ready, *ends], return_when=asyncio.FIRST_COMPLETED)
-        if not ready.done():
+        agents: list[asyncio.subprocess.Process] = []
+        try:
+            for name in names:
+                agents.append(await start(address, name))  # noqa: PERF401 - what was started is ended in any case
+            ends = [asyncio.create_task(process.wait()) for process in agents]
+            ready = asyncio.create_task(everybody(state))
+            await asyncio.wait([ready, *ends], return_when=asyncio.FIRST_COMPLETED)
+            if not ready.done():
+                sys.exit("an agent ended before all were ready")
+            await state.put("budget", BUDGET)
+            await watch(state)
+            failed = any(await asyncio.gather(*ends))
+        finally:
             for process in agents:
                 if process.returncode is None:
                     process.terminate()
-            sys.exit("an agent ended before all were ready")
-        await state.put("budget", BUDGET)
-        await watch(state)
-        failed = any(await asyncio.gather(*ends))
+            await asyncio.gather(*(process.wait() for process in agents))
         spent = {entry.key: entry.value async for entry in state.list("spent/")}
         print(f"{len(spent)} agents spent {sum(spent.values())} of {BUDGET}")
         if failed or sum(spent.values()) != BUDGET:
@@ -87,5 +97,8 @@ if __name__ == "__main__":
     if len(sys.argv) == 3:
         asyncio.run(agent(sys.argv[1], sys.argv[2]))
     else:
-        with own_server() as address:
-            asyncio.run(main(address))
+        try:
+            with own_server() as address:
+                asyncio.run(main(address))
+        except KeyboardInterrupt:
+            sys.exit(130)

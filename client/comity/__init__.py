@@ -4,6 +4,8 @@ async with comity.connect("localhost:7171", namespace="research", author="planne
     await state.put("plan", {"step": 1})
 """
 
+from typing import TYPE_CHECKING
+
 from .cell import Cell
 from .client import Client
 from .connect import connect
@@ -53,8 +55,21 @@ from .model import (
 )
 from .operations import Condition, Delete, Get, Increment, Key, List, Operation, Prefix, Put
 from .request_ids import RequestId
-from .transaction import Transaction
+from .transaction import Entries, Transaction
 from .watch import Watch
+
+if TYPE_CHECKING:
+    __version__: str
+else:
+
+    def __getattr__(name: str) -> str:
+        # Looked up when asked for: few ask, and it takes as long as many an import.
+        if name != "__version__":
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from importlib.metadata import version
+
+        return version("comity")
+
 
 __all__ = [
     "AlreadyExists",
@@ -74,6 +89,7 @@ __all__ = [
     "DeleteResult",
     "DiffListing",
     "Difference",
+    "Entries",
     "Entry",
     "Event",
     "EventCause",

@@ -35,7 +35,9 @@ TraceParent = Callable[[], str | None]
 
 
 def check_timeout(timeout: float) -> float:
-    """The timeout in seconds. Raises ValueError unless it is above 0 and finite."""
+    """The timeout in seconds. Raises TypeError for what is no number, ValueError unless it is above 0 and finite."""
+    if not isinstance(timeout, (int, float)):
+        raise TypeError(f"timeout must be a number of seconds above 0, not {type(timeout).__name__}")
     if not 0 < timeout < float("inf"):
         raise ValueError(f"a timeout is a number of seconds above 0, not {timeout!r}")
     return timeout
@@ -82,7 +84,7 @@ class Calls:
         try:
             return await method(connection)(request, timeout=timeout, metadata=metadata)
         except grpc.aio.AioRpcError as failure:
-            error = error_from_call(failure)
+            error = error_from_call(failure, connection.address)
             if is_transient(error) or isinstance(error, errors.DeadlineExceeded):
                 self.channels.failed(connection)
             raise error from failure

@@ -38,8 +38,10 @@ def targets(address: str) -> tuple[str, ...]:
     """The gRPC targets of `host:port[,host:port]`, in the order in which to try them. The port is 7171 unless said.
 
     Literal IP addresses that stand side by side become one target, of which gRPC takes the first that answers; a name
-    is a target of its own. Raises ValueError for what is no address.
+    is a target of its own. Raises TypeError for what is no str, ValueError for what is no address.
     """
+    if not isinstance(address, str):
+        raise TypeError(f"address must be a str, HOST:PORT[,HOST:PORT], not {type(address).__name__}")
     parsed = [_parse(part.strip()) for part in address.split(",")]
     made: list[str] = []
     for scheme, group in groupby(parsed, key=lambda pair: pair[0]):
@@ -73,6 +75,7 @@ class Connection:
     """A channel to one target on one event loop, with its stubs."""
 
     def __init__(self, target: str) -> None:
+        self.address = target.removeprefix("dns:///").removeprefix("ipv4:").removeprefix("ipv6:")
         self.channel = grpc.aio.insecure_channel(target, options=OPTIONS)
         self.state = StateServiceStub(self.channel)
         self.checkpoints = CheckpointServiceStub(self.channel)

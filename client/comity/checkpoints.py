@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Mapping
 
 from . import convert, listing, model, requests
+from .arguments import built
 from .base import Base
 from .request_ids import RequestId
 from .v1 import checkpoint_pb2
@@ -33,15 +34,15 @@ class Checkpoints(Base):
 
         Raises AlreadyExists if the name is taken, NotFound if there is no such namespace.
         """
-        request = checkpoint_pb2.CheckpointRequest(
-            namespace=self.namespace, name=name, revision=revision, labels=labels
+        request = built(
+            checkpoint_pb2.CheckpointRequest, namespace=self.namespace, name=name, revision=revision, labels=labels
         )
         response = await self._write(lambda to: to.checkpoints.Checkpoint, request, message, timeout, request_id)
         return convert.checkpoint(response.checkpoint)
 
     async def get_checkpoint(self, name: str, *, timeout: float | None = None) -> model.Checkpoint:
         """The checkpoint of this name. Raises NotFound."""
-        request = checkpoint_pb2.GetCheckpointRequest(namespace=self.namespace, name=name)
+        request = built(checkpoint_pb2.GetCheckpointRequest, namespace=self.namespace, name=name)
         response = await self._calls.read(lambda to: to.checkpoints.GetCheckpoint, request, self._timeout(timeout))
         return convert.checkpoint(response.checkpoint)
 
@@ -54,7 +55,9 @@ class Checkpoints(Base):
         page_size: the most checkpoints a call to the server brings; 0 is the server's choice, 1,000 its limit.
         timeout: of each page.
         """
-        request = checkpoint_pb2.ListCheckpointsRequest(namespace=self.namespace, labels=labels, page_size=page_size)
+        request = built(
+            checkpoint_pb2.ListCheckpointsRequest, namespace=self.namespace, labels=labels, page_size=page_size
+        )
         return listing.checkpoints(self._calls, request, self._timeout(timeout))
 
     async def delete_checkpoint(
@@ -64,7 +67,7 @@ class Checkpoints(Base):
 
         request_id: as of `put`. Raises NotFound.
         """
-        request = checkpoint_pb2.DeleteCheckpointRequest(namespace=self.namespace, name=name)
+        request = built(checkpoint_pb2.DeleteCheckpointRequest, namespace=self.namespace, name=name)
         await self._write(lambda to: to.checkpoints.DeleteCheckpoint, request, "", timeout, request_id)
 
     async def restore(
@@ -91,8 +94,13 @@ class Checkpoints(Base):
         Raises NotFound if there is no such namespace or checkpoint; Compacted below the floor, OutOfRange above the
         newest revision; TypeError for what names no revision.
         """
-        request = checkpoint_pb2.RestoreRequest(
-            namespace=self.namespace, ref=requests.ref(ref), prefix=prefix, dry_run=dry_run, if_revision=if_revision
+        request = built(
+            checkpoint_pb2.RestoreRequest,
+            namespace=self.namespace,
+            ref=requests.ref(ref),
+            prefix=prefix,
+            dry_run=dry_run,
+            if_revision=if_revision,
         )
         response = await self._write(lambda to: to.checkpoints.Restore, request, message, timeout, request_id)
         return convert.restore_result(response)
@@ -117,7 +125,8 @@ class Checkpoints(Base):
 
         Raises TypeError for what names no revision. What reading raises, `DiffListing` says.
         """
-        request = checkpoint_pb2.DiffRequest(
+        request = built(
+            checkpoint_pb2.DiffRequest,
             namespace=self.namespace,
             base=requests.ref(base),
             target=None if target is None else requests.ref(target),

@@ -4,9 +4,11 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Self, TypeVar, overload
 
 from . import convert, listing, model, requests
+from .arguments import built
 from .base import Base
 from .cell import MISSING, Cell
 from .checkpoints import Checkpoints
+from .errors import ComityError
 from .health import wait_until_serving
 from .namespaces import Namespaces
 from .operations import Condition, Operation
@@ -54,7 +56,7 @@ class Client(Checkpoints, Namespaces, Base):
 
         revision: 0 is the newest. Raises Compacted below the floor, OutOfRange above the newest.
         """
-        request = state_pb2.GetRequest(namespace=self.namespace, key=key, revision=revision)
+        request = built(state_pb2.GetRequest, namespace=self.namespace, key=key, revision=revision)
         response = await self._calls.read(lambda to: to.state.Get, request, self._timeout(timeout))
         return convert.entry(response.entry) if response.HasField("entry") else None
 
@@ -74,8 +76,13 @@ class Client(Checkpoints, Namespaces, Base):
         keys_only: leave the values out.
         timeout: of each page.
         """
-        request = state_pb2.ListRequest(
-            namespace=self.namespace, prefix=prefix, revision=revision, page_size=page_size, keys_only=keys_only
+        request = built(
+            state_pb2.ListRequest,
+            namespace=self.namespace,
+            prefix=prefix,
+            revision=revision,
+            page_size=page_size,
+            keys_only=keys_only,
         )
         return listing.Listing(self._calls, request, self._timeout(timeout))
 
@@ -131,8 +138,8 @@ class Client(Checkpoints, Namespaces, Base):
 
         revision, page_size, timeout: as of `list`.
         """
-        request = state_pb2.BlameRequest(
-            namespace=self.namespace, prefix=prefix, revision=revision, page_size=page_size
+        request = built(
+            state_pb2.BlameRequest, namespace=self.namespace, prefix=prefix, revision=revision, page_size=page_size
         )
         return listing.BlameListing(self._calls, request, self._timeout(timeout))
 
@@ -147,6 +154,7 @@ class Client(Checkpoints, Namespaces, Base):
         previous: bool = False,
         progress_interval: float | None = None,
         resync: bool = True,
+        on_connection: Callable[[ComityError | None], None] | None = None,
         timeout: float | None = None,
     ) -> Watch:
         """The changes under a prefix, or of one key, as they happen: `async for event in state.watch("agents/")`.
@@ -162,6 +170,8 @@ class Client(Checkpoints, Namespaces, Base):
         progress_interval: seconds, at least 0.1, between signs of life of a quiet server; None: 10. A stream that was
             silent for three of them is opened anew.
         resync: False: raise Compacted instead of yielding a Resync.
+        on_connection: called with the error once the stream is lost, and with None once it is open again. What it
+            raises ends the wait for the next event.
         timeout: for how long to try to open the stream at first, and to read the state for a Resync.
 
         Raises TypeError for a key with a prefix, and for initial with from_revision; ValueError for a progress_interval
@@ -179,6 +189,7 @@ class Client(Checkpoints, Namespaces, Base):
             progress_interval=progress_interval,
             resync=resync,
             timeout=self._timeout(timeout),
+            on_connection=on_connection,
         )
 
     # Writes
@@ -306,6 +317,8 @@ class Client(Checkpoints, Namespaces, Base):
         TypeError for both forms at once; and TypeError and ValueError for the values of operations as `put` does.
         """
         if function is not None:
+            if not callable(function):
+                raise TypeError(f"function must take a Transaction, not be of type {type(function).__name__}")
             if conditions or then or otherwise or request_id is not None:
                 raise TypeError("transact takes either a function, or conditions and operations")
             return await run(self._transact, self._calls, self.namespace, function, message, self._timeout(timeout))

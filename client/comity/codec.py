@@ -29,7 +29,10 @@ def encode(value: object, content_type: str | None = None) -> tuple[bytes, str]:
     if isinstance(value, (bytes, bytearray, memoryview)):
         return bytes(value), BYTES if content_type is None else content_type
     if isinstance(value, str) and content_type is not None and not is_json(content_type):
-        return value.encode(), content_type
+        try:
+            return value.encode(), content_type
+        except UnicodeEncodeError as error:
+            raise ValueError(f"the value has text that is not Unicode: {error}") from error
     return to_json(value), JSON if content_type is None else content_type
 
 

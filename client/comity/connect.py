@@ -34,7 +34,7 @@ def connect(
         commit; None for none. What is no traceparent makes the write raise ValueError. Not needed where OpenTelemetry
         instruments gRPC, which says it by itself.
 
-    Raises ValueError for what is no address or no timeout.
+    Raises TypeError and ValueError for what is no address or no timeout.
     """
     return Client(
         Calls(Channels(address or os.environ.get("COMITY_ADDRESS") or ADDRESS), trace_parent),

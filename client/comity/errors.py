@@ -56,9 +56,9 @@ class Violation(NamedTuple):
 class ComityError(Exception):
     """The base of all errors of this client.
 
-    `message` is for people. `code` (the gRPC status), `reason` (UPPER_SNAKE_CASE; empty where the error is not of a
-    Comity server, such as a refused connection) and `metadata` are for programs. `retry_delay` is how many seconds the
-    server asked to wait before the next try; None if it said nothing.
+    `message` is for people. `code` (the gRPC status), `reason` (UPPER_SNAKE_CASE; empty where gRPC says none) and
+    `metadata` are for programs. `retry_delay` is how many seconds the server asked to wait before the next try; None if
+    it said nothing. What gRPC said is in the `__cause__`.
     """
 
     default_code: ClassVar[grpc.StatusCode] = grpc.StatusCode.UNKNOWN
@@ -191,7 +191,10 @@ class PermissionDenied(ComityError):
 
 
 class Unavailable(ComityError):
-    """No server could be reached, or none that serves, until the time was up. A write may have been applied anyway."""
+    """No server could be reached (reason UNREACHABLE), or none that serves, until the time was up.
+
+    A write may have been applied anyway.
+    """
 
     default_code = grpc.StatusCode.UNAVAILABLE
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import grpc
@@ -19,7 +20,9 @@ from .retry import Backoff
 from .status import error_from_call, is_transient
 from .v1 import state_pb2
 
-__all__ = ["Following"]
+__all__ = ["Following", "OnConnection"]
+
+OnConnection = Callable[[ComityError | None], None]
 
 if TYPE_CHECKING:
     Stream = grpc.aio.UnaryStreamCall[state_pb2.WatchRequest, state_pb2.WatchResponse]
@@ -28,11 +31,12 @@ if TYPE_CHECKING:
 class Following:
     """Follows what a request watches, a step at a time, into `cursor`.
 
-    from_revision: the first revision to see; 0: what follows from now on.
+    request: with the first revision to see, or 0 for what follows from now on.
     initial: begin with a Resync.
     silence: seconds after which a stream that says nothing is taken for dead.
     resync: where the history is gone begin with a Resync, instead of raising Compacted.
     timeout: for how long to try to open the stream at first, and to read the state for a Resync.
+    on_connection: called with the error once an open stream is lost, and with None once it is open again.
     """
 
     def __init__(
@@ -40,29 +44,31 @@ class Following:
         calls: Calls,
         request: state_pb2.WatchRequest,
         *,
-        from_revision: int,
         initial: bool,
         silence: float,
         resync: bool,
         timeout: float,
+        on_connection: OnConnection | None = None,
     ) -> None:
-        self.cursor = Cursor(max(0, from_revision - 1))
+        self.cursor = Cursor(max(0, request.from_revision - 1))
         self.whole = False  # whether the cursor is to have commits
         self.closed = False
         self.loop: asyncio.AbstractEventLoop | None = None
         self.live: int | None = None  # what the first stream said
         self._calls = calls
         self._request = request
-        self._from_revision = from_revision
         self._silence = silence
         self._resync = resync
         self._timeout = timeout
+        self._on_connection = on_connection
+        self._away = False
         self._backoff = Backoff()
         self._stepping: asyncio.Task[None] | None = None
         self._call: Stream | None = None
         self._connection: Connection | None = None
         self._epoch = ""
         self._give_up: float | None = None  # when, unless there was a stream
+        self._refused: ComityError | None = None  # what failed the last try before that
         self._lost = initial  # the next stream begins with a Resync, instead of at the bookmark
 
     async def step(self) -> None:
@@ -90,10 +96,10 @@ class Following:
 
     async def _step(self) -> None:
         try:
-            if self._call is None:
+            if self._call is None or self._connection is None:
                 await self._open()
             else:
-                self.cursor.receive(await self._read(self._call), whole=self.whole)
+                self.cursor.receive(await self._read(self._call, self._connection), whole=self.whole)
                 self._backoff.reset()
         except ComityError as error:
             self._hang_up()
@@ -110,12 +116,14 @@ class Following:
             self._give_up = self.loop.time() + self._timeout
         request = state_pb2.WatchRequest()
         request.CopyFrom(self._request)
-        if not self._lost:
-            request.from_revision = self._from_revision if self.live is None else self.cursor.revision + 1
+        if self._lost:
+            request.from_revision = 0
+        elif self.live is not None:
+            request.from_revision = self.cursor.revision + 1
             request.epoch = self._epoch
         self._connection = self._calls.channels.connection()
         self._call = self._connection.state.Watch(request, wait_for_ready=False)
-        created = await self._read(self._call)
+        created = await self._read(self._call, self._connection)
         self.cursor.begin()
         if self._lost:
             # A state that began anew between the two calls broke the stream, and the next one finds another epoch.
@@ -126,17 +134,21 @@ class Following:
         self._lost = False
         if self.live is None:
             self.live = created.revision
-            self._give_up = None
+            self._give_up = self._refused = None
+        self._notice(None)
 
-    async def _read(self, call: Stream) -> state_pb2.WatchResponse:
-        seconds = max(0.0, min(self._silence, self._remaining()))
+    async def _read(self, call: Stream, connection: Connection) -> state_pb2.WatchResponse:
+        remaining = self._remaining()
+        seconds = max(0.0, min(self._silence, remaining))
         try:
             async with asyncio.timeout(seconds):
                 response = await call.read()
         except TimeoutError as error:
+            if remaining < self._silence:
+                raise DeadlineExceeded(f"no answer from {connection.address} within {self._timeout:g} s") from error
             raise Unavailable(f"the server said nothing for {seconds:.1f} s") from error
         except grpc.aio.AioRpcError as failure:
-            raise error_from_call(failure) from failure
+            raise error_from_call(failure, connection.address) from failure
         if not isinstance(response, state_pb2.WatchResponse):
             raise Unavailable("the server ended the stream")
         return response
@@ -165,9 +177,23 @@ class Following:
             self._calls.channels.failed(self._connection)
         delay = self._backoff.delay(self._remaining(), error.retry_delay)
         if delay is None:
+            refused, self._refused = self._refused, None
             self._give_up = None  # whoever asks again, tries again
+            if refused is not None and isinstance(error, DeadlineExceeded):
+                raise refused  # it says more than that the time was up
             raise error
+        if self.live is None:
+            self._refused = error
+        elif not gone:
+            self._notice(error)
         return delay
+
+    def _notice(self, lost: ComityError | None) -> None:
+        """Tell who wants to know, unless it is no news."""
+        if self._away is not (lost is not None):
+            self._away = not self._away
+            if self._on_connection is not None:
+                self._on_connection(lost)
 
     def _remaining(self) -> float:
         """Seconds that are left to open the first stream; no end of them, once there was one."""

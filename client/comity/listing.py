@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Generic, Protocol, TypeVar
 
 from . import convert, model
+from .arguments import built
 from .calls import Calls, Method
 from .v1 import checkpoint_pb2, namespace_pb2, state_pb2
 
@@ -189,7 +190,7 @@ async def checkpoints(
 
 async def namespaces(calls: Calls, prefix: str, timeout: float) -> AsyncIterator[model.Namespace]:
     """The namespaces whose names begin with the prefix, in the order of their names."""
-    request = namespace_pb2.ListNamespacesRequest(prefix=prefix)
+    request = built(namespace_pb2.ListNamespacesRequest, prefix=prefix)
     async for response in _responses(calls, lambda to: to.namespaces.ListNamespaces, request, timeout):
         for message in response.namespaces:
             yield convert.namespace(message)

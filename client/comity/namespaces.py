@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from typing import Literal, Self
 
 from . import convert, listing, model, requests
+from .arguments import built
 from .base import Base
 from .request_ids import RequestId
 from .v1 import namespace_pb2
@@ -22,7 +23,7 @@ class Namespaces(Base):
 
     async def namespace_info(self, *, timeout: float | None = None) -> model.Namespace:
         """What is known of the namespace. Raises NotFound."""
-        request = namespace_pb2.GetNamespaceRequest(namespace=self.namespace)
+        request = built(namespace_pb2.GetNamespaceRequest, namespace=self.namespace)
         response = await self._calls.read(lambda to: to.namespaces.GetNamespace, request, self._timeout(timeout))
         return convert.namespace(response.namespace)
 
@@ -40,15 +41,19 @@ class Namespaces(Base):
 
         if_revision: only if its newest revision is this. Raises Conflict, and NotFound.
         """
-        request = namespace_pb2.DeleteNamespaceRequest(namespace=self.namespace, if_revision=if_revision)
+        request = built(namespace_pb2.DeleteNamespaceRequest, namespace=self.namespace, if_revision=if_revision)
         await self._calls.once(lambda to: to.namespaces.DeleteNamespace, request, self._timeout(timeout))
 
-    async def compact(self, revision: int = 0, *, timeout: float | None = None) -> int:
-        """Forget what was before a revision (0: the newest). Returns the floor: the oldest revision that can be read.
+    async def compact(self, revision: int | None = None, *, timeout: float | None = None) -> int:
+        """Forget what was before a revision. Returns the floor: the oldest revision that can be read.
+
+        revision: the oldest to keep; None: the newest, which forgets all before it. 0 forgets nothing.
 
         Raises NotFound, and OutOfRange above the newest.
         """
-        request = namespace_pb2.CompactRequest(namespace=self.namespace, revision=revision)
+        if revision == 0:  # to the server that would mean the newest
+            return (await self.namespace_info(timeout=timeout)).floor
+        request = built(namespace_pb2.CompactRequest, namespace=self.namespace, revision=revision)
         # Like a read it may be repeated without an id: to compact twice is to compact once.
         response = await self._calls.read(lambda to: to.namespaces.Compact, request, self._timeout(timeout))
         return response.floor
@@ -73,8 +78,11 @@ class Namespaces(Base):
         Raises AlreadyExists if the name is taken; NotFound if there is no such namespace or checkpoint; Compacted below
         the floor, OutOfRange above the newest revision; TypeError for what names no revision.
         """
-        request = namespace_pb2.ForkRequest(
-            namespace=self.namespace, fork=name, ref=None if ref is None else requests.ref(ref)
+        request = built(
+            namespace_pb2.ForkRequest,
+            namespace=self.namespace,
+            fork=name,
+            ref=None if ref is None else requests.ref(ref),
         )
         await self._write(lambda to: to.namespaces.Fork, request, message, timeout, request_id)
         return self.with_options(namespace=name)
@@ -100,7 +108,8 @@ class Namespaces(Base):
         Raises NotFound if there is no such fork; FailedPrecondition, reason NOT_A_FORK, if it is no fork of this
         namespace; ValueError for another strategy.
         """
-        request = namespace_pb2.MergeRequest(
+        request = built(
+            namespace_pb2.MergeRequest,
             namespace=self.namespace,
             fork=fork.namespace if isinstance(fork, Base) else fork,
             strategy=STRATEGIES[model.MergeStrategy(strategy)],

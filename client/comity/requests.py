@@ -1,9 +1,11 @@
 """From what a caller says to the messages of the wire contract. No I/O: any client can send them."""
 
+import dataclasses
 from collections.abc import Sequence
-from typing import cast
+from typing import Any, cast
 
 from . import codec, operations
+from .arguments import built, each_made
 from .model import Checkpoint, EventType
 from .request_ids import RequestId
 from .v1 import state_pb2, types_pb2
@@ -16,11 +18,17 @@ NO_OPERATIONS: tuple[operations.Operation, ...] = ()
 
 
 def options(request_id: RequestId | None, author: str, message: str) -> types_pb2.WriteOptions:
-    made = types_pb2.WriteOptions(author=author, message=message)
+    made = built(types_pb2.WriteOptions, author=author, message=message)
     if request_id is not None:
-        made.request_id.client = request_id.client
-        made.request_id.sequence = request_id.sequence
-        made.request_id.awaited = request_id.awaited
+        try:
+            made.request_id.client = request_id.client
+            made.request_id.sequence = request_id.sequence
+            made.request_id.awaited = request_id.awaited
+        except AttributeError as error:
+            raise TypeError(f"request_id must be a comity.RequestId, not {type(request_id).__name__}") from error
+        except (TypeError, ValueError):
+            built(types_pb2.RequestId, **dataclasses.asdict(request_id))  # says which of the fields it is
+            raise
     return made
 
 
@@ -41,7 +49,8 @@ def put(
     return_previous: bool,
 ) -> state_pb2.PutRequest:
     data, content_type = codec.encode(value, content_type)
-    return state_pb2.PutRequest(
+    return built(
+        state_pb2.PutRequest,
         namespace=namespace,
         key=key,
         value=data,
@@ -62,7 +71,8 @@ def delete(
     return_previous: bool,
 ) -> state_pb2.DeleteRequest:
     one_target(key, prefix)
-    return state_pb2.DeleteRequest(
+    return built(
+        state_pb2.DeleteRequest,
         namespace=namespace,
         key=key,
         prefix=prefix,
@@ -78,39 +88,50 @@ def transact(
     then: Sequence[operations.Operation],
     otherwise: Sequence[operations.Operation] = NO_OPERATIONS,
 ) -> state_pb2.TransactRequest:
-    return state_pb2.TransactRequest(
+    return built(
+        state_pb2.TransactRequest,
         namespace=namespace,
-        conditions=map(condition, conditions),
-        then=map(operation, then),
-        otherwise=map(operation, otherwise),
+        conditions=each_made("conditions", condition, conditions),
+        then=each_made("then", operation, then),
+        otherwise=each_made("otherwise", operation, otherwise),
     )
 
 
 def condition(stated: operations.Condition) -> state_pb2.Condition:
-    made = state_pb2.Condition()
-    setattr(made, "prefix" if stated.is_prefix else "key", stated.target)
-    setattr(made, stated.test.value, stated.right)
-    made.operator = cast("state_pb2.Operator", stated.operator.value)
-    return made
+    try:
+        fields: dict[str, Any] = {
+            "prefix" if stated.is_prefix else "key": stated.target,
+            stated.test.value: stated.right,
+            "operator": stated.operator.value,
+        }
+    except AttributeError as error:
+        raise TypeError(f'it must be a condition, as Key("a").version == 3, not {type(stated).__name__}') from error
+    return built(state_pb2.Condition, **fields)
 
 
 def operation(stated: operations.Operation) -> state_pb2.Operation:
     match stated:
         case operations.Get(key):
-            return state_pb2.Operation(get=state_pb2.GetOperation(key=key))
+            return state_pb2.Operation(get=built(state_pb2.GetOperation, key=key))
         case operations.List(prefix, limit, keys_only):
-            return state_pb2.Operation(list=state_pb2.ListOperation(prefix=prefix, limit=limit, keys_only=keys_only))
+            return state_pb2.Operation(
+                list=built(state_pb2.ListOperation, prefix=prefix, limit=limit, keys_only=keys_only)
+            )
         case operations.Put(key, value, content_type, previous):
             data, content_type = codec.encode(value, content_type)
             return state_pb2.Operation(
-                put=state_pb2.PutOperation(key=key, value=data, content_type=content_type, return_previous=previous)
+                put=built(
+                    state_pb2.PutOperation, key=key, value=data, content_type=content_type, return_previous=previous
+                )
             )
         case operations.Delete(key, prefix, previous):
             return state_pb2.Operation(
-                delete=state_pb2.DeleteOperation(key=key, prefix=prefix, return_previous=previous)
+                delete=built(state_pb2.DeleteOperation, key=key, prefix=prefix, return_previous=previous)
             )
         case operations.Increment(key, by):
-            return state_pb2.Operation(increment=state_pb2.IncrementOperation(key=key, delta=by))
+            return state_pb2.Operation(increment=built(state_pb2.IncrementOperation, key=key, delta=by))
+        case _:
+            raise TypeError(f"it must be a Get, List, Put, Delete or Increment, not {type(stated).__name__}")
 
 
 def watch(
@@ -118,16 +139,28 @@ def watch(
     target: str,
     *,
     is_prefix: bool,
+    from_revision: int,
     types: Sequence[EventType],
     previous: bool,
     progress_interval: float,
 ) -> state_pb2.WatchRequest:
-    made = state_pb2.WatchRequest(
-        namespace=namespace, event_types=[cast("types_pb2.EventType", kind.value) for kind in types], previous=previous
+    fields: dict[str, Any] = {"prefix" if is_prefix else "key": target}
+    made = built(
+        state_pb2.WatchRequest,
+        namespace=namespace,
+        from_revision=from_revision,
+        event_types=each_made("types", event_type, types),
+        previous=previous,
+        **fields,
     )
-    setattr(made, "prefix" if is_prefix else "key", target)
     made.progress_interval.FromNanoseconds(round(progress_interval * 1e9))
     return made
+
+
+def event_type(kind: EventType) -> types_pb2.EventType:
+    if not isinstance(kind, EventType):
+        raise TypeError(f"it must be a comity.EventType, not {type(kind).__name__}")
+    return cast("types_pb2.EventType", kind.value)
 
 
 def history(
@@ -143,7 +176,8 @@ def history(
     previous: bool,
 ) -> state_pb2.HistoryRequest:
     order = state_pb2.HISTORY_ORDER_NEWEST_FIRST if newest_first else state_pb2.HISTORY_ORDER_OLDEST_FIRST
-    return state_pb2.HistoryRequest(
+    return built(
+        state_pb2.HistoryRequest,
         namespace=namespace,
         prefix=prefix,
         author=author,

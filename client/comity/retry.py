@@ -57,7 +57,7 @@ class Retry:
         """
         last, self._last = self._last, error
         if isinstance(error, errors.DeadlineExceeded) and last is not None:
-            raise last from error
+            raise last  # with the cause that it has
         if not is_transient(error):
             raise error
         delay = self._backoff.delay(self._deadline - now, error.retry_delay)

@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import TypeVar
 
 from . import convert
+from .arguments import built
 from .calls import Calls
 from .errors import OutOfRange
 from .listing import Listing
@@ -83,7 +84,7 @@ class Snapshot:
 
     async def _read_key(self, key: str) -> Entry | None:
         async def read(revision: int) -> tuple[int, Entry | None]:
-            request = state_pb2.GetRequest(namespace=self._namespace, key=key, revision=revision)
+            request = built(state_pb2.GetRequest, namespace=self._namespace, key=key, revision=revision)
             response = await self._calls.read(lambda to: to.state.Get, request, self._timeout)
             return response.revision, convert.entry(response.entry) if response.HasField("entry") else None
 
@@ -91,7 +92,7 @@ class Snapshot:
 
     async def _read_prefix(self, prefix: str) -> Entries:
         async def read(revision: int) -> tuple[int, Entries]:
-            request = state_pb2.ListRequest(namespace=self._namespace, prefix=prefix, revision=revision)
+            request = built(state_pb2.ListRequest, namespace=self._namespace, prefix=prefix, revision=revision)
             listing = Listing(self._calls, request, self._timeout)
             entries = {entry.key: entry async for entry in listing}
             return listing.revision, entries

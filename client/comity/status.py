@@ -10,6 +10,7 @@ from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-untyped]
 
 from . import errors
+from .unreachable import explained
 
 __all__ = ["error_from_call", "error_from_status", "is_transient"]
 
@@ -18,6 +19,8 @@ Detail = TypeVar("Detail", bound=Message)
 
 DETAILS = "grpc-status-details-bin"
 DOMAIN = "comity"
+UNREACHABLE = "UNREACHABLE"
+OUT_OF_TIME = "Deadline Exceeded"  # gRPC's own text for it
 
 BY_CODE: dict[grpc.StatusCode, type[errors.ComityError]] = {
     # Of a call that nobody here cancelled: gRPC's server does so with what it has no room for.
@@ -76,9 +79,16 @@ def error_from_status(code: grpc.StatusCode, message: str | None, trailer: Trail
     )
 
 
-def error_from_call(error: grpc.aio.AioRpcError) -> errors.ComityError:
-    """The error for what a call of grpc.aio raised."""
-    return error_from_status(error.code(), error.details(), error.trailing_metadata() or ())
+def error_from_call(error: grpc.aio.AioRpcError, address: str) -> errors.ComityError:
+    """The error for what a call of grpc.aio to this address raised."""
+    made = error_from_status(error.code(), error.details(), error.trailing_metadata() or ())
+    if isinstance(made, errors.Unavailable) and not made.reason:
+        message = explained(made.message, address)
+        if message is not None:
+            return errors.Unavailable(message, reason=UNREACHABLE)
+    if isinstance(made, errors.DeadlineExceeded) and made.message == OUT_OF_TIME:
+        return errors.DeadlineExceeded(f"no answer from {address} in time")
+    return made
 
 
 def is_transient(error: errors.ComityError) -> bool:

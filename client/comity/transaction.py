@@ -1,11 +1,13 @@
 """Transactions as functions: read from one revision, say what to write, run again if somebody was faster."""
 
 import asyncio
+import builtins
 import inspect
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator
 from typing import Any
 
 from . import requests
+from .arguments import expect
 from .calls import Calls
 from .errors import ComityError, Conflict, InvalidArgument, OutOfRange
 from .model import Entry
@@ -14,9 +16,29 @@ from .snapshot import Snapshot
 from .v1 import state_pb2
 from .writes import Writes
 
-__all__ = ["Transaction", "run"]
+__all__ = ["Entries", "Transaction", "run"]
 
 Commit = Callable[[state_pb2.TransactRequest, str, float], Awaitable[state_pb2.TransactResponse]]
+
+
+class Entries:
+    """Entries that a transaction function reads. Made by `Transaction.list`.
+
+        entries = await tx.list("agents/")
+        async for entry in tx.list("agents/"): ...
+
+    Read all at once, when they are asked for: with the writes that were noted until then.
+    """
+
+    def __init__(self, read: Callable[[], Coroutine[Any, Any, list[Entry]]]) -> None:
+        self._read = read
+
+    def __await__(self) -> Generator[Any, None, list[Entry]]:
+        return self._read().__await__()
+
+    async def __aiter__(self) -> AsyncIterator[Entry]:
+        for entry in await self._read():
+            yield entry
 
 
 class Transaction:
@@ -41,11 +63,16 @@ class Transaction:
         keys, list their prefix: that counts for one, as do then the keys under it for none.
         """
         self._check()
+        expect("key", str, key)
         stored = None if self._writes.decides(key) else await self._snapshot.get(key)
         return self._writes.entry(key, stored)
 
-    async def list(self, prefix: str = "") -> list[Entry]:
-        """All entries under a prefix, in the order of keys. Entries as of `get`."""
+    def list(self, prefix: str = "") -> "Entries":
+        """All entries under a prefix, in the order of keys: `await tx.list("a/")`, or `async for entry in
+        tx.list("a/")`. Entries as of `get`."""
+        return Entries(lambda: self._list(prefix))
+
+    async def _list(self, prefix: str) -> builtins.list[Entry]:
         self._check()
         return self._writes.entries(prefix, await self._snapshot.list(prefix))
 
@@ -55,6 +82,7 @@ class Transaction:
         Raises TypeError and ValueError for a value that cannot be stored, as `Client.put` does.
         """
         self._check()
+        expect("key", str, key)
         self._writes.put(key, value, content_type)
 
     def delete(self, key: str | None = None, *, prefix: str | None = None) -> None:
@@ -68,8 +96,10 @@ class Transaction:
         self._check()
         requests.one_target(key, prefix)
         if key is not None:
+            expect("key", str, key)
             self._writes.delete(key)
         if prefix is not None:
+            expect("prefix", str, prefix)
             self._writes.delete_prefix(prefix)
 
     def increment(self, key: str, by: int = 1) -> None:
@@ -79,6 +109,8 @@ class Transaction:
         past 2^53-1.
         """
         self._check()
+        expect("key", str, key)
+        expect("by", int, by)
         self._writes.increment(key, by)
 
     def _check(self) -> None:

@@ -8,7 +8,7 @@ from typing import Self
 from . import requests
 from .calls import Calls
 from .cursor import Item
-from .following import Following
+from .following import Following, OnConnection
 from .model import Commit, Event, EventType, Resync
 
 __all__ = ["Watch"]
@@ -32,8 +32,8 @@ class Watch:
     Cancelling a wait for the next event, as asyncio.wait_for does, loses nothing. Close a watch by `async with`, by
     `close`, or by dropping it.
 
-    Raises Unavailable if the stream cannot be opened at first; and whatever a new stream could not heal, such as
-    InvalidArgument and PermissionDenied. With resync=False: Compacted.
+    Raises Unavailable or DeadlineExceeded if the stream cannot be opened at first; and whatever a new stream could not
+    heal, such as InvalidArgument and PermissionDenied. With resync=False: Compacted.
     """
 
     def __init__(
@@ -50,18 +50,22 @@ class Watch:
         progress_interval: float | None,
         resync: bool,
         timeout: float,
+        on_connection: OnConnection | None = None,
     ) -> None:
         if key is not None and prefix:
             raise TypeError("give either a key or a prefix")
         if initial and from_revision:
             raise TypeError("give either initial or from_revision")
         interval = PROGRESS_SECONDS if progress_interval is None else progress_interval
+        if not isinstance(interval, (int, float)):
+            raise TypeError(f"progress_interval must be a number of seconds, not {type(interval).__name__}")
         if not MIN_PROGRESS_SECONDS <= interval < float("inf"):
             raise ValueError(f"progress_interval is a number of seconds from {MIN_PROGRESS_SECONDS}, not {interval!r}")
         request = requests.watch(
             namespace,
             prefix if key is None else key,
             is_prefix=key is None,
+            from_revision=from_revision,
             types=types or (),
             previous=previous,
             progress_interval=interval,
@@ -69,11 +73,11 @@ class Watch:
         self._following = Following(
             calls,
             request,
-            from_revision=from_revision,
             initial=initial,
             silence=interval * SILENT_INTERVALS,
             resync=resync,
             timeout=timeout,
+            on_connection=on_connection,
         )
         self._whole: bool | None = None  # whether it yields commits
 

@@ -1,18 +1,20 @@
 """`comity serve`: from the command line to a running server, and to its end."""
 
 import asyncio
+import os
 import signal
 import sys
 from pathlib import Path
 from typing import Any
 
 import click
+import structlog
 
 from comity_server import logs
 from comity_server.errors import StateError
 from comity_server.options import EPILOG, given, settings_options
 from comity_server.server import ListenError, Server
-from comity_server.settings import Settings, SettingsError, load
+from comity_server.settings import Settings, SettingsError, load, unknown
 from comity_server.stores.protocol import Store
 from comity_server.stores.url import open_store
 
@@ -20,6 +22,9 @@ if sys.platform == "win32" or sys.implementation.name != "cpython":
     new_event_loop = asyncio.new_event_loop
 else:
     from uvloop import new_event_loop
+
+
+log = structlog.get_logger(__name__)
 
 
 class UsageError(click.ClickException):
@@ -43,6 +48,9 @@ def command(config: Path | None, **options: Any) -> None:
     except ValueError as error:
         raise UsageError(f"store: {error}") from None
     logs.configure(settings.log_level, settings.log_format)
+    for name, meant in unknown(os.environ):
+        # No more than a warning: the environment is shared with others, who may have variables of that name.
+        log.warning("a variable that is no setting", name=name, **({"meant": meant} if meant else {}))
     try:
         with asyncio.Runner(loop_factory=new_event_loop) as runner:
             runner.run(serve(settings, store))

@@ -3,9 +3,10 @@
 Everything is said once, in `Settings`: the flags, the variables, the keys of the file and the help come from it.
 """
 
+import difflib
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -17,6 +18,9 @@ from comity_server.limits import Limits, Retention
 from comity_server.stores.url import default_url
 
 PREFIX = "COMITY_"
+OTHERS = ("CONFIG", "ADDRESS", "NAMESPACE", "AUTHOR", "DEBUG", "SOAK")  # variables that are not settings
+# What Kubernetes and Docker give to each container beside a service of that name.
+LINKS = re.compile(r"SERVICE_(HOST|PORT(_\w+)?)|PORT(_\d+_(TCP|UDP)(_\w+)?)?|NAME|ENV_\w+")
 LIMIT = "limit_"
 RETENTION = "retention_"
 UNBOUNDED = 1 << 42  # what a retention of 0 stands for: more than there will be, and in µs still 64 bits
@@ -138,7 +142,7 @@ class Settings(BaseSettings):
         _limits.request_window,
         ge=600,  # clients retry for half of it, and the Python client for five minutes
         le=7 * 86400,
-        description="How long the outcomes of a silent client are remembered, in seconds.",
+        description="How long the outcomes of a silent client are remembered, in seconds. At least 600.",
     )
     limit_request_clients: int = Field(
         _limits.request_clients, ge=1, description="The most clients of a namespace with remembered outcomes."
@@ -209,6 +213,15 @@ def load(flags: Mapping[str, Any], config: Path | None = None) -> Settings:
         raise SettingsError(f"{source}: {_explain(first)}") from None
 
 
+def unknown(variables: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """The variables that look like settings and are none, each with the setting that was probably meant, or nothing."""
+    known = [*map(str.upper, Settings.model_fields), *OTHERS]
+    for name in variables:
+        rest = name.upper().removeprefix(PREFIX)
+        if rest != name.upper() and rest not in known and not LINKS.fullmatch(rest):
+            yield name, "".join(PREFIX + near for near in difflib.get_close_matches(rest, known, 1))
+
+
 def _read(config: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(config.read_text("utf-8"))
@@ -219,7 +232,30 @@ def _read(config: Path) -> dict[str, Any]:
 
 
 def _explain(error: ErrorDetails) -> str:
-    if error["type"] == "extra_forbidden":
-        return "there is no such setting"
-    message = error["msg"].removeprefix("Value error, ").replace("Input should", "should")
-    return message if error["type"] == "value_error" else f"{error['input']!r} {message}"
+    """What is wrong with a setting, in other words than those for programmers."""
+    match error["type"]:
+        case "extra_forbidden":
+            return "there is no such setting"
+        case "value_error":
+            return error["msg"].removeprefix("Value error, ")
+        case "float_parsing" | "float_type" | "finite_number":
+            wrong = "is not a number"
+        case "int_parsing" | "int_type" | "int_from_float" | "int_parsing_size":
+            wrong = "is not a whole number"
+        case "bool_parsing" | "bool_type":
+            wrong = "is neither true nor false"
+        case "string_type":
+            wrong = "is not text"
+        case "list_type":
+            wrong = "is not a list"
+        case "too_short" | "string_too_short":
+            wrong = "is empty"
+        case "greater_than_equal":
+            wrong = f"must be at least {error['ctx']['ge']}"
+        case "less_than_equal":
+            wrong = f"must be at most {error['ctx']['le']}"
+        case "literal_error":
+            wrong = f"is not {error['ctx']['expected']}"
+        case _:
+            wrong = error["msg"].replace("Input should", "should")
+    return f"{error['input']!r} {wrong}"

@@ -1,8 +1,6 @@
 """Runs `comity` as users do: a process with arguments, standard input, output and an exit code."""
 
 import json
-import os
-import pty
 import shlex
 import signal
 import subprocess
@@ -13,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests import terminal
 from tests.servers import environment
 
 SECONDS = 60.0
@@ -131,29 +130,4 @@ class Comity:
 
     def on_terminal(self, *arguments: str, typed: bytes = b"", until: str | None = None) -> str:
         """What it writes to a terminal of 100 columns, where something is typed, and which interrupts it at a text."""
-        ours, theirs = pty.openpty()
-        with subprocess.Popen(
-            [*command(), *arguments],
-            env=self.environment | {"TERM": "xterm-256color", "COLUMNS": "100"},
-            stdin=theirs,
-            stdout=theirs,
-            stderr=theirs,
-        ) as process:
-            os.close(theirs)
-            os.write(ours, typed)
-            written = b""
-            while part := _read(ours):
-                written += part
-                if until is not None and until.encode() in written:
-                    process.send_signal(signal.SIGINT)
-                    until = None
-            process.wait(SECONDS)
-        os.close(ours)
-        return written.decode().replace("\r\n", "\n")
-
-
-def _read(descriptor: int) -> bytes:
-    try:
-        return os.read(descriptor, 65536)
-    except OSError:  # how Linux says that the other side of a terminal was closed
-        return b""
+        return terminal.run([*command(), *arguments], self.environment, typed=typed, until=until)

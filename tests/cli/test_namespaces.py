@@ -28,6 +28,15 @@ def test_compaction(comity: Comity) -> None:
     comity("compact", "--namespace", comity.namespace + "-none", code=4)
 
 
+def test_a_compaction_that_keeps_all(comity: Comity) -> None:
+    for value in "12":
+        comity("put", "key", value)
+    assert comity("compact", "--revision", "0").text == "floor 0\n"
+    comity("compact", "--revision", "1")
+    assert comity("compact", "--revision", "0").text == "floor 1\n"
+    assert comity("get", "key", "--revision", "1").text == "1\n"
+
+
 def test_the_namespaces(comity: Comity) -> None:
     names = [f"{comity.namespace}-{letter}" for letter in "ab"]
     for name in names:

@@ -10,6 +10,7 @@ from importlib.metadata import version
 import pytest
 from click.testing import CliRunner
 
+import comity as package
 from comity.cli.app import app
 from tests.cli.processes import Comity, command
 
@@ -50,8 +51,16 @@ def test_each_help_has_examples_and_the_common_options(name: str) -> None:
         (["get"], "Missing argument 'KEY'"),
         (["get", "a", "b"], "unexpected extra argument"),
         (["get", "a", "--revision", "x"], "'x' is not a whole number"),
-        (["get", "a", "--revision", "-1"], "-1 is not from 0 to 2^63-1"),
-        (["get", "a", "--revision", str(2**63)], "is not from 0 to 2^63-1"),
+        (["get", "a", "--revision", "-1"], "revisions begin with 1"),
+        (["get", "a", "--revision", "0"], "revisions begin with 1"),
+        (["list", "--revision", "0"], "revisions begin with 1"),
+        (["blame", "--revision", "0"], "revisions begin with 1"),
+        (["checkpoint", "mark", "--revision", "0"], "revisions begin with 1"),
+        (["log", "--to", "0"], "revisions begin with 1"),
+        (["log", "--from", "0"], "revisions begin with 1"),
+        (["watch", "a", "--from", "0"], "revisions begin with 1"),
+        (["get", "a", "--revision", str(2**63)], "is not from 1 to 2^63-1"),
+        (["put", "a", "1", "--if-version", "-1"], "-1 is not from 0 to 2^63-1"),
         (["get", "a", "--timeout", "0"], "above 0"),
         (["get", "a", "--timeout", "nan"], "above 0"),
         (["get", "a", "--address", "host:port"], "no address"),
@@ -107,22 +116,30 @@ def without(module: str, arguments: list[str]) -> subprocess.CompletedProcess[st
     )
 
 
+def test_the_version_needs_nothing_but_the_client() -> None:
+    done = without("click", ["--version"])
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"comity {version('comity')}\n", "")
+    assert package.__version__ == version("comity")
+    with pytest.raises(AttributeError, match="has no attribute 'version'"):
+        package.version  # type: ignore[attr-defined]  # noqa: B018
+
+
 def test_without_click() -> None:
     done = without("click", ["get", "key"])
     assert done.returncode == 1
-    assert "pip install 'comity[cli]'" in done.stderr
+    assert "pip install '.[cli]'" in done.stderr
     assert done.stderr.count("\n") == 1
     for name in OF_SERVER:
         done = without("click", [name])
         assert done.returncode == 1
-        assert "pip install 'comity[server]'" in done.stderr
+        assert "pip install '.[server]'" in done.stderr
         assert done.stderr.count("\n") == 1
 
 
 def test_without_what_a_command_needs_beside() -> None:
     done = without("grpc_health.v1", ["health"])
     assert done.returncode == 1
-    assert "pip install 'comity[cli]'" in done.stderr
+    assert "pip install '.[cli]'" in done.stderr
     assert done.stderr.count("\n") == 1
 
 
@@ -130,7 +147,7 @@ def test_without_what_a_command_needs_beside() -> None:
 def test_without_the_server(name: str, module: str) -> None:
     done = without(module, [name])
     assert done.returncode == 1
-    assert "pip install 'comity[server]'" in done.stderr
+    assert "pip install '.[server]'" in done.stderr
     assert done.stderr.count("\n") == 1
 
 

@@ -61,6 +61,8 @@ def test_a_history_that_is_gone_is_a_resync(comity: Comity) -> None:
         assert [watching.line() for _ in range(3)] == ["2\tresync\t2 entries", "2\tentry\ta\t1", "2\tentry\tb\t2"]
         comity("put", "c", "3")
         assert watching.line() == "3\tput\tc\t3"
+    with comity.watch("b", "--from", "1") as watching:
+        assert watching.line() == "3\tresync\t1 entry"
     with comity.watch("a", "--from", "1", "--json") as watching:
         resync = watching.object()
     assert (resync["resync"], resync["revision"]) == (True, 2 + 1)
@@ -78,7 +80,9 @@ def test_a_server_that_comes_back(namespace: str) -> None:
             assert watching.line() == "0\tresync\t0 entries"  # this store forgets with its server
             comity("put", "key", "2")
             assert watching.line() == "1\tput\tkey\t2"
-            assert watching.interrupt().code == 0
+            done = watching.interrupt()
+    assert done.code == 0
+    assert done.errors == "comity: lost the connection, trying again\ncomity: connected again\n"
 
 
 def test_it_ends_when_its_reader_does(comity: Comity) -> None:

@@ -52,3 +52,11 @@ async def test_a_history_that_cannot_be_read(state: Client) -> None:
     assert caught.value.reason == "REVISION_IN_FUTURE"
     assert [commit.revision for commit in await state.history(newest_first=False).all()] == [4, 5]
     assert [commit.revision for commit in await state.history().all()] == [5, 4]
+
+
+async def test_to_keep_all_revisions_forgets_none(state: Client) -> None:
+    assert await state.compact(0) == 3
+    assert await state.get("k", revision=3) is not None
+    assert await state.compact() == 5
+    with pytest.raises(comity.NotFound):
+        await state.with_options(namespace=f"{state.namespace}-none").compact(0)

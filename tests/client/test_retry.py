@@ -72,11 +72,12 @@ def test_a_server_that_is_away_is_tried_until_the_time_is_up() -> None:
 def test_a_try_that_runs_out_of_time_raises_why_the_one_before_failed() -> None:
     retry = Retry(deadline=100)
     first, last = comity.Unavailable("refused"), comity.DeadlineExceeded("time is up")
+    first.__cause__ = cause = OSError("refused")
     retry.delay(first, now=0)
     with pytest.raises(comity.Unavailable) as caught:
         retry.delay(last, now=100)
     assert caught.value is first
-    assert caught.value.__cause__ is last
+    assert caught.value.__cause__ is cause
 
 
 def test_a_first_try_that_runs_out_of_time_says_so() -> None:

@@ -1,6 +1,7 @@
 """Errors out of a gRPC status and a trailer made by hand."""
 
 import pickle
+import socket
 
 import grpc
 import pytest
@@ -10,6 +11,7 @@ from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-unty
 
 import comity
 from comity.status import error_from_status, is_transient
+from comity.unreachable import explained
 
 
 def trailer(*details: Message) -> list[tuple[str, str | bytes]]:
@@ -134,3 +136,56 @@ def test_errors_can_be_pickled() -> None:
     assert type(again) is comity.Conflict
     assert vars(again) == vars(error)
     assert str(again) == "lost"
+
+
+@pytest.mark.parametrize(
+    ("said", "why"),
+    [
+        (
+            "failed to connect to all addresses; last error: UNKNOWN: ipv4:127.0.0.1:1: Failed to connect to remote "
+            "host: Connection refused",
+            "connection refused",
+        ),
+        (
+            "failed to connect to all addresses; last error: UNAVAILABLE: ipv6:%5B::1%5D:1: connection attempt timed "
+            "out before receiving SETTINGS frame",
+            "it does not answer",
+        ),
+        (
+            "errors resolving h:1: [field:hostname lookup error:address lookup failed for h:1: Domain name not found]",
+            "domain name not found",
+        ),
+        (
+            "DNS resolution failed for h:1: C-ares status is not ARES_SUCCESS qtype=A name=h is_balancer=0: Domain "
+            "name not found",
+            "domain name not found",
+        ),
+    ],
+)
+def test_why_a_server_cannot_be_reached(said: str, why: str) -> None:
+    assert explained(said, "h:1") == f"cannot reach h:1: {why}"
+    assert explained(f"Socket closed: {said}", "h:1") is None
+
+
+async def test_a_server_that_cannot_be_reached() -> None:
+    async with comity.connect("127.0.0.1:1", timeout=0.3) as client:
+        for call in (client.get("a"), client.put("a", 1), client.watch("a").ready(), client.wait_for_ready()):
+            with pytest.raises(comity.Unavailable) as raised:
+                await call
+            error = raised.value
+            assert (error.message, error.reason) == ("cannot reach 127.0.0.1:1: connection refused", "UNREACHABLE")
+            assert isinstance(error.__cause__, grpc.aio.AioRpcError)
+            assert "last error" in (error.__cause__.details() or "")
+
+
+async def test_a_server_that_says_nothing() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        address = "{}:{}".format(*listener.getsockname())
+        async with comity.connect(address) as client:
+            with pytest.raises(comity.DeadlineExceeded, match=rf"^no answer from {address} in time$"):
+                await client.get("a", timeout=0.2)
+            with pytest.raises(comity.DeadlineExceeded, match=rf"^no answer from {address} within 0.2 s$"):
+                await client.watch("a", timeout=0.2).ready()
+            for call in (client.get("a", timeout=2.5), client.watch("a", timeout=2.5).ready()):
+                with pytest.raises(comity.Unavailable, match=rf"^cannot reach {address}: it does not answer$"):
+                    await call

@@ -33,6 +33,24 @@ async def test_all_reads_show_one_revision(state: Client) -> None:
     assert await state.transact(read) == [1, [("b/1", 1)], 1]
 
 
+async def test_a_list_is_awaited_or_iterated_over(state: Client) -> None:
+    await state.transact(then=[comity.Put("a/1", 1), comity.Put("b", 1), comity.Put("b/1", 1)])
+
+    async def read(tx: Transaction) -> list[list[str]]:
+        both = await asyncio.gather(tx.list("a/"), tx.list("b"))
+        later = tx.list("a/")
+        tx.put("a/2", 2)
+        seen = []
+        async for entry in later:
+            seen.append(entry.key)
+            tx.delete(entry.key)
+        assert [entry async for entry in later] == []
+        return [[entry.key for entry in listed] for listed in both] + [seen]
+
+    assert await state.transact(read) == [["a/1"], ["b", "b/1"], ["a/1", "a/2"]]
+    assert await keys(state) == ["b", "b/1"]
+
+
 async def test_the_empty_namespace_is_a_state_too(state: Client) -> None:
     runs = 0
 

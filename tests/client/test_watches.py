@@ -249,3 +249,25 @@ async def test_a_large_commit_over_a_connection_that_breaks(
         assert watch.revision == put.revision + 1
         assert proxy.connections == 2
         await watch.close()
+
+
+async def test_a_lost_connection_is_told_once(server: Server, namespace: str, state: Client) -> None:
+    told: list[comity.ComityError | None] = []
+    async with (
+        Proxy(server.address) as proxy,
+        comity.connect(proxy.address, namespace=namespace) as far,
+        far.watch(from_revision=1, on_connection=told.append) as watch,
+    ):
+        await state.put("a", 1)
+        assert await key_of(await anext(watch)) == "a"
+        following = asyncio.ensure_future(anext(watch))
+        proxy.refuse()
+        await proxy.cut()
+        tries = proxy.connections
+        await until(lambda: proxy.connections > tries + 1)
+        (lost,) = told
+        assert isinstance(lost, comity.ComityError)
+        proxy.refuse(False)
+        await state.put("b", 1)
+        assert await key_of(await following) == "b"
+        assert told == [lost, None]

@@ -1,14 +1,17 @@
 """The examples do what they say."""
 
+import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
-from benchmarks import peers
+from benchmarks.peers import comity
 from tests.servers import environment
 
 ROOT = Path(__file__).parents[2]
@@ -45,6 +48,25 @@ def test_shared_budget() -> None:
     assert left == 0
 
 
+def test_shared_budget_is_interrupted() -> None:
+    with subprocess.Popen(
+        [sys.executable, "-u", str(EXAMPLES / "shared_budget.py")],
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,  # to be interrupted with all that it started, as by Ctrl-C
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        started = psutil.Process(process.pid).children(recursive=True)
+        os.killpg(process.pid, signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+    assert (process.returncode, errors) == (130, "")
+    assert len(started) >= 10
+    assert psutil.wait_procs(started, timeout=20)[1] == []
+
+
 def test_three_ideas() -> None:
     lines = run("three_ideas.py")
     scores = {name: int(metres) for name, metres, _ in map(str.split, lines[:3])}
@@ -76,11 +98,10 @@ def test_shared_budget_does_not_wait_for_an_agent_that_died(tmp_path: Path) -> N
     assert done.stderr.endswith("an agent ended before all were ready\n")
 
 
-async def test_a_benchmark_says_why_its_server_does_not_start(
+def test_a_benchmark_says_why_its_server_does_not_start(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("COMITY_DRAIN_TIMEOUT", "soon")
-    with pytest.raises(RuntimeError, match="did not start"):
-        async with peers.comity():
-            pass
+    with pytest.raises(RuntimeError, match="did not start"), comity.serve("memory:"):
+        pass
     assert "COMITY_DRAIN_TIMEOUT" in capfd.readouterr().err

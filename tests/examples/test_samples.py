@@ -28,7 +28,7 @@ def samples(name: str) -> list[str]:
 
 CLIENT = samples("docs/client.md")
 TESTED = (
-    *("comity.connect(", "state.history(", "def spend(", "conditions=[", "as watch:"),
+    *("comity.connect(", "state.history(", "def spend(", "def retire(", "conditions=[", "as watch:"),
     *("state.checkpoint(", "state.fork(", "state.cell("),
 )
 
@@ -115,6 +115,15 @@ async def test_a_function(state: Client, server: Server) -> None:
     assert known["left"] == 5
     with pytest.raises(OutOfBudget):
         await begin(sample("def spend("), state, server)[0]
+
+
+async def test_a_function_that_lists(state: Client, server: Server) -> None:
+    for name, idle in (("a", True), ("b", False), ("c", True)):
+        await state.put(f"agents/{name}", {"idle": idle})
+    task, known = begin(sample("def retire("), state, server)
+    await task
+    assert known["left"] == 1
+    assert [entry.key async for entry in state.list("agents/")] == ["agents/b"]
 
 
 @pytest.mark.parametrize("holds", [True, False])

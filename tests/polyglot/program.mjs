@@ -2,6 +2,9 @@
 // what it saw, one JSON object a line, for test_polyglot.py to check.
 //
 //   node program.mjs ADDRESS PROTOS NAMESPACE
+//
+// After it printed the step "your turn" it waits until somebody else writes the key poly/python, which the test does:
+// run by hand, `comity put poly/python 1 --namespace NAMESPACE` lets it end.
 
 import grpc from '@grpc/grpc-js';
 import protoLoader from '@grpc/proto-loader';

@@ -21,6 +21,7 @@ NS = "a-namespace-to-be-named"  # each test puts a name of its own here
 
 NAMES = ["", "-a", ".a", "_a", "A", "a b", "a/b", "a\n", "ä", "a" * 64, "a\0"]
 KEYS = ["", "k" * 1025, "é" * 513, "a\0b"]  # é takes two bytes
+CONTROLS = ["\0", "\n", "\x1f", "\x7f", "\x9f"]
 PREFIXES = ["p" * 1025, "é" * 513, "a\0b"]
 CHECKPOINTS = ["", "1", "-a", ".a", "a b", "a/b", "a\n", "ä", "a" * 129, "a\0"]
 LABELS: list[dict[str, str]] = [
@@ -114,7 +115,8 @@ def writes() -> Iterator[Case]:
     yield s.DeleteRequest(namespace=NS, prefix="p", if_version=1), "if_version"
     yield s.PutRequest(namespace=NS, key="k", value=bytes(MIB + 1)), "value"
     yield s.PutRequest(namespace=NS, key="k", content_type="c" * 256), "content_type"
-    yield s.PutRequest(namespace=NS, key="k", content_type="\0"), "content_type"
+    for control in CONTROLS:
+        yield s.PutRequest(namespace=NS, key="k", content_type=f"a{control}b"), "content_type"
     yield s.PutRequest(namespace=NS, key="k", if_version=-1), "if_version"
     yield s.PutRequest(namespace=NS, key="k", if_revision=-1), "if_revision"
     yield s.DeleteRequest(namespace=NS, key="k", if_version=-1), "if_version"
@@ -251,6 +253,7 @@ def operations() -> Iterator[Case]:
         (s.Operation(list=s.ListOperation(limit=1001)), "list.limit"),
         (put("k", value=bytes(MIB + 1)), "put.value"),
         (put("k", content_type="c" * 256), "put.content_type"),
+        *((put("k", content_type=f"a{control}b"), "put.content_type") for control in CONTROLS),
         (put("k", lease_id=-1), "put.lease_id"),
         (put("k", lease_id=1, ttl=Duration(seconds=5)), "put.ttl"),
         *((put("k", ttl=ttl), "put.ttl") for ttl in TTLS),
@@ -365,7 +368,12 @@ def test_as_much_as_is_allowed_is_taken(wire: Wire, namespace: str) -> None:
     )
     wire.call(
         s.PutRequest(
-            namespace=namespace, key="é" * 512, value=bytes(MIB), content_type="c" * 255, if_version=0, options=options
+            namespace=namespace,
+            key="é" * 512,
+            value=bytes(MIB),
+            content_type="é\u202e " * 42,
+            if_version=0,
+            options=options,
         )
     )
     wire.call(s.GetRequest(namespace=namespace, key="\x01" * 1024))

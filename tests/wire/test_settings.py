@@ -13,7 +13,7 @@ from pydantic_core import PydanticUndefined
 from comity.v1 import state_pb2 as s
 from comity_server.limits import Limits, Retention
 from comity_server.server import ListenError, Server
-from comity_server.settings import Settings, SettingsError, load
+from comity_server.settings import Settings, SettingsError, load, unknown
 from tests import servers
 from tests.waiting import until
 from tests.wire.calls import Wire
@@ -115,6 +115,44 @@ def test_a_wrong_value_is_named_with_its_source(
     monkeypatch.setenv(f"COMITY_{name.upper()}", value)
     with pytest.raises(SettingsError, match=f"^COMITY_{name.upper()}: "):
         load({})
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("drain_timeout", "soon", "'soon' is not a number"),
+        ("drain_timeout", "nan", "'nan' must be at most 3600.0"),
+        ("drain_timeout", "-1", "'-1' must be at least 0.0"),
+        ("drain_timeout", "3601", "'3601' must be at most 3600.0"),
+        ("max_pending", "1.5", "'1.5' is not a whole number"),
+        ("max_pending", "many", "'many' is not a whole number"),
+        ("reflection", "maybe", "'maybe' is neither true nor false"),
+        ("log_level", "loud", "'loud' is not 'debug', 'info', 'warning' or 'error'"),
+        ("store", "", "'' is empty"),
+        ("listen", [], "[] is empty"),
+        ("listen", 7171, "7171 is not a list"),
+        ("store", 5, "5 is not text"),
+    ],
+)
+def test_what_is_wrong_with_a_value(name: str, value: object, said: str) -> None:
+    with pytest.raises(SettingsError) as refused:
+        load({name: value})
+    assert str(refused.value) == f"--{name.replace('_', '-')}: {said}"
+
+
+def test_a_variable_that_is_misspelt_is_warned_of() -> None:
+    env = {
+        "COMITY_DRIAN_TIMEOUT": "1",
+        "COMITY_WHATEVER": "1",
+        "COMITY_SERVICE_HOST": "10.0.0.1",
+        "COMITY_AUTHOR": "ann",
+    }
+    with servers.start(env=env) as server:
+        logged = [json.loads(line) for line in server.log().splitlines()]
+    warned = {line["name"]: line.get("meant") for line in logged if line["level"] == "warning"}
+    assert warned == {"COMITY_DRIAN_TIMEOUT": "COMITY_DRAIN_TIMEOUT", "COMITY_WHATEVER": None}
+    links = ["COMITY_PORT", "COMITY_PORT_7171_TCP_ADDR", "COMITY_SERVICE_PORT_GRPC", "COMITY_NAME", "COMITY_ENV_PATH"]
+    assert list(unknown(["PATH", "comity_max_pending", "COMITY_CONFIG", "COMITY_SOAK", *links])) == []
 
 
 @pytest.mark.parametrize(

@@ -26,9 +26,9 @@ __all__ = ["run"]
 
 def _version(ctx: click.Context, param: click.Parameter, wanted: bool) -> None:
     if wanted and not ctx.resilient_parsing:
-        from importlib.metadata import version
+        from comity import __version__
 
-        click.echo(f"comity {version('comity')}")
+        click.echo(f"comity {__version__}")
         ctx.exit()
 
 

@@ -9,6 +9,7 @@ from .diff import show_kind
 from .options import (
     NUMBER,
     REF,
+    REVISION,
     TEXT,
     Options,
     client_options,
@@ -37,14 +38,14 @@ __all__ = ["checkpoint", "checkpoints", "restore"]
     ),
 )
 @click.argument("name", type=TEXT)
-@click.option("--revision", type=NUMBER, default=0, metavar="N", help="The revision to name.  [newest]")
+@click.option("--revision", type=REVISION, metavar="N", help="The revision to name.  [newest]")
 @label_option("A label, to find it by. May be repeated.")
 @write_options
 @client_options
 def checkpoint(
     options: Options,
     name: str,
-    revision: int,
+    revision: int | None,
     labels: dict[str, str],
     message: str,
     request_id: "RequestId | None",
@@ -56,7 +57,9 @@ def checkpoint(
     """
 
     async def work(client: "Client") -> None:
-        made = await client.checkpoint(name, revision=revision, labels=labels, message=message, request_id=request_id)
+        made = await client.checkpoint(
+            name, revision=revision or 0, labels=labels, message=message, request_id=request_id
+        )
         output = Output(as_json=options.json)
         if output.json:
             output.object(shapes.checkpoint(made))

@@ -9,7 +9,7 @@ import click
 
 from . import shapes
 from .failures import Failure
-from .options import COUNT, NUMBER, TEXT, Options, client_options, examples, one_target, write_options
+from .options import COUNT, NUMBER, REVISION, TEXT, Options, client_options, examples, one_target, write_options
 from .render import Output, counted, escape_lines
 from .session import run
 from .values import argument_bytes, inline, parse, pretty
@@ -35,16 +35,16 @@ PAGE = 1000  # the most that a server answers with at a time, unless it is set u
     ),
 )
 @click.argument("key", type=TEXT)
-@click.option("--revision", type=NUMBER, default=0, metavar="N", help="Read the state at this revision.")
+@click.option("--revision", type=REVISION, metavar="N", help="Read the state at this revision.  [newest]")
 @client_options
-def get(options: Options, key: str, revision: int) -> None:
+def get(options: Options, key: str, revision: int | None) -> None:
     """Print the value of KEY; exit with 4 if it is absent.
 
     Text and JSON end with a line break, other bytes are written as they are. With --json: the entry.
     """
 
     async def work(client: "Client") -> None:
-        entry = await client.get(key, revision=revision)
+        entry = await client.get(key, revision=revision or 0)
         if entry is None:
             raise absent(key)
         output = Output(as_json=options.json)
@@ -227,11 +227,11 @@ def delete(
     ),
 )
 @click.argument("prefix", default="", type=TEXT)
-@click.option("--revision", type=NUMBER, default=0, metavar="N", help="Read the state at this revision.")
+@click.option("--revision", type=REVISION, metavar="N", help="Read the state at this revision.  [newest]")
 @click.option("--keys-only", is_flag=True, help="Leave the values out.")
 @click.option("--limit", type=COUNT, metavar="N", help="The most entries to print.")
 @client_options
-def list_(options: Options, prefix: str, revision: int, keys_only: bool, limit: int | None) -> None:
+def list_(options: Options, prefix: str, revision: int | None, keys_only: bool, limit: int | None) -> None:
     """Print the entries whose keys begin with PREFIX, in the order of their keys, all as one revision has them.
 
     A line each: the key and the value, with a tab between; with --keys-only the key. Control characters are escaped.
@@ -240,7 +240,7 @@ def list_(options: Options, prefix: str, revision: int, keys_only: bool, limit: 
     async def work(client: "Client") -> None:
         output = Output(as_json=options.json)
         left = limit
-        listing = client.list(prefix, revision=revision, keys_only=keys_only, page_size=min(limit or PAGE, PAGE))
+        listing = client.list(prefix, revision=revision or 0, keys_only=keys_only, page_size=min(limit or PAGE, PAGE))
         async for page in listing.pages():
             shown = page[:left]
             show_entries(output, shown, keys_only=keys_only)

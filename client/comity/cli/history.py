@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from . import shapes
-from .options import COUNT, NUMBER, TEXT, Options, client_options, examples
+from .options import COUNT, REVISION, TEXT, Options, client_options, examples
 from .render import Field, Output
 from .session import run
 
@@ -34,10 +34,8 @@ INDENT = "    "
 @click.argument("prefix", default="", type=TEXT)
 @click.option("--oneline", is_flag=True, help="A line a commit.")
 @click.option("--limit", type=COUNT, metavar="N", help="The most commits to print.")
-@click.option(
-    "--from", "from_revision", type=NUMBER, default=0, metavar="REVISION", help="The oldest to print.  [oldest kept]"
-)
-@click.option("--to", "to_revision", type=NUMBER, default=0, metavar="REVISION", help="The newest to print.  [newest]")
+@click.option("--from", "from_revision", type=REVISION, metavar="REVISION", help="The oldest to print.  [oldest kept]")
+@click.option("--to", "to_revision", type=REVISION, metavar="REVISION", help="The newest to print.  [newest]")
 @click.option("--oldest-first", is_flag=True, help="Begin with the oldest.")
 @click.option("--author", type=TEXT, default="", metavar="NAME", help="Only commits of this author.")
 @client_options
@@ -46,8 +44,8 @@ def log(
     prefix: str,
     oneline: bool,
     limit: int | None,
-    from_revision: int,
-    to_revision: int,
+    from_revision: int | None,
+    to_revision: int | None,
     oldest_first: bool,
     author: str,
 ) -> None:
@@ -63,8 +61,8 @@ def log(
         history = client.history(
             prefix,
             author=author,
-            from_revision=from_revision,
-            to_revision=to_revision,
+            from_revision=from_revision or 0,
+            to_revision=to_revision or 0,
             newest_first=not oldest_first,
             page_size=min(limit or 0, PAGE),
             keys_only=not output.json,
@@ -138,9 +136,9 @@ def _changes(commit: "model.Commit", most: int) -> list[str]:
     ),
 )
 @click.argument("prefix", default="", type=TEXT)
-@click.option("--revision", type=NUMBER, default=0, metavar="N", help="Read the state at this revision.")
+@click.option("--revision", type=REVISION, metavar="N", help="Read the state at this revision.  [newest]")
 @client_options
-def blame(options: Options, prefix: str, revision: int) -> None:
+def blame(options: Options, prefix: str, revision: int | None) -> None:
     """Print who wrote each key under PREFIX last, and why, in the order of keys.
 
     A line each, with tabs between: the revision, the author, the time, the key, the message. Control characters are
@@ -149,7 +147,7 @@ def blame(options: Options, prefix: str, revision: int) -> None:
 
     async def work(client: "Client") -> None:
         output = Output(as_json=options.json)
-        async for page in client.blame(prefix, revision=revision).pages():
+        async for page in client.blame(prefix, revision=revision or 0).pages():
             if output.json:
                 for found in page:
                     output.object(shapes.attribution(found))

@@ -6,8 +6,9 @@ __all__ = ["main"]
 
 OF_SERVER = ("serve", "backup", "check")  # commands that are the server's own
 
-NEEDS = "the command line needs more than the client: pip install 'comity[cli]'"
-SERVER_NEEDS = "the server needs more than the client: pip install 'comity[server]'"
+# No package index has Comity.
+NEEDS = "the command line needs more than the client: pip install '.[cli]' in a clone of Comity"
+SERVER_NEEDS = "the server needs more than the client: pip install '.[server]' in a clone of Comity"
 
 
 def main() -> None:
@@ -17,6 +18,11 @@ def main() -> None:
     except ModuleNotFoundError as error:
         if error.name != "click":
             raise
+        if sys.argv[1:] == ["--version"]:
+            from comity import __version__
+
+            print(f"comity {__version__}")
+            return
         of_server = sys.argv[1:2] and sys.argv[1] in OF_SERVER
         sys.exit(f"comity: {SERVER_NEEDS if of_server else NEEDS} ({error})")
     sys.exit(run())

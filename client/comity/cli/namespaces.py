@@ -94,9 +94,9 @@ async def _list(client: "Client", options: Options, prefix: str) -> None:
 
 
 @click.command(short_help="Forget old revisions.", epilog=examples("comity compact", "comity compact --revision 1000"))
-@click.option("--revision", type=NUMBER, default=0, metavar="N", help="The oldest revision to keep.  [newest]")
+@click.option("--revision", type=NUMBER, metavar="N", help="The oldest revision to keep; 0: all.  [newest]")
 @client_options
-def compact(options: Options, revision: int) -> None:
+def compact(options: Options, revision: int | None) -> None:
     """Forget what was before a revision, and print the floor: the oldest revision that can still be read."""
 
     async def work(client: "Client") -> None:

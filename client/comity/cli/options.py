@@ -14,6 +14,7 @@ __all__ = [
     "NUMBER",
     "REF",
     "REQUEST_ID",
+    "REVISION",
     "TEXT",
     "Options",
     "client_options",
@@ -50,18 +51,24 @@ class Options:
 
 
 class _Number(IntType):
-    """A number of 64 bits. click's IntRange would fill the help with its bounds."""
+    """A number of 64 bits. click's IntRange would fill the help with its bounds.
+
+    below: what to say of a lower number, instead of the bounds.
+    """
 
     name = "number"
 
-    def __init__(self, least: int) -> None:
+    def __init__(self, least: int, below: str = "") -> None:
         self._least = least
+        self._below = below
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         try:
             number = int(value)
         except ValueError:
             self.fail(f"{value!r} is not a whole number", param, ctx)
+        if self._below and number < self._least:
+            self.fail(self._below, param, ctx)
         if not self._least <= number < 2**63:
             self.fail(f"{value} is not from {self._least} to 2^63-1", param, ctx)
         return number
@@ -119,7 +126,8 @@ class _RequestId(RequestIdType):
         return RequestId(name, int(sequence))
 
 
-NUMBER = _Number(0)  # a revision or a version
+NUMBER = _Number(0)  # a version, or a revision to keep or compare with, where 0 is before everything
+REVISION = _Number(1, "revisions begin with 1")  # to read: to the server a 0 is none said, which is the newest
 COUNT = _Number(1)
 TEXT = _Text()
 REF = _Ref()

@@ -40,9 +40,9 @@ def plain_json(text: str) -> str:
     return IN_JSON.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
-def counted(count: int, noun: str) -> str:
-    """So many of something: "1 key", "2 keys"."""
-    return f"{count} {noun}{'' if count == 1 else 's'}"
+def counted(count: int, noun: str, plural: str | None = None) -> str:
+    """So many of something: "1 key", "2 keys". The plural is with an s unless given."""
+    return f"{count} {noun if count == 1 else plural or noun + 's'}"
 
 
 class Output:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from .failures import UNAVAILABLE, Failure
+from .main import SERVER_NEEDS
 from .options import TEXT, Options, client_options, examples
 from .render import Output
 from .session import run
@@ -31,7 +32,7 @@ def _of_server(name: str, module: str, attribute: str, short_help: str) -> click
         try:
             command: click.Command = getattr(importlib.import_module(module), attribute)
         except ModuleNotFoundError as error:
-            raise Failure(f"comity {name} needs the server: pip install 'comity[server]' ({error})") from error
+            raise Failure(f"{SERVER_NEEDS} ({error})") from error
         with command.make_context(name, list(arguments), parent=ctx.parent) as context:
             command.invoke(context)
 

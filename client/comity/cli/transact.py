@@ -47,8 +47,8 @@ __all__ = ["transact"]
 def transact(options: Options, file: IO[bytes], message: str, request_id: "RequestId | None") -> None:
     """Apply the transaction that FILE (or standard input) describes: all of it, or nothing.
 
-    FILE has one JSON object with the field names of comity.v1.TransactRequest: "conditions" that must hold, what to do
-    "then", and what to do "otherwise"; all are lists and may be left out.
+    FILE has one JSON object: "conditions" that must hold, what to do "then", and what to do "otherwise". All are lists
+    as comity.v1.TransactRequest has them, and may be left out; its other fields are options of this command.
 
     \b
     A condition has a "key" or a "prefix", one test, and perhaps an "operator":

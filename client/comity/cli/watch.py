@@ -11,14 +11,15 @@ from typing import TYPE_CHECKING
 import click
 
 from . import shapes
-from .options import NUMBER, TEXT, Options, client_options, examples, one_target
-from .render import Field, Output
+from .options import REVISION, TEXT, Options, client_options, examples, one_target
+from .render import Field, Output, counted
 from .session import run
 from .values import inline
 
 if TYPE_CHECKING:
     from comity import model
     from comity.client import Client
+    from comity.errors import ComityError
 
 __all__ = ["watch"]
 
@@ -36,21 +37,20 @@ STYLES = {"put": "green", "delete": "red", "expire": "red"}
 )
 @click.argument("key", required=False, type=TEXT)
 @click.option("--prefix", type=TEXT, metavar="PREFIX", help="All keys that begin with this; '' is every key.")
-@click.option(
-    "--from", "from_revision", type=NUMBER, default=0, metavar="REVISION", help="The first revision to show.  [now]"
-)
+@click.option("--from", "from_revision", type=REVISION, metavar="REVISION", help="The first revision to show.  [now]")
 @click.option("--previous", is_flag=True, help="Show the entry before each change too.")
 @click.option("--type", "kind", type=click.Choice(["put", "delete"]), help="Only changes of this type.")
 @client_options
 def watch(
-    options: Options, key: str | None, prefix: str | None, from_revision: int, previous: bool, kind: str | None
+    options: Options, key: str | None, prefix: str | None, from_revision: int | None, previous: bool, kind: str | None
 ) -> None:
     """Print the changes of KEY, or of every key under a prefix, until interrupted (which is no failure).
 
     A line each, written at once: the revision, put or delete (or expire, where a lease ended), the key, the value. The
     watch survives the loss of its server, and goes on where it was. Where the history that it needs is gone, it says so
     with a line "resync", shows the whole state, and goes on from there: with --json as one object that has "resync":
-    true, "revision" and "entries". --timeout is how long to try to reach a server at first.
+    true, "revision" and "entries". That the server was lost, and is there again, stands on standard error. --timeout is
+    how long to try to reach a server at first.
     """
     one_target(key, prefix)
 
@@ -61,9 +61,10 @@ def watch(
         stream = client.watch(
             prefix or "",
             key=key,
-            from_revision=from_revision,
+            from_revision=from_revision or 0,
             types=None if kind is None else [EventType[kind.upper()]],
             previous=previous,
+            on_connection=_say_connection,
         )
         with _broken_pipe_noticed():
             async with stream:
@@ -78,6 +79,10 @@ def watch(
                     output.flush()
 
     run(options, work, interrupted=0)
+
+
+def _say_connection(lost: "ComityError | None") -> None:
+    print("comity: connected again" if lost is None else "comity: lost the connection, trying again", file=sys.stderr)
 
 
 def _event(event: "model.Event", *, terminal: bool, previous: bool) -> list[Field]:
@@ -103,7 +108,7 @@ def _show_resync(output: Output, resync: "model.Resync") -> None:
         output.object(shapes.resync(resync))
         return
     revision = (str(resync.revision), "yellow")
-    output.fields([revision, ("resync", "magenta"), (f"{len(resync.entries)} entries", "")])
+    output.fields([revision, ("resync", "magenta"), (counted(len(resync.entries), "entry", "entries"), "")])
     for entry in resync.entries:
         output.fields([revision, ("entry", "magenta"), (entry.key, "bold"), (inline(entry), "")])
 

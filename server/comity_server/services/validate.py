@@ -20,6 +20,7 @@ AUTHOR_BYTES: Final = 255
 MESSAGE_BYTES: Final = 4096
 CLIENT_BYTES: Final = 128
 EPOCH_BYTES: Final = 128
+CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 DURATION_SECONDS: Final = 315_576_000_000
 
 
@@ -94,7 +95,10 @@ class Checks:
             self.wrong(field, f"must not be larger than {self.limits.value_bytes} bytes")
 
     def content_type(self, field: str, content_type: str) -> None:
-        self.text(field, content_type, CONTENT_TYPE_BYTES)
+        if not content_type.isprintable() and CONTROL.search(content_type):
+            self.wrong(field, "must not have control characters in it")
+        else:
+            self.text(field, content_type, CONTENT_TYPE_BYTES)
 
     def count(self, field: str, number: int) -> None:
         """A number that is 0 or more: a revision, a version, a size."""
