@@ -33,6 +33,7 @@ class Compactor:
                 log.exception("compaction failed in an unforeseen way")
 
     async def _compact_all(self) -> None:
+        await self._store.sweep()
         after = ""
         while page := await self._store.namespaces("", after=after, limit=_PAGE):
             for info in page:

@@ -268,9 +268,36 @@ class MergeResult(NamedTuple):
     conflict_count: int
 
 
+class NamespaceInfo(NamedTuple):
+    """What is known of a namespace; also what a fork answers. Sizes in bytes, times in µs since 1970."""
+
+    name: str
+    revision: int
+    floor: int
+    key_count: int
+    size_bytes: int
+    commit_count: int
+    history_size_bytes: int
+    create_time: int
+    update_time: int
+    epoch: str
+    parent: str = ""  # that it was forked from; empty: it is no fork
+    fork_revision: int = 0  # of the parent
+
+
 DIFFERENCES = 1000
 
-Result = GetResult | ListResult | PutResult | DeleteResult | IncrementResult | Checkpoint | RestoreResult | MergeResult
+Result = (
+    GetResult
+    | ListResult
+    | PutResult
+    | DeleteResult
+    | IncrementResult
+    | Checkpoint
+    | RestoreResult
+    | NamespaceInfo
+    | MergeResult
+)
 
 
 class FailedCondition(NamedTuple):
@@ -363,23 +390,6 @@ class Position(NamedTuple):
     revision: int
     floor: int
     epoch: str
-
-
-class NamespaceInfo(NamedTuple):
-    """What is known of a namespace. Sizes in bytes, times in µs since 1970."""
-
-    name: str
-    revision: int
-    floor: int
-    key_count: int
-    size_bytes: int
-    commit_count: int
-    history_size_bytes: int
-    create_time: int
-    update_time: int
-    epoch: str
-    parent: str = ""  # that it was forked from; empty: it is no fork
-    fork_revision: int = 0  # of the parent
 
 
 def within(key: str, target: str, is_prefix: bool) -> bool:

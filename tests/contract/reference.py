@@ -45,6 +45,7 @@ from comity_server.model import (
     Merge,
     MergeConflict,
     MergeResult,
+    NamespaceInfo,
     Operation,
     Operator,
     Outcome,
@@ -266,7 +267,9 @@ class Reference:
         self.family[self.name] = made
         of = fork.parent + (f"@{fork.ref}" if isinstance(fork.ref, str) else "")
         made._make_equal({}, fork, f"fork {of} (revision {revision})", even_nothing=True)
-        return Outcome(True, made.revision)
+        figures = (made.revision, made.floor, len(made.under("", made.revision)), made.size_bytes(), 1)
+        begun = NamespaceInfo(made.name, *figures, 0, 0, 0, "", fork.parent, revision)
+        return Outcome(True, made.revision, (begun,))
 
     def _merge(self, merge: Merge) -> Outcome | type[StateError]:
         fork = self.family.get(merge.fork)

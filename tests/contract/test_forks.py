@@ -81,7 +81,8 @@ async def test_first_commit_of_a_fork_has_no_events_and_says_who_forked_and_why(
     before = (await lived.log())[-1].time
     fork = lived.sibling("said")
     action = Fork(parent=lived.name, ref=2, author="ann", message="to try", trace_parent="00-1-2-01")
-    assert plain(await fork.commit(action)) == plain(Outcome(True, 3))
+    outcome = await fork.commit(action)
+    assert plain(outcome) == plain(Outcome(True, 3, [await fork.info()]))
     (commit,) = await fork.log()
     assert commit[2:] == ("ann", "to try", "00-1-2-01", ())
     assert commit.revision == 3

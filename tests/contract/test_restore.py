@@ -364,8 +364,8 @@ async def test_large_restore_lets_others_in_and_is_seen_whole_or_not_at_all(spac
         assert await restoring == (at + 1, RestoreResult(after, before))
         await writing
         assert len(await space.keys()) == after
-    assert reads > 5, "readers were in between"
-    assert writes > 5, "and so were those who write elsewhere"
+    assert reads > 2, "readers were in between"  # of each of the two
+    assert writes > 2, "and so were those who write elsewhere"
     commits = await heard.hears(2)
     assert [len(commit.events) for commit in commits] == [30_000, 30_000]
     for commit in commits:

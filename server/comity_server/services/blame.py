@@ -1,7 +1,6 @@
 """Blame: which commit wrote each key last, in pages."""
 
 from comity.v1 import state_pb2
-from comity_server.errors import EpochChanged
 from comity_server.limits import Limits
 from comity_server.record import MOD_REVISION
 from comity_server.services import pages, wire
@@ -22,8 +21,7 @@ async def read(store: Store, limits: Limits, request: state_pb2.BlameRequest) ->
     after = ""
     if place := pages.unseal(request, int, str, str):
         revision, after, epoch = place
-        if epoch != position.epoch:
-            raise EpochChanged(position.epoch, position.floor, position.revision)
+        pages.check_epoch(epoch, position)
     # What is said of a commit may be longer than an entry: half of the room is left for it.
     page = await store.list(
         namespace,

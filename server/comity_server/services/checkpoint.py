@@ -2,7 +2,6 @@
 
 from comity.v1 import checkpoint_pb2
 from comity_server.committer import Committer
-from comity_server.errors import EpochChanged
 from comity_server.limits import Limits
 from comity_server.model import Checkpoint, RestoreResult
 from comity_server.services import actions, pages, wire
@@ -80,8 +79,7 @@ class CheckpointService:
             case [RestoreResult(put, deleted, differences)]:
                 response.put = put
                 response.deleted = deleted
-                for difference in differences:
-                    wire.fill_difference(response.differences.add(), difference, keys_only=True)
+                wire.fill_preview(response, differences)
         return response
 
     async def Diff(self, request: checkpoint_pb2.DiffRequest, context: Context) -> checkpoint_pb2.DiffResponse:
@@ -93,13 +91,11 @@ class CheckpointService:
         checks.prefix("prefix", prefix)
         limit = checks.page_size("page_size", request.page_size)
         checks.finish()
-        epoch = (await self._store.position(namespace)).epoch
+        position = await self._store.position(namespace)
         after = ""
         if place := pages.unseal(request, int, int, str, str):  # later pages stay with the revisions of the first
             base, target, after, of_epoch = place
-            if of_epoch != epoch:
-                position = await self._store.position(namespace)
-                raise EpochChanged(position.epoch, position.floor, position.revision)
+            pages.check_epoch(of_epoch, position)
         page = await self._store.diff(
             namespace,
             base,
@@ -114,6 +110,6 @@ class CheckpointService:
         for difference in page.differences:
             wire.fill_difference(response.differences.add(), difference, keys_only)
         if page.next_after is not None:
-            place = [page.base_revision, page.target_revision, page.next_after, epoch]
+            place = [page.base_revision, page.target_revision, page.next_after, position.epoch]
             response.next_page_token = pages.seal(request, place)
         return response

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from comity.v1 import state_pb2
-from comity_server.errors import Compacted, EpochChanged, RevisionInFuture
+from comity_server.errors import Compacted, RevisionInFuture
 from comity_server.limits import Limits
 from comity_server.model import Commit, Event, events_within
 from comity_server.record import utf8_length
@@ -35,12 +35,12 @@ async def read(store: Store, limits: Limits, request: state_pb2.HistoryRequest) 
     checks.finish()
 
     newest_first = order != state_pb2.HISTORY_ORDER_OLDEST_FIRST
-    newest, floor, epoch = await store.position(namespace)
+    position = await store.position(namespace)
+    newest, floor, epoch = position
     begin = skip = 0  # the revision to begin with, and how many of its events the page before had
     if place := pages.unseal(request, int, int, int, str):
         begin, skip, shown, of_epoch = place
-        if of_epoch != epoch:
-            raise EpochChanged(epoch, floor, newest)
+        pages.check_epoch(of_epoch, position)
         if begin <= floor:  # what the page before promised is gone: an empty page would say that there was nothing
             raise Compacted(begin, floor, newest)
         newest = shown

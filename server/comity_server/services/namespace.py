@@ -3,7 +3,7 @@
 from comity.v1 import namespace_pb2
 from comity_server.committer import Committer
 from comity_server.limits import Limits
-from comity_server.model import MergeResult
+from comity_server.model import MergeResult, NamespaceInfo
 from comity_server.services import actions, pages, wire
 from comity_server.services.rpc import Context
 from comity_server.services.submit import submit
@@ -70,9 +70,11 @@ class NamespaceService:
         return response
 
     async def Fork(self, request: namespace_pb2.ForkRequest, context: Context) -> namespace_pb2.ForkResponse:
-        await submit(self._committer, self._limits, request, context, actions.fork, namespace="fork")
+        _, outcome = await submit(self._committer, self._limits, request, context, actions.fork, namespace="fork")
         response = namespace_pb2.ForkResponse()
-        wire.fill_namespace(response.namespace, await self._store.namespace(request.fork))
+        match outcome.results:
+            case [NamespaceInfo() as begun]:
+                wire.fill_namespace(response.namespace, begun)
         return response
 
     async def Merge(self, request: namespace_pb2.MergeRequest, context: Context) -> namespace_pb2.MergeResponse:

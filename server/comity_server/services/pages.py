@@ -7,7 +7,8 @@ from typing import Any, Final
 
 from google.protobuf.message import Message
 
-from comity_server.errors import InvalidRequest, Violation
+from comity_server.errors import EpochChanged, InvalidRequest, Violation
+from comity_server.model import Position
 
 _SEAL_BYTES: Final = 8
 _LARGEST: Final = 2**63 - 1
@@ -42,6 +43,12 @@ def unseal(request: Any, *types: type) -> Place | None:
     except (ValueError, RecursionError):
         raise InvalidRequest(Violation("page_token", "is not a token that this request was answered with")) from None
     return place
+
+
+def check_epoch(epoch: str, position: Position) -> None:
+    """Raises EpochChanged if a place is of another history than the one that there is."""
+    if epoch != position.epoch:
+        raise EpochChanged(position.epoch, position.floor, position.revision)
 
 
 def _digest(request: Message, data: bytes) -> bytes:

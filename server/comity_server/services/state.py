@@ -4,7 +4,7 @@ from collections.abc import AsyncGenerator
 
 from comity.v1 import state_pb2
 from comity_server.committer import Committer
-from comity_server.errors import Conflict, EpochChanged
+from comity_server.errors import Conflict
 from comity_server.feed import Feed
 from comity_server.limits import Limits
 from comity_server.model import DeleteResult, Outcome, PutResult, Transaction
@@ -53,9 +53,7 @@ class StateService:
         after = epoch = ""
         if place := pages.unseal(request, int, str, str):
             revision, after, epoch = place
-            position = await self._store.position(namespace)
-            if position.epoch != epoch:
-                raise EpochChanged(position.epoch, position.floor, position.revision)
+            pages.check_epoch(epoch, await self._store.position(namespace))
         page = await self._store.list(
             namespace,
             prefix,

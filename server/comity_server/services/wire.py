@@ -26,6 +26,7 @@ from comity_server.model import (
 from comity_server.record import VALUE, VERSION, Record, shown_size, size, without_value
 
 FRAGMENT_BYTES: Final = 1024 * 1024  # of a commit in one message of a watch stream
+ANSWER_BYTES: Final = 3_500_000  # of what a list in an answer may take, since clients read up to 4 MiB
 CONFLICT_BYTES: Final = 1024 * 1024  # of the values in a merge's conflicts
 FAILED_VALUE_BYTES: Final = 1024 * 1024  # of an answer whose conditions failed
 FAILED_BYTES: Final = 4_000_000  # of the whole of it, since clients read up to 4 MiB
@@ -227,17 +228,33 @@ def fill_difference(message: checkpoint_pb2.Difference, difference: Difference, 
         fill_entry(message.after, after, keys_only)
 
 
+def fill_preview(response: checkpoint_pb2.RestoreResponse, differences: Sequence[Difference]) -> None:
+    """Set what a restore would change, without values, as far as there is room."""
+    room = ANSWER_BYTES
+    for difference in differences:
+        message = response.differences.add()
+        fill_difference(message, difference, keys_only=True)
+        room -= message.ByteSize()
+        if room < 0:
+            del response.differences[-1]
+            return
+
+
 def fill_conflicts(response: namespace_pb2.MergeResponse, conflicts: Sequence[MergeConflict]) -> None:
-    """Set the keys that both sides changed, with their values as long as there is room for them."""
-    room = CONFLICT_BYTES
+    """Set the keys that both sides changed as far as there is room, and their values as long as there is for them."""
+    room, values = ANSWER_BYTES, CONFLICT_BYTES
     for key, base, ours, theirs in conflicts:
         message = response.conflicts.add()
         message.key = key
-        room -= sum(len(entry[VALUE]) for entry in (base, ours, theirs) if entry is not None)
-        message.values_omitted = omitted = room < 0
+        values -= sum(len(entry[VALUE]) for entry in (base, ours, theirs) if entry is not None)
+        message.values_omitted = omitted = values < 0
         if base is not None:
             fill_entry(message.base, base, keys_only=omitted)
         if ours is not None:
             fill_entry(message.ours, ours, keys_only=omitted)
         if theirs is not None:
             fill_entry(message.theirs, theirs, keys_only=omitted)
+        room -= message.ByteSize()
+        if room < 0:
+            del response.conflicts[-1]
+            return

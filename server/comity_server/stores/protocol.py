@@ -143,5 +143,9 @@ class Store(Protocol):
         """Raise the floor to a revision (0: the newest), and return the floor. Raises NamespaceNotFound or
         RevisionInFuture."""
 
+    async def sweep(self) -> None:
+        """Forget the outcomes of namespaces that were deleted a window ago, and of very many names the counters of the
+        oldest: no revision is given out twice for it. To be called now and then."""
+
     async def retain(self, name: str, retention: Retention) -> int:
         """Raise the floor as far as the retention asks for, and return it. Raises NamespaceNotFound."""

@@ -32,6 +32,7 @@ from comity_server.model import (
 from comity_server.record import Record, same_content
 from comity_server.stores.memory.differences import changed_keys, without_values
 from comity_server.stores.memory.draft import Draft
+from comity_server.stores.memory.log import size as commit_size
 from comity_server.stores.memory.namespace import Namespace, Parent
 from comity_server.stores.memory.operations import Work
 from comity_server.stores.memory.pace import Pace
@@ -70,7 +71,6 @@ async def restore(draft: Draft, action: Restore) -> Outcome:
     state = draft.base
     if not state.create_time:
         raise NamespaceNotFound(state.name)
-    revision = state.resolve(action.ref)
     if action.if_revision is not None and action.if_revision != state.revision:
         raise Conflict(
             f"the newest revision of {state.name} is {state.revision}, not {action.if_revision}",
@@ -79,7 +79,8 @@ async def restore(draft: Draft, action: Restore) -> Outcome:
         )
     changes, pace = Changes(draft), Pace()
     shown: list[Difference] = []
-    async with state.quiet:
+    async with state.quiet:  # from here on nothing is dropped of what can be read now
+        revision = state.resolve(action.ref)
         for key in await changed_keys(state.versions, revision, action.prefix):
             await pace.step()
             now, then = state.versions.live_at(key, state.revision), state.versions.live_at(key, revision)
@@ -95,7 +96,7 @@ async def restore(draft: Draft, action: Restore) -> Outcome:
 
 
 async def merge(draft: Draft, action: Merge, fork: Namespace) -> Outcome:
-    """Bring in what a fork changed. Raises NotAFork, CommitTooLarge, QuotaExceeded."""
+    """Bring in what a fork changed. Raises NamespaceNotFound, NotAFork, CommitTooLarge, QuotaExceeded."""
     state = draft.base
     if fork.parent is None or fork.parent.namespace is not state:
         raise NotAFork(fork.name, state.name)
@@ -168,4 +169,12 @@ async def commit_fork(draft: Draft, action: Fork) -> Outcome:
     of = fork.parent.namespace.name + (f"@{action.ref}" if isinstance(action.ref, str) else "")
     message = action.message or f"fork {of} (revision {fork.parent.revision})"
     draft.add(replace(action, message=message), {}, keys=0, size_bytes=0)
-    return Outcome(True, draft.revision)
+    (commit,) = draft.commits
+    begun = fork.info()._replace(
+        revision=commit.revision,
+        commit_count=1,
+        history_size_bytes=commit_size(commit),
+        create_time=commit.time,
+        update_time=commit.time,
+    )
+    return Outcome(True, draft.revision, (begun,))

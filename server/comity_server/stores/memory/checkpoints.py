@@ -12,10 +12,7 @@ def make_checkpoint(draft: Draft, action: MakeCheckpoint) -> Outcome:
     known = draft.checkpoint(action.name)
     if known is not None:
         raise CheckpointExists(action.name, known.revision)
-    changes = [
-        (checkpoint is not None) - (name in draft.base.checkpoints) for name, checkpoint in draft.checkpoints.items()
-    ]
-    if len(draft.base.checkpoints) + sum(changes) >= draft.limits.checkpoints:
+    if draft.count_checkpoints() >= draft.limits.checkpoints:
         raise QuotaExceeded("checkpoints", draft.limits.checkpoints)
     revision = draft.readable(action.revision or draft.revision)
     made = Checkpoint(

@@ -19,7 +19,7 @@ _CHANGED_MOST: Final = 10_000  # changed keys that a page picks its own from; wh
 async def changed_keys(versions: Versions, since: int, prefix: str) -> Sequence[str]:
     """The keys under a prefix that changed after a revision, and maybe others, in order. Nothing may be applied or
     dropped meanwhile."""
-    known = versions.count_known(prefix)
+    known = versions.count_own(prefix)
     heads = versions.changed_since(since)
     chunks: list[list[str]] = []
     looked_at = 0
@@ -27,7 +27,7 @@ async def changed_keys(versions: Versions, since: int, prefix: str) -> Sequence[
     while chunk := list(islice(heads, _STEP)):
         looked_at += len(chunk)
         if looked_at > known + _STEP:  # the index has less to look through
-            keys = versions.known_keys(prefix)
+            keys = versions.own_under(prefix)
             break
         chunks.append(sorted(head[KEY] for head in chunk if head[KEY].startswith(prefix)))
         await asyncio.sleep(0)
@@ -79,6 +79,6 @@ def without_values(difference: Difference) -> Difference:
 def _candidates(state: Namespace, since: int, prefix: str, after: str) -> Iterator[str]:
     """In order, the keys after one that may differ: from the changes if they are few, else from the index."""
     changed = list(islice(state.versions.changed_since(since), _CHANGED_MOST + 1))
-    if len(changed) > _CHANGED_MOST or len(changed) > state.versions.count_known(prefix):
-        return state.versions.known_keys(prefix, after)
+    if len(changed) > _CHANGED_MOST or len(changed) > state.versions.count_own(prefix):
+        return state.versions.own_under(prefix, after)
     return iter(sorted(head[KEY] for head in changed if head[KEY] > after and head[KEY].startswith(prefix)))

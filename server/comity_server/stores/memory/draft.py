@@ -9,7 +9,8 @@ from comity_server.errors import Compacted, TransactionTooCostly
 from comity_server.limits import Limits
 from comity_server.model import Checkpoint, Commit, Event, Outcome, RequestId, Write
 from comity_server.record import Record
-from comity_server.stores.memory.namespace import Namespace, totals_before
+from comity_server.stores.memory.log import totals_before
+from comity_server.stores.memory.namespace import Namespace
 from comity_server.stores.memory.pins import Totals
 from comity_server.stores.memory.versions import under
 
@@ -91,8 +92,11 @@ class Draft:
         """How much there is at a revision that is readable in the base, or one of this draft's."""
         if revision <= self.base.revision:
             return self.base.totals(revision)
-        later = [commit for commit in self.commits if commit.revision > revision]
-        return totals_before(Totals(self.keys, self.size_bytes), later[::-1])
+        totals = Totals(self.keys, self.size_bytes)
+        for commit in reversed(self.commits):
+            if commit.revision > revision:
+                totals = totals_before(totals, commit)
+        return totals
 
     def begin(self) -> None:
         """A transaction begins."""

@@ -6,13 +6,15 @@ from operator import itemgetter
 from typing import Any, overload
 
 from comity_server.model import Cause, Commit, Event
-from comity_server.record import Record
+from comity_server.record import VERSION, Record
+from comity_server.record import size as record_size
+from comity_server.stores.memory.pins import Totals
 
 _COMMIT_BYTES = 64  # what a commit counts for, beside its texts
 _DROPPED = 100  # commits that are freed in one go
 _EVENT_BYTES = 64  # what an event counts for: its entries count as versions
 
-_Packed = tuple[Any, ...]  # a commit, with its events packed
+_Packed = tuple[Any, ...]  # a commit with its events packed, and how much there is after it
 PackedEvent = tuple[Record, Record | None, int]
 _time = itemgetter(1)
 
@@ -24,8 +26,9 @@ class Log:
     over and over.
     """
 
-    def __init__(self, base: int) -> None:
+    def __init__(self, base: int, totals: Totals) -> None:
         self._base = base
+        self._base_totals = totals
         self._commits: list[_Packed] = []
         self.size_bytes = 0
 
@@ -37,10 +40,27 @@ class Log:
         """The revision before the first commit that is kept."""
         return self._base
 
-    def append(self, commit: Commit, events: Sequence[PackedEvent]) -> None:
-        """Add a commit, whose events are packed already: of a large one that takes long."""
-        self._commits.append((*commit[:-1], tuple(events)))
+    def append(self, commit: Commit, events: Sequence[PackedEvent], totals: Totals) -> None:
+        """Add a commit, whose events are packed already, since of a large one that takes long; with how much there is
+        after it."""
+        self._commits.append((*commit[:-1], tuple(events), *totals))
         self.size_bytes += size(commit)
+
+    def load(self, commits: Sequence[Commit], totals: Totals) -> None:
+        """Begin with some commits, given how much there is after the last of them."""
+        after = []
+        for commit in reversed(commits):
+            after.append(totals)
+            totals = totals_before(totals, commit)
+        self._base_totals = totals
+        for commit, totals in zip(commits, reversed(after), strict=True):
+            self.append(commit, pack(commit.events), totals)
+
+    def totals(self, revision: int) -> Totals:
+        """How much there is at a revision from the base on."""
+        if revision == self._base:
+            return self._base_totals
+        return Totals(*self._commits[revision - self._base - 1][-2:])
 
     def between(self, first: int, last: int) -> Sequence[Commit]:
         """The commits from one revision to another, whichever of these are kept."""
@@ -63,9 +83,19 @@ class Log:
     def trim(self, base: int) -> None:
         """Drop the commits up to a revision."""
         dropped = max(0, base - self._base)
+        self._base_totals = self.totals(max(base, self._base))
         self.size_bytes -= sum(size(_unpack(packed)) for packed in self._commits[:dropped])
         del self._commits[:dropped]
         self._base += dropped
+
+
+def totals_before(totals: Totals, commit: Commit) -> Totals:
+    """How much there was before a commit, given how much there is after it."""
+    keys, size_bytes = totals
+    for entry, previous, _ in commit.events:
+        keys += (previous is not None) - (entry[VERSION] > 0)
+        size_bytes += (record_size(previous) if previous else 0) - (record_size(entry) if entry[VERSION] else 0)
+    return Totals(keys, size_bytes)
 
 
 def size(commit: Commit) -> int:
@@ -122,7 +152,7 @@ def pack(events: Sequence[Event]) -> list[PackedEvent]:
 
 
 def _unpack(packed: _Packed) -> Commit:
-    revision, time, author, message, trace_parent, events = packed
+    revision, time, author, message, trace_parent, events, _, _ = packed
     return Commit(revision, time, author, message, trace_parent, _Events(events))
 
 

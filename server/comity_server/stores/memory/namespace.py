@@ -1,7 +1,7 @@
 """One namespace in memory: its versions, its log, its checkpoints, the outcomes it remembers, and where it stands."""
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from sortedcontainers import SortedDict
@@ -70,11 +70,12 @@ class Namespace:
         self.deleted = False
         base = parent.namespace.versions if parent else None
         self.versions: Versions = Versions(base, parent.revision if parent else 0, totals)
-        self.log = Log(revision)
+        self.log = Log(revision, totals)
         self.origins = Origins()
         self.checkpoints: SortedDict[str, Checkpoint] = SortedDict()
         self.requests = Requests(limits)
         self._applying_after: Totals | None = None  # while commits are applied: how much there was before
+        self.owed: Collected | None = None  # what was dropped, and is not known to be dropped elsewhere yet
         self.quiet = asyncio.Lock()  # whoever holds it keeps compaction from dropping anything
 
     async def apply(self, commits: Sequence[Commit]) -> None:
@@ -82,18 +83,19 @@ class Namespace:
         if not self.create_time:
             self.create_time = commits[0].time
         self._applying_after = self._count()
-        packed: list[list[PackedEvent]] = []
+        made: list[tuple[list[PackedEvent], Totals]] = []
         for commit in commits:
-            packed.append([])
+            packed: list[PackedEvent] = []
             for start in range(0, len(commit.events), _APPLIED):
                 if start:
                     await asyncio.sleep(0)
                 events = commit.events[start : start + _APPLIED]
                 for event in events:
                     self.versions.apply(event)
-                packed[-1] += pack(events)
-        for commit, each in zip(commits, packed, strict=True):
-            self.log.append(commit, each)
+                packed += pack(events)
+            made.append((packed, Totals(self.versions.key_count, self.versions.live_bytes)))
+        for commit, (packed, totals) in zip(commits, made, strict=True):
+            self.log.append(commit, packed, totals)
         self.revision = commits[-1].revision
         self.time = commits[-1].time
         self._applying_after = None
@@ -133,15 +135,8 @@ class Namespace:
         return 0 if ref == 0 else self.readable(ref or 0)
 
     def totals(self, revision: int) -> Totals:
-        """How much there is at a readable revision: known where it is pinned, else counted back from the newest."""
-        known = self.versions.pins.totals(revision)
-        if known is not None:
-            return known
-        return totals_before(self._count(), self.since(revision))
-
-    def since(self, revision: int) -> Iterator[Commit]:
-        """The commits after a revision from the floor on, the newest first."""
-        return reversed(self.log.between(revision + 1, self.revision))
+        """How much there is at a readable revision."""
+        return self.versions.pins.totals(revision) or self.log.totals(revision)
 
     def provenance(self, revision: int) -> Provenance | None:
         """What the commit of a revision said of itself, if anything that it wrote can still be read."""
@@ -284,18 +279,3 @@ class Namespace:
             if commit.revision == floor or events >= _COLLECTED:
                 return commit.revision
         return floor
-
-
-def totals_before(totals: Totals, commits: Iterator[Commit] | Sequence[Commit]) -> Totals:
-    """How much there was before some commits, given how much there is after them. The newest comes first."""
-    keys, size_bytes = totals
-    for commit in commits:
-        for event in commit.events:
-            if event.is_delete:
-                keys += 1
-            else:
-                keys -= event.previous is None
-                size_bytes -= size(event.entry)
-            if event.previous is not None:
-                size_bytes += size(event.previous)
-    return Totals(keys, size_bytes)

@@ -10,7 +10,16 @@ from typing import NamedTuple
 
 from comity_server.errors import Overloaded, QuotaExceeded, RequestIdForgotten, RequestIdReused
 from comity_server.limits import Limits
-from comity_server.model import DeleteResult, GetResult, ListResult, MergeResult, Outcome, PutResult, RequestId
+from comity_server.model import (
+    Checkpoint,
+    DeleteResult,
+    GetResult,
+    ListResult,
+    MergeResult,
+    Outcome,
+    PutResult,
+    RequestId,
+)
 from comity_server.record import size
 
 _OUTCOME_BYTES = 256  # what an outcome counts for, beside what follows
@@ -141,6 +150,9 @@ class Requests:
         client.add(sequence, remembered)
         self._size_bytes += remembered.size_bytes
 
+    def knows(self, name: str) -> bool:
+        return name in self._clients
+
     def names(self) -> list[str]:
         """The clients that are known."""
         return list(self._clients)
@@ -191,6 +203,8 @@ def _size(outcome: Outcome) -> int:
                 total += size(record) if record else 0
             case ListResult(entries=records) | DeleteResult(previous=records):
                 total += sum(map(size, records))
+            case Checkpoint(message=message, labels=labels):
+                total += len(message.encode()) + sum(len(key.encode()) + len(value.encode()) for key, value in labels)
             case MergeResult(conflicts=conflicts):
                 total += sum(size(entry) for conflict in conflicts for entry in conflict[1:] if entry is not None)
     return total

@@ -52,6 +52,7 @@ class MemoryStore:
         self.least_revision = 0  # that a namespace of a name which is not known begins above
         self.ids = itertools.count(1)
         self._journal = journal
+        self._beginning: set[str] = set()  # namespaces that are on their way to the journal
         self._deletions: deque[tuple[float, str]] = deque()
         self._listeners: dict[str, Listener] = {}
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
@@ -120,13 +121,16 @@ class MemoryStore:
         finally:
             if not kept:
                 actions.give_up_fork(fork)
+                assert fork.parent is not None
+                await self._let_go(fork.parent.namespace)
         return outcome
 
     async def _merge(self, draft: Draft, action: Merge) -> Outcome:
         return await actions.merge(draft, action, self._existing(action.fork))
 
     def _draft(self, state: Namespace) -> Draft:
-        may_begin = state.name in self.namespaces_by_name or len(self.namespaces_by_name) < self.limits.namespaces
+        count = len(self.namespaces_by_name) + len(self._beginning)
+        may_begin = state.name in self.namespaces_by_name or count < self.limits.namespaces
         return Draft(state, self.limits, time=time.time_ns() // 1000, now=time.monotonic(), may_begin=may_begin)
 
     async def _carry_out(self, draft: Draft) -> None:
@@ -135,6 +139,8 @@ class MemoryStore:
             return
         state = draft.base
         begins = state.name not in self.namespaces_by_name
+        if begins:
+            self._beginning.add(state.name)
         for made in draft.made():
             state.pin(made.revision, Totals(made.key_count, made.size_bytes))
         try:
@@ -144,6 +150,8 @@ class MemoryStore:
             for made in draft.made():
                 state.release(made.revision)
             raise
+        finally:
+            self._beginning.discard(state.name)
         if draft.commits:
             await state.apply(draft.commits)
         for name, checkpoint in draft.checkpoints.items():
@@ -275,9 +283,9 @@ class MemoryStore:
             listener = self._listeners.get(name)
             if listener is not None:
                 listener.reset()
-            dropped = await self._drop(state)
-        for gone in dropped:
-            await gone.dismantle()
+        for name in list(state.checkpoints):
+            state.set_checkpoint(name, None)
+        await self._let_go(state)
 
     def keep_deleted(self, empty: Namespace) -> None:
         """Of a deleted namespace the outcomes are remembered for the window, as of any other."""
@@ -292,15 +300,37 @@ class MemoryStore:
         return floor
 
     async def retain(self, name: str, retention: Retention) -> int:
-        await self._sweep_deleted()
         state = self._existing(name)
         state.requests.sweep(time.monotonic())
-        if self._journal is not None and (swept := state.requests.take_swept()):
-            await self._journal.forget_clients(name, swept)
+        await self._forget_clients(state)
         await self._compact(state, state.floor)  # after a start only this tells what is kept for pins
         floor = state.due(retention, time.time_ns() // 1000)
         await self._compact(state, floor)
         return floor
+
+    async def sweep(self) -> None:
+        now = time.monotonic()
+        while self._deletions and self._deletions[0][0] + self.limits.request_window < now:
+            deleted_at, name = self._deletions[0]
+            gone = self.deleted.get(name)
+            if gone is not None and gone[0] == deleted_at:  # else it was used again since, and maybe deleted again
+                if self._journal is not None and gone[1].requests:
+                    await self._journal.forget_clients(name, gone[1].requests.names())
+                if self.deleted.get(name) is gone:
+                    del self.deleted[name]
+                    self.counters[name] = (gone[1].revision, gone[1].time)
+            self._deletions.popleft()
+        excess = len(self.counters) - self.limits.namespaces
+        if excess <= 0:
+            return
+        oldest = list(itertools.islice(self.counters.items(), excess))
+        least = max(self.least_revision, *(revision for _, (revision, _) in oldest))
+        if self._journal is not None:
+            await self._journal.forget_names([name for name, _ in oldest], least)
+        self.least_revision = max(self.least_revision, least)
+        for name, counter in oldest:
+            if self.counters.get(name) == counter:
+                del self.counters[name]
 
     async def _compact(self, state: Namespace, floor: int) -> None:
         """Raise the floor, and drop what cannot be read any more, a little at a time. What is cut off is taken up by
@@ -310,13 +340,15 @@ class MemoryStore:
                 await self._journal.floor(state, floor)
             state.floor = max(state.floor, floor)
         async with state.quiet:
-            while (collected := state.collect()) is not None:
+            while (collected := state.owed or state.collect()) is not None:
+                state.owed = collected  # until the journal has it: else what is gone here would come back with a start
                 if self._journal is not None:
                     await self._journal.collected(state, collected)
+                state.owed = None
                 await asyncio.sleep(0)
 
-    async def _drop(self, state: Namespace) -> Sequence[Namespace]:
-        """Let go of a deleted namespace that no fork shares, and of what it shares itself. Returns them."""
+    async def _let_go(self, state: Namespace) -> None:
+        """Of a deleted namespace keep what forks share of it, or else nothing, and let go of what it shares itself."""
         dropped: list[Namespace] = []
         parent: Namespace | None = state
         while parent is not None and parent.deleted and not parent.forks:
@@ -327,7 +359,21 @@ class MemoryStore:
             parent = of.namespace if of is not None else None
         if self._journal is not None and dropped:
             await self._journal.drop(dropped)
-        return dropped
+        for gone in dropped:
+            await gone.dismantle()
+        if parent is not None and parent.deleted:
+            await self._compact(parent, parent.revision)
+
+    async def _forget_clients(self, state: Namespace) -> None:
+        """Have the journal forget the clients that are forgotten here."""
+        swept = state.requests.take_swept()
+        if self._journal is None or not swept:
+            return
+        try:
+            await self._journal.forget_clients(state.name, swept)
+        except BaseException:
+            state.requests.swept += swept
+            raise
 
     def _lock(self, name: str) -> asyncio.Lock:
         """Who holds it is alone in changing a namespace."""
@@ -351,23 +397,3 @@ class MemoryStore:
         if state is None:
             raise NamespaceNotFound(name)
         return state
-
-    async def _sweep_deleted(self) -> None:
-        """Forget the outcomes of what was deleted a window ago, and of very many names the counters of the oldest."""
-        now = time.monotonic()
-        forgotten: list[str] = []
-        while self._deletions and self._deletions[0][0] + self.limits.request_window < now:
-            deleted_at, name = self._deletions.popleft()
-            gone = self.deleted.get(name)
-            if gone is None or gone[0] != deleted_at:  # it was used again since, and maybe deleted again
-                continue
-            del self.deleted[name]
-            self.counters[name] = (gone[1].revision, gone[1].time)
-            if self._journal is not None and gone[1].requests:
-                await self._journal.forget_clients(name, gone[1].requests.names())
-        while len(self.counters) > self.limits.namespaces:
-            name, (revision, _) = self.counters.popitem(last=False)
-            self.least_revision = max(self.least_revision, revision)
-            forgotten.append(name)
-        if self._journal is not None and forgotten:
-            await self._journal.forget_names(forgotten, self.least_revision)

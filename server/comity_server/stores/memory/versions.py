@@ -75,10 +75,17 @@ class Versions:
 
     def known_keys(self, prefix: str, after: str = "") -> Iterator[str]:
         """Likewise, all that any readable revision shows, and some more."""
-        own = merge(under(self._live, prefix, after), under(self._dead, prefix, after))
+        own = self.own_under(prefix, after)
         if self.base is None:
             return own
         return merge(own, (key for key in self.base.known_keys(prefix, after) if key not in self._heads))
+
+    def own_under(self, prefix: str, after: str = "") -> Iterator[str]:
+        """Those under a prefix that are greater than `after`. Keys that only the base has never change."""
+        return merge(under(self._live, prefix, after), under(self._dead, prefix, after))
+
+    def count_own(self, prefix: str) -> int:
+        return _count(self._live, prefix) + _count(self._dead, prefix)
 
     def own_keys(self) -> Sequence[str]:
         """The keys that were written here, and not in what this is a fork of, in order."""
@@ -91,7 +98,7 @@ class Versions:
     def count_known(self, prefix: str) -> int:
         """How many keys `known_keys` has, or a little more."""
         below = self.base.count_known(prefix) if self.base is not None else 0
-        return _count(self._live, prefix) + _count(self._dead, prefix) + below
+        return self.count_own(prefix) + below
 
     def changed_since(self, revision: int) -> Iterator[Record]:
         """The newest version of each key that changed after a revision, the newest first. Not below the floor, except

@@ -3,7 +3,11 @@
 import os
 import sqlite3
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from comity_server.errors import StoreUnavailable
 from comity_server.stores.sqlite import schema
@@ -16,7 +20,7 @@ def backup(source: Path, target: Path, *, overwrite: bool = False) -> None:
 
     Raises:
         FileNotFoundError: there is no source, or no folder for the target.
-        FileExistsError: the target exists, and is not to be overwritten; or it is the source.
+        FileExistsError: the target exists, and is not to be overwritten; or it is the source, or a server uses it.
         StoreUnavailable: the source is no file of a store.
         OSError, sqlite3.Error: reading or writing failed.
     """
@@ -26,17 +30,37 @@ def backup(source: Path, target: Path, *, overwrite: bool = False) -> None:
         raise FileExistsError(f"{target} exists")
     if not target.parent.is_dir():
         raise FileNotFoundError(f"{target.parent} is not a folder")
-    partial = target.with_name(target.name + ".partial")
-    partial.unlink(missing_ok=True)
-    schema.create(partial)
-    try:
-        _copy(source, partial)
-        _sync(partial)
-        partial.replace(target)
-    except BaseException:
+    with _unused(target):
+        partial = target.with_name(target.name + ".partial")
         partial.unlink(missing_ok=True)
-        raise
+        schema.create(partial)
+        try:
+            _copy(source, partial)
+            _sync(partial)
+            for beside in ("-wal", "-shm"):  # of what was there before: it would be taken for a part of the copy
+                target.with_name(target.name + beside).unlink(missing_ok=True)
+            partial.replace(target)
+        except BaseException:
+            partial.unlink(missing_ok=True)
+            raise
     _sync(target.parent)
+
+
+@contextmanager
+def _unused(target: Path) -> Iterator[None]:
+    """Keep servers from a file that is going to be replaced. Raises FileExistsError if one is using it."""
+    if not target.exists():
+        yield
+        return
+    lock = FileLock(schema.lock_path(target))
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        raise FileExistsError(f"{target} is in use by a server") from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _copy(source: Path, target: Path) -> None:

@@ -39,7 +39,7 @@ ADD_VERSION: Final = "INSERT INTO versions VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?,
 ADD_CHECKPOINT: Final = "INSERT OR REPLACE INTO checkpoints VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
 DROP_CHECKPOINT: Final = "DELETE FROM checkpoints WHERE namespace = ? AND name = ?"
 HEAR_CLIENT: Final = "INSERT OR REPLACE INTO clients VALUES (?, ?, ?, ?)"
-FORGET_OUTCOMES: Final = "DELETE FROM outcomes WHERE namespace = ? AND client = ? AND sequence < ?"
+FORGET_OUTCOMES: Final = "DELETE FROM outcomes WHERE namespace = ? AND client = ? AND (sequence < ? OR ?)"
 ADD_OUTCOME: Final = "INSERT OR REPLACE INTO outcomes VALUES (?, ?, ?, ?, ?, ?)"
 DROP_VERSION: Final = "DELETE FROM versions WHERE namespace = ? AND revision = ? AND key = ?"
 DROP_COMMIT: Final = "DELETE FROM commits WHERE namespace = ? AND revision = ?"
@@ -144,10 +144,12 @@ class SqliteJournal:
 
 
 def _clients(draft: Draft) -> Iterator[Row]:
-    """What each client of a draft awaits. It is as the loop's thread sees it, so it is asked there."""
+    """What each client of a draft awaits, and whether it is a new one: then rows under its name are of one that was
+    forgotten. It is as the loop's thread sees it, so it is asked there."""
+    requests = draft.base.requests
     for client, said in draft.awaited.items():
-        awaited, says = draft.base.requests.awaited(client)
-        yield (draft.base.name, client, max(awaited, said), int(says or said > 0))
+        awaited, says = requests.awaited(client)
+        yield (draft.base.name, client, max(awaited, said), int(says or said > 0), not requests.knows(client))
 
 
 def _commit(connection: sqlite3.Connection, draft: Draft, begins: bool, clients: Sequence[Row]) -> None:
@@ -165,8 +167,8 @@ def _commit(connection: sqlite3.Connection, draft: Draft, begins: bool, clients:
         else:
             connection.execute(ADD_CHECKPOINT, _checkpoint(state.id, checkpoint))
     if clients:
-        connection.executemany(HEAR_CLIENT, clients)
-        connection.executemany(FORGET_OUTCOMES, [row[:3] for row in clients])
+        connection.executemany(HEAR_CLIENT, [row[:4] for row in clients])
+        connection.executemany(FORGET_OUTCOMES, [(*row[:3], row[4]) for row in clients])
         connection.executemany(ADD_OUTCOME, _outcomes(draft))
 
 

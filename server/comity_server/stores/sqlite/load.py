@@ -9,7 +9,6 @@ from comity_server.errors import StoreUnavailable
 from comity_server.limits import Limits
 from comity_server.model import Cause, Checkpoint, Commit, Event, Provenance
 from comity_server.record import VERSION, Record
-from comity_server.stores.memory.log import pack
 from comity_server.stores.memory.namespace import Namespace, Parent
 from comity_server.stores.memory.pins import NOTHING, Totals
 from comity_server.stores.memory.requests import Requests
@@ -39,6 +38,8 @@ def load(connection: sqlite3.Connection, limits: Limits, now: float) -> Loaded:
     connection.execute("BEGIN")
     try:
         return _Loading(connection, limits).run(now)
+    except (AttributeError, LookupError, TypeError, ValueError) as error:  # what rows that make no sense lead to
+        raise StoreUnavailable(f"the file is damaged: {type(error).__name__}: {error}") from error
     finally:
         connection.execute("ROLLBACK")
 
@@ -58,9 +59,10 @@ class _Loading:
         events = self._load_versions()
         for state in self._all.values():  # bases before their forks, since these have the greater ids
             state.versions.load_end()
-            for head in heads.get(state.id, ()):
-                found = events.get((state.id, head.revision), ())
-                state.log.append(head._replace(events=tuple(found)), pack(found))
+            commits = [
+                head._replace(events=events.pop((state.id, head.revision), ())) for head in heads.pop(state.id, ())
+            ]
+            state.log.load(commits, Totals(state.versions.key_count, state.versions.live_bytes))
             if state.log.base + len(state.log) != state.revision:
                 raise StoreUnavailable(f"the file is damaged: namespace {state.name} lacks commits")
         leftovers = self._load_origins()

@@ -14,6 +14,7 @@ from comity_server.model import (
     ListResult,
     MergeConflict,
     MergeResult,
+    NamespaceInfo,
     Outcome,
     PutResult,
     RestoreResult,
@@ -29,6 +30,7 @@ KINDS: Final[dict[str, type[Any]]] = {
     "increment": IncrementResult,
     "checkpoint": Checkpoint,
     "restore": RestoreResult,
+    "namespace": NamespaceInfo,
     "merge": MergeResult,
 }
 NAMES: Final = {kind: name for name, kind in KINDS.items()}

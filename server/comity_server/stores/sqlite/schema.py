@@ -15,7 +15,7 @@ from typing import Final
 from comity_server.errors import StoreUnavailable
 
 APPLICATION_ID: Final = 0x434F4D59  # "COMY": tells that a file is one of ours
-BUSY_SECONDS: Final = 5.0  # how long a backup may keep a commit waiting
+BUSY_SECONDS: Final = 5.0  # how long another program may keep a commit waiting
 CHECKPOINT_PAGES: Final = 4000  # of the write-ahead log, before SQLite moves them into the file
 
 VERSION_1: Final = """
@@ -25,7 +25,7 @@ CREATE TABLE store (
     probes INTEGER NOT NULL           -- counts the attempts to write after a failure
 );
 CREATE TABLE namespaces (
-    id INTEGER PRIMARY KEY,           -- never used twice, whereas a name may be
+    id INTEGER PRIMARY KEY,           -- of no other one here, whereas a name may have been used before
     name TEXT NOT NULL,
     deleted INTEGER NOT NULL,         -- 1: kept only for its forks, or until it is cleared away
     revision INTEGER NOT NULL,
@@ -99,6 +99,11 @@ CREATE TABLE outcomes (
 MIGRATIONS: Final[Sequence[str]] = (VERSION_1,)
 """The step at place N leads from version N to N + 1; an empty file has the version 0. A step that was released is never
 changed: what comes later is a step of its own."""
+
+
+def lock_path(path: Path) -> Path:
+    """The file whose lock a server holds while it uses another."""
+    return path.with_name(path.name + ".lock")
 
 
 def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:

@@ -31,7 +31,7 @@ class SqliteStore(MemoryStore):
     """
 
     def __init__(self, path: Path, limits: Limits) -> None:
-        lock = path.with_name(path.name + ".lock")
+        lock = schema.lock_path(path)
         self._writer = Writer(path, [lock])  # without the lock another server might be writing too
         self._sqlite = SqliteJournal(self._writer)
         super().__init__(limits, self._sqlite)
@@ -43,15 +43,21 @@ class SqliteStore(MemoryStore):
         await asyncio.to_thread(self._take)
         try:
             await self._writer.open()
-            await self._load()
+            try:
+                await self._load()
+            except BaseException:
+                await self._writer.close()
+                raise
         except BaseException:
             self._lock_file.release()
             raise
 
     async def close(self) -> None:
-        await self._sqlite.close()
-        await self._writer.close()
-        self._lock_file.release()
+        try:
+            await self._sqlite.close()
+            await self._writer.close()
+        finally:
+            self._lock_file.release()
 
     def writable(self) -> bool:
         return self._writer.failure is None
