@@ -71,6 +71,7 @@ async def restore(draft: Draft, action: Restore) -> Outcome:
     state = draft.base
     if not state.create_time:
         raise NamespaceNotFound(state.name)
+    state.resolve(action.ref)
     if action.if_revision is not None and action.if_revision != state.revision:
         raise Conflict(
             f"the newest revision of {state.name} is {state.revision}, not {action.if_revision}",
@@ -79,7 +80,7 @@ async def restore(draft: Draft, action: Restore) -> Outcome:
         )
     changes, pace = Changes(draft), Pace()
     shown: list[Difference] = []
-    async with state.quiet:  # from here on nothing is dropped of what can be read now
+    async with state.quiet:  # only from here on nothing is dropped of what can be read
         revision = state.resolve(action.ref)
         for key in await changed_keys(state.versions, revision, action.prefix):
             await pace.step()

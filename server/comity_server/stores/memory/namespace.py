@@ -68,6 +68,7 @@ class Namespace:
         self.depth: int = parent.namespace.depth + 1 if parent else 0
         self.forks = 0  # how many namespaces share the versions of this one
         self.deleted = False
+        self.dismantled = False
         base = parent.namespace.versions if parent else None
         self.versions: Versions = Versions(base, parent.revision if parent else 0, totals)
         self.log = Log(revision, totals)
@@ -203,6 +204,7 @@ class Namespace:
     async def dismantle(self) -> None:
         """Free what a deleted namespace held, a little at a time: all in one go it would hold up others for long."""
         async with self.quiet:
+            self.dismantled = True
             more = True
             while more:
                 more = self.log.drop_newest() or self.versions.drop_some(_APPLIED)
@@ -216,6 +218,8 @@ class Namespace:
 
     def collect(self) -> Collected | None:
         """Drop a little of what lies below the floor and is not pinned. None: there is nothing left to drop."""
+        if self.dismantled:
+            return None
         if self.log.base < self.floor:
             return self._collect_log()
         if self.versions.stale:
