@@ -21,7 +21,7 @@ PROTOS := protos/comity/v1 $(wildcard protos/comity/v1/*.proto)
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-serve: $(VENV)/.serve ## run the server (ARGS="--listen 127.0.0.1:7171 --store memory:")
+serve: $(VENV)/.serve ## run the server (ARGS="--listen 127.0.0.1:7171 --store sqlite:PATH")
 	@exec $(BIN)/comity serve $(ARGS)
 
 test: check polyglot ## run every check, then the tests (ARGS="-k watch -x" goes to pytest)

@@ -140,7 +140,7 @@ def checkpoint(message: checkpoint_pb2.Checkpoint) -> model.Checkpoint:
         time(message.create_time),
         message.author,
         message.message,
-        dict(message.labels),
+        dict(sorted(message.labels.items())),
         message.key_count,
         message.size_bytes,
     )

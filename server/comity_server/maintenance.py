@@ -4,6 +4,7 @@ import json
 import sqlite3
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -60,10 +61,10 @@ def backup(dest: Path, store: str | None, force: bool, as_json: bool) -> None:
         raise click.ClickException(f"{error}: name another file, or overwrite it with --force") from None
     except FileNotFoundError as error:
         raise NotFound(str(error)) from None
-    except (StateError, OSError, sqlite3.Error) as error:
+    except (StateError, OSError, sqlite3.Error, UnicodeDecodeError) as error:
         raise click.ClickException(f"the backup failed: {error}") from None
     said = {"store": str(source), "backup": str(dest), "bytes": dest.stat().st_size}
-    click.echo(json.dumps(said) if as_json else f"{dest}: {said['bytes']} bytes")
+    click.echo(_json(said) if as_json else f"{dest}: {said['bytes']} bytes")
 
 
 @click.command(
@@ -87,11 +88,15 @@ def check(path: Path | None, store: str | None, as_json: bool) -> None:
     except (StateError, OSError, sqlite3.Error) as error:
         raise click.ClickException(f"{file}: {error}") from None
     if as_json:
-        click.echo(json.dumps({"file": str(file), **asdict(report)}))
+        click.echo(_json({"file": str(file), **asdict(report)}))
     else:
         click.echo("\n".join(_lines(file, report)))
     if report.problems:
         raise click.exceptions.Exit(1)
+
+
+def _json(said: dict[str, Any]) -> str:
+    return json.dumps(said, ensure_ascii=False, separators=(",", ":"))
 
 
 def _lines(file: Path, report: Report) -> list[str]:

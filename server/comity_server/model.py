@@ -259,6 +259,7 @@ class MergeConflict(NamedTuple):
     base: Record | None
     ours: Record | None
     theirs: Record | None
+    values_omitted: bool = False  # of the three, since those of others came to CONFLICT_BYTES already
 
 
 class MergeResult(NamedTuple):
@@ -286,6 +287,7 @@ class NamespaceInfo(NamedTuple):
 
 
 DIFFERENCES = 1000
+CONFLICT_BYTES = 1024 * 1024  # of the values in a merge's conflicts
 
 Result = (
     GetResult

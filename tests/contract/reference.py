@@ -273,7 +273,7 @@ class Reference:
 
     def _merge(self, merge: Merge) -> Outcome | type[StateError]:
         fork = self.family.get(merge.fork)
-        if fork is None or not fork.exists:
+        if fork is None or not fork.exists or not self.exists:
             return NamespaceNotFound
         if fork.parent is None or fork.parent[0] is not self:
             return NotAFork

@@ -1,21 +1,24 @@
 """What a failed write, a damaged file or an old copy must not lead to."""
 
+import asyncio
+import os
 import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from random import Random
 
 import pytest
 
 from comity_server.errors import Compacted, StoreFull, StoreUnavailable
-from comity_server.limits import Limits
-from comity_server.model import Put, RequestId, Transaction
+from comity_server.limits import Limits, Retention
+from comity_server.model import Increment, Merge, MergeResult, Put, RequestId, Strategy, Transaction
 from comity_server.stores.memory.namespace import Collected, Namespace
 from comity_server.stores.sqlite.backup import backup
 from comity_server.stores.sqlite.check import check
 from comity_server.stores.sqlite.journal import SqliteJournal
 from comity_server.stores.sqlite.store import SqliteStore
-from tests.contract.space import Space
+from tests.contract.space import Space, plain
 from tests.waiting import until
 
 
@@ -46,6 +49,10 @@ def rows(path: Path, statement: str) -> list[tuple[object, ...]]:
         return connection.execute(statement).fetchall()
     finally:
         connection.close()
+
+
+def beside(path: Path) -> list[str]:
+    return sorted(one.name for one in path.parent.iterdir())
 
 
 async def test_what_a_compaction_could_not_write_is_written_by_the_next(
@@ -180,3 +187,154 @@ async def test_a_fork_that_is_given_up_lets_go_of_a_parent_that_was_deleted_mean
     with pytest.raises(StoreFull):
         await space.fork("fork")
     await until(lambda: rows(path, "SELECT count(*) FROM versions") == [(0,)])
+
+
+@pytest.mark.parametrize(
+    ("damage", "problem"),
+    [
+        ("DELETE FROM versions WHERE revision = 2", "revision 2 lacks 1 of its events"),
+        ("DELETE FROM versions WHERE revision = 4", "revision 4 lacks 1 of its events"),
+        ("UPDATE versions SET value = x'7b7d' WHERE revision = 3", "k at revision 3 is not what was written"),
+        ("UPDATE versions SET time = time + 1 WHERE revision = 1", "k at revision 1 is not what was written"),
+        ("UPDATE versions SET key = 'other' WHERE revision = 4", "other at revision 4 is not what was written"),
+    ],
+)
+async def test_a_check_finds_what_is_missing_and_what_was_changed(path: Path, damage: str, problem: str) -> None:
+    async with opened(path) as store:
+        space = Space(store, "n")
+        for number in range(3):
+            await space.put("k", b"%d" % number)
+        await space.put("last", b"v")
+    assert check(path).problems == []
+    connection = sqlite3.connect(path)
+    connection.execute(damage)
+    connection.commit()
+    connection.close()
+    assert any(problem in found for found in check(path).problems)
+
+
+async def test_a_check_leaves_nothing_beside_a_file_at_rest_and_reads_one_that_is_in_use(path: Path) -> None:
+    async with opened(path) as store:
+        await Space(store, "n").put("k")
+        assert check(path).keys == 1
+    before = beside(path)
+    assert check(path).keys == 1
+    assert beside(path) == before
+
+
+async def test_what_is_no_store_is_refused_by_its_name_and_nothing_is_put_beside_it(tmp_path: Path) -> None:
+    path = tmp_path / "notes.txt"
+    path.write_text("not a store " * 1000)
+    with pytest.raises(StoreUnavailable, match=r"notes\.txt"):
+        await SqliteStore(path, Limits()).open()
+    assert beside(path) == [path.name]
+
+
+async def test_a_write_on_its_way_is_not_forgotten_with_what_its_client_did_before(path: Path) -> None:
+    """A repeat of it after a start would be applied a second time."""
+    request = RequestId("c", 2)
+    put = Transaction(then=[Increment("k", 1)], request_id=request)
+    async with opened(path, Limits(request_window=0.05)) as store:
+        space = Space(store, "n")
+        await space.commit(Transaction(then=[Increment("k", 1)], request_id=RequestId("c", 1)))
+        await asyncio.sleep(0.06)  # the window, which is what this is about
+        committing = asyncio.create_task(space.commit(put))
+        await asyncio.sleep(0)
+        await asyncio.gather(committing, store.retain("n", Retention()), store.sweep())
+        assert (await space.entry("k"))[1] == b"2"
+    async with opened(path) as store:
+        await Space(store, "n").commit(put)
+        assert (await Space(store, "n").entry("k"))[1] == b"2"
+
+
+async def test_a_file_with_two_names_is_refused(path: Path, tmp_path: Path) -> None:
+    """Its lock goes by one of them, so a second server would not be kept from it."""
+    async with opened(path):
+        other = tmp_path / "other.db"
+        other.hardlink_to(path)
+        with pytest.raises(StoreUnavailable, match="hard link"):
+            await SqliteStore(other, Limits()).open()
+
+
+async def test_what_a_merge_remembers_of_large_conflicts_is_bounded(path: Path) -> None:
+    async with opened(path) as store:
+        space = Space(store, "n")
+        await space.put("begin")
+        fork = await space.fork("fork")
+        for number in range(12):
+            await space.put(f"k{number:02}", b"o" * 500_000)
+            await fork.put(f"k{number:02}", b"t" * 500_000)
+        merge = Merge(fork=fork.name, strategy=Strategy.THEIRS, request_id=RequestId("c", 1))
+        (result,) = (await space.commit(merge)).results
+        assert isinstance(result, MergeResult)
+        assert [conflict.values_omitted for conflict in result.conflicts] == [False] + [True] * 11
+    async with opened(path) as store:
+        assert plain((await Space(store, "n").commit(merge)).results) == plain([result])
+    assert rows(path, "SELECT sum(length(outcome)) < 2000000 FROM outcomes") == [(1,)]
+
+
+async def test_a_large_commit_is_compacted_a_part_at_a_time(path: Path) -> None:
+    async with opened(path, Limits(commit_events=50_000)) as store:
+        space = Space(store, "n")
+        for start in range(0, 12_000, 1000):
+            await space.commit(
+                Transaction(then=[Put(f"k{n:05}", b"v") for n in range(start, start + 1000)], author="a")
+            )
+        await space.delete_prefix("k")
+        restored, _ = await space.restore(12)
+        await space.delete_prefix("k0")
+        namespace = store.namespaces_by_name["n"]
+        namespace.floor = await space.revision()
+        steps = 0
+        while (collected := namespace.collect()) is not None:
+            assert len(collected.versions) <= 4000
+            await SqliteJournal.collected(store._sqlite, namespace, collected)
+            steps += 1
+        assert steps > 10
+        assert (await space.info()).history_size_bytes == 0
+        assert (await store.provenance("n", [restored]))[restored].message == "restore to revision 12"
+    assert len(rows(path, "SELECT 1 FROM versions")) == 2000
+
+
+@pytest.mark.parametrize("name", ["state.db", "state.db-wal", "state.db.lock", ".", "pipe", "link"])
+async def test_a_backup_overwrites_nothing_but_files_of_its_kind(store: SqliteStore, path: Path, name: str) -> None:
+    os.mkfifo(path.with_name("pipe"))
+    path.with_name("link").symlink_to("/nowhere")
+    await Space(store, "n").put("k")
+    before = beside(path)
+    with pytest.raises(FileExistsError):
+        backup(path, path.parent if name == "." else path.with_name(name), overwrite=True)
+    assert beside(path) == before
+    await Space(store, "n").put("k")
+
+
+def test_a_check_does_not_wait_at_a_pipe(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(StoreUnavailable, match="regular file"):
+        check(tmp_path / "pipe")
+
+
+@pytest.fixture
+async def whole(path: Path) -> Path:
+    """A file at rest with something of everything."""
+    async with opened(path) as store:
+        for number in range(20):
+            await Space(store, "n").put(f"k{number}", bytes(1000))
+        await Space(store, "n").checkpoint("c", label="v")
+    return path
+
+
+def test_a_check_of_a_damaged_file_is_never_a_defect(whole: Path) -> None:
+    data = whole.read_bytes()
+    random = Random(4)
+    found = 0
+    for _ in range(300):
+        damaged = bytearray(data)
+        for _ in range(random.choice((1, 1, 4))):
+            damaged[random.randrange(100, len(data))] = random.randrange(256)
+        whole.write_bytes(damaged)
+        try:
+            found += bool(check(whole).problems)
+        except StoreUnavailable:
+            found += 1
+    assert found > 100

@@ -53,7 +53,7 @@ def made(path: Path) -> Path:
 def test_a_second_server_on_a_file_is_refused_and_the_first_goes_on(path: Path) -> None:
     with serving(path) as wire:
         wire.put("n", "k", b"1")
-        assert f"{path} is in use by another server" in refused(path)
+        assert f"{path}: it is in use by another server" in refused(path)
         wire.put("n", "k", b"2")
         assert wire.get("n", "k") == b"2"
     with serving(path) as wire:
@@ -150,7 +150,7 @@ def test_what_cannot_be_opened_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.write_text("")
     for path in (file / "comity.db", Path("/proc/comity/comity.db"), Path("/dev/null/comity.db")):
-        assert f"{path} cannot be used" in refused(path)
+        assert f"{path}: it cannot be used" in refused(path)
 
 
 def test_an_empty_file_becomes_a_store(path: Path) -> None:
@@ -314,7 +314,7 @@ def test_a_tilde_is_the_home_and_a_relative_path_begins_where_the_server_was_sta
         check=False,
     )
     assert done.returncode == 1
-    assert f"{home}/x.db/y.db cannot be used" in done.stderr
+    assert f"{home}/x.db/y.db: it cannot be used" in done.stderr
 
 
 def test_a_copy_made_while_nobody_wrote_is_a_store(path: Path, tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from comity_server.model import (
     Write,
 )
 from comity_server.stores.sqlite.store import SqliteStore
+from tests.contract.space import Space
 from tests.waiting import until
 
 NAMESPACES = 50
@@ -194,3 +195,15 @@ async def test_what_cannot_be_written_leaves_nothing_behind(store: SqliteStore, 
     await store.delete_namespace("n")
     assert told.resets == 1
     assert on_disk(path) == {"fork": 2}
+
+
+async def test_a_loop_that_never_rests_does_not_keep_a_write_from_its_end(store: SqliteStore) -> None:
+    """It lets go of Python's lock at every step, which keeps others who ask for it from ever having waited for it."""
+    space = Space(store, "n")
+    writing = asyncio.create_task(space.put("k"))
+    began = asyncio.get_running_loop().time()
+    while not writing.done():
+        await space.get("k")
+        await asyncio.sleep(0)
+        assert asyncio.get_running_loop().time() < began + 5
+    await writing

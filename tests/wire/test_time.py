@@ -96,6 +96,9 @@ def test_what_is_there_or_not_there_is_said(wire: Wire, namespace: str) -> None:
     taken = {"checkpoint": "v1", "revision": "1"}
     assert refused(c.CheckpointRequest(namespace=namespace, name="v1")) == (exists, "CHECKPOINT_EXISTS", taken)
     assert refused(n.ForkRequest(namespace=namespace, fork=namespace)) == (exists, "NAMESPACE_EXISTS", nowhere)
+    wire.call(n.ForkRequest(namespace=namespace, fork=f"{namespace}-f"))
+    merge = refused(n.MergeRequest(namespace=f"{namespace}-p", fork=f"{namespace}-f"))
+    assert merge == (missing, "NAMESPACE_NOT_FOUND", {"namespace": f"{namespace}-p"})
     no_fork = {"namespace": namespace, "parent": namespace}
     merge = refused(n.MergeRequest(namespace=namespace, fork=namespace))
     assert merge == (grpc.StatusCode.FAILED_PRECONDITION, "NOT_A_FORK", no_fork)

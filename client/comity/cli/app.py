@@ -36,7 +36,7 @@ def _version(ctx: click.Context, param: click.Parameter, wanted: bool) -> None:
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog=examples(
-        "comity serve --store memory: &",
+        "comity serve &",
         """comity put plan '{"step": 1}'""",
         "comity get plan",
         "comity watch --prefix '' --from 1",

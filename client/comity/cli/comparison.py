@@ -41,7 +41,7 @@ def compare(of: "Difference") -> Iterator[Field]:
         yield f"+++ {_side(key, after)}", "bold"
         yield from _hunks(old, new)
     elif before is not None and after is not None and before.data != after.data:
-        yield f"the same JSON, written in another way ({_size(before)} -> {_size(after)})", ""
+        yield f"the same, written in another way ({_size(before)} -> {_size(after)})", ""
 
 
 def _versions(before: "Entry | None", after: "Entry | None") -> str:

@@ -118,7 +118,7 @@ def pretty(data: bytes | str) -> str:
 def lines(entry: "Entry | None") -> list[str] | None:
     """The value of an entry as lines to compare: JSON as it is laid out for people, text as it is. None: it is neither.
 
-    An absent entry has no lines. Joined by line breaks they are the whole text again.
+    An absent entry has no lines, and no more has an empty text. A line break at the end is not one line more.
     """
     from comity.codec import is_json
 
@@ -134,4 +134,6 @@ def lines(entry: "Entry | None") -> list[str] | None:
     except UnicodeDecodeError:
         return None
     is_text = entry.content_type.startswith("text/") and "\0" not in text
-    return text.split("\n") if is_text or text.translate(LAYOUT).isprintable() else None
+    if not is_text and not text.translate(LAYOUT).isprintable():
+        return None
+    return text.removesuffix("\n").split("\n") if text else []

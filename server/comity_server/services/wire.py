@@ -27,7 +27,6 @@ from comity_server.record import VALUE, VERSION, Record, shown_size, size, witho
 
 FRAGMENT_BYTES: Final = 1024 * 1024  # of a commit in one message of a watch stream
 ANSWER_BYTES: Final = 3_500_000  # of what a list in an answer may take, since clients read up to 4 MiB
-CONFLICT_BYTES: Final = 1024 * 1024  # of the values in a merge's conflicts
 FAILED_VALUE_BYTES: Final = 1024 * 1024  # of an answer whose conditions failed
 FAILED_BYTES: Final = 4_000_000  # of the whole of it, since clients read up to 4 MiB
 NUMBERS_BYTES: Final = 96  # about what a failed condition takes without key, value and content type
@@ -241,19 +240,18 @@ def fill_preview(response: checkpoint_pb2.RestoreResponse, differences: Sequence
 
 
 def fill_conflicts(response: namespace_pb2.MergeResponse, conflicts: Sequence[MergeConflict]) -> None:
-    """Set the keys that both sides changed as far as there is room, and their values as long as there is for them."""
-    room, values = ANSWER_BYTES, CONFLICT_BYTES
-    for key, base, ours, theirs in conflicts:
+    """Set the keys that both sides changed, as far as there is room."""
+    room = ANSWER_BYTES
+    for key, base, ours, theirs, omitted in conflicts:
         message = response.conflicts.add()
         message.key = key
-        values -= sum(len(entry[VALUE]) for entry in (base, ours, theirs) if entry is not None)
-        message.values_omitted = omitted = values < 0
+        message.values_omitted = omitted
         if base is not None:
-            fill_entry(message.base, base, keys_only=omitted)
+            fill_entry(message.base, base)
         if ours is not None:
-            fill_entry(message.ours, ours, keys_only=omitted)
+            fill_entry(message.ours, ours)
         if theirs is not None:
-            fill_entry(message.theirs, theirs, keys_only=omitted)
+            fill_entry(message.theirs, theirs)
         room -= message.ByteSize()
         if room < 0:
             del response.conflicts[-1]

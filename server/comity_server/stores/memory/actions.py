@@ -17,6 +17,7 @@ from comity_server.errors import (
 )
 from comity_server.limits import Limits
 from comity_server.model import (
+    CONFLICT_BYTES,
     DIFFERENCES,
     Action,
     Difference,
@@ -29,7 +30,7 @@ from comity_server.model import (
     RestoreResult,
     Strategy,
 )
-from comity_server.record import Record, same_content
+from comity_server.record import VALUE, Record, same_content, without_value
 from comity_server.stores.memory.differences import changed_keys, without_values
 from comity_server.stores.memory.draft import Draft
 from comity_server.stores.memory.log import size as commit_size
@@ -99,11 +100,13 @@ async def restore(draft: Draft, action: Restore) -> Outcome:
 async def merge(draft: Draft, action: Merge, fork: Namespace) -> Outcome:
     """Bring in what a fork changed. Raises NamespaceNotFound, NotAFork, CommitTooLarge, QuotaExceeded."""
     state = draft.base
+    if not state.create_time:
+        raise NamespaceNotFound(state.name)
     if fork.parent is None or fork.parent.namespace is not state:
         raise NotAFork(fork.name, state.name)
     changes, pace = Changes(draft), Pace()
     conflicts: list[MergeConflict] = []
-    count = 0
+    count, room = 0, CONFLICT_BYTES
     async with AsyncExitStack() as stack:
         for of in (state, fork):
             await stack.enter_async_context(of.quiet)
@@ -120,7 +123,9 @@ async def merge(draft: Draft, action: Merge, fork: Namespace) -> Outcome:
             if not same_content(ours, base):
                 count += 1
                 if len(conflicts) < DIFFERENCES:
-                    conflicts.append(MergeConflict(key, base, ours, theirs))
+                    conflict = MergeConflict(key, base, ours, theirs)
+                    room -= sum(len(entry[VALUE]) for entry in (base, ours, theirs) if entry is not None)
+                    conflicts.append(conflict if room >= 0 else _without_values(conflict))
                 if action.strategy is not Strategy.THEIRS:
                     continue
             changes.make_equal(key, theirs)
@@ -128,6 +133,12 @@ async def merge(draft: Draft, action: Merge, fork: Namespace) -> Outcome:
     if merged:
         changes.commit(action, f"merge {fork.name} (revision {theirs_revision})")
     return Outcome(merged, draft.revision, (MergeResult(changes.put, changes.deleted, conflicts, count),))
+
+
+def _without_values(conflict: MergeConflict) -> MergeConflict:
+    key, *entries, _ = conflict
+    base, ours, theirs = (None if entry is None else without_value(entry) for entry in entries)
+    return MergeConflict(key, base, ours, theirs, values_omitted=True)
 
 
 def begin_fork(empty: Namespace, parent: Namespace, action: Fork, limits: Limits, id: int) -> Namespace:

@@ -8,7 +8,7 @@ from sortedcontainers import SortedDict
 
 from comity_server.errors import CheckpointNotFound, Compacted, RevisionInFuture
 from comity_server.limits import Limits, Retention
-from comity_server.model import Checkpoint, Commit, NamespaceInfo, Page, Position, Provenance, Read, Ref
+from comity_server.model import Checkpoint, Commit, Event, NamespaceInfo, Page, Position, Provenance, Read, Ref
 from comity_server.record import KEY, MOD_REVISION, VERSION, Record, shown_size, size, without_value
 from comity_server.stores.memory.log import Log, PackedEvent, pack
 from comity_server.stores.memory.log import size as commit_size
@@ -19,6 +19,7 @@ from comity_server.stores.memory.versions import Versions
 
 LOOKED_AT = 5_000  # keys that one page may look at, so that no read holds up others for long
 _COLLECTED = 2_000  # events that one step of a compaction looks at
+_LOOKED_THROUGH = 20_000  # events that retention looks at in one go
 _APPLIED = 2_000  # events that are applied in one go
 
 
@@ -76,6 +77,8 @@ class Namespace:
         self.checkpoints: SortedDict[str, Checkpoint] = SortedDict()
         self.requests = Requests(limits)
         self._applying_after: Totals | None = None  # while commits are applied: how much there was before
+        self._through = 0  # how many events of the oldest commit a compaction has seen to
+        self._kept = 0  # and how many of their entries are kept
         self.owed: Collected | None = None  # what was dropped, and is not known to be dropped elsewhere yet
         self.quiet = asyncio.Lock()  # whoever holds it keeps compaction from dropping anything
 
@@ -227,6 +230,9 @@ class Namespace:
         return None
 
     def _collect_log(self) -> Collected:
+        (oldest,) = self.log.between(self.log.base + 1, self.log.base + 1)
+        if len(oldest.events) > self._step_events:
+            return self._collect_part(oldest)
         last = self._step(self.floor)
         commits = self.log.between(self.log.base + 1, last)
         dropped: list[Record] = []
@@ -234,38 +240,61 @@ class Namespace:
             dropped += self.versions.forget(key, last)
         gone = self.origins.drop(dropped)
         for commit in commits:
-            kept = sum(1 for event in commit.events if event.entry[VERSION] and self._is_kept(event.entry))
-            if not self.origins.keep(commit, kept):
+            if not self.origins.keep(commit, self._count_kept(commit.events)):
                 gone.append(commit.revision)
         self.log.trim(last)
         return Collected(dropped, gone, last)
 
+    def _collect_part(self, commit: Commit) -> Collected:
+        """Some events of a large commit. It leaves the log when all of them are through."""
+        events = commit.events[self._through : self._through + self._step_events]
+        dropped: list[Record] = []
+        for event in events:
+            dropped += self.versions.forget(event.entry[KEY], commit.revision)
+        gone = self.origins.drop(dropped)
+        self._through += len(events)
+        self._kept += self._count_kept(events)
+        if self._through < len(commit.events):
+            return Collected(dropped, gone, self.log.base)
+        if not self.origins.keep(commit, self._kept):
+            gone.append(commit.revision)
+        self._through = self._kept = 0
+        self.log.trim(commit.revision)
+        return Collected(dropped, gone, commit.revision)
+
     def _collect_stale(self) -> Collected:
         dropped: list[Record] = []
-        for _ in range(min(_COLLECTED, len(self.versions.stale))):
+        for _ in range(min(self._step_events, len(self.versions.stale))):
             dropped += self.versions.forget(self.versions.stale.pop(), self.floor)
         return Collected(dropped, self.origins.drop(dropped), self.log.base)
 
-    def _is_kept(self, record: Record) -> bool:
-        return self.versions.at(record[KEY], record[MOD_REVISION]) is record
+    def _count_kept(self, events: Sequence[Event]) -> int:
+        """How many entries of some events are kept."""
+        at = self.versions.at
+        return sum(1 for entry, _, _ in events if entry[VERSION] and at(entry[KEY], entry[MOD_REVISION]) is entry)
 
-    def due(self, retention: Retention, time: int) -> int:
-        """The floor that a retention asks for at a time (µs)."""
+    def due(self, retention: Retention, time: int) -> tuple[int, bool]:
+        """The floor that a retention asks for at a time (µs), and whether it may ask for more when that is done: what
+        there is to look at is looked at a part at a time."""
         floor = max(
             self.floor, self.revision - retention.commits, self.log.newest_before(time - int(retention.age * 1e6))
         )
         # What is kept for pins would not go with the floor.
         bytes_kept = self.versions.older_bytes - self.versions.held_bytes + self.log.size_bytes
         excess = bytes_kept - retention.history_bytes
+        looked_at = 0
         for commit in self.log.oldest_first():
             if excess <= 0:
                 break
+            if looked_at > _LOOKED_THROUGH:
+                return floor, True
+            looked_at += len(commit.events)
             excess -= commit_size(commit)
-            for event in commit.events:
-                excess -= size(event.previous) if event.previous else 0
-                excess -= size(event.entry) if event.is_delete else 0
+            for entry, previous, _ in commit.events:
+                excess -= size(previous) if previous else 0
+                excess -= 0 if entry[VERSION] else size(entry)
             floor = max(floor, commit.revision)
-        return floor
+        return floor, False
 
     def readable(self, revision: int) -> int:
         """The revision (0: the newest), if it can be read. Raises Compacted or RevisionInFuture."""
@@ -275,11 +304,20 @@ class Namespace:
             raise Compacted(revision, self.floor, self.revision)
         return revision or self.revision
 
+    @property
+    def _step_events(self) -> int:
+        """How many events one step of a compaction looks at: fewer in a fork of forks, where each costs more."""
+        return _COLLECTED // (1 + self.depth)
+
     def _step(self, floor: int) -> int:
-        """How far a compaction goes in one step: at least one commit, and not far past so many events."""
+        """How far a compaction goes in one step: past some commits, the first of which is not a large one."""
         events = 0
+        last = self.log.base
         for commit in self.log.oldest_first():
             events += max(1, len(commit.events))
-            if commit.revision == floor or events >= _COLLECTED:
-                return commit.revision
-        return floor
+            if last > self.log.base and events > self._step_events:
+                break
+            last = commit.revision
+            if last == floor:
+                break
+        return last

@@ -120,7 +120,7 @@ class Work:
             if key == last:
                 continue
             last = key
-            draft.steps += 1
+            draft.steps += 1 + draft.base.depth  # a fork looks through what it was forked from
             head = self._head(key)
             if head and head[VERSION]:
                 yield head

@@ -206,5 +206,5 @@ def _size(outcome: Outcome) -> int:
             case Checkpoint(message=message, labels=labels):
                 total += len(message.encode()) + sum(len(key.encode()) + len(value.encode()) for key, value in labels)
             case MergeResult(conflicts=conflicts):
-                total += sum(size(entry) for conflict in conflicts for entry in conflict[1:] if entry is not None)
+                total += sum(size(entry) for conflict in conflicts for entry in conflict[1:4] if entry is not None)
     return total

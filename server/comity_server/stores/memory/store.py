@@ -300,23 +300,26 @@ class MemoryStore:
         return floor
 
     async def retain(self, name: str, retention: Retention) -> int:
-        state = self._existing(name)
-        state.requests.sweep(time.monotonic())
-        await self._forget_clients(state)
+        async with self._lock(name):  # else a write that is on its way would be forgotten with what came before it
+            state = self._existing(name)
+            state.requests.sweep(time.monotonic())
+            await self._forget_clients(state)
         await self._compact(state, state.floor)  # after a start only this tells what is kept for pins
-        floor = state.due(retention, time.time_ns() // 1000)
-        await self._compact(state, floor)
+        more = True
+        while more:
+            floor, more = state.due(retention, time.time_ns() // 1000)
+            await self._compact(state, floor)
         return floor
 
     async def sweep(self) -> None:
         now = time.monotonic()
         while self._deletions and self._deletions[0][0] + self.limits.request_window < now:
             deleted_at, name = self._deletions[0]
-            gone = self.deleted.get(name)
-            if gone is not None and gone[0] == deleted_at:  # else it was used again since, and maybe deleted again
-                if self._journal is not None and gone[1].requests:
-                    await self._journal.forget_clients(name, gone[1].requests.names())
-                if self.deleted.get(name) is gone:
+            async with self._lock(name):
+                gone = self.deleted.get(name)
+                if gone is not None and gone[0] == deleted_at:  # else it was used again since, and maybe deleted again
+                    if self._journal is not None and gone[1].requests:
+                        await self._journal.forget_clients(name, gone[1].requests.names())
                     del self.deleted[name]
                     self.counters[name] = (gone[1].revision, gone[1].time)
             self._deletions.popleft()

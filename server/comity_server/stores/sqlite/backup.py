@@ -2,6 +2,7 @@
 
 import os
 import sqlite3
+import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,30 +21,48 @@ def backup(source: Path, target: Path, *, overwrite: bool = False) -> None:
 
     Raises:
         FileNotFoundError: there is no source, or no folder for the target.
-        FileExistsError: the target exists, and is not to be overwritten; or it is the source, or a server uses it.
+        FileExistsError: the target exists, and is not to be overwritten; or it is the source or no regular file, or a
+            server uses it.
         StoreUnavailable: the source is no file of a store.
         OSError, sqlite3.Error: reading or writing failed.
     """
-    if not source.exists():
-        raise FileNotFoundError(f"{source} does not exist")
-    if target.exists() and (not overwrite or target.samefile(source)):
-        raise FileExistsError(f"{target} exists")
-    if not target.parent.is_dir():
-        raise FileNotFoundError(f"{target.parent} is not a folder")
+    if not source.is_file():
+        raise FileNotFoundError(f"{source} does not exist, or is no file")
+    _check_target(source, target, overwrite=overwrite)
     with _unused(target):
-        partial = target.with_name(target.name + ".partial")
-        partial.unlink(missing_ok=True)
-        schema.create(partial)
+        descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=f"{target.name}.")
+        os.close(descriptor)
+        partial = Path(name)
         try:
             _copy(source, partial)
             _sync(partial)
-            for beside in ("-wal", "-shm"):  # of what was there before: it would be taken for a part of the copy
-                target.with_name(target.name + beside).unlink(missing_ok=True)
+            for log in _logs(target):  # of what was there before: it would be taken for a part of the copy
+                log.unlink(missing_ok=True)
             partial.replace(target)
         except BaseException:
             partial.unlink(missing_ok=True)
             raise
     _sync(target.parent)
+
+
+def _check_target(source: Path, target: Path, *, overwrite: bool) -> None:
+    if not target.name:
+        raise FileExistsError(f"{target} is a folder")
+    if not target.parent.is_dir():
+        raise FileNotFoundError(f"{target.parent} is not a folder")
+    own = [source, *_logs(source), schema.lock_path(source)]
+    if target.resolve() in [path.resolve() for path in own] or (target.exists() and target.samefile(source)):
+        raise FileExistsError(f"{target} is the store itself, or a part of it")
+    there = [path for path in (target, *_logs(target)) if os.path.lexists(path)]
+    if there and not overwrite:
+        raise FileExistsError(f"{there[0]} exists")
+    if any(path.is_symlink() or not path.is_file() for path in there):
+        raise FileExistsError(f"{there[0]} exists, and is no regular file")
+
+
+def _logs(path: Path) -> list[Path]:
+    """What SQLite keeps beside a file while it is in use."""
+    return [path.with_name(path.name + ending) for ending in ("-wal", "-shm")]
 
 
 @contextmanager

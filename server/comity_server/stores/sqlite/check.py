@@ -1,15 +1,17 @@
-"""Verifies the file of a store: that SQLite can read all of it, and that what it says fits together."""
+"""Verifies the file of a store: that SQLite can read all of it, that every version is what was written, that no commit
+lacks any, and that what they say fits together."""
 
 import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from comity_server.errors import StoreUnavailable
+from comity_server.errors import StateError, StoreUnavailable
 from comity_server.limits import Limits
 from comity_server.record import CREATE_REVISION, KEY, MOD_REVISION, VERSION, Record, size
 from comity_server.stores.memory.namespace import Namespace
 from comity_server.stores.sqlite import schema
+from comity_server.stores.sqlite.checksum import checksum
 from comity_server.stores.sqlite.load import load
 
 MOST = 100  # problems that are told
@@ -21,6 +23,18 @@ ORPHANS = {
     "outcomes": "SELECT count(*) FROM outcomes"
     " WHERE (namespace, client) NOT IN (SELECT namespace, client FROM clients)",
 }
+
+
+INCOMPLETE = """
+SELECT namespaces.name, commits.revision, commits.events - count(versions.id) AS missing
+FROM namespaces JOIN commits ON commits.namespace = namespaces.id AND commits.revision > namespaces.floor
+LEFT JOIN versions ON versions.namespace = commits.namespace AND versions.revision = commits.revision
+WHERE NOT namespaces.deleted
+GROUP BY commits.namespace, commits.revision HAVING missing <> 0
+"""
+VERSIONS = """
+SELECT key, value, content_type, version, create_revision, revision, lease_id, time, checksum FROM versions
+"""
 
 
 @dataclass
@@ -42,16 +56,21 @@ def check(path: Path) -> Report:
     """
     if not path.exists():
         raise FileNotFoundError(f"{path} does not exist")
+    if not path.is_file():
+        raise StoreUnavailable("it is no regular file")
     report = Report()
-    connection = schema.connect(path, read_only=True)
+    connection = schema.connect(path, read_only=True, at_rest=schema.is_at_rest(path))
     try:
         report.version = schema.version(connection)
         if report.version == len(schema.MIGRATIONS):
-            report.problems += _problems(connection, report)
+            for problem in _problems(connection, report):
+                report.problems.append(problem)
         elif report.version:
             raise StoreUnavailable(f"{path} has version {report.version} of the format: the next start migrates it")
-    except sqlite3.DatabaseError as error:
-        report.problems.append(f"SQLite cannot read it: {error}")
+    except StateError:
+        raise
+    except Exception as error:  # noqa: BLE001 - what a damaged file leads to is not to be foreseen
+        report.problems.append(f"it cannot be read: {type(error).__name__}: {error}")
     finally:
         connection.close()
     del report.problems[MOST:]
@@ -66,6 +85,9 @@ def _problems(connection: sqlite3.Connection, report: Report) -> Iterator[str]:
         (count,) = connection.execute(question).fetchone()
         if count:
             yield f"{count} rows of {table} belong to nothing"
+    for name, revision, count in connection.execute(INCOMPLETE):
+        yield f"namespace {name}: revision {revision} lacks {count} of its events"
+    yield from _wrong_checksums(connection)
     try:
         loaded = load(connection, Limits(), 0.0)
     except (StoreUnavailable, sqlite3.Error) as error:
@@ -78,6 +100,16 @@ def _problems(connection: sqlite3.Connection, report: Report) -> Iterator[str]:
         report.checkpoints += len(state.checkpoints)
         for problem in (*_wrong_versions(state), *_wrong_checkpoints(state)):
             yield f"namespace {state.name}: {problem}"
+
+
+def _wrong_checksums(connection: sqlite3.Connection) -> Iterator[str]:
+    for *record, expected in connection.execute(VERSIONS):
+        try:
+            found = checksum(tuple(record))  # that it is a record is what is found out
+        except TypeError:
+            found = None
+        if found != expected:
+            yield f"{record[0]} at revision {record[5]} is not what was written"
 
 
 def _wrong_versions(state: Namespace) -> Iterator[str]:

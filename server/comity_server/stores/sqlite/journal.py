@@ -22,6 +22,8 @@ from comity_server.record import (
 )
 from comity_server.stores.memory.draft import Draft
 from comity_server.stores.memory.namespace import Collected, Namespace
+from comity_server.stores.sqlite.bulk import insert
+from comity_server.stores.sqlite.checksum import checksum
 from comity_server.stores.sqlite.outcomes import encode
 from comity_server.stores.sqlite.writer import Writer
 
@@ -34,13 +36,13 @@ Row = tuple[Any, ...]
 
 CREATE_NAMESPACE: Final = "INSERT INTO namespaces VALUES (?, ?, 0, ?, ?, ?, ?, ?, ?, ?, ?)"
 MOVE_NAMESPACE: Final = "UPDATE namespaces SET revision = ?, time = ? WHERE id = ?"
-ADD_COMMIT: Final = "INSERT INTO commits VALUES (?, ?, ?, ?, ?, ?)"
-ADD_VERSION: Final = "INSERT INTO versions VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+ADD_COMMITS: Final = ("INSERT INTO commits", 7)
+ADD_VERSIONS: Final = ("INSERT INTO versions", 12)
 ADD_CHECKPOINT: Final = "INSERT OR REPLACE INTO checkpoints VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
 DROP_CHECKPOINT: Final = "DELETE FROM checkpoints WHERE namespace = ? AND name = ?"
 HEAR_CLIENT: Final = "INSERT OR REPLACE INTO clients VALUES (?, ?, ?, ?)"
 FORGET_OUTCOMES: Final = "DELETE FROM outcomes WHERE namespace = ? AND client = ? AND (sequence < ? OR ?)"
-ADD_OUTCOME: Final = "INSERT OR REPLACE INTO outcomes VALUES (?, ?, ?, ?, ?, ?)"
+ADD_OUTCOMES: Final = ("INSERT OR REPLACE INTO outcomes", 6)
 DROP_VERSION: Final = "DELETE FROM versions WHERE namespace = ? AND revision = ? AND key = ?"
 DROP_COMMIT: Final = "DELETE FROM commits WHERE namespace = ? AND revision = ?"
 PURGE: Final = (
@@ -159,8 +161,8 @@ def _commit(connection: sqlite3.Connection, draft: Draft, begins: bool, clients:
         connection.execute("DELETE FROM names WHERE name = ?", (state.name,))
     elif draft.commits:
         connection.execute(MOVE_NAMESPACE, (draft.revision, draft.time, state.id))
-    connection.executemany(ADD_COMMIT, [(state.id, *commit[:-1]) for commit in draft.commits])
-    connection.executemany(ADD_VERSION, _versions(draft))
+    insert(connection, *ADD_COMMITS, ((state.id, *commit[:-1], len(commit.events)) for commit in draft.commits))
+    insert(connection, *ADD_VERSIONS, _versions(draft))
     for name, checkpoint in draft.checkpoints.items():
         if checkpoint is None:
             connection.execute(DROP_CHECKPOINT, (state.id, name))
@@ -169,7 +171,7 @@ def _commit(connection: sqlite3.Connection, draft: Draft, begins: bool, clients:
     if clients:
         connection.executemany(HEAR_CLIENT, [row[:4] for row in clients])
         connection.executemany(FORGET_OUTCOMES, [(*row[:3], row[4]) for row in clients])
-        connection.executemany(ADD_OUTCOME, _outcomes(draft))
+        insert(connection, *ADD_OUTCOMES, _outcomes(draft))
 
 
 def _namespace(draft: Draft) -> Row:
@@ -186,6 +188,7 @@ def _versions(draft: Draft) -> Iterator[Row]:
     for commit in draft.commits:
         for record, _, cause in commit.events:
             yield (
+                None,
                 namespace,
                 commit.revision,
                 record[KEY],
@@ -196,6 +199,7 @@ def _versions(draft: Draft) -> Iterator[Row]:
                 record[LEASE_ID],
                 record[UPDATE_TIME],
                 int(cause),
+                checksum(record),
             )
 
 

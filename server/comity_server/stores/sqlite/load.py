@@ -14,6 +14,9 @@ from comity_server.stores.memory.pins import NOTHING, Totals
 from comity_server.stores.memory.requests import Requests
 from comity_server.stores.sqlite.outcomes import decode
 
+COMMITS = """
+SELECT namespace, revision, time, author, message, trace_parent FROM commits ORDER BY namespace, revision
+"""
 VERSIONS = """
 SELECT key, value, content_type, version, create_revision, revision, lease_id, time, namespace, cause
 FROM versions ORDER BY id
@@ -101,7 +104,7 @@ class _Loading:
     def _load_commits(self) -> dict[int, list[Commit]]:
         """The commits above the floors, still without their events; what is known of others is noted."""
         found: dict[int, list[Commit]] = {}
-        for namespace, *said in self._execute("SELECT * FROM commits ORDER BY namespace, revision"):
+        for namespace, *said in self._execute(COMMITS):
             commit = Commit._make((*said, ()))
             state = self._all.get(namespace)
             if state is None:

@@ -89,8 +89,8 @@ def _result(name: str, parts: Sequence[Any]) -> Result:
     return made
 
 
-def _conflict(key: str, *entries: Any) -> MergeConflict:
-    return MergeConflict(key, *map(_record, entries))
+def _conflict(key: str, base: Any, ours: Any, theirs: Any, values_omitted: bool) -> MergeConflict:
+    return MergeConflict(key, _record(base), _record(ours), _record(theirs), values_omitted)
 
 
 def _records(parts: Sequence[Any]) -> Sequence[Record]:

@@ -54,7 +54,8 @@ CREATE TABLE versions (
     create_revision INTEGER NOT NULL,
     lease_id INTEGER NOT NULL,
     time INTEGER NOT NULL,
-    cause INTEGER NOT NULL            -- 1: a client, 2: the end of a lease
+    cause INTEGER NOT NULL,           -- 1: a client, 2: the end of a lease
+    checksum INTEGER NOT NULL         -- of the columns from key to time: see checksum.py
 );
 CREATE UNIQUE INDEX versions_by_revision ON versions (namespace, revision, key);  -- a commit may write very many keys
 CREATE TABLE commits (                -- above the floor all; below it those that say who wrote a version that is kept
@@ -64,6 +65,7 @@ CREATE TABLE commits (                -- above the floor all; below it those tha
     author TEXT NOT NULL,
     message TEXT NOT NULL,
     trace_parent TEXT NOT NULL,
+    events INTEGER NOT NULL,          -- how many versions it wrote
     PRIMARY KEY (namespace, revision)
 ) WITHOUT ROWID;
 CREATE TABLE checkpoints (
@@ -96,6 +98,8 @@ CREATE TABLE outcomes (
 ) WITHOUT ROWID;
 """
 
+LINKED: Final = "the file has another name too, by a hard link, and its lock goes by one name alone"
+
 MIGRATIONS: Final[Sequence[str]] = (VERSION_1,)
 """The step at place N leads from version N to N + 1; an empty file has the version 0. A step that was released is never
 changed: what comes later is a step of its own."""
@@ -106,12 +110,14 @@ def lock_path(path: Path) -> Path:
     return path.with_name(path.name + ".lock")
 
 
-def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
+def connect(path: Path, *, read_only: bool = False, at_rest: bool = False) -> sqlite3.Connection:
     """Open a file, made durable and fast alike. Transactions are begun and ended in so many words.
+
+    at_rest: nobody uses it (see `is_at_rest`), and nothing is put beside it. Only with read_only.
 
     Raises StoreUnavailable as `version` does if it is to be written: a file that is none of ours is left as it is.
     """
-    uri = f"{path.absolute().as_uri()}?mode={'ro' if read_only else 'rwc'}"
+    uri = f"{path.absolute().as_uri()}?mode={'ro' if read_only else 'rwc'}{'&immutable=1' if at_rest else ''}"
     connection = sqlite3.connect(
         uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False, cached_statements=64
     )
@@ -128,6 +134,28 @@ def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
+
+
+def is_at_rest(path: Path) -> bool:
+    """Whether nobody uses a file, or was using it when it ended: then there is no log beside it."""
+    return not path.with_name(path.name + "-wal").exists()
+
+
+def look(path: Path) -> None:
+    """Raises StoreUnavailable if a file is none of ours, as far as that can be told without touching it."""
+    if not path.exists():
+        return
+    if path.stat().st_nlink > 1:
+        raise StoreUnavailable(LINKED)
+    if not is_at_rest(path):
+        return
+    connection = connect(path, read_only=True, at_rest=True)
+    try:
+        version(connection)
+    except sqlite3.DatabaseError as error:
+        raise StoreUnavailable("the file is damaged, or no database") from error
+    finally:
+        connection.close()
 
 
 def create(path: Path) -> None:

@@ -39,7 +39,13 @@ class SqliteStore(MemoryStore):
         self._lock_file = FileLock(lock, thread_local=False)
 
     async def open(self) -> None:
-        """Raises StoreUnavailable: another process has the file open, or it cannot be used."""
+        """Raises StoreUnavailable, which names the file: another process has it open, or it cannot be used."""
+        try:
+            await self._open()
+        except StateError as error:
+            raise StoreUnavailable(f"{self._path}: {error.message}") from error
+
+    async def _open(self) -> None:
         await asyncio.to_thread(self._take)
         try:
             await self._writer.open()
@@ -65,11 +71,12 @@ class SqliteStore(MemoryStore):
     def _take(self) -> None:
         try:
             schema.make_folder(self._path.parent)
+            schema.look(self._path)
             self._lock_file.acquire(blocking=False)
         except Timeout:
-            raise StoreUnavailable(f"{self._path} is in use by another server") from None
+            raise StoreUnavailable("it is in use by another server") from None
         except OSError as error:
-            raise StoreUnavailable(f"{self._path} cannot be used: {error.strerror}") from None
+            raise StoreUnavailable(f"it cannot be used: {error.strerror}") from None
 
     async def _load(self) -> None:
         # What is loaded stays: the garbage collector would look through it again and again, and in vain.

@@ -17,6 +17,7 @@ import structlog
 
 from comity_server.errors import StateError, StoreFull, StoreUnavailable
 from comity_server.stores.sqlite import schema
+from comity_server.stores.sqlite.turns import Turns
 
 log = structlog.get_logger(__name__)
 
@@ -52,6 +53,7 @@ class Writer:
         self._files = (path, path.with_name(path.name + "-wal"), *beside)
         self._thread = ThreadPoolExecutor(1, "comity-sqlite")
         self._waiting: list[_Waiting] = []
+        self._turns = Turns()
         self._task: asyncio.Task[None] | None = None
         self._probing: asyncio.Task[None] | None = None
         self._connection: sqlite3.Connection
@@ -89,7 +91,9 @@ class Writer:
     async def _run(self) -> None:
         while self._waiting:
             batch, self._waiting = self._waiting, []
+            self._turns.begin(asyncio.get_running_loop())
             failure = await self._write(batch)
+            self._turns.end()
             for waiting in batch:
                 if waiting.done.done():
                     continue
@@ -135,6 +139,8 @@ class Writer:
         except sqlite3.Error as error:
             log.warning("SQLite failed", error=str(error), code=getattr(error, "sqlite_errorname", ""))
             raise _translate(error) from error
+        except UnicodeDecodeError as error:  # sqlite3 cannot even say what is wrong
+            raise StoreUnavailable("the store's file is damaged, or no database") from error
         except OSError as error:
             log.warning("the file failed", error=str(error))
             raise StoreUnavailable(f"the store's file cannot be used: {error.strerror}") from error
@@ -178,12 +184,16 @@ class Writer:
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
             raise
+        finally:
+            self._turns.written()
 
     def _identify(self) -> Sequence[tuple[int, int]]:
         try:
             found = [path.stat() for path in self._files]
         except FileNotFoundError:
             raise StoreUnavailable(GONE) from None
+        if found[0].st_nlink > 1:
+            raise StoreUnavailable(schema.LINKED)
         return [(file.st_dev, file.st_ino) for file in found]
 
 
