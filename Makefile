@@ -1,6 +1,8 @@
 # `make serve` and `make test` need Python 3.11+, make and a package index, and bring the rest into .venv by themselves.
 # What they installed is remembered in stamp files there, so that a second run starts at once.
 
+# How many processes run tests at a time: most of a test is waiting. `make test JOBS=0` runs them in one, for a debugger.
+JOBS ?= 2
 PYTHON ?= python3
 VENV ?= .venv
 ARGS ?=
@@ -25,7 +27,7 @@ serve: $(VENV)/.serve ## run the server (ARGS="--listen 127.0.0.1:7171 --store s
 	@exec $(BIN)/comity serve $(ARGS)
 
 test: check polyglot ## run every check, then the tests (ARGS="-k watch -x" goes to pytest)
-	$(BIN)/python -m pytest tests $(ARGS)
+	$(BIN)/python -m pytest tests --numprocesses $(JOBS) --dist loadgroup $(ARGS)
 
 check: $(VENV)/.stubs ## lint, format, types, and the wire contract
 	$(BIN)/ruff check hatch_build.py $(CODE)

@@ -7,9 +7,22 @@ from collections.abc import Iterator
 import pytest
 
 from tests import servers
+from tests.redis_servers import RedisCluster, RedisServer, Replicated
 
 # A shell that starts the tests in the background has them ignore SIGINT, and what they start would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+SHARED = ("redis_cluster", "replicated")  # fixtures that take long to make
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Have one process run all the tests that share what takes long to make."""
+    for item in items:
+        for name in SHARED:
+            if name in getattr(item, "fixturenames", ()) or name.replace("_", "-") in item.nodeid:
+                item.add_marker(pytest.mark.xdist_group(name))
+                break
 
 
 @pytest.fixture(scope="session")
@@ -19,7 +32,34 @@ def server() -> Iterator[servers.Server]:
         yield running
 
 
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[RedisServer]:
+    """A redis-server that tests share: each takes a prefix of its own, as by `redis_url`."""
+    with RedisServer() as running:
+        yield running
+
+
+@pytest.fixture
+def redis_url(redis_server: RedisServer) -> str:
+    """A store in the shared redis-server that no other test uses."""
+    return f"{redis_server.url}?prefix=t-{uuid.uuid4().hex}"
+
+
 @pytest.fixture
 def namespace() -> str:
     """The name of a namespace that no other test uses."""
     return f"test-{uuid.uuid4().hex}"
+
+
+@pytest.fixture(scope="session")
+def redis_cluster() -> Iterator[RedisCluster]:
+    """Six nodes, that all tests share."""
+    with RedisCluster() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def replicated() -> Iterator[Replicated]:
+    """A primary with replicas and Sentinels, that all tests share."""
+    with Replicated() as running:
+        yield running

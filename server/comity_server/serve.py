@@ -4,16 +4,18 @@ import asyncio
 import os
 import signal
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 import structlog
 
-from comity_server import logs
+from comity_server import logs, workers
 from comity_server.errors import StateError
+from comity_server.listening import ListenError
 from comity_server.options import EPILOG, given, settings_options
-from comity_server.server import ListenError, Server
+from comity_server.server import Server
 from comity_server.settings import Settings, SettingsError, load, unknown
 from comity_server.stores.protocol import Store
 from comity_server.stores.url import open_store
@@ -33,6 +35,14 @@ class UsageError(click.ClickException):
     exit_code = 2
 
 
+class WorkersFailed(click.ClickException):
+    """The workers could not go on. The exit code is that of one of them."""
+
+    def __init__(self, error: workers.WorkerError) -> None:
+        super().__init__(str(error))
+        self.exit_code = error.code  # type: ignore[misc]  # click reads it from the instance
+
+
 @click.command("serve", epilog=EPILOG, context_settings={"max_content_width": 120})
 @settings_options
 def command(config: Path | None, **options: Any) -> None:
@@ -42,30 +52,56 @@ def command(config: Path | None, **options: Any) -> None:
     """
     try:
         settings = load(given(options), config)
-        store = open_store(settings.store, settings.limits())
+        store = store_of(settings)
     except SettingsError as error:
         raise UsageError(str(error)) from None
     except ValueError as error:
         raise UsageError(f"store: {error}") from None
+    if settings.workers > 1:
+        try:
+            workers.check(settings)
+        except ValueError as error:
+            raise UsageError(f"workers: {error}") from None
     logs.configure(settings.log_level, settings.log_format)
     for name, meant in unknown(os.environ):
         # No more than a warning: the environment is shared with others, who may have variables of that name.
         log.warning("a variable that is no setting", name=name, **({"meant": meant} if meant else {}))
     try:
+        if settings.workers > 1:
+            code = asyncio.run(workers.serve(settings, _announce))
+            if code:
+                raise click.exceptions.Exit(code)
+            return
         with asyncio.Runner(loop_factory=new_event_loop) as runner:
-            runner.run(serve(settings, store))
+            runner.run(serve(settings, store, _announce))
     except ListenError as error:
         raise click.ClickException(str(error)) from None
+    except workers.WorkerError as error:
+        raise WorkersFailed(error) from None
     except StateError as error:
         raise click.ClickException(error.message) from None
 
 
-async def serve(settings: Settings, store: Store) -> None:
-    """Serve until a signal to stop, then drain."""
+def store_of(settings: Settings) -> Store:
+    """The store that the settings name, not yet opened. Raises ValueError."""
+    return open_store(
+        settings.store,
+        settings.limits(),
+        wait_replicas=settings.redis_wait_replicas,
+        require_durable=settings.require_durable,
+    )
+
+
+def _announce(addresses: Sequence[str]) -> None:
+    print("\n".join(f"listening on {address}" for address in addresses), flush=True)
+
+
+async def serve(settings: Settings, store: Store, serving: Callable[[Sequence[str]], None]) -> None:
+    """Serve until a signal to stop, then drain. `serving` is told the addresses."""
     stopped = _stop_signal()
     server = Server(settings, store)
     await server.start()
-    print("\n".join(f"listening on {address}" for address in server.addresses), flush=True)
+    serving(server.addresses)
     await stopped.wait()
     await server.stop()
 

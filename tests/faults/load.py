@@ -94,6 +94,7 @@ class Writer:
             self._restore: 3,
             self._fork: 2,
         }
+        await self._put()  # else a checkpoint may come first, of a namespace that is not there yet
         while not self._load.ended:
             (act,) = self._chance.choices(list(kinds), list(kinds.values()))
             await act()

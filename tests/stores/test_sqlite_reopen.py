@@ -1,39 +1,24 @@
 """What a store in a file holds, it holds after the next start: every kind of thing, field by field."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import pytest
 
 from comity_server.errors import Compacted, NamespaceNotFound, NotAFork, RequestIdForgotten, RequestIdReused, StateError
 from comity_server.limits import Limits, Retention
 from comity_server.model import (
-    Condition,
-    Delete,
     DeletePrefix,
-    DropCheckpoint,
-    Fork,
-    Get,
     Increment,
-    List,
-    MakeCheckpoint,
-    Merge,
     NamespaceInfo,
     Outcome,
     Put,
-    RequestId,
-    Restore,
-    Strategy,
-    Test,
     Transaction,
-    Write,
 )
 from comity_server.stores.sqlite.store import SqliteStore
 from tests.contract.crowd import all_of, clear, crowd
 from tests.contract.space import Space, plain
-
-NAMES = ["plain", "parent", "fork", "inner", "gone", "again", "empty"]
+from tests.stores.everything import NAMES, WRITES, everything, live, request
 
 
 class File:
@@ -58,92 +43,6 @@ async def file(tmp_path: Path) -> AsyncIterator[File]:
     await opened.store.open()
     yield opened
     await opened.store.close()
-
-
-async def readable(space: Space) -> list[int]:
-    found = []
-    for revision in range(1, await space.revision() + 1):
-        try:
-            await space.get("a", revision)
-        except Compacted:
-            continue
-        found.append(revision)
-    return found
-
-
-async def everything(file: File) -> dict[str, Any]:
-    """All that can be read of the namespaces of a store, by what it is."""
-    held: dict[str, Any] = {"namespaces": list(await file.store.namespaces("", limit=100))}
-    for name in NAMES:
-        space = file.space(name)
-        held[f"{name}: position"] = await space.position()
-        held[f"{name}: log"] = plain(await space.log())
-        revisions = await readable(space)
-        held[f"{name}: states"] = {number: plain(await space.entries(revision=number)) for number in revisions}
-        held[f"{name}: provenance"] = dict(await file.store.provenance(name, range(1, await space.revision() + 1)))
-        try:
-            held[f"{name}: info"] = await space.info()
-            held[f"{name}: checkpoints"] = list(await file.store.checkpoints(name, {}, limit=100))
-        except NamespaceNotFound:
-            continue
-        held[f"{name}: diffs"] = [plain(await space.differences(number)) for number in revisions]
-    return held
-
-
-async def live(file: File) -> None:
-    """Fill the namespaces with all that there is."""
-    space = file.space("plain")
-    await space.put("empty", b"")
-    await space.put("zero", b"\0" * 3, "application/octet-stream")
-    await space.put("é/ü\U0010ffff", "ß\U0001f600".encode(), "text/plain; charset=utf-8")
-    await space.put("large", bytes(range(256)) * 4096)
-    await space.put("k" * 1024, b"1")
-    await space.commit(
-        Transaction(
-            then=[Put("z", b"1", lease_id=2**62), Put("a", b"1"), Increment("n", -(2**53) + 1), Delete("zero")],
-            author="ann é",
-            message="in this order\nwith \0 nothing left out",
-            trace_parent="00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
-        )
-    )
-    await space.apply(Delete("a"), Put("zero", b"again"), DeletePrefix("e"))
-    await space.checkpoint("early", 3, message="é", env="prod", é="ü", empty="")
-    await space.checkpoint("above")
-    await space.checkpoint("dropped")
-    await space.drop("dropped")
-    await space.compact(6)
-    await space.put("a", b"after the floor")
-    await space.delete("z")
-
-    parent, fork, inner = (file.space(name) for name in ("parent", "fork", "inner"))
-    await parent.commit(
-        Transaction(then=[Put(key, key.encode(), lease_id=7) for key in "abcdef"], author="pat", message="begin")
-    )
-    await parent.put("a", b"2")
-    await fork.commit(Fork(parent="parent", ref=1, author="fay", message="to try"))
-    await fork.apply(Put("a", b"fork"), Delete("b"), Put("g", b""))
-    await fork.checkpoint("forks")
-    await fork.commit(Restore(ref=2, prefix="g", author="rex"))
-    await fork.compact()
-    await inner.commit(Fork(parent="fork"))
-    await inner.apply(Put("c", b"inner"), Delete("a"))
-    await parent.commit(Merge(fork="fork", strategy=Strategy.THEIRS, author="max"))
-    await parent.compact()
-    await parent.store.delete_namespace("parent")
-    await fork.store.delete_namespace("fork")
-    await parent.put("new", b"of the same name")
-
-    gone, again, empty = (file.space(name) for name in ("gone", "again", "empty"))
-    for space in (gone, again):
-        for _ in range(5):
-            await space.put("a")
-        await space.checkpoint("one", 2)
-        await space.store.delete_namespace(space.name)
-    await again.put("a", b"again")
-    await again.checkpoint("one")
-    await empty.put("a")
-    await empty.delete("a")
-    await empty.compact()
 
 
 async def test_everything_is_there_field_by_field(file: File) -> None:
@@ -225,55 +124,6 @@ async def test_forks_share_what_they_did_and_keep_it_from_being_forgotten(file: 
     await file.store.delete_namespace("inner")
     await file.reopen()
     assert [info.name for info in await file.store.namespaces("", limit=10)] == ["again", "empty", "parent", "plain"]
-
-
-class Sent(NamedTuple):
-    namespace: str
-    write: Write
-
-
-def request(sequence: int, awaited: int = 0, client: str = "é\U0001f600") -> RequestId:
-    return RequestId(client, sequence, awaited)
-
-
-WRITES: list[Callable[[RequestId], Sent]] = [
-    lambda name: Sent("r", Transaction(then=[Put("a", b"1")], request_id=name)),
-    lambda name: Sent("r", Transaction(then=[Put("b", b"\xff\0")], request_id=name)),
-    lambda name: Sent(
-        "r",
-        Transaction(
-            then=[
-                Put("a", b"2", "text/plain", return_previous=True),
-                Get("b"),
-                Get("absent"),
-                List("", 1),
-                List("", 5, keys_only=True),
-                Increment("n", 5),
-                Delete("b", return_previous=True),
-                DeletePrefix("x"),
-            ],
-            request_id=name,
-        ),
-    ),
-    lambda name: Sent(
-        "r",
-        Transaction(
-            [Condition("a", Test.VALUE, b"\xfe"), Condition("", Test.UNCHANGED_SINCE, 1, is_prefix=True)],
-            [],
-            [Put("c", b"")],
-            request_id=name,
-        ),
-    ),
-    lambda name: Sent("r", MakeCheckpoint(name="one", labels=(("é", ""), ("k", "v")), message="m", request_id=name)),
-    lambda name: Sent("r", Restore(ref=1, request_id=name)),
-    lambda name: Sent("r.fork", Fork(parent="r", ref="one", request_id=name)),
-    lambda name: Sent("r.fork", Transaction(then=[Put("a", b"\xf0"), Put("f", b"")], request_id=name)),
-    lambda name: Sent("r", Merge(fork="r.fork", strategy=Strategy.OURS, request_id=name)),
-    lambda name: Sent("r", Transaction(then=[Put("a", b"ours"), Delete("f")], request_id=name)),
-    lambda name: Sent("r", Merge(fork="r.fork", strategy=Strategy.THEIRS, request_id=name)),
-    lambda name: Sent("r", DropCheckpoint(name="one", request_id=name)),
-    lambda name: Sent("r", Transaction(then=[DeletePrefix("", return_previous=True)], request_id=name)),
-]
 
 
 async def test_request_ids_replay_every_kind_of_outcome(file: File) -> None:

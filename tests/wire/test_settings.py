@@ -12,7 +12,8 @@ from pydantic_core import PydanticUndefined
 
 from comity.v1 import state_pb2 as s
 from comity_server.limits import Limits, Retention
-from comity_server.server import ListenError, Server
+from comity_server.listening import ListenError
+from comity_server.server import Server
 from comity_server.settings import Settings, SettingsError, load, unknown
 from tests import servers
 from tests.waiting import until

@@ -17,7 +17,7 @@ from .history import blame, log
 from .main import NEEDS
 from .namespaces import compact, namespaces, status
 from .options import examples
-from .server import backup, check, health, serve
+from .server import backup, check, copy, health, serve
 from .transact import transact
 from .watch import watch
 
@@ -60,7 +60,7 @@ for _command in (
     *(get, put, delete, list_, watch, transact),
     *(log, diff, blame, checkpoint, checkpoints, restore, fork, merge),
     *(status, namespaces, compact),
-    *(serve, health, backup, check),
+    *(serve, health, backup, check, copy),
 ):
     app.add_command(_command)
 

@@ -13,7 +13,7 @@ from comity_server.stores.protocol import Store
 
 log = structlog.get_logger(__name__)
 
-INTERVAL: Final = 0.5  # seconds between looks at the store
+INTERVAL: Final = 0.2  # seconds between looks at the store
 SERVING: Final = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING: Final = health_pb2.HealthCheckResponse.NOT_SERVING
 SERVICE_UNKNOWN: Final = health_pb2.HealthCheckResponse.SERVICE_UNKNOWN

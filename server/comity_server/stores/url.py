@@ -7,21 +7,41 @@ from platformdirs import user_data_path
 from comity_server.limits import Limits
 from comity_server.stores.memory.store import MemoryStore
 from comity_server.stores.protocol import Store
+from comity_server.stores.redis import url as redis_url
+from comity_server.stores.redis.store import RedisStore
 from comity_server.stores.sqlite.store import SqliteStore
 
 
-def open_store(url: str, limits: Limits) -> Store:
-    """Make the store that a URL names, not yet opened: `memory:` or `sqlite:PATH`. Raises ValueError."""
+def open_store(url: str, limits: Limits, *, wait_replicas: int = 0, require_durable: bool = False) -> Store:
+    """Make the store that a URL names, not yet opened: `memory:`, `sqlite:PATH` or a Redis. Raises ValueError.
+
+    Args:
+        wait_replicas: how many replicas of a Redis must have a write before it is acknowledged.
+        require_durable: not to take a store that may lose what it has acknowledged. Of a Redis that is known when the
+            store is opened.
+    """
     scheme, colon, rest = url.partition(":")
     if not colon:
         raise ValueError(f"{url!r} is not the URL of a store, such as memory: or sqlite:PATH")
     if scheme == "memory":
         if rest:
             raise ValueError(f"memory: takes nothing after the colon, and got {rest!r}")
+        if require_durable:
+            raise ValueError("memory: keeps nothing beyond the process, and require_durable is set")
         return MemoryStore(limits)
     if scheme == "sqlite":
         return SqliteStore(sqlite_path(url), limits)
-    raise ValueError(f"{url!r} names a kind of store that does not exist: there are memory: and sqlite:PATH")
+    if scheme in redis_url.FORMS:
+        target = redis_url.parse(url)
+        return RedisStore(target, limits, wait_replicas=wait_replicas, require_durable=require_durable)
+    kinds = "memory:, sqlite:PATH, and redis://HOST in its forms"
+    raise ValueError(f"{scheme}: is a kind of store that does not exist: there are {kinds}")
+
+
+def shown(url: str) -> str:
+    """The URL without secrets, for logs."""
+    scheme, _, _ = url.partition(":")
+    return str(redis_url.parse(url)) if scheme in redis_url.FORMS else url
 
 
 def default_url() -> str:

@@ -102,7 +102,8 @@ async def merge(draft: Draft, action: Merge, fork: Namespace) -> Outcome:
     state = draft.base
     if not state.create_time:
         raise NamespaceNotFound(state.name)
-    if fork.parent is None or fork.parent.namespace is not state:
+    of = fork.parent.namespace if fork.parent is not None else None
+    if fork.parent is None or of is None or (of.name, of.id) != (state.name, state.id):
         raise NotAFork(fork.name, state.name)
     changes, pace = Changes(draft), Pace()
     conflicts: list[MergeConflict] = []
@@ -141,10 +142,10 @@ def _without_values(conflict: MergeConflict) -> MergeConflict:
     return MergeConflict(key, base, ours, theirs, values_omitted=True)
 
 
-def begin_fork(empty: Namespace, parent: Namespace, action: Fork, limits: Limits, id: int) -> Namespace:
-    """A namespace that shares what another one held, in place of an empty one of its name. It pins that there:
-    `give_up_fork` undoes it. Raises CheckpointNotFound, Compacted, RevisionInFuture, ForkTooDeep."""
-    revision = parent.resolve(action.ref)
+def begin_fork(empty: Namespace, of: Parent, limits: Limits, id: int) -> Namespace:
+    """A namespace that shares what another one held at a readable revision, in place of an empty one of its name. It
+    pins that there, unless there is a hold that does: `give_up_fork` undoes it. Raises ForkTooDeep."""
+    parent, revision, _ = of
     if parent.depth >= limits.fork_depth:
         raise ForkTooDeep(limits.fork_depth)
     totals = parent.totals(revision)
@@ -152,14 +153,15 @@ def begin_fork(empty: Namespace, parent: Namespace, action: Fork, limits: Limits
         empty.name,
         limits,
         empty.epoch,
-        id=id,  # above that of the parent
+        id=id,
         revision=max(revision, empty.revision),  # neither the parent's nor those of an earlier namespace of this name
         time=max(parent.time, empty.time),
-        parent=Parent(parent, revision),
+        parent=of,
         totals=totals,
     )
     fork.requests = empty.requests
-    parent.pin(revision, totals)
+    if not of.hold:
+        parent.pin(revision, totals)
     parent.forks += 1
     return fork
 
@@ -167,8 +169,24 @@ def begin_fork(empty: Namespace, parent: Namespace, action: Fork, limits: Limits
 def give_up_fork(fork: Namespace) -> None:
     """Let go of what a fork shares."""
     assert fork.parent is not None
-    fork.parent.namespace.release(fork.parent.revision)
+    fork.given_up = True
+    if not fork.parent.hold:
+        fork.parent.namespace.release(fork.parent.revision)
     fork.parent.namespace.forks -= 1
+
+
+def let_go(state: Namespace) -> list[Namespace]:
+    """Of what nobody but forks asks for any more. If none shares it, it shares nothing itself; and so on. Returns those
+    that are of no use to anybody."""
+    dropped: list[Namespace] = []
+    of: Namespace | None = state
+    while of is not None and (of.deleted or of.replaced) and not of.forks and not of.given_up:
+        dropped.append(of)
+        if of.parent is None:
+            break
+        give_up_fork(of)
+        of = of.parent.namespace
+    return dropped
 
 
 async def commit_fork(draft: Draft, action: Fork) -> Outcome:

@@ -109,6 +109,15 @@ def size(commit: Commit) -> int:
     )
 
 
+def history_bytes(commit: Commit) -> int:
+    """What a commit adds to the history's size, in bytes: itself, and the versions that it leaves behind."""
+    total = size(commit)
+    for entry, previous, _ in commit.events:
+        total += record_size(previous) if previous else 0
+        total += 0 if entry[VERSION] else record_size(entry)
+    return total
+
+
 class _Events(Sequence[Event]):
     """The events of a commit, each made when it is looked at: of a large commit most readers look at a part."""
 

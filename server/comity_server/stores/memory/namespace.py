@@ -9,9 +9,8 @@ from sortedcontainers import SortedDict
 from comity_server.errors import CheckpointNotFound, Compacted, RevisionInFuture
 from comity_server.limits import Limits, Retention
 from comity_server.model import Checkpoint, Commit, Event, NamespaceInfo, Page, Position, Provenance, Read, Ref
-from comity_server.record import KEY, MOD_REVISION, VERSION, Record, shown_size, size, without_value
-from comity_server.stores.memory.log import Log, PackedEvent, pack
-from comity_server.stores.memory.log import size as commit_size
+from comity_server.record import KEY, MOD_REVISION, VERSION, Record, shown_size, without_value
+from comity_server.stores.memory.log import Log, PackedEvent, history_bytes, pack
 from comity_server.stores.memory.origins import Origins
 from comity_server.stores.memory.pins import NOTHING, Totals
 from comity_server.stores.memory.requests import Requests
@@ -28,15 +27,30 @@ class Parent(NamedTuple):
 
     namespace: "Namespace"
     revision: int
+    hold: str = ""  # by which the parent knows the fork, where that may be in another process: see `heirs`
+
+
+class Held(NamedTuple):
+    """A revision that a fork holds, and how much there is at it."""
+
+    revision: int
+    totals: Totals
 
 
 class Collected(NamedTuple):
-    """What a step of a compaction dropped: versions, and commits of which nothing is left. The log begins after
-    `base`."""
+    """What a step of a compaction did. The log began after `since` and begins after `base` now.
+
+    It dropped versions, and commits of which nothing is left. Of the commits that were in the log it kept versions, and
+    what those said that wrote any. Or it was `late`: then it dropped what the log has no more.
+    """
 
     versions: Sequence[Record]
     commits: Sequence[int]
+    since: int
     base: int
+    kept: Sequence[Record] = ()
+    origins: Sequence[tuple[int, Provenance]] = ()
+    late: bool = False
 
 
 class Namespace:
@@ -68,7 +82,10 @@ class Namespace:
         self.parent_name = parent.namespace.name if parent else ""
         self.depth: int = parent.namespace.depth + 1 if parent else 0
         self.forks = 0  # how many namespaces share the versions of this one
+        self.heirs: dict[str, Held] = {}  # by the holds of forks, which may not be in this process
         self.deleted = False
+        self.replaced = False  # by one that was loaded anew, so that nothing but forks asks for it
+        self.given_up = False  # it shares nothing with its parent any more
         self.dismantled = False
         base = parent.namespace.versions if parent else None
         self.versions: Versions = Versions(base, parent.revision if parent else 0, totals)
@@ -115,6 +132,17 @@ class Namespace:
     def release(self, revision: int) -> None:
         self.versions.stale |= self.versions.pins.release(revision)
 
+    def add_heir(self, hold: str, held: "Held") -> None:
+        """A fork, wherever it is, holds a revision."""
+        if hold not in self.heirs:
+            self.pin(held.revision, held.totals)
+            self.heirs[hold] = held
+
+    def drop_heir(self, hold: str) -> None:
+        held = self.heirs.pop(hold, None)
+        if held is not None:
+            self.release(held.revision)
+
     def set_checkpoint(self, name: str, checkpoint: Checkpoint | None) -> None:
         """Add a checkpoint, whose revision is pinned for it already, or drop one."""
         gone = self.checkpoints.pop(name, None)
@@ -150,6 +178,10 @@ class Namespace:
             return Provenance(commit.author, commit.message, commit.trace_parent)
         return self.origins.get(revision)
 
+    @property
+    def history_bytes(self) -> int:
+        return self.versions.older_bytes + self.log.size_bytes
+
     def position(self) -> Position:
         return Position(self.revision, self.floor, self.epoch)
 
@@ -162,7 +194,7 @@ class Namespace:
             key_count=keys,
             size_bytes=size_bytes,
             commit_count=self.revision - self.floor,
-            history_size_bytes=self.versions.older_bytes + self.log.size_bytes,
+            history_size_bytes=self.history_bytes,
             create_time=self.create_time,
             update_time=self.time,
             epoch=self.epoch,
@@ -230,20 +262,27 @@ class Namespace:
         return None
 
     def _collect_log(self) -> Collected:
-        (oldest,) = self.log.between(self.log.base + 1, self.log.base + 1)
+        since = self.log.base
+        (oldest,) = self.log.between(since + 1, since + 1)
         if len(oldest.events) > self._step_events:
             return self._collect_part(oldest)
         last = self._step(self.floor)
-        commits = self.log.between(self.log.base + 1, last)
+        commits = self.log.between(since + 1, last)
         dropped: list[Record] = []
         for key in {event.entry[KEY]: None for commit in commits for event in commit.events}:
             dropped += self.versions.forget(key, last)
         gone = self.origins.drop(dropped)
+        kept: list[Record] = []
+        origins: list[tuple[int, Provenance]] = []
         for commit in commits:
-            if not self.origins.keep(commit, self._count_kept(commit.events)):
+            records = self._kept_of(commit.events)
+            kept += records
+            if said := self.origins.keep(commit, sum(1 for record in records if record[VERSION])):
+                origins.append((commit.revision, said))
+            else:
                 gone.append(commit.revision)
         self.log.trim(last)
-        return Collected(dropped, gone, last)
+        return Collected(dropped, gone, since, last, kept, origins)
 
     def _collect_part(self, commit: Commit) -> Collected:
         """Some events of a large commit. It leaves the log when all of them are through."""
@@ -252,26 +291,31 @@ class Namespace:
         for event in events:
             dropped += self.versions.forget(event.entry[KEY], commit.revision)
         gone = self.origins.drop(dropped)
+        kept = self._kept_of(events)
         self._through += len(events)
-        self._kept += self._count_kept(events)
+        self._kept += sum(1 for record in kept if record[VERSION])
+        since = self.log.base
         if self._through < len(commit.events):
-            return Collected(dropped, gone, self.log.base)
-        if not self.origins.keep(commit, self._kept):
+            return Collected(dropped, gone, since, since, kept)
+        origins: list[tuple[int, Provenance]] = []
+        if said := self.origins.keep(commit, self._kept):
+            origins.append((commit.revision, said))
+        else:
             gone.append(commit.revision)
         self._through = self._kept = 0
         self.log.trim(commit.revision)
-        return Collected(dropped, gone, commit.revision)
+        return Collected(dropped, gone, since, commit.revision, kept, origins)
 
     def _collect_stale(self) -> Collected:
         dropped: list[Record] = []
         for _ in range(min(self._step_events, len(self.versions.stale))):
             dropped += self.versions.forget(self.versions.stale.pop(), self.floor)
-        return Collected(dropped, self.origins.drop(dropped), self.log.base)
+        return Collected(dropped, self.origins.drop(dropped), self.log.base, self.log.base, late=True)
 
-    def _count_kept(self, events: Sequence[Event]) -> int:
-        """How many entries of some events are kept."""
+    def _kept_of(self, events: Sequence[Event]) -> Sequence[Record]:
+        """The entries of some events that are kept."""
         at = self.versions.at
-        return sum(1 for entry, _, _ in events if entry[VERSION] and at(entry[KEY], entry[MOD_REVISION]) is entry)
+        return [entry for entry, _, _ in events if at(entry[KEY], entry[MOD_REVISION]) is entry]
 
     def due(self, retention: Retention, time: int) -> tuple[int, bool]:
         """The floor that a retention asks for at a time (µs), and whether it may ask for more when that is done: what
@@ -280,7 +324,7 @@ class Namespace:
             self.floor, self.revision - retention.commits, self.log.newest_before(time - int(retention.age * 1e6))
         )
         # What is kept for pins would not go with the floor.
-        bytes_kept = self.versions.older_bytes - self.versions.held_bytes + self.log.size_bytes
+        bytes_kept = self.history_bytes - self.versions.held_bytes
         excess = bytes_kept - retention.history_bytes
         looked_at = 0
         for commit in self.log.oldest_first():
@@ -289,12 +333,12 @@ class Namespace:
             if looked_at > _LOOKED_THROUGH:
                 return floor, True
             looked_at += len(commit.events)
-            excess -= commit_size(commit)
-            for entry, previous, _ in commit.events:
-                excess -= size(previous) if previous else 0
-                excess -= 0 if entry[VERSION] else size(entry)
+            excess -= history_bytes(commit)
             floor = max(floor, commit.revision)
         return floor, False
+
+    def can_read(self, revision: int) -> bool:
+        return self.floor <= revision <= self.revision or revision in self.versions.pins
 
     def readable(self, revision: int) -> int:
         """The revision (0: the newest), if it can be read. Raises Compacted or RevisionInFuture."""

@@ -1,6 +1,6 @@
 """Who wrote what can still be read, and why, where the commit that says so was compacted."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from comity_server.model import Commit, Provenance
 from comity_server.record import MOD_REVISION, VERSION, Record
@@ -19,12 +19,18 @@ class Origins:
         origin = self._origins.get(revision)
         return Provenance(*origin[0]) if origin is not None else None
 
-    def keep(self, commit: Commit, entries: int) -> bool:
-        """Remember a commit for so many entries, if it said anything. Returns whether it did."""
-        return self.load(commit.revision, Provenance(commit.author, commit.message, commit.trace_parent), entries)
+    def all(self) -> Iterator[tuple[int, Provenance]]:
+        """By revision."""
+        for revision, (said, _) in self._origins.items():
+            yield revision, Provenance(*said)
+
+    def keep(self, commit: Commit, entries: int) -> Provenance | None:
+        """Remember a commit for so many entries, if it said anything. Returns what it said."""
+        said = Provenance(commit.author, commit.message, commit.trace_parent)
+        return said if self.load(commit.revision, said, entries) else None
 
     def load(self, revision: int, provenance: Provenance, entries: int) -> bool:
-        """The same, of a commit that is known by what it said alone."""
+        """The same, of a commit that is known by what it said alone. Returns whether it is remembered."""
         said = (*provenance,)
         if not entries or not any(said):
             return False

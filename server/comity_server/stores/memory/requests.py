@@ -5,7 +5,7 @@ The outcome of a write is kept until its client says that it awaits it no longer
 """
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
 from comity_server.errors import Overloaded, QuotaExceeded, RequestIdForgotten, RequestIdReused
@@ -149,6 +149,16 @@ class Requests:
         remembered = Remembered(fingerprint, outcome, _size(outcome))
         client.add(sequence, remembered)
         self._size_bytes += remembered.size_bytes
+
+    def all(self) -> Iterator[tuple[str, int, bool, Mapping[int, Remembered]]]:
+        """Each client, what it awaits, whether it said so itself, and its outcomes."""
+        for name, client in self._clients.items():
+            yield name, client.awaited, client.says_awaited, client.outcomes
+
+    def has_seen(self, request: RequestId) -> bool:
+        """Whether the outcome of a request is kept, or is awaited no longer."""
+        client = self._clients.get(request.client)
+        return client is not None and (request.sequence in client.outcomes or request.sequence < client.awaited)
 
     def knows(self, name: str) -> bool:
         return name in self._clients

@@ -14,6 +14,7 @@ from comity_server.errors import Conflict, NamespaceNotFound, StateError
 from comity_server.limits import Limits, Retention
 from comity_server.model import (
     Checkpoint,
+    Commit,
     CommitRange,
     DiffPage,
     Fork,
@@ -29,10 +30,10 @@ from comity_server.model import (
     Write,
 )
 from comity_server.stores.memory import actions, differences
-from comity_server.stores.memory.draft import Draft
+from comity_server.stores.memory.draft import Draft, Named
 from comity_server.stores.memory.journal import Journal
 from comity_server.stores.memory.judge import Quick, judge, judge_action, recall
-from comity_server.stores.memory.namespace import Namespace
+from comity_server.stores.memory.namespace import Namespace, Parent
 from comity_server.stores.memory.pins import Totals
 from comity_server.stores.protocol import Listener
 
@@ -107,11 +108,13 @@ class MemoryStore:
         if known is not None:
             return known
         try:
-            fork = actions.begin_fork(state, self._existing(action.parent), action, self.limits, next(self.ids))
+            parent = await self._hold_for(state, action)
         except StateError as error:
             return error
+        fork: Namespace | None = None
         kept = False
         try:
+            fork = actions.begin_fork(state, parent, self.limits, self._id_above(state))
             draft = self._draft(fork)
             outcome = await judge_action(draft, action, actions.commit_fork)
             await self._carry_out(draft)
@@ -120,10 +123,24 @@ class MemoryStore:
             return error
         finally:
             if not kept:
-                actions.give_up_fork(fork)
-                assert fork.parent is not None
-                await self._let_go(fork.parent.namespace)
+                if fork is not None:
+                    actions.give_up_fork(fork)
+                await self._let_go_for(parent)
+                await self._let_go(parent.namespace)
         return outcome
+
+    async def _hold_for(self, empty: Namespace, action: Fork) -> Parent:
+        """What is to be forked in place of an empty namespace, at a revision that stays readable until `_let_go_for`.
+        Raises NamespaceNotFound, CheckpointNotFound, Compacted, RevisionInFuture."""
+        parent = self._existing(action.parent)
+        return Parent(parent, parent.resolve(action.ref))
+
+    async def _let_go_for(self, parent: Parent) -> None:
+        """The fork was not made, or is deleted."""
+
+    def _id_above(self, empty: Namespace) -> int:
+        """The id of a fork in place of an empty namespace: above that of its parent."""
+        return next(self.ids)
 
     async def _merge(self, draft: Draft, action: Merge) -> Outcome:
         return await actions.merge(draft, action, self._existing(action.fork))
@@ -131,7 +148,11 @@ class MemoryStore:
     def _draft(self, state: Namespace) -> Draft:
         count = len(self.namespaces_by_name) + len(self._beginning)
         may_begin = state.name in self.namespaces_by_name or count < self.limits.namespaces
-        return Draft(state, self.limits, time=time.time_ns() // 1000, now=time.monotonic(), may_begin=may_begin)
+        return Draft(state, self.limits, time=self.time(), now=time.monotonic(), may_begin=may_begin)
+
+    def time(self) -> int:
+        """µs since 1970."""
+        return time.time_ns() // 1000
 
     async def _carry_out(self, draft: Draft) -> None:
         """Make a draft part of its namespace. Raises what the journal does; then nothing has changed."""
@@ -167,6 +188,38 @@ class MemoryStore:
             listener.reset()  # what a fork begins with no commit of it shows
         elif listener is not None and draft.commits:
             listener.publish(draft.commits)
+
+    def state(self, name: str) -> Namespace:
+        """A namespace as this store has it, or the empty one that it would begin as."""
+        return self._find(name)
+
+    async def take_over(
+        self,
+        name: str,
+        commits: Sequence[Commit],
+        totals: Totals,
+        checkpoints: Mapping[str, Checkpoint | None],
+        named: Sequence[Named],
+    ) -> None:
+        """Append what came next in another store that has the same namespace: commits as they are, with how much there
+        is after them, checkpoints that were made and dropped, and outcomes.
+
+        Raises Conflict if it was changed here, and what the journal does.
+        """
+        async with self._lock(name):
+            draft = self._draft(self._existing(name))
+            if commits and commits[0].revision != draft.revision + 1:
+                raise Conflict(f"{name} is at revision {draft.revision}", namespace=name, revision=draft.revision)
+            draft.commits += commits
+            draft.revision += len(commits)
+            draft.keys, draft.size_bytes = totals
+            draft.time = commits[-1].time if commits else draft.base.time
+            for checkpoint, made in checkpoints.items():
+                draft.set_checkpoint(checkpoint, made)
+            for one in named:
+                draft.name(*one)
+            draft.changes += len(commits) + len(named)
+            await self._carry_out(draft)
 
     async def get(self, namespace: str, key: str, revision: int = 0) -> Read:
         return self._find(namespace).get(key, revision)
@@ -307,8 +360,10 @@ class MemoryStore:
         await self._compact(state, state.floor)  # after a start only this tells what is kept for pins
         more = True
         while more:
-            floor, more = state.due(retention, time.time_ns() // 1000)
+            before = state.log.base
+            floor, more = state.due(retention, self.time())
             await self._compact(state, floor)
+            more = more and state.log.base > before  # else it was dropped elsewhere, or will be
         return floor
 
     async def sweep(self) -> None:
@@ -352,19 +407,17 @@ class MemoryStore:
 
     async def _let_go(self, state: Namespace) -> None:
         """Of a deleted namespace keep what forks share of it, or else nothing, and let go of what it shares itself."""
-        dropped: list[Namespace] = []
-        parent: Namespace | None = state
-        while parent is not None and parent.deleted and not parent.forks:
-            dropped.append(parent)
-            of = parent.parent
-            if of is not None:
-                actions.give_up_fork(parent)
+        dropped = actions.let_go(state)
+        if dropped:
+            of = dropped[-1].parent
             parent = of.namespace if of is not None else None
+        else:
+            parent = state
         if self._journal is not None and dropped:
             await self._journal.drop(dropped)
         for gone in dropped:
             await gone.dismantle()
-        if parent is not None and parent.deleted:
+        if parent is not None and parent.deleted and not parent.given_up:
             await self._compact(parent, parent.revision)
 
     async def _forget_clients(self, state: Namespace) -> None:

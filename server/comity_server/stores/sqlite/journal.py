@@ -9,7 +9,7 @@ from typing import Any, Final
 import structlog
 
 from comity_server.errors import StateError
-from comity_server.model import Checkpoint
+from comity_server.model import Cause, Checkpoint
 from comity_server.record import (
     CONTENT_TYPE,
     CREATE_REVISION,
@@ -19,12 +19,13 @@ from comity_server.record import (
     UPDATE_TIME,
     VALUE,
     VERSION,
+    Record,
 )
 from comity_server.stores.memory.draft import Draft
 from comity_server.stores.memory.namespace import Collected, Namespace
+from comity_server.stores.outcomes import encode
 from comity_server.stores.sqlite.bulk import insert
 from comity_server.stores.sqlite.checksum import checksum
-from comity_server.stores.sqlite.outcomes import encode
 from comity_server.stores.sqlite.writer import Writer
 
 log = structlog.get_logger(__name__)
@@ -167,7 +168,7 @@ def _commit(connection: sqlite3.Connection, draft: Draft, begins: bool, clients:
         if checkpoint is None:
             connection.execute(DROP_CHECKPOINT, (state.id, name))
         else:
-            connection.execute(ADD_CHECKPOINT, _checkpoint(state.id, checkpoint))
+            connection.execute(ADD_CHECKPOINT, checkpoint_row(state.id, checkpoint))
     if clients:
         connection.executemany(HEAR_CLIENT, [row[:4] for row in clients])
         connection.executemany(FORGET_OUTCOMES, [(*row[:3], row[4]) for row in clients])
@@ -178,32 +179,35 @@ def _namespace(draft: Draft) -> Row:
     state = draft.base
     shared: Row = (None, None, None, None)
     if state.parent is not None:
-        base, revision = state.parent
+        base, revision, _ = state.parent
         shared = (base.id, revision, state.versions.key_count, state.versions.live_bytes)
     return (state.id, state.name, draft.revision, state.floor, draft.time, draft.commits[0].time, *shared)
 
 
 def _versions(draft: Draft) -> Iterator[Row]:
-    namespace = draft.base.id
     for commit in draft.commits:
         for record, _, cause in commit.events:
-            yield (
-                None,
-                namespace,
-                commit.revision,
-                record[KEY],
-                record[VALUE],
-                record[CONTENT_TYPE],
-                record[VERSION],
-                record[CREATE_REVISION],
-                record[LEASE_ID],
-                record[UPDATE_TIME],
-                int(cause),
-                checksum(record),
-            )
+            yield version_row(draft.base.id, record, cause)
 
 
-def _checkpoint(namespace: int, checkpoint: Checkpoint) -> Row:
+def version_row(namespace: int, record: Record, cause: Cause) -> Row:
+    return (
+        None,
+        namespace,
+        record[MOD_REVISION],
+        record[KEY],
+        record[VALUE],
+        record[CONTENT_TYPE],
+        record[VERSION],
+        record[CREATE_REVISION],
+        record[LEASE_ID],
+        record[UPDATE_TIME],
+        int(cause),
+        checksum(record),
+    )
+
+
+def checkpoint_row(namespace: int, checkpoint: Checkpoint) -> Row:
     name, revision, create_time, author, message, labels, keys, size = checkpoint
     return (namespace, name, revision, create_time, author, message, json.dumps(dict(labels)), keys, size)
 

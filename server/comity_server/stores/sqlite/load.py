@@ -12,7 +12,7 @@ from comity_server.record import VERSION, Record
 from comity_server.stores.memory.namespace import Namespace, Parent
 from comity_server.stores.memory.pins import NOTHING, Totals
 from comity_server.stores.memory.requests import Requests
-from comity_server.stores.sqlite.outcomes import decode
+from comity_server.stores.outcomes import decode
 
 COMMITS = """
 SELECT namespace, revision, time, author, message, trace_parent FROM commits ORDER BY namespace, revision

@@ -15,6 +15,7 @@ from comity_server.limits import Limits
 from comity_server.stores.memory.namespace import Namespace
 from comity_server.stores.memory.store import MemoryStore
 from comity_server.stores.sqlite import schema
+from comity_server.stores.sqlite.arrivals import SqliteArrivals
 from comity_server.stores.sqlite.journal import DROP_COMMIT, SqliteJournal
 from comity_server.stores.sqlite.load import Loaded, load
 from comity_server.stores.sqlite.writer import Writer
@@ -65,6 +66,10 @@ class SqliteStore(MemoryStore):
         finally:
             self._lock_file.release()
 
+    def arrivals(self) -> SqliteArrivals:
+        """Lets it take in what comes from another store. Afterwards it has to be closed and opened anew."""
+        return SqliteArrivals(self, self._writer)
+
     def writable(self) -> bool:
         return self._writer.failure is None
 
@@ -85,7 +90,7 @@ class SqliteStore(MemoryStore):
         try:
             began = time.monotonic()
             loaded = await self._writer.read(lambda connection: load(connection, self.limits, began))
-            self._adopt(loaded)
+            adopt(self, loaded)
             gc.freeze()
         finally:
             if collecting:
@@ -98,21 +103,23 @@ class SqliteStore(MemoryStore):
         self._sqlite.purge(loaded.doomed)
         log.info("loaded", namespaces=len(loaded.namespaces), seconds=round(time.monotonic() - began, 3))
 
-    def _adopt(self, loaded: Loaded) -> None:
-        self.epoch = loaded.epoch
-        self.least_revision = loaded.least_revision
-        self.ids = itertools.count(loaded.next_id)
-        for state in loaded.namespaces:
-            self.namespaces_by_name[state.name] = state
-            state.requests = loaded.requests.pop(state.name, state.requests)
-        for name, (revision, at) in loaded.names.items():
-            requests = loaded.requests.get(name)
-            if requests is None:
-                self.counters[name] = (revision, at)
-                continue
-            empty = Namespace(name, self.limits, self.epoch, id=next(self.ids), revision=revision, time=at)
-            empty.requests = requests
-            self.keep_deleted(empty)
+
+def adopt(store: MemoryStore, loaded: Loaded) -> None:
+    """Have a store hold what a file does."""
+    store.epoch = loaded.epoch
+    store.least_revision = loaded.least_revision
+    store.ids = itertools.count(loaded.next_id)
+    for state in loaded.namespaces:
+        store.namespaces_by_name[state.name] = state
+        state.requests = loaded.requests.pop(state.name, state.requests)
+    for name, (revision, at) in loaded.names.items():
+        requests = loaded.requests.get(name)
+        if requests is None:
+            store.counters[name] = (revision, at)
+            continue
+        empty = Namespace(name, store.limits, store.epoch, id=next(store.ids), revision=revision, time=at)
+        empty.requests = requests
+        store.keep_deleted(empty)
 
 
 def _drop_commits(connection: sqlite3.Connection, loaded: Loaded) -> None:

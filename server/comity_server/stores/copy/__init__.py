@@ -1,0 +1,1 @@
+"""Copies namespaces from one store to another: all that can be read of them, and all that is remembered."""

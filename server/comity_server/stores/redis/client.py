@@ -1,0 +1,345 @@
+"""Speaks to Redis: scripts by digest, deadlines, and errors that a client of the server may see."""
+
+import asyncio
+import hashlib
+import random
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from functools import partial
+from importlib.resources import files
+from typing import Any, Final, TypeVar
+
+import structlog
+from redis.asyncio import Redis, RedisCluster, Sentinel
+from redis.asyncio.cluster import ClusterNode, PipelineCommand
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import (
+    AskError,
+    AuthenticationError,
+    BusyLoadingError,
+    ClusterDownError,
+    ClusterError,
+    ConnectionError,
+    MasterDownError,
+    NoPermissionError,
+    NoScriptError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    RedisClusterException,
+    RedisError,
+    ResponseError,
+    TimeoutError,
+    TryAgainError,
+)
+
+from comity_server.errors import StateError, StoreFull, StoreUnavailable
+from comity_server.stores.redis import keys
+from comity_server.stores.redis.url import Target
+
+log = structlog.get_logger(__name__)
+
+CONNECT_SECONDS: Final = 1.0
+ANSWER_SECONDS: Final = 2.0  # how long one command may take
+LOOK_SECONDS: Final = 0.5  # likewise, where it only tells whether Redis is there
+GIVE_UP_SECONDS: Final = 3.0  # how long a call is tried again while Redis cannot be reached
+BACKOFF_SECONDS: Final = (0.02, 0.5)  # the first and the longest wait between two attempts, before the jitter
+BLOCK_SECONDS: Final = 1.0  # how long a blocking read waits
+CONNECTIONS: Final = 1 << 20  # no bound: how many calls there are at a time is for others to bound
+
+PASSING: Final = (  # what is tried again: it ends by itself
+    ConnectionError,
+    TimeoutError,
+    ReadOnlyError,
+    BusyLoadingError,
+    ClusterDownError,
+    MasterDownError,
+    TryAgainError,
+    AskError,  # and MovedError: the node does not have the slot any more
+    ClusterError,
+    OSError,
+    RedisClusterException,
+)
+
+T = TypeVar("T")
+Connection = Any  # a Redis or a RedisCluster: redis-py types their commands apart
+
+
+class Script:
+    """A Lua script, known by its digest."""
+
+    def __init__(self, name: str) -> None:
+        self.text = files("comity_server.stores.redis").joinpath("scripts", f"{name}.lua").read_text("utf-8")
+        self.digest = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
+
+
+class Client:
+    """Connections to one Redis. Use from one event loop.
+
+    Args:
+        target: where it is.
+        wait_replicas: how many replicas must have a write before it is answered.
+    """
+
+    def __init__(self, target: Target, *, wait_replicas: int = 0) -> None:
+        self.target = target
+        self.failure: StateError | None = None  # why the last call failed; None: it did not
+        self.refusal: StateError | None = None  # why the last write was refused; None: it was not
+        self.reachable = True  # when it was last looked at
+        self.wait_replicas = wait_replicas
+        self._failing_since: float | None = None
+        self._moved = False  # whether a Cluster may have given slots to other nodes
+        self._redis = _connect(target, ANSWER_SECONDS)
+        self._blocking = _connect(target, BLOCK_SECONDS + ANSWER_SECONDS)
+        self._looking = _connect(target, LOOK_SECONDS)
+
+    async def close(self) -> None:
+        for connection in (self._redis, self._blocking, self._looking):
+            await connection.aclose()
+            for sentinel in _sentinels(connection):
+                await sentinel.aclose()
+
+    async def call(self, *command: Any) -> Any:
+        """A command that may be done twice. Errors as of `repeated`."""
+        return await self.repeated(partial(self.ask, *command))
+
+    async def ask(self, *command: Any) -> Any:
+        """A command, once. Errors as of `once`."""
+        return await self.once(lambda redis: redis.execute_command(*command))
+
+    async def repeated(self, attempt: Callable[[], Awaitable[T]]) -> T:
+        """Do what may be done twice, and try while Redis cannot be reached. Raises StoreUnavailable or StoreFull."""
+        patience = self.patience()
+        while True:
+            try:
+                return await attempt()
+            except Passing as error:
+                await patience.wait(error)
+
+    def patience(self) -> "Patience":
+        """For attempts that begin now. Who comes when Redis has long been away does not wait as long again."""
+        now = asyncio.get_running_loop().time()
+        since = self._failing_since
+        return Patience((now if since is None else since) + GIVE_UP_SECONDS)
+
+    async def once(self, command: Callable[[Connection], Awaitable[T]]) -> T:
+        """Do something once. Raises Passing if it is not known whether it was done and it may be tried again."""
+        try:
+            result = await command(self._redis)
+        except PASSING as error:
+            self.failure = _passing(error)
+            if self._failing_since is None:
+                self._failing_since = asyncio.get_running_loop().time()
+            log.debug("Redis cannot be reached", error=str(error))
+            raise Passing(self.failure) from error
+        except RedisError as error:
+            self.failure = _translate(error)
+            log.warning("Redis refused", error=str(error))
+            raise self.failure from error
+        self.failure = self._failing_since = None
+        return result
+
+    async def run(self, script: Script, names: Sequence[str], arguments: Sequence[Any]) -> Any:
+        """Run a script once, and have it loaded if Redis has lost it. Errors as of `once`.
+
+        Where replicas are waited for, returns when they have what it wrote; if too few do, raises StoreUnavailable.
+        """
+        rest = (len(names), *names, *arguments)
+
+        async def evaluate(redis: Connection) -> Any:
+            try:
+                return await self._waited(redis, names[0], ("EVALSHA", script.digest, *rest))
+            except NoScriptError:
+                return await self._waited(redis, names[0], ("EVAL", script.text, *rest))
+
+        try:
+            answer = await self.once(evaluate)
+        except Passing as error:  # it may be that Redis takes no writes, while all else succeeds
+            self.refusal = error.failure
+            raise
+        except StateError as error:
+            self.refusal = error
+            raise
+        self.refusal = None
+        return answer
+
+    async def probe(self) -> None:
+        """Write something of no meaning, to see whether Redis takes writes. Errors as of `run`."""
+        key = keys.probes(self.target.prefix)
+        await self.once(lambda redis: self._waited(redis, key, ("INCR", key)))
+        self.refusal = None
+
+    async def await_replicas(self, key: str) -> None:
+        """Return when as many replicas as are wanted have all that was written to the node of a key. Errors as of
+        `call`."""
+        if self.wait_replicas:
+            # WAIT counts what its own connection has written: so it writes something of no meaning.
+            write = partial(self._waited, key=key, command=("HINCRBY", key, "waits", 1))
+            await self.repeated(partial(self.once, write))
+
+    async def _waited(self, redis: Connection, key: str, command: Sequence[Any]) -> Any:
+        """A command, and then WAIT on the same connection: it counts what was written by it."""
+        if not self.wait_replicas:
+            return await redis.execute_command(*command)
+        wait = ("WAIT", self.wait_replicas, int(ANSWER_SECONDS * 500))
+        if self.target.form == "cluster":
+            await redis.initialize()
+            if self._moved:  # redis-py learns where slots are from what it routes by itself
+                await redis.execute_command("EXISTS", key)
+                self._moved = False
+            node = redis.get_node_from_key(key)
+            commands = [PipelineCommand(place, *one) for place, one in enumerate((command, wait))]
+            try:
+                await node.execute_pipeline(commands)
+            except PASSING:
+                self._moved = True
+                raise
+            answers = [one.result for one in commands]
+            self._moved = isinstance(answers[0], PASSING)
+        else:
+            pipeline = redis.pipeline(transaction=False)
+            for one in (command, wait):
+                pipeline.execute_command(*one)
+            answers = await pipeline.execute(raise_on_error=False)
+        answer, reached = answers
+        for found in answers:
+            if isinstance(found, Exception):
+                raise found
+        if int(str(reached)) < self.wait_replicas:
+            self.failure = StoreUnavailable(f"only {reached} of {self.wait_replicas} replicas have the write")
+            raise self.failure
+        return answer
+
+    async def look(self, key: str) -> tuple[int, bytes | None]:
+        """Whether Redis is there, without waiting long: the clock of the node that has a key, in µs since 1970, and
+        what the key holds. Errors as of `once`."""
+        where: dict[str, Any] = {}
+        try:
+            if self.target.form == "cluster":
+                await self._looking.initialize()
+                where["target_nodes"] = self._looking.get_node_from_key(key)
+            seconds, micros = await self._looking.execute_command("TIME", **where)
+            found = await self._looking.get(key)
+        except PASSING as error:
+            self.reachable = False
+            raise Passing(_passing(error)) from error
+        except RedisError as error:
+            self.reachable = False
+            raise _translate(error) from error
+        self.reachable = True
+        return int(seconds) * 1_000_000 + int(micros), found
+
+    async def read_blocking(self, key: str, after: str, count: int) -> Sequence[tuple[bytes, dict[bytes, bytes]]]:
+        """So many entries of a stream after an id, as soon as there are any, or none after a while."""
+        try:
+            found = await self._blocking.xread({key: after}, count=count, block=int(BLOCK_SECONDS * 1000))
+        except PASSING as error:
+            raise Passing(_passing(error)) from error
+        except RedisError as error:
+            raise _translate(error) from error
+        return found[0][1] if found else []
+
+
+class Passing(Exception):
+    """A failure that ends by itself. What was asked for may have been done."""
+
+    def __init__(self, failure: StateError) -> None:
+        super().__init__(failure.message)
+        self.failure = failure
+
+
+class Patience:
+    """How long something is tried again."""
+
+    def __init__(self, deadline: float) -> None:
+        self.tries = 0
+        self._deadline = deadline
+
+    async def wait(self, error: Passing) -> None:
+        """Wait until the next attempt. Raises the failure if it was tried for long enough."""
+        pause = backoff(self.tries)
+        self.tries += 1
+        if asyncio.get_running_loop().time() + pause > self._deadline:
+            raise error.failure from error.__cause__
+        await asyncio.sleep(pause)
+
+
+def unavailable(target: Target, error: StateError | Passing) -> StoreUnavailable:
+    """That a Redis cannot be used, and why."""
+    message = error.failure.message if isinstance(error, Passing) else error.message
+    cause = f" ({error.__cause__})" if error.__cause__ is not None else ""
+    return StoreUnavailable(f"{target}: {message}{cause}")
+
+
+def backoff(attempt: int) -> float:
+    """Seconds to wait before another attempt: exponential, with full jitter (Brooker, "Exponential Backoff And
+    Jitter", AWS 2015)."""
+    first, longest = BACKOFF_SECONDS
+    return random.uniform(0, min(longest, first * 2**attempt))
+
+
+def _connect(target: Target, answer_seconds: float) -> Connection:
+    # redis-py is told not to try again by itself: who calls knows what may be done twice.
+    common: dict[str, Any] = {
+        **target.connection,
+        "socket_connect_timeout": CONNECT_SECONDS,
+        "socket_timeout": answer_seconds,
+        "socket_keepalive": True,
+        "max_connections": CONNECTIONS,
+        "retry": Retry(NoBackoff(), 0),
+    }
+    match target.form:
+        case "single":
+            ((host, port),) = target.hosts
+            return Redis(host=host, port=port, **common)
+        case "sentinel":
+            sentinels = Sentinel(  # type: ignore[no-untyped-call]
+                list(target.hosts),
+                sentinel_kwargs={
+                    **target.sentinel,
+                    **{name: value for name, value in target.connection.items() if name.startswith("ssl")},
+                    "socket_connect_timeout": CONNECT_SECONDS,
+                    "socket_timeout": CONNECT_SECONDS,
+                },
+                **common,
+            )
+            return sentinels.master_for(target.service)
+        case "cluster":
+            return RedisCluster(startup_nodes=[ClusterNode(host, port) for host, port in target.hosts], **common)
+
+
+def _sentinels(connection: Connection) -> Sequence[Redis]:
+    """The connections to Sentinels that a connection has beside its own: redis-py leaves them open."""
+    manager = getattr(getattr(connection, "connection_pool", None), "sentinel_manager", None)
+    return manager.sentinels if manager is not None else []
+
+
+def _passing(error: Exception) -> StateError:
+    """What is wrong where it is worth another attempt."""
+    if isinstance(error, ReadOnlyError):
+        return StoreUnavailable("Redis is read-only")
+    if any(isinstance(one, AuthenticationError | NoPermissionError) for one in _causes(error)):
+        return StoreUnavailable("Redis refuses the server's user")
+    if "Cluster mode is not enabled" in str(error):
+        return StoreUnavailable("this Redis is no Cluster")
+    return StoreUnavailable("Redis cannot be reached")
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    """An error, and what led to it: of a Cluster, redis-py says at first only that nobody there would answer."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _translate(error: RedisError) -> StateError:
+    if isinstance(error, OutOfMemoryError) or "OOM " in str(error):
+        return StoreFull("Redis is out of memory; nothing was done")
+    if isinstance(error, NoPermissionError):
+        return StoreUnavailable("Redis refuses the server's user")
+    if isinstance(error, ResponseError) and "NOREPLICAS" in str(error):
+        return StoreUnavailable("Redis has too few replicas to take writes")
+    if isinstance(error, ResponseError) and "unknown command" in str(error) and "SENTINEL" in str(error):
+        return StoreUnavailable("this is no Sentinel")
+    if isinstance(error, ResponseError) and "MISCONF" in str(error):
+        return StoreUnavailable("Redis cannot write to its disk")
+    return StoreUnavailable("Redis refused; the log of the server says why")

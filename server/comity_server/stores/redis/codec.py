@@ -1,0 +1,211 @@
+"""What is stored in Redis, as bytes: msgpack, which is compact, fast, and read in every language."""
+
+from collections.abc import Sequence
+from typing import Any, Literal, NamedTuple
+
+import msgpack
+
+from comity_server.model import Cause, Checkpoint, Commit, Event, Outcome, Provenance, RequestId
+from comity_server.record import KEY, MOD_REVISION, VERSION, Record
+from comity_server.stores.memory.draft import Draft, Named
+from comity_server.stores.memory.namespace import Held
+from comity_server.stores.memory.pins import Totals
+from comity_server.stores.outcomes import decode, encode
+
+_SEPARATOR = b"\0"  # no key has it
+
+
+class Control(NamedTuple):
+    """What an entry does beside commits."""
+
+    kind: Literal["floor", "pin", "unpin"]
+    revision: int
+    hold: str = ""  # of a fork
+    keys: int = 0  # at the revision that is pinned
+    size_bytes: int = 0
+
+
+class Change(NamedTuple):
+    """A record of a commit, as it is stored: its previous one the reader has."""
+
+    record: Record
+    cause: Cause
+
+
+class Entry(NamedTuple):
+    """An entry of a log."""
+
+    token: bytes  # of the attempt that appended it
+    time: int
+    commits: Sequence[tuple[Commit, Sequence[Change]]]  # the commits without their events
+    checkpoints: Sequence[tuple[str, Checkpoint | None]]
+    named: Sequence[Named]
+    control: Control | None
+
+
+def pack_draft(token: bytes, draft: Draft) -> bytes:
+    """A group's changes."""
+    checkpoints = [(name, None if made is None else tuple(made)) for name, made in draft.checkpoints.items()]
+    named = [(*one.request, one.fingerprint, one.outcome.revision, encode(one.outcome)) for one in draft.named.values()]
+    return _pack((token, draft.time, [*map(_plain, draft.commits)], checkpoints, named, None))
+
+
+def pack_commits(token: bytes, commits: Sequence[Commit]) -> bytes:
+    """Commits of one time, and nothing else."""
+    return _pack((token, commits[0].time, [*map(_plain, commits)], (), (), None))
+
+
+def pack_control(token: bytes, time: int, control: Control) -> bytes:
+    """Something else that has its place in the order of a namespace."""
+    return _pack((token, time, (), (), (), tuple(control)))
+
+
+def unpack_entry(data: bytes) -> Entry:
+    token, time, commits, checkpoints, named, control = _unpack(data)
+    return Entry(
+        token,
+        time,
+        [_commit(time, *commit) for commit in commits],
+        [(name, None if made is None else checkpoint(made)) for name, made in checkpoints],
+        [_named(*one) for one in named],
+        None if control is None else Control(*control),
+    )
+
+
+def _plain(commit: Commit) -> tuple[Any, ...]:
+    """A commit but for its time."""
+    changes = [(*entry[:MOD_REVISION], entry[MOD_REVISION + 1], int(cause)) for entry, _, cause in commit.events]
+    return commit.revision, commit.author, commit.message, commit.trace_parent, changes
+
+
+def _commit(
+    time: int, revision: int, author: str, message: str, trace_parent: str, changes: Any
+) -> tuple[Commit, Sequence[Change]]:
+    made = [
+        Change((key, value, kind, version, created, revision, lease, time), Cause(cause))
+        for key, value, kind, version, created, lease, cause in changes
+    ]
+    return Commit(revision, time, author, message, trace_parent, ()), made
+
+
+def _named(client: str, sequence: int, awaited: int, fingerprint: int, revision: int, outcome: int | str) -> Named:
+    return Named(RequestId(client, sequence, awaited), fingerprint, decode(revision, outcome))
+
+
+def event(change: Change, previous: Record | None) -> Event:
+    """The event that a change is, given the version before it."""
+    return Event(change.record, previous if previous is not None and previous[VERSION] else None, change.cause)
+
+
+# The base
+
+
+def version_field(key: str, revision: int) -> bytes:
+    """The name of a version of a key."""
+    return key.encode() + _SEPARATOR + b"%d" % revision
+
+
+def pack_version(record: Record) -> bytes:
+    return _pack((*record[KEY + 1 : MOD_REVISION], *record[MOD_REVISION + 1 :]))
+
+
+def unpack_version(field: bytes, data: bytes) -> Record:
+    key, _, revision = field.partition(_SEPARATOR)
+    value, kind, version, created, lease, time = _unpack(data)
+    return (key.decode(), value, kind, version, created, int(revision), lease, time)
+
+
+def origin_field(revision: int) -> bytes:
+    """The name of what a commit said."""
+    return _SEPARATOR + b"%d" % revision
+
+
+def is_origin(field: bytes) -> bool:
+    return field.startswith(_SEPARATOR)
+
+
+def pack_origin(said: Provenance) -> bytes:
+    return _pack(tuple(said))
+
+
+def unpack_origin(field: bytes, data: bytes) -> tuple[int, Provenance]:
+    return int(field[1:]), Provenance(*_unpack(data))
+
+
+# Checkpoints and outcomes
+
+
+def pack_checkpoint(made: Checkpoint) -> bytes:
+    return _pack(tuple(made))
+
+
+def checkpoint(parts: Sequence[Any]) -> Checkpoint:
+    made = Checkpoint(*parts)
+    return made._replace(labels=tuple((key, value) for key, value in made.labels))
+
+
+def unpack_checkpoint(data: bytes) -> Checkpoint:
+    return checkpoint(_unpack(data))
+
+
+def client_field(client: str) -> bytes:
+    return client.encode()
+
+
+def outcome_field(client: str, sequence: int) -> bytes:
+    return client.encode() + _SEPARATOR + b"%d" % sequence
+
+
+def split_outcome_field(field: bytes) -> tuple[str, int | None]:
+    """The client, and the sequence of its outcome; None: the field is of the client itself."""
+    client, separator, sequence = field.partition(_SEPARATOR)
+    return client.decode(), int(sequence) if separator else None
+
+
+def pack_client(awaited: int, says_awaited: bool) -> bytes:
+    return _pack((awaited, says_awaited))
+
+
+def unpack_client(data: bytes) -> tuple[int, bool]:
+    awaited, says_awaited = _unpack(data)
+    return awaited, says_awaited
+
+
+def pack_outcome(fingerprint: int, outcome: Outcome) -> bytes:
+    return _pack((fingerprint, outcome.revision, encode(outcome)))
+
+
+def unpack_outcome(data: bytes) -> tuple[int, Outcome]:
+    fingerprint, revision, outcome = _unpack(data)
+    return fingerprint, decode(revision, outcome)
+
+
+def heir_field(hold: str) -> bytes:
+    """The name of what a fork holds."""
+    return _SEPARATOR + hold.encode()
+
+
+def is_heir(field: bytes) -> bool:
+    return field.startswith(_SEPARATOR)
+
+
+def pack_heir(held: Held) -> bytes:
+    return _pack((held.revision, *held.totals))
+
+
+def unpack_heir(field: bytes, data: bytes) -> tuple[str, Held]:
+    revision, keys, size_bytes = _unpack(data)
+    return field[1:].decode(), Held(revision, Totals(keys, size_bytes))
+
+
+def totals(made: Checkpoint) -> Totals:
+    return Totals(made.key_count, made.size_bytes)
+
+
+def _pack(value: Any) -> bytes:
+    packed: bytes = msgpack.packb(value, use_bin_type=True)
+    return packed
+
+
+def _unpack(data: bytes) -> Any:
+    return msgpack.unpackb(data, raw=False)

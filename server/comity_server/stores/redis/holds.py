@@ -1,0 +1,123 @@
+"""What forks hold of what they share, wherever they are, so that it stays.
+
+A hold is GENERATION.TOKEN:NAME, of the fork. The token is of the attempt to make it, since several may be under way at
+a time, and each holds what it is to share.
+"""
+
+import asyncio
+import secrets
+import time
+from collections.abc import Callable
+from typing import Final
+
+import structlog
+
+from comity_server.errors import NamespaceNotFound, StateError
+from comity_server.model import Fork, Ref
+from comity_server.stores.memory.namespace import Namespace, Parent
+from comity_server.stores.redis.client import Passing
+from comity_server.stores.redis.codec import Control
+from comity_server.stores.redis.journal import RedisJournal
+from comity_server.stores.redis.replicas import Moved, Replicas
+
+log = structlog.get_logger(__name__)
+
+ORPHAN_SECONDS: Final = 60.0  # how long a fork may take to come into being
+
+
+def new(generation: int, name: str) -> str:
+    """Of an attempt to make a fork."""
+    return f"{generation}.{secrets.token_hex(6)}:{name}"
+
+
+def name(hold: str) -> str:
+    """The fork's."""
+    return _parse(hold)[0]
+
+
+class Holds:
+    """Takes them and lets go of them. No lock is held by who calls.
+
+    Args:
+        lock: of a namespace.
+    """
+
+    def __init__(self, replicas: Replicas, journal: RedisJournal, lock: Callable[[str], asyncio.Lock]) -> None:
+        self._replicas = replicas
+        self._journal = journal
+        self._lock = lock
+        self._orphans: dict[str, float] = {}
+
+    async def take(self, empty: Namespace, action: Fork) -> Parent:
+        """Hold what is to be forked in place of an empty namespace: in Redis, and (as one of its `forks`) in this
+        process. Raises NamespaceNotFound, CheckpointNotFound, Compacted, RevisionInFuture."""
+        if action.parent == empty.name:  # which does not exist
+            raise NamespaceNotFound(empty.name)
+        return await self.hold(action.parent, action.ref, new(empty.id, empty.name), here=True)
+
+    async def hold(self, name: str, ref: Ref, hold: str, *, here: bool = False) -> Parent:
+        """Keep a revision of a namespace readable for a fork that knows it by a hold; if it will be `here`, as one of
+        its `forks` in this process, too. Raises NamespaceNotFound, and as `Namespace.resolve` does."""
+        while True:
+            try:
+                async with self._lock(name):
+                    replica = await self._replicas.advance(name)
+                    if not replica.meta.exists:
+                        raise NamespaceNotFound(name)
+                    revision = replica.state.resolve(ref)
+                    totals = replica.state.totals(revision)
+                    await self._journal.control(name, Control("pin", revision, hold, *totals))
+                    replica.state.forks += here
+                    return Parent(replica.state, revision, hold)
+            except Moved:
+                continue
+
+    async def let_go(self, parent: Parent) -> None:
+        """In Redis. What cannot be now `let_go_of_orphans` sees to."""
+        of: Parent | None = parent
+        while of is not None:
+            try:
+                async with self._lock(of.namespace.name):
+                    ended = await self._journal.let_go(of)
+            except Moved:
+                continue
+            except (StateError, Passing) as error:
+                log.warning("a fork could not let go of its parent yet", hold=of.hold, error=str(error))
+                return
+            of = of.namespace.parent if ended else None
+
+    async def let_go_of_orphans(self, state: Namespace) -> None:
+        """Let go of what is held for forks that never came into being, or are gone."""
+        now = time.monotonic()
+        for hold, held in list(state.heirs.items()):
+            if await self.is_alive(hold):
+                self._orphans.pop(hold, None)
+            elif now - self._orphans.setdefault(hold, now) > ORPHAN_SECONDS:
+                del self._orphans[hold]
+                await self._bury(hold)
+                await self.let_go(Parent(state, held.revision, hold))
+
+    async def is_alive(self, hold: str) -> bool:
+        """Whether a fork has come into being, or is being copied here, and is there still, or is deleted and shared by
+        forks of its own."""
+        fork, generation = _parse(hold)
+        meta = await self._replicas.meta(fork)
+        if meta.generation == generation:
+            return (meta.exists and meta.hold == hold) or await self._replicas.coming_hold(fork) == hold
+        if (await self._replicas.buried(fork, generation)).hold != hold:
+            return False
+        for heir in await self._journal.heirs(fork, generation):
+            if await self.is_alive(heir):
+                return True
+        return False
+
+    async def _bury(self, hold: str) -> None:
+        """Free what a deleted fork that is not alive kept for forks of its own."""
+        fork, generation = _parse(hold)
+        if (await self._replicas.buried(fork, generation)).hold == hold:
+            await self._journal.disinherit(fork, generation, await self._journal.heirs(fork, generation))
+
+
+def _parse(hold: str) -> tuple[str, int]:
+    prefix, _, fork = hold.partition(":")
+    return fork, int(prefix.partition(".")[0])

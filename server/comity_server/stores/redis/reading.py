@@ -1,0 +1,113 @@
+"""Reads a Redis to be copied from. It is left as it is; servers may use it meanwhile."""
+
+from collections.abc import Collection, Hashable, Sequence
+from functools import partial
+from typing import Final
+
+from comity_server.errors import StateError, StoreUnavailable
+from comity_server.limits import Limits
+from comity_server.stores.copy.protocol import Ancestor, Loaded
+from comity_server.stores.memory.namespace import Namespace
+from comity_server.stores.memory.store import MemoryStore
+from comity_server.stores.redis import keys, preflight
+from comity_server.stores.redis.client import Client, Connection, Passing, unavailable
+from comity_server.stores.redis.loading import ATTEMPTS, Loader, Meta
+from comity_server.stores.redis.url import Target
+
+SCANNED: Final = 1000  # keys that one call looks at
+
+
+class RedisReader:
+    """Implements `stores.copy.protocol.Reader`."""
+
+    least_revision = 0
+
+    def __init__(self, target: Target) -> None:
+        self.servers: Collection[str] = ()  # the ids of the primaries
+        self._target = target
+        self._client = Client(target)
+
+    @property
+    def place(self) -> tuple[str, int]:
+        """Which store of the servers it is."""
+        return self._target.prefix, self._target.database
+
+    async def open(self) -> None:
+        try:
+            self.servers = await preflight.look(self._client)
+        except (StateError, Passing) as error:
+            await self._client.close()
+            raise unavailable(self._target, error) from error
+
+    async def close(self) -> None:
+        await self._client.close()
+
+    async def names(self, prefix: str = "") -> Sequence[str]:
+        metas = await self._client.repeated(partial(self._client.once, partial(_scan, self._target, prefix)))
+        names = {keys.name_of(self._target.prefix, meta.decode()) for meta in metas}
+        return sorted(name for name in names if name.startswith(prefix))  # a pattern may match more
+
+    async def lineage(self, name: str) -> Sequence[Ancestor]:
+        loader = _Family(self._client).loader
+        meta = await loader.meta(name)
+        found = [Ancestor(name, meta.generation, meta.exists)]
+        while meta.parent:
+            name, generation = meta.parent, meta.parent_generation
+            live = await loader.meta(name)
+            exists = live.exists and live.generation == generation
+            meta = live if exists else await loader.buried(name, generation)
+            found.append(Ancestor(name, generation, exists))
+        return found
+
+    async def load(self, names: Sequence[str]) -> Loaded:
+        for _ in range(ATTEMPTS):
+            family = _Family(self._client)
+            for name in names:
+                await family.load(name)
+            if family.fits():
+                return family.loaded()
+        raise StoreUnavailable(f"{names[0]} is forked faster than it can be read")
+
+
+class _Family:
+    """One attempt to load namespaces that share what they have."""
+
+    def __init__(self, client: Client) -> None:
+        self.loader = Loader(client, Limits(), self._shared)
+        self._states: dict[str, tuple[Meta, Namespace]] = {}
+
+    async def load(self, name: str) -> tuple[Meta, Namespace]:
+        known = self._states.get(name)
+        if known is None:
+            known = await self.loader.load(name, "")
+            assert known is not None  # no generation was asked for
+            self._states[name] = known
+        return known
+
+    def fits(self) -> bool:
+        """Whether none is a fork that came after its parent was read: of that may be missing what it shares."""
+        parents = [state.parent for _, state in self._states.values() if state.parent is not None]
+        return all(parent.namespace.can_read(parent.revision) for parent in parents)
+
+    def loaded(self) -> Loaded:
+        store = MemoryStore(Limits())
+        stands: dict[str, Hashable] = {}
+        for name, (meta, state) in self._states.items():
+            stands[name] = meta.stands
+            if meta.exists:
+                store.namespaces_by_name[name] = state
+            else:
+                store.keep_deleted(state)
+        return Loaded(store, stands)
+
+    async def _shared(self, name: str, generation: int) -> Namespace:
+        meta, state = await self.load(name)
+        if meta.exists and meta.generation == generation:
+            return state
+        return await self.loader.deleted(name, generation)
+
+
+async def _scan(target: Target, prefix: str, redis: Connection) -> Sequence[bytes]:
+    """The keys of all metas whose namespaces' names begin so; of a Cluster from each of its primaries."""
+    pattern = keys.metas(target.prefix, prefix)
+    return [key async for key in redis.scan_iter(match=pattern, count=SCANNED)]

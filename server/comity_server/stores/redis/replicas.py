@@ -1,0 +1,411 @@
+"""What this server has of each namespace in memory, and how it keeps up with Redis.
+
+A namespace is loaded when it is first asked for, and follows its log from then on. Reads ask Redis where the namespace
+stands, once for all that arrive meanwhile, and wait until the replica stands there too: so they see every write that
+was answered before they began, whichever server answered it.
+"""
+
+import asyncio
+import time
+import uuid
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from functools import partial
+from itertools import islice
+from typing import Any, Final, NamedTuple, Protocol
+
+import structlog
+
+from comity_server.errors import StateError
+from comity_server.limits import Limits
+from comity_server.model import Commit
+from comity_server.stores.memory.actions import let_go
+from comity_server.stores.memory.namespace import Namespace
+from comity_server.stores.redis import codec, keys
+from comity_server.stores.redis.client import Client, Script
+from comity_server.stores.redis.keys import Keys
+from comity_server.stores.redis.loading import Loader, Meta, Trimmed, parse_id, read_entry, take_marks, take_outcomes
+from comity_server.stores.redis.portions import entries_after
+
+log = structlog.get_logger(__name__)
+
+NAMES: Final = 1000  # that Redis is asked about at a time
+LOOK_AGAIN_SECONDS: Final = 0.05  # how long the lock of what a fork shares is waited for without a look at it
+RENEW: Final = Script("renew")
+ABSENT: Final = 2000  # names that no namespace has, of which a replica is kept
+
+
+class Moved(Exception):
+    """The namespace is not where it was when a write was judged. It is up to date now: judge anew."""
+
+
+class Parted(Trimmed):
+    """The log goes on from something else than what is known of it."""
+
+
+class Ended(Exception):
+    """A namespace was deleted."""
+
+
+class Mark(NamedTuple):
+    """What the log has besides versions was written down, up to a place in it, by whoever has the token."""
+
+    token: str
+    place: tuple[int, int]
+
+
+class Replica:
+    """A namespace as this server has it."""
+
+    def __init__(self, meta: Meta, state: Namespace) -> None:
+        self.meta = meta  # where it stands
+        self.state = state
+        self.stale = False  # it may not be what Redis has
+        self.used = time.monotonic()  # when it was last asked for
+        self.told = False  # whoever follows it knows that its history has ended
+        self.mark: Mark | None = None  # of what was written down last by this server
+        self.left_off: int | None = None  # the base from which another server was found to have gone on instead
+        self.lag: int | None = None  # the base in Redis, where it was behind this replica's
+
+
+class Host(Protocol):
+    """What the replicas belong to."""
+
+    limits: Limits
+
+    def lock(self, name: str) -> asyncio.Lock:
+        """Who holds it is alone in changing a replica."""
+
+    def publish(self, name: str, commits: Sequence[Commit]) -> None: ...
+
+    def reset(self, name: str) -> None: ...
+
+    def adopt(self, meta: Meta, state: Namespace) -> None: ...
+
+    def is_used(self, name: str) -> bool:
+        """Whether somebody follows a replica or holds its lock."""
+
+    def evicted(self, name: str) -> None: ...
+
+
+class Replicas:
+    """The namespaces of one Redis. Use from one event loop."""
+
+    def __init__(self, client: Client, host: Host) -> None:
+        self.client = client
+        self.lost_at: float | None = None  # when it was found that Redis had lost what it had acknowledged
+        self.epoch = ""
+        self._host = host
+        self._prefix = client.target.prefix
+        self._replicas: dict[str, Replica] = {}
+        self._barriers: dict[str, _Barrier] = {}
+        self._absent: OrderedDict[str, None] = OrderedDict()  # replicas of what does not exist, the oldest first
+        self._loader = Loader(client, host.limits, self.share)
+
+    def keys(self, name: str) -> Keys:
+        return Keys(self._prefix, name)
+
+    def find(self, name: str) -> Replica:
+        """A replica that `fresh` or `advance` was called for."""
+        return self._replicas[name]
+
+    def known(self, name: str) -> Replica | None:
+        return self._replicas.get(name)
+
+    async def meta(self, name: str) -> Meta:
+        """Where a namespace stands in Redis, or that it would begin in the epoch of the whole."""
+        meta = await self._loader.meta(name)
+        return meta if meta.epoch else meta._replace(epoch=self.epoch)
+
+    async def buried(self, name: str, generation: int) -> Meta:
+        """Where a deleted namespace stood that forks share."""
+        return await self._loader.buried(name, generation)
+
+    async def coming_hold(self, name: str) -> str:
+        """By what the namespace that is being copied here will know its parent's revision; empty: there is none."""
+        found = await self.client.call("HGET", self.keys(name).incoming, "hold")
+        return found.decode() if found is not None else ""
+
+    async def agree(self) -> None:
+        """Agree with the other servers on an epoch."""
+        name = keys.epoch(self._prefix)
+        found = await self.client.call("GET", name)
+        if found is None:
+            await self.client.call("SET", name, uuid.uuid4().hex, "NX")
+            found = await self.client.call("GET", name)
+        self._note(found)
+
+    async def look(self, found: bytes | None) -> None:
+        """What the epoch was found to be: another one, or none, if Redis has lost what it had acknowledged."""
+        if found is None:
+            await self.agree()
+        else:
+            self._note(found)
+
+    def _note(self, found: bytes | None) -> None:
+        epoch = (found or b"").decode()
+        if self.epoch and epoch != self.epoch:
+            self.lost_at = time.monotonic()
+            log.error("Redis has lost what it had acknowledged", epoch=epoch, known=self.epoch)
+        self.epoch = epoch
+
+    async def fresh(self, name: str) -> Namespace:
+        """The namespace as it stands now, or later. Raises StoreUnavailable."""
+        while True:
+            barrier = self._barriers.get(name)
+            if barrier is None:
+                barrier = self._barriers[name] = _Barrier()
+            await barrier.passed(lambda: self._look(name))
+            if not barrier.used:
+                self._barriers.pop(name, None)
+            replica = self._replicas.get(name)
+            if replica is not None:  # else it was evicted just now
+                replica.used = time.monotonic()
+                return replica.state
+
+    async def advance(self, name: str, generation: int | None = None) -> Replica:
+        """Bring a replica up to where the namespace stands. Its lock is held. Raises StoreUnavailable; Ended if it is
+        none of the generation that is wanted."""
+        meta = await self.meta(name)
+        if generation not in (None, meta.generation):
+            raise Ended
+        replica = self._replicas.get(name)
+        if replica is not None and self._is_lost(replica.meta, meta):
+            meta = await self._renew(name, replica.meta, meta)
+        same = replica is not None and (replica.meta.generation, replica.meta.epoch) == (meta.generation, meta.epoch)
+        if replica is not None and same and not replica.stale:
+            if meta.place == replica.meta.place:
+                return replica
+            try:
+                await self._follow(name, replica, meta)
+                return replica
+            except Parted:
+                await self._renew(name, replica.meta, meta)
+            except Trimmed:  # it fell behind what others have compacted
+                pass
+        return await self._load(name, replica, generation)
+
+    async def read_log(self, name: str, replica: Replica, entries: Sequence[Any]) -> None:
+        """Take in what a follower read. The lock is held."""
+        for id, fields in entries:
+            await self._take(name, replica, id, fields)
+
+    async def unlisted(self) -> Sequence[str]:
+        """The namespaces that this server has something of, and that Redis does not list. Raises StoreUnavailable."""
+        found: list[str] = []
+        names = list(self._replicas)
+        for some in (names[start : start + NAMES] for start in range(0, len(names), NAMES)):
+            scores = await self.client.call("ZMSCORE", keys.names(self._prefix), *some)
+            found += [name for name, score in zip(some, scores, strict=True) if score is None]
+        return found
+
+    def drop(self, name: str) -> None:
+        """Have nothing of a namespace that does not exist. Its lock is held."""
+        del self._replicas[name]
+        self._absent.pop(name, None)
+
+    def evict(self, before: float) -> None:
+        """Let go of replicas that were not asked for since a time."""
+        for name in [name for name, replica in self._replicas.items() if replica.used < before]:
+            self._evict(name)
+
+    def _evict(self, name: str) -> bool:
+        """Let go of a replica, unless it is used. It is loaded anew when it is asked for."""
+        state = self._replicas[name].state
+        if self._host.is_used(name) or name in self._barriers or state.forks or state.quiet.locked():
+            return False
+        del self._replicas[name]
+        self._absent.pop(name, None)
+        self._host.evicted(name)
+        state.replaced = True
+        for gone in let_go(state):
+            self.forget_deleted(gone)
+        return True
+
+    def forget_deleted(self, state: Namespace) -> None:
+        """Nobody here shares a deleted namespace any more."""
+        self._loader.forget(state.name, state.id)
+
+    def distrust(self, name: str, *, told: bool = False) -> None:
+        """Have a replica loaded anew before it is used again. `told`: whoever follows it knows already that its history
+        has ended."""
+        replica = self._replicas.get(name)
+        if replica is not None:
+            replica.stale = True
+            replica.told = told
+
+    async def close(self) -> None:
+        for barrier in list(self._barriers.values()):
+            await barrier.close()
+
+    async def _look(self, name: str) -> None:
+        replica = self._replicas.get(name)
+        if replica is not None:
+            meta = await self.meta(name)
+            if meta.stands == replica.meta.stands and not replica.stale:
+                return
+        async with self._host.lock(name):
+            await self.advance(name)
+
+    async def _follow(self, name: str, replica: Replica, target: Meta) -> None:
+        """Read the log up to where the namespace was found to stand, or further. Raises Trimmed if it begins after what
+        the replica needs."""
+        log_key = self.keys(name).log(replica.meta.generation)
+        after = f"({replica.meta.revision}-{replica.meta.sub}"
+        async for id, fields in entries_after(self.client, log_key, after):
+            await self._take(name, replica, id, fields)
+        if replica.meta.place < target.place:
+            raise Trimmed
+
+    async def _take(self, name: str, replica: Replica, id: bytes, fields: Mapping[bytes, bytes]) -> None:
+        """Take in one entry, if it is news."""
+        revision, sub = parse_id(id)
+        if (revision, sub) <= replica.meta.place:
+            return
+        if b"e" in fields:  # it was deleted
+            raise Trimmed
+        if not replica.meta.exists:
+            await self._begin(name, replica)
+        if fields.get(b"p", b"").decode() != replica.meta.last:
+            now = await self.meta(name)
+            if now.generation != replica.meta.generation or parse_id(now.trimmed) > replica.meta.place:
+                raise Trimmed
+            raise Parted
+        entry = await read_entry(self.client, self.keys(name), fields)
+        state = replica.state
+        if entry.commits and entry.commits[0][0].revision != state.revision + 1:
+            raise Trimmed
+        commits: list[Commit] = []
+        for head, changes in entry.commits:
+            events = tuple([codec.event(change, state.versions.head(change.record[0])) for change in changes])
+            commits.append(head._replace(events=events))
+            await state.apply(commits[-1:])
+        take_marks(state, entry)
+        take_outcomes(state, entry, time.monotonic())
+        replica.meta = replica.meta._replace(revision=revision, sub=sub, last=entry.token.hex())
+        if commits:
+            self._host.publish(name, commits)
+
+    async def _begin(self, name: str, replica: Replica) -> None:
+        """The namespace has come into being. Raises Trimmed if it began with what no entry of its log shows."""
+        meta = await self.meta(name)
+        known = replica.meta.generation, replica.meta.epoch
+        if not meta.exists or meta.parent or (meta.generation, meta.epoch) != known:
+            raise Trimmed
+        replica.state.create_time = meta.create_time
+        replica.meta = replica.meta._replace(exists=True, create_time=meta.create_time)
+        self._host.adopt(replica.meta, replica.state)
+
+    async def _load(self, name: str, before: Replica | None, generation: int | None = None) -> Replica:
+        """Load a namespace anew. Whoever follows it is told, if anything came between. Raises Ended."""
+        loaded = await self._loader.load(name, self.epoch, generation)
+        if loaded is None:
+            raise Ended
+        replica = Replica(*loaded)
+        self._replicas[name] = replica
+        self._host.adopt(replica.meta, replica.state)
+        self._absent.pop(name, None)
+        if not replica.meta.exists:  # whoever makes names up must not fill the memory
+            self._absent[name] = None
+            for oldest in list(islice(self._absent, max(0, len(self._absent) - ABSENT))):
+                if self._replicas[oldest].meta.exists:  # since then
+                    del self._absent[oldest]
+                else:
+                    self._evict(oldest)
+        if before is not None:
+            before.state.deleted = before.meta.generation != replica.meta.generation
+            before.state.replaced = True
+            for gone in let_go(before.state):
+                self.forget_deleted(gone)
+            if not before.told:
+                self._host.reset(name)
+        return replica
+
+    async def share(self, name: str, generation: int) -> Namespace:
+        """What a fork shares: the namespace as it is, or as it was when it was deleted. The fork's lock is held.
+
+        Locks are taken from forks to what they share, which is older, and waited for only while it is there still. So
+        nobody waits for ever, though names go round: what is forked from a fork may have the name of what that one
+        was forked from.
+        """
+        lock = self._host.lock(name)
+        while (await self.meta(name)).generation == generation:
+            try:
+                async with asyncio.timeout(LOOK_AGAIN_SECONDS):
+                    await lock.acquire()
+            except TimeoutError:
+                continue
+            try:
+                return (await self.advance(name, generation)).state
+            except Ended:
+                break
+            finally:
+                lock.release()
+        return await self._loader.deleted(name, generation)
+
+    def _is_lost(self, known: Meta, found: Meta) -> bool:
+        """Whether Redis has forgotten what this server knows that it had."""
+        if found.epoch != known.epoch:
+            return False  # another server has noticed, or this one by another namespace
+        at, was = (found.generation, *found.place), (known.generation, *known.place)
+        return at < was or (at == was and found.last != known.last)
+
+    async def _renew(self, name: str, known: Meta, found: Meta) -> Meta:
+        self.lost_at = time.monotonic()
+        log.error("Redis has lost what it had acknowledged", namespace=name, known=known.revision, found=found.revision)
+        # Either may be what the namespace has its epoch from, and neither is renewed twice for one loss.
+        for key in (self.keys(name).meta, keys.epoch(self._prefix)):
+            arguments = [known.epoch, uuid.uuid4().hex]
+            await self.client.repeated(partial(self.client.run, RENEW, [key], arguments))
+        await self.agree()
+        return await self.meta(name)
+
+
+class _Barrier:
+    """Lets those pass together who came before a look began."""
+
+    def __init__(self) -> None:
+        self._next: asyncio.Future[None] | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def used(self) -> bool:
+        return self._next is not None or self._task is not None
+
+    async def passed(self, look: Any) -> None:
+        if self._next is None:
+            self._next = asyncio.get_running_loop().create_future()
+        waiting = self._next
+        if self._task is None:
+            self._task = asyncio.get_running_loop().create_task(self._run(look))
+        await asyncio.shield(waiting)
+
+    async def close(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+
+    async def _run(self, look: Any) -> None:
+        while self._next is not None:
+            waiting, self._next = self._next, None
+            try:
+                await look()
+            except StateError as error:
+                self._fail(waiting, error)
+            except Exception as error:
+                log.exception("a namespace could not be looked at")
+                self._fail(waiting, error)
+            except BaseException:
+                waiting.cancel()
+                self._task = None
+                raise
+            else:
+                waiting.set_result(None)
+        self._task = None
+
+    def _fail(self, waiting: asyncio.Future[None], error: Exception) -> None:
+        late, self._next = self._next, None  # who came meanwhile would wait as long again to hear the same
+        for one in (waiting, late):
+            if one is not None:
+                one.set_exception(error)
+                one.exception()  # whoever waits may be gone

@@ -1,0 +1,26 @@
+-- Writes some of a namespace that is being copied here, under keys that go by themselves if nobody goes on.
+--
+-- KEYS  1 the hash that says who copies it   2 the key that is filled
+-- ARGV  1 who the caller is   2 how many seconds the keys are kept
+--       3 'hash', then fields and values; or 'log', then for each entry its id, field, value, and the token before it
+--
+-- Answers 1, or 0 if somebody else copies it now. To be told twice does nothing.
+if redis.call('HGET', KEYS[1], 'owner') ~= ARGV[1] then
+  return 0
+end
+if ARGV[3] == 'hash' then
+  for place = 4, #ARGV, 2 do
+    redis.call('HSET', KEYS[2], ARGV[place], ARGV[place + 1])
+  end
+else
+  local newest = redis.call('XREVRANGE', KEYS[2], '+', '-', 'COUNT', 1)[1]
+  local reached = newest and tonumber(string.match(newest[1], '^%d+')) or -1
+  for place = 4, #ARGV, 4 do
+    if tonumber(string.match(ARGV[place], '^%d+')) > reached then
+      redis.call('XADD', KEYS[2], ARGV[place], ARGV[place + 1], ARGV[place + 2], 'p', ARGV[place + 3])
+    end
+  end
+end
+redis.call('EXPIRE', KEYS[1], ARGV[2])
+redis.call('EXPIRE', KEYS[2], ARGV[2])
+return 1

@@ -1,0 +1,542 @@
+"""The store that many servers share."""
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+from itertools import takewhile
+from typing import Final
+
+import structlog
+
+from comity_server.errors import NamespaceNotFound, StateError, StoreFull, StoreUnavailable
+from comity_server.limits import Limits, Retention
+from comity_server.model import (
+    Checkpoint,
+    Commit,
+    CommitRange,
+    DiffPage,
+    Fork,
+    Merge,
+    NamespaceInfo,
+    Outcome,
+    Page,
+    Position,
+    Provenance,
+    Read,
+    Ref,
+    Write,
+)
+from comity_server.stores.memory.draft import Draft
+from comity_server.stores.memory.namespace import Namespace, Parent
+from comity_server.stores.memory.store import MemoryStore
+from comity_server.stores.protocol import Listener
+from comity_server.stores.redis import holds, keys, preflight
+from comity_server.stores.redis.arrivals import RedisArrivals
+from comity_server.stores.redis.client import Client, Passing, backoff, unavailable
+from comity_server.stores.redis.holds import Holds
+from comity_server.stores.redis.journal import Busy, RedisJournal, TooMany
+from comity_server.stores.redis.loading import Meta, Trimmed
+from comity_server.stores.redis.portions import ENTRIES, Portion
+from comity_server.stores.redis.replicas import Moved, Replicas
+from comity_server.stores.redis.url import Target
+
+log = structlog.get_logger(__name__)
+
+LOOK_SECONDS: Final = 0.2  # how often Redis is asked for its time, which tells also that it is there
+LOST_SECONDS: Final = 5.0  # how long health says so when Redis has lost what it had acknowledged
+IDLE_SECONDS: Final = 900.0  # how long a replica is kept that nobody asks for
+COMPACTION_SECONDS: Final = 60  # how long others leave it to a server to compact what none has loaded
+PAGE: Final = 200  # names that are looked up at a time
+
+
+class Outdated(Exception):
+    """What a fork was to be made from was looked up for another namespace than the one that there is now."""
+
+
+class Wanted:
+    """What a fork is to be made from."""
+
+    def __init__(self, generation: int) -> None:
+        self.generation = generation  # that the fork will be
+        self.parent: Parent | None = None  # as it is held
+        self.error: StateError | None = None  # why it is not
+        self.used = False
+
+
+class RedisStore(MemoryStore):
+    """Implements `stores.protocol.Store` over one Redis, which other servers may use too.
+
+    Args:
+        target: where Redis is.
+        limits: see there.
+        wait_replicas: how many replicas of Redis must have a write before it is answered.
+        require_durable: not to open a Redis that may lose what it has acknowledged.
+    """
+
+    def __init__(
+        self, target: Target, limits: Limits, *, wait_replicas: int = 0, require_durable: bool = False
+    ) -> None:
+        super().__init__(limits)
+        self._client = Client(target, wait_replicas=wait_replicas)
+        self._replicas = Replicas(self._client, self)
+        self._journal = self._redis = RedisJournal(self._client, self._replicas, limits)
+        self._holds = Holds(self._replicas, self._redis, self._lock)
+        self._target = target
+        self._require_durable = require_durable
+        self._ahead = 0  # of Redis's clock before this process's monotonic one, in µs
+        self._followers: dict[str, asyncio.Task[None]] = {}
+        self._looking: asyncio.Task[None] | None = None
+        self._wanted: dict[str, Wanted] = {}  # by the forks that are being made, whose locks are held
+        self._refused: set[str] = set()  # namespaces that may not begin, while that is answered
+
+    async def open(self) -> None:
+        try:
+            await preflight.check(self._client, require_durable=self._require_durable)
+            await self._look()
+        except (StateError, Passing) as error:
+            await self._client.close()
+            raise unavailable(self._target, error) from error
+        self._looking = asyncio.get_running_loop().create_task(self._keep_looking())
+
+    async def close(self) -> None:
+        tasks = [*self._followers.values(), *([self._looking] if self._looking else [])]
+        for task in tasks:
+            await _end(task)
+        await self._replicas.close()
+        await self._client.close()
+
+    def arrivals(self) -> RedisArrivals:
+        """Lets it take in what comes from another store."""
+        return RedisArrivals(self, self._client, self._replicas, self._redis)
+
+    def writable(self) -> bool:
+        lost = self._replicas.lost_at
+        if lost is not None and time.monotonic() < lost + LOST_SECONDS:
+            return False
+        client = self._client
+        return client.reachable and client.failure is None and client.refusal is None
+
+    def time(self) -> int:
+        """By the clock of Redis: those of servers do not matter."""
+        return time.monotonic_ns() // 1000 + self._ahead
+
+    # What the replicas ask for
+
+    def lock(self, name: str) -> asyncio.Lock:
+        return self._lock(name)
+
+    def publish(self, name: str, commits: Sequence[Commit]) -> None:
+        listener = self._listeners.get(name)
+        if listener is not None:
+            listener.publish(commits)
+
+    def reset(self, name: str) -> None:
+        listener = self._listeners.get(name)
+        if listener is not None:
+            listener.reset()
+
+    def adopt(self, meta: Meta, state: Namespace) -> None:
+        if meta.exists:
+            self.namespaces_by_name[state.name] = state
+            self.deleted.pop(state.name, None)
+        else:
+            self.namespaces_by_name.pop(state.name, None)
+            self.deleted[state.name] = (0.0, state)
+
+    # Writes
+
+    async def commit(self, namespace: str, group: Sequence[Write]) -> Sequence[Outcome | StateError]:
+        outcomes: list[Outcome | StateError] = []
+        try:
+            while len(outcomes) < len(group):
+                rest = group[len(outcomes) :]
+                if isinstance(rest[0], Fork):
+                    outcomes.append(await self._commit_fork(namespace, rest[0]))
+                else:
+                    outcomes += await self._commit_others(namespace, rest)
+        except StateError as error:
+            return [error] * len(group)
+        return outcomes
+
+    async def _commit_others(self, namespace: str, group: Sequence[Write]) -> Sequence[Outcome | StateError]:
+        """Commit the writes of a group up to the first fork."""
+        some = list(takewhile(lambda write: not isinstance(write, Fork), group))
+        if self._replicas.known(namespace) is None:
+            await self._replicas.fresh(namespace)
+        for write in some:  # not under the lock of what they are merged into
+            if isinstance(write, Merge):
+                await self._replicas.fresh(write.fork)
+        return await super().commit(namespace, some)
+
+    async def _commit_fork(self, name: str, action: Fork) -> Outcome | StateError:
+        """What a fork is to share is held before its own lock is taken: see `Replicas.share` for the order of locks."""
+        while True:
+            wanted = await self._want(name, action)
+            outcome: Outcome | StateError | None = None
+            try:
+                async with self._lock(name):
+                    self._wanted[name] = wanted
+                    try:
+                        (outcome,) = await self._commit(name, [action])
+                    finally:
+                        del self._wanted[name]
+            except Outdated:
+                pass
+            finally:
+                if wanted.parent is not None:
+                    wanted.parent.namespace.forks -= 1
+            if wanted.parent is not None:
+                # Where nobody can tell whether the fork was made, `retain` sees to it.
+                if not wanted.used and not isinstance(outcome, StoreUnavailable | StoreFull):
+                    await self._holds.let_go(wanted.parent)
+                await self._let_go(wanted.parent.namespace)
+            if outcome is not None:
+                return outcome
+
+    async def _want(self, name: str, action: Fork) -> Wanted:
+        state = await self._replicas.fresh(name)
+        wanted = Wanted(state.id)
+        if not state.create_time:
+            try:
+                wanted.parent = await self._holds.take(state, action)
+            except StateError as error:
+                wanted.error = error
+        return wanted
+
+    async def _commit(self, namespace: str, group: Sequence[Write]) -> Sequence[Outcome | StateError]:
+        try:
+            while True:
+                try:
+                    if self._replicas.known(namespace) is None:
+                        await self._replicas.advance(namespace)
+                    return await super()._commit(namespace, group)
+                except Moved:
+                    await asyncio.sleep(0)
+                except TooMany:
+                    self._refused.add(namespace)
+        finally:
+            self._refused.discard(namespace)
+
+    async def _carry_out(self, draft: Draft) -> None:
+        name = draft.base.name
+        if not draft.changes:  # what was answered from here has to be so in Redis
+            before = self._replicas.find(name).meta.stands
+            replica = await self._replicas.advance(name)
+            if replica.meta.stands != before:
+                raise Moved
+            if replica.meta.exists:  # it may have been written by one who heard that too few replicas have it
+                await self._client.await_replicas(self._replicas.keys(name).meta)
+            return
+        await super()._carry_out(draft)
+        replica = self._replicas.find(name)
+        replica.meta = self._redis.revised.pop(name)
+        replica.state = draft.base
+
+    def _draft(self, state: Namespace) -> Draft:
+        draft = super()._draft(state)
+        draft.may_begin = state.name not in self._refused
+        return draft
+
+    async def hold(self, name: str, ref: Ref, hold: str) -> Parent:
+        return await self._holds.hold(name, ref, hold)
+
+    async def is_alive(self, hold: str) -> bool:
+        return await self._holds.is_alive(hold)
+
+    async def _hold_for(self, empty: Namespace, action: Fork) -> Parent:
+        """The lock of the fork is held."""
+        wanted = self._wanted[empty.name]
+        if wanted.generation != empty.id or (wanted.parent is None and wanted.error is None):
+            raise Outdated
+        if wanted.parent is None:
+            raise wanted.error or Outdated
+        wanted.used = True
+        return wanted.parent
+
+    async def _let_go_for(self, parent: Parent) -> None:
+        """The lock of the fork is held: so this is done afterwards."""
+        self._wanted[holds.name(parent.hold)].used = False
+
+    def _id_above(self, empty: Namespace) -> int:
+        return empty.id  # its generation
+
+    async def _delete(self, name: str, if_revision: int | None) -> None:
+        attempt = 0
+        while True:
+            await self._replicas.fresh(name)
+            try:
+                await super()._delete(name, if_revision)
+                break
+            except Moved:
+                continue
+            except Busy:
+                await asyncio.sleep(backoff(attempt))
+                attempt += 1
+        state, is_shared = self._redis.ended.pop(name)
+        self._replicas.distrust(name, told=True)
+        await self._replicas.fresh(name)
+        if state.parent is not None and not is_shared:  # else the last of them lets go
+            await self._holds.let_go(state.parent)
+
+    # Compaction
+
+    async def compact(self, name: str, revision: int = 0) -> int:
+        return await asyncio.shield(self._compact_fresh(name, revision))
+
+    async def _compact_fresh(self, name: str, revision: int) -> int:
+        await self._replicas.fresh(name)
+        return await super().compact(name, revision)
+
+    async def retain(self, name: str, retention: Retention) -> int:
+        if self._replicas.known(name) is None:  # it is others' who have it, and nobody's if it is long at rest
+            meta = await self._replicas.meta(name)
+            if not meta.exists:
+                raise NamespaceNotFound(name)
+            if not self._is_due(meta, retention) or not await self._redis.begin_compaction(name, COMPACTION_SECONDS):
+                return meta.floor
+        state = await self._replicas.fresh(name)
+        await self._holds.let_go_of_orphans(state)
+        await self._take_over(name)
+        floor = await super().retain(name, retention)
+        try:
+            async with self._lock(name):
+                await self._redis.trim(self._existing(name))
+        except Moved:
+            pass  # there is a next time
+        return floor
+
+    def _is_due(self, meta: Meta, retention: Retention) -> bool:
+        """Whether a namespace that is not loaded is to be compacted: not as soon as one that is."""
+        if meta.base < meta.floor:
+            return True
+        return meta.revision > meta.floor and (
+            meta.time < self.time() - int(retention.age * 1e6)
+            or meta.revision - meta.floor > retention.commits
+            or meta.history > retention.history_bytes
+        )
+
+    async def _take_over(self, name: str) -> None:
+        """Where a server that moves the log into the base has ended before it was through, go on from there."""
+        base = (await self._replicas.meta(name)).base
+        replica = self._replicas.known(name)
+        if replica is None:
+            return
+        if base >= replica.state.log.base:
+            replica.lag = None
+        elif base != replica.lag:
+            replica.lag = base
+        else:
+            self._replicas.distrust(name)
+            await self._replicas.fresh(name)
+
+    async def _compact(self, state: Namespace, floor: int) -> None:
+        if state.deleted:  # what forks share of it stays as it is
+            return
+        generation = state.id
+        while True:
+            try:
+                async with self._lock(state.name):
+                    # Not the one that was given: it may have been loaded anew since, or be another one of that name.
+                    state = self._existing(state.name)
+                    if state.id != generation or state.revision < floor:
+                        return
+                    if floor > state.floor:
+                        await self._redis.floor(state, floor)
+                    is_behind = state.log.base < state.floor
+                    is_behind = is_behind and (await self._replicas.meta(state.name)).base < state.floor
+                    if is_behind and not await self._redis.persist(state):
+                        return  # another server does this: what that leaves is dropped the next time
+                    break
+            except NamespaceNotFound:
+                return
+            except Moved:
+                continue
+        await super()._compact(state, state.floor)
+        await self._redis.release(state)
+
+    async def sweep(self) -> None:
+        """Names are kept in Redis. What this server has of namespaces that are not there any more, it lets go of: else
+        it would keep in memory what they share with others. And of what was not asked for in a long time."""
+        for name in await self._replicas.unlisted():
+            state = await self._replicas.fresh(name)
+            if state.create_time:
+                await self._redis.enlist(name)
+            async with self._lock(name):
+                if self.deleted.get(name, (0.0, None))[1] is state and name not in self._listeners:
+                    del self.deleted[name]
+                    self._replicas.drop(name)
+        self._replicas.evict(time.monotonic() - IDLE_SECONDS)
+
+    def is_used(self, name: str) -> bool:
+        return name in self._listeners or self._lock(name).locked()
+
+    def evicted(self, name: str) -> None:
+        self.namespaces_by_name.pop(name, None)
+        self.deleted.pop(name, None)
+
+    # Reads
+
+    async def get(self, namespace: str, key: str, revision: int = 0) -> Read:
+        await self._replicas.fresh(namespace)
+        return await super().get(namespace, key, revision)
+
+    async def list(
+        self,
+        namespace: str,
+        prefix: str,
+        *,
+        after: str = "",
+        limit: int,
+        max_bytes: int,
+        keys_only: bool = False,
+        revision: int = 0,
+    ) -> Page:
+        await self._replicas.fresh(namespace)
+        return await super().list(
+            namespace, prefix, after=after, limit=limit, max_bytes=max_bytes, keys_only=keys_only, revision=revision
+        )
+
+    async def commits(
+        self, namespace: str, *, first: int, last: int, limit: int, newest_first: bool = False
+    ) -> CommitRange:
+        await self._replicas.fresh(namespace)
+        return await super().commits(namespace, first=first, last=last, limit=limit, newest_first=newest_first)
+
+    async def position(self, namespace: str) -> Position:
+        await self._replicas.fresh(namespace)
+        return await super().position(namespace)
+
+    async def provenance(self, namespace: str, revisions: Sequence[int]) -> Mapping[int, Provenance]:
+        await self._replicas.fresh(namespace)
+        return await super().provenance(namespace, revisions)
+
+    async def checkpoint(self, namespace: str, name: str) -> Checkpoint:
+        await self._replicas.fresh(namespace)
+        return await super().checkpoint(namespace, name)
+
+    async def checkpoints(
+        self, namespace: str, labels: Mapping[str, str], *, after: str = "", limit: int
+    ) -> Sequence[Checkpoint]:
+        await self._replicas.fresh(namespace)
+        return await super().checkpoints(namespace, labels, after=after, limit=limit)
+
+    async def diff(
+        self,
+        namespace: str,
+        base: Ref,
+        target: Ref = None,
+        prefix: str = "",
+        *,
+        after: str = "",
+        limit: int,
+        max_bytes: int,
+        keys_only: bool = False,
+    ) -> DiffPage:
+        await self._replicas.fresh(namespace)
+        return await super().diff(
+            namespace, base, target, prefix, after=after, limit=limit, max_bytes=max_bytes, keys_only=keys_only
+        )
+
+    async def namespace(self, name: str) -> NamespaceInfo:
+        await self._replicas.fresh(name)
+        return await super().namespace(name)
+
+    async def namespaces(self, prefix: str, *, after: str = "", limit: int) -> Sequence[NamespaceInfo]:
+        found: list[NamespaceInfo] = []
+        names = keys.names(self._target.prefix)
+        high = b"[" + prefix.encode() + b"\xff"
+        while len(found) < limit:
+            low = f"[{prefix}" if not after or after < prefix else f"({after}"
+            page = await self._client.call("ZRANGEBYLEX", names, low, high, "LIMIT", 0, min(limit, PAGE))
+            listed = [name.decode() for name in page]
+            metas = await asyncio.gather(*map(self._replicas.meta, listed))
+            for name, meta in zip(listed, metas, strict=True):
+                after = name
+                if not meta.exists:  # whoever was to begin or to delete it has ended before it was through
+                    await self._redis.unlist(name)
+                elif len(found) < limit:
+                    replica = self._replicas.known(name)
+                    known = replica is not None and replica.meta.stands == meta.stands and not replica.stale
+                    found.append(replica.state.info() if replica is not None and known else meta.info(name))
+            if len(page) < min(limit, PAGE):
+                break
+        return found
+
+    # Followers
+
+    async def follow(self, namespace: str, listener: Listener) -> Position:
+        await self._replicas.fresh(namespace)
+        position = await super().follow(namespace, listener)
+        follower = asyncio.get_running_loop().create_task(self._follow(namespace))
+        self._followers[namespace] = follower
+        return position
+
+    async def unfollow(self, namespace: str) -> None:
+        await super().unfollow(namespace)
+        follower = self._followers.pop(namespace, None)
+        if follower is not None:
+            await _end(follower)
+
+    async def _follow(self, name: str) -> None:
+        """Read the log as it grows, until cancelled."""
+        attempt = 0
+        portion = Portion(ENTRIES)
+        while True:
+            try:
+                replica = self._replicas.known(name)
+                if replica is None:
+                    await self._replicas.fresh(name)
+                    continue
+                meta = replica.meta
+                key = self._replicas.keys(name).log(meta.generation)
+                entries = await self._client.read_blocking(key, f"{meta.revision}-{meta.sub}", portion.count)
+                portion.took_entries(entries)
+                if not entries:
+                    await self._replicas.fresh(name)
+                    continue
+                async with self._lock(name):
+                    if self._replicas.known(name) is not replica or replica.meta.generation != meta.generation:
+                        continue
+                    try:
+                        await self._replicas.read_log(name, replica, entries)
+                    except Trimmed:
+                        await self._replicas.advance(name)
+                attempt = 0
+            except (StateError, Passing):
+                portion.failed()
+                await asyncio.sleep(backoff(attempt))
+                attempt += 1
+            except Exception:  # to follow no more would leave watches silent for ever
+                log.exception("a log could not be followed", namespace=name)
+                self._replicas.distrust(name)
+                await asyncio.sleep(backoff(attempt))
+                attempt += 1
+
+    # Health
+
+    async def _keep_looking(self) -> None:
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            try:
+                await self._look()
+            except (StateError, Passing) as error:
+                log.debug("Redis is not well", error=str(error))
+            except Exception:  # to look no more would be to say the last answer for ever
+                log.exception("Redis could not be looked at")
+
+    async def _look(self) -> None:
+        """Ask Redis for its time; and where a write has failed, whether it takes writes again."""
+        before = time.monotonic_ns()
+        now, epoch = await self._client.look(keys.epoch(self._target.prefix))
+        after = time.monotonic_ns()
+        self._ahead = now - (before + after) // 2000
+        await self._replicas.look(epoch)
+        if self._client.refusal is not None:
+            await self._client.probe()
+
+
+async def _end(task: "asyncio.Task[None]") -> None:
+    """Cancel a task until it ends: redis-py loses a cancellation that comes while it connects."""
+    while not task.done():
+        task.cancel()
+        await asyncio.wait([task], timeout=0.1)

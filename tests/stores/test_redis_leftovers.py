@@ -1,0 +1,270 @@
+"""What a server leaves behind that ends in the middle of something, and what becomes of that."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from comity_server.errors import Compacted, NamespaceNotFound, QuotaExceeded, StoreUnavailable
+from comity_server.limits import Limits, Retention
+from comity_server.model import Condition, Outcome, Put, RequestId, Test, Transaction
+from comity_server.stores.redis import journal
+from comity_server.stores.redis.client import Passing
+from comity_server.stores.redis.journal import APPEND, DELETE
+from comity_server.stores.redis.keys import Keys
+from comity_server.stores.redis.store import RedisStore
+from tests.contract.space import Space
+from tests.redis_servers import program
+from tests.stores.garbage import garbage
+from tests.stores.sharing import NAME, Shared, after, before, once, redis_store
+
+pytestmark = pytest.mark.skipif(program() is None, reason="there is no redis-server")
+
+LARGE = bytes(5000)
+
+
+async def dies(*_: Any, **__: Any) -> None:
+    raise asyncio.CancelledError
+
+
+async def keys_like(space: Space, part: str) -> dict[str, int]:
+    """The keys that have something in their names, and how long they stay, in seconds."""
+    call = redis_store(space)._client.call
+    found = await call("KEYS", f"{redis_store(space)._target.prefix}:*{part}*")
+    return {key.decode(): await call("TTL", key) for key in found}
+
+
+async def compacted(space: Space, *others: str) -> list[str]:
+    """What is left in Redis of a namespace when it is compacted, and of others."""
+    await space.compact()
+    await space.store.retain(space.name, Retention())
+    return await garbage(redis_store(space), [space.name, *others])
+
+
+async def test_an_entry_that_was_staged_and_not_appended_goes_by_itself(shared: Shared) -> None:
+    (space,) = await shared.spaces(1)
+    await space.put("k")
+    for step in range(1, 6):
+        dying = await shared.open()
+        calls = 0
+
+        async def die(*_: Any, step: int = step) -> None:
+            nonlocal calls
+            calls += 1
+            if calls == step:
+                raise asyncio.CancelledError
+
+        with pytest.MonkeyPatch.context() as patch:
+            before(patch, dying._client, "run", die)
+            with pytest.raises(asyncio.CancelledError):
+                await dying.commit(NAME, [Transaction(then=[Put("k", LARGE)])])
+    assert await space.revision() == 1
+    left = await keys_like(space, "staged")
+    assert len(left) == 4
+    assert all(seconds > 0 for seconds in left.values())
+    assert await keys_like(space, "large") == {}
+
+
+async def test_an_entry_that_was_staged_in_vain_is_staged_anew(shared: Shared) -> None:
+    """Another server was faster; or what was staged has expired meanwhile."""
+    space, other = await shared.spaces()
+    await space.put("k")
+
+    async def overtake() -> None:
+        await other.put("k", b"other")
+
+    async def expire() -> None:
+        for key, seconds in (await keys_like(space, "staged")).items():
+            if seconds > 0:
+                await redis_store(space)._client.call("DEL", key)
+
+    for comes_between in (overtake, expire):
+        hook = once(comes_between)
+
+        async def before_append(script: Any, *_: Any, hook: Any = hook) -> None:
+            if script is APPEND:
+                await hook()
+
+        with pytest.MonkeyPatch.context() as patch:
+            before(patch, redis_store(space)._client, "run", before_append)
+            await space.put("k", LARGE)
+        assert await Space(await shared.open(), NAME).contents() == {"k": LARGE}
+    assert [seconds for seconds in (await keys_like(space, "staged")).values() if seconds > 0] == []
+    assert await space.revision() == 4
+
+
+async def test_nothing_is_left_of_long_entries(shared: Shared) -> None:
+    space, other = await shared.spaces()
+    for _ in range(3):
+        await space.put("k", LARGE)
+        await other.put("k", LARGE)
+    assert len(await keys_like(space, "staged")) == 6
+    assert await compacted(space) == []
+    made = await space.fork("fork")
+    await space.put("k", LARGE)
+    await made.put("k", LARGE)
+    for name in (space.name, made.name):
+        await other.store.delete_namespace(name)
+    assert await garbage(redis_store(other), [space.name, made.name]) == []
+
+
+async def test_a_long_entry_for_what_is_deleted_meanwhile(shared: Shared) -> None:
+    space, other = await shared.spaces()
+    await space.put("k")
+    delete = once(lambda: other.store.delete_namespace(NAME))
+
+    async def before_append(script: Any, *_: Any) -> None:
+        if script is APPEND:
+            await delete()
+
+    with pytest.MonkeyPatch.context() as patch:
+        before(patch, redis_store(space)._client, "run", before_append)
+        await space.put("k", LARGE)
+    await other.store.delete_namespace(NAME)
+    assert await garbage(redis_store(other), [NAME]) == []
+
+
+async def test_names_of_namespaces_that_did_not_begin_or_are_gone(shared: Shared) -> None:
+    limits = Limits(namespaces=3)
+    space = Space(await shared.open(limits), NAME)
+    await space.put("k")
+    for step in ("commit", "delete"):
+        dying = Space(await shared.open(limits), step)
+        with pytest.MonkeyPatch.context() as patch:
+            if step == "commit":
+                before(patch, redis_store(dying)._redis, "_append", dies)
+                with pytest.raises(asyncio.CancelledError):
+                    await dying.put("k")
+            else:
+                await dying.put("k")
+                before(patch, redis_store(dying)._redis, "unlist", dies)
+                with pytest.raises(asyncio.CancelledError):
+                    await dying.store.delete_namespace(step)
+    with pytest.raises(QuotaExceeded):
+        await space.sibling("new").put("k")
+    assert [info.name for info in await space.store.namespaces("", limit=10)] == [NAME]
+    await space.sibling("new").put("k")
+
+
+async def test_the_name_of_a_namespace_that_may_not_begin_after_all(shared: Shared) -> None:
+    """Another server was faster, and so the write is refused."""
+    space, other = await shared.spaces()
+    await space.position()
+    await other.put("k")
+    await other.store.delete_namespace(NAME)
+    with pytest.raises(Compacted):
+        await space.apply(Put("k", b""), conditions=[Condition("k", Test.UNCHANGED_SINCE, 0)])
+    assert await garbage(redis_store(space), [NAME]) == []
+
+
+async def test_a_namespace_that_is_not_listed_is_listed_again(shared: Shared) -> None:
+    space, other = await shared.spaces()
+    await space.put("k")
+    prefix = redis_store(space)._target.prefix
+    await redis_store(space)._client.call("ZREM", f"{prefix}:names", NAME)
+    assert await other.store.namespaces("", limit=10) == []
+    await space.store.sweep()
+    assert [info.name for info in await other.store.namespaces("", limit=10)] == [NAME]
+
+
+async def test_names_that_were_only_asked_for_are_forgotten(shared: Shared) -> None:
+    (space,) = await shared.spaces(1)
+    store = redis_store(space)
+    await space.put("k")
+    for number in range(20):
+        await Space(store, f"none-{number}").get("k")
+    await store.sweep()
+    assert set(store._replicas._replicas) == {NAME}
+    assert not store.deleted
+
+
+async def test_a_deletion_whose_answer_is_lost(shared: Shared) -> None:
+    """It is told once that it was done, and not that there was nothing to do."""
+    (space,) = await shared.spaces(1)
+    await space.put("k")
+    made = await space.fork("fork")
+
+    async def lost() -> None:
+        raise Passing(StoreUnavailable("the answer is lost"))
+
+    for one in (made, space):
+        hook = once(lost)
+
+        async def after_delete(script: Any, *_: Any, hook: Any = hook) -> None:
+            if script is DELETE:
+                await hook()
+
+        with pytest.MonkeyPatch.context() as patch:
+            after(patch, redis_store(one)._client, "run", after_delete)
+            await one.store.delete_namespace(one.name)
+        with pytest.raises(NamespaceNotFound):
+            await one.store.delete_namespace(one.name)
+    assert await garbage(redis_store(space), [space.name, made.name]) == []
+
+
+async def test_deletions_at_once(shared: Shared) -> None:
+    """One is made, the others find nothing; also while it is compacted."""
+    spaces = await shared.spaces(3)
+    for turn in range(5):
+        for number in range(100 * turn + 1, 100 * turn + 40):
+            await spaces[0].apply(Put("k", b"%d" % number), request_id=RequestId("c", number))
+        deletions = [space.store.delete_namespace(NAME) for space in spaces]
+        async with asyncio.timeout(20):
+            compactions = [space.compact() for space in spaces]
+            found = await asyncio.gather(*deletions, *compactions, return_exceptions=True)
+        assert [type(one) for one in found[:3]].count(NamespaceNotFound) == 2
+        assert {type(one) for one in found} <= {NamespaceNotFound, type(None), int}
+
+
+async def test_outcomes_of_deleted_namespaces_go_by_themselves(shared: Shared) -> None:
+    space, other = await shared.spaces()
+    named = Transaction(then=[Put("k", b"1")], request_id=RequestId("c", 1))
+    await space.commit(named)
+    await space.store.delete_namespace(NAME)
+    name = Keys(redis_store(space)._target.prefix, NAME).requests
+    (seconds,) = (await keys_like(space, "requests")).values()
+    assert 0 < seconds <= Limits().request_window + 1
+    for one in (other, *await shared.spaces(1)):
+        outcome = await one.commit(named)
+        assert outcome.revision == 1
+    await other.put("k", b"2")
+    await other.compact()
+    assert await keys_like(space, "requests") == {name: -1}
+
+
+async def test_a_compaction_that_nobody_ends_is_gone_on_with(shared: Shared, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(journal, "CLAIM_SECONDS", 0.0)
+    for step in range(1, 12):
+        space, other = (one.sibling(str(step)) for one in await shared.spaces())
+        first = Transaction(then=[Put(f"k{number:02}", b"") for number in range(30)], request_id=RequestId("c", 1))
+        await space.commit(first)
+        await space.checkpoint("mark")
+        await space.put("k00", b"2")
+        await other.position()
+        calls = 0
+
+        async def die(*_: Any, step: int = step, **__: Any) -> None:
+            nonlocal calls
+            calls += 1
+            if calls == step:
+                raise asyncio.CancelledError
+
+        dying = await shared.open()
+        with pytest.MonkeyPatch.context() as patch:
+            before(patch, dying._client, "run", die)
+            with pytest.raises(asyncio.CancelledError):
+                await _compact(dying, space.name)
+        await other.put("k01", b"3")
+        await other.drop("mark")
+        assert await compacted(other, *(f"{NAME}.{earlier}" for earlier in range(1, step))) == []
+        for store in (await shared.open(), redis_store(space)):
+            assert len(await Space(store, space.name).keys()) == 30
+            (again,) = await store.commit(space.name, [first])
+            assert isinstance(again, Outcome)
+            assert again.revision == 1
+
+
+async def _compact(store: RedisStore, name: str) -> None:
+    """As `compact` does, which would go on to the end."""
+    state = await store._replicas.fresh(name)
+    await store._compact(state, state.revision)
