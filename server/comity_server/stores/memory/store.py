@@ -221,7 +221,11 @@ class MemoryStore:
             draft.changes += len(commits) + len(named)
             await self._carry_out(draft)
 
+    async def _fresh(self, name: str) -> None:
+        """Called before a namespace is read, so that a store which others write to may look what they did."""
+
     async def get(self, namespace: str, key: str, revision: int = 0) -> Read:
+        await self._fresh(namespace)
         return self._find(namespace).get(key, revision)
 
     async def list(
@@ -235,28 +239,34 @@ class MemoryStore:
         keys_only: bool = False,
         revision: int = 0,
     ) -> Page:
+        await self._fresh(namespace)
         return self._find(namespace).list(prefix, after, limit, max_bytes, keys_only, revision)
 
     async def commits(
         self, namespace: str, *, first: int, last: int, limit: int, newest_first: bool = False
     ) -> CommitRange:
+        await self._fresh(namespace)
         state = self._find(namespace)
         return CommitRange(state.commits(first, last, limit, newest_first), state.revision, state.floor)
 
     async def position(self, namespace: str) -> Position:
+        await self._fresh(namespace)
         return self._find(namespace).position()
 
     async def provenance(self, namespace: str, revisions: Sequence[int]) -> Mapping[int, Provenance]:
+        await self._fresh(namespace)
         state = self._find(namespace)
         found = ((revision, state.provenance(revision)) for revision in revisions)
         return {revision: said for revision, said in found if said is not None}
 
     async def checkpoint(self, namespace: str, name: str) -> Checkpoint:
+        await self._fresh(namespace)
         return self._find(namespace).checkpoint(name)
 
     async def checkpoints(
         self, namespace: str, labels: Mapping[str, str], *, after: str = "", limit: int
     ) -> Sequence[Checkpoint]:
+        await self._fresh(namespace)
         found: list[Checkpoint] = []
         checkpoints = self._existing(namespace).checkpoints
         for looked_at, name in enumerate(list(checkpoints.irange(after, inclusive=(not after, True)))):
@@ -281,6 +291,7 @@ class MemoryStore:
         max_bytes: int,
         keys_only: bool = False,
     ) -> DiffPage:
+        await self._fresh(namespace)
         state = self._existing(namespace)
         return differences.diff(
             state,
@@ -294,6 +305,7 @@ class MemoryStore:
         )
 
     async def follow(self, namespace: str, listener: Listener) -> Position:
+        await self._fresh(namespace)
         self._listeners[namespace] = listener
         return self._find(namespace).position()
 
@@ -301,6 +313,7 @@ class MemoryStore:
         self._listeners.pop(namespace, None)
 
     async def namespace(self, name: str) -> NamespaceInfo:
+        await self._fresh(name)
         return self._existing(name).info()
 
     async def namespaces(self, prefix: str, *, after: str = "", limit: int) -> Sequence[NamespaceInfo]:
@@ -347,9 +360,13 @@ class MemoryStore:
         self._deletions.append((now, empty.name))
 
     async def compact(self, name: str, revision: int = 0) -> int:
+        return await asyncio.shield(self._compact_to(name, revision))  # what was begun is finished, whoever waits
+
+    async def _compact_to(self, name: str, revision: int) -> int:
+        await self._fresh(name)
         state = self._existing(name)
         floor = state.check_floor(revision)
-        await asyncio.shield(self._compact(state, floor))
+        await self._compact(state, floor)
         return floor
 
     async def retain(self, name: str, retention: Retention) -> int:

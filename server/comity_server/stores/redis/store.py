@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import takewhile
 from typing import Final
 
@@ -11,18 +11,12 @@ import structlog
 from comity_server.errors import NamespaceNotFound, StateError, StoreFull, StoreUnavailable
 from comity_server.limits import Limits, Retention
 from comity_server.model import (
-    Checkpoint,
     Commit,
-    CommitRange,
-    DiffPage,
     Fork,
     Merge,
     NamespaceInfo,
     Outcome,
-    Page,
     Position,
-    Provenance,
-    Read,
     Ref,
     Write,
 )
@@ -280,13 +274,6 @@ class RedisStore(MemoryStore):
 
     # Compaction
 
-    async def compact(self, name: str, revision: int = 0) -> int:
-        return await asyncio.shield(self._compact_fresh(name, revision))
-
-    async def _compact_fresh(self, name: str, revision: int) -> int:
-        await self._replicas.fresh(name)
-        return await super().compact(name, revision)
-
     async def retain(self, name: str, retention: Retention) -> int:
         if self._replicas.known(name) is None:  # it is others' who have it, and nobody's if it is long at rest
             meta = await self._replicas.meta(name)
@@ -376,70 +363,8 @@ class RedisStore(MemoryStore):
 
     # Reads
 
-    async def get(self, namespace: str, key: str, revision: int = 0) -> Read:
-        await self._replicas.fresh(namespace)
-        return await super().get(namespace, key, revision)
-
-    async def list(
-        self,
-        namespace: str,
-        prefix: str,
-        *,
-        after: str = "",
-        limit: int,
-        max_bytes: int,
-        keys_only: bool = False,
-        revision: int = 0,
-    ) -> Page:
-        await self._replicas.fresh(namespace)
-        return await super().list(
-            namespace, prefix, after=after, limit=limit, max_bytes=max_bytes, keys_only=keys_only, revision=revision
-        )
-
-    async def commits(
-        self, namespace: str, *, first: int, last: int, limit: int, newest_first: bool = False
-    ) -> CommitRange:
-        await self._replicas.fresh(namespace)
-        return await super().commits(namespace, first=first, last=last, limit=limit, newest_first=newest_first)
-
-    async def position(self, namespace: str) -> Position:
-        await self._replicas.fresh(namespace)
-        return await super().position(namespace)
-
-    async def provenance(self, namespace: str, revisions: Sequence[int]) -> Mapping[int, Provenance]:
-        await self._replicas.fresh(namespace)
-        return await super().provenance(namespace, revisions)
-
-    async def checkpoint(self, namespace: str, name: str) -> Checkpoint:
-        await self._replicas.fresh(namespace)
-        return await super().checkpoint(namespace, name)
-
-    async def checkpoints(
-        self, namespace: str, labels: Mapping[str, str], *, after: str = "", limit: int
-    ) -> Sequence[Checkpoint]:
-        await self._replicas.fresh(namespace)
-        return await super().checkpoints(namespace, labels, after=after, limit=limit)
-
-    async def diff(
-        self,
-        namespace: str,
-        base: Ref,
-        target: Ref = None,
-        prefix: str = "",
-        *,
-        after: str = "",
-        limit: int,
-        max_bytes: int,
-        keys_only: bool = False,
-    ) -> DiffPage:
-        await self._replicas.fresh(namespace)
-        return await super().diff(
-            namespace, base, target, prefix, after=after, limit=limit, max_bytes=max_bytes, keys_only=keys_only
-        )
-
-    async def namespace(self, name: str) -> NamespaceInfo:
+    async def _fresh(self, name: str) -> None:
         await self._replicas.fresh(name)
-        return await super().namespace(name)
 
     async def namespaces(self, prefix: str, *, after: str = "", limit: int) -> Sequence[NamespaceInfo]:
         found: list[NamespaceInfo] = []
@@ -465,7 +390,6 @@ class RedisStore(MemoryStore):
     # Followers
 
     async def follow(self, namespace: str, listener: Listener) -> Position:
-        await self._replicas.fresh(namespace)
         position = await super().follow(namespace, listener)
         follower = asyncio.get_running_loop().create_task(self._follow(namespace))
         self._followers[namespace] = follower
