@@ -10,6 +10,7 @@ import click
 
 from comity_server import logs
 from comity_server.errors import StateError
+from comity_server.failures import Failed
 from comity_server.stores.copy import ends
 from comity_server.stores.copy.copying import Choice, Ending, NoNamespace, Result
 from comity_server.stores.copy.protocol import NoStore
@@ -41,14 +42,6 @@ WOULD: Final[dict[Ending, str]] = TEXTS | {
     "continued": "would be brought up to date",
     "conflict": "would not be copied",
 }
-
-
-class Failed(click.ClickException):
-    """The copy could not be made, or not to its end."""
-
-    def __init__(self, message: str, code: int) -> None:
-        super().__init__(message)
-        self.exit_code = code  # type: ignore[misc]  # click reads it from the instance
 
 
 @click.command(

@@ -13,6 +13,7 @@ import structlog
 
 from comity_server import logs, workers
 from comity_server.errors import StateError
+from comity_server.failures import Failed
 from comity_server.listening import ListenError
 from comity_server.options import EPILOG, given, settings_options
 from comity_server.server import Server
@@ -33,14 +34,6 @@ class UsageError(click.ClickException):
     """The command line or a setting is wrong."""
 
     exit_code = 2
-
-
-class WorkersFailed(click.ClickException):
-    """The workers could not go on. The exit code is that of one of them."""
-
-    def __init__(self, error: workers.WorkerError) -> None:
-        super().__init__(str(error))
-        self.exit_code = error.code  # type: ignore[misc]  # click reads it from the instance
 
 
 @click.command("serve", epilog=EPILOG, context_settings={"max_content_width": 120})
@@ -77,7 +70,7 @@ def command(config: Path | None, **options: Any) -> None:
     except ListenError as error:
         raise click.ClickException(str(error)) from None
     except workers.WorkerError as error:
-        raise WorkersFailed(error) from None
+        raise Failed(str(error), error.code) from None
     except StateError as error:
         raise click.ClickException(error.message) from None
 
