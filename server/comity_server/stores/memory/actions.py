@@ -102,8 +102,7 @@ async def merge(draft: Draft, action: Merge, fork: Namespace) -> Outcome:
     state = draft.base
     if not state.create_time:
         raise NamespaceNotFound(state.name)
-    of = fork.parent.namespace if fork.parent is not None else None
-    if fork.parent is None or of is None or (of.name, of.id) != (state.name, state.id):
+    if fork.parent is None or (fork.parent.namespace.name, fork.parent.namespace.id) != (state.name, state.id):
         raise NotAFork(fork.name, state.name)
     changes, pace = Changes(draft), Pace()
     conflicts: list[MergeConflict] = []

@@ -183,11 +183,10 @@ class MemoryStore:
             self.namespaces_by_name[state.name] = state
             self.deleted.pop(state.name, None)
             self.counters.pop(state.name, None)
-        listener = self._listeners.get(state.name)
-        if listener is not None and begins and state.parent is not None:
-            listener.reset()  # what a fork begins with no commit of it shows
-        elif listener is not None and draft.commits:
-            listener.publish(draft.commits)
+        if begins and state.parent is not None:
+            self.reset(state.name)  # what a fork begins with no commit of it shows
+        elif draft.commits:
+            self.publish(state.name, draft.commits)
 
     def state(self, name: str) -> Namespace:
         """A namespace as this store has it, or the empty one that it would begin as."""
@@ -309,6 +308,18 @@ class MemoryStore:
         self._listeners[namespace] = listener
         return self._find(namespace).position()
 
+    def publish(self, name: str, commits: Sequence[Commit]) -> None:
+        """Tell whoever follows a namespace what came next."""
+        listener = self._listeners.get(name)
+        if listener is not None:
+            listener.publish(commits)
+
+    def reset(self, name: str) -> None:
+        """Tell whoever follows a namespace that its history has ended."""
+        listener = self._listeners.get(name)
+        if listener is not None:
+            listener.reset()
+
     async def unfollow(self, namespace: str) -> None:
         self._listeners.pop(namespace, None)
 
@@ -346,9 +357,7 @@ class MemoryStore:
             del self.namespaces_by_name[name]
             self.keep_deleted(empty)
             state.deleted = True
-            listener = self._listeners.get(name)
-            if listener is not None:
-                listener.reset()
+            self.reset(name)
         for name in list(state.checkpoints):
             state.set_checkpoint(name, None)
         await self._let_go(state)
