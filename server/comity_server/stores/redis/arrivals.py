@@ -8,24 +8,25 @@ namespace of the name can have.
 import asyncio
 import secrets
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from itertools import chain
 from typing import Any, Final, Protocol
 
 from comity_server.errors import Conflict, NamespaceNotFound, OutsideHistory, StoreUnavailable
 from comity_server.limits import Limits
-from comity_server.model import Checkpoint, Commit, Ref
+from comity_server.model import Checkpoint, Commit
 from comity_server.record import KEY, MOD_REVISION
 from comity_server.stores.copy.protocol import Arrival, Counter, Progress
 from comity_server.stores.memory.draft import Named
-from comity_server.stores.memory.namespace import Held, Namespace, Parent
+from comity_server.stores.memory.namespace import Held, Namespace
 from comity_server.stores.memory.parts import base_records, batches
 from comity_server.stores.memory.pins import Totals
 from comity_server.stores.memory.requests import Requests
 from comity_server.stores.redis import codec, holds, keys
 from comity_server.stores.redis.client import Client, Passing, Script
-from comity_server.stores.redis.journal import PIECE, ROWS, RedisJournal
+from comity_server.stores.redis.holds import Holds
+from comity_server.stores.redis.journal import PIECE, ROWS, RedisJournal, few
 from comity_server.stores.redis.loading import Meta
 from comity_server.stores.redis.replicas import Moved, Replicas
 
@@ -34,7 +35,6 @@ COUNT: Final = Script("count")
 FILL: Final = Script("fill")
 KEEP: Final = Script("keep")
 
-BYTES: Final = 1024 * 1024  # about as much as one script call writes
 EVENTS: Final = 1000  # of the commits in one entry of the log
 LIMITS: Final = Limits()
 COMING_SECONDS: Final = 7 * 86400  # how long half a namespace is there for a copy to go on
@@ -47,10 +47,6 @@ class Store(Protocol):
     """What namespaces arrive in."""
 
     def lock(self, name: str) -> asyncio.Lock: ...
-
-    async def hold(self, name: str, ref: Ref, hold: str) -> Parent: ...
-
-    async def is_alive(self, hold: str) -> bool: ...
 
     async def delete_namespace(self, name: str, if_revision: int | None = None) -> None: ...
 
@@ -105,11 +101,12 @@ class RedisArrivals:
 
     one_time = True
 
-    def __init__(self, store: Store, client: Client, replicas: Replicas, journal: RedisJournal) -> None:
+    def __init__(self, store: Store, client: Client, replicas: Replicas, journal: RedisJournal, holds: Holds) -> None:
         self._store = store
         self._client = client
         self._replicas = replicas
         self._journal = journal
+        self._holds = holds
 
     async def bring(self, arrivals: Sequence[Arrival], replaced: Sequence[str], progress: Progress) -> None:
         comings = {id(arrival): _Coming(arrival, self._replicas.keys(arrival.name)) for arrival in arrivals}
@@ -162,7 +159,7 @@ class RedisArrivals:
         taken = []
         for name, revision, time, requests in counters:
             of = self._replicas.keys(name)
-            for some in _few(_outcomes(requests)):
+            for some in few(codec.remembered_rows(requests)):
                 await self._client.call("HSET", of.requests, *chain.from_iterable(some))
                 await self._client.call("EXPIRE", of.requests, int(LIMITS.request_window) + 1)
             arguments = [revision, time, uuid.uuid4().hex]
@@ -193,7 +190,7 @@ class RedisArrivals:
         of = self._replicas.keys(name)
         for generation in map(int, await self._client.call("SMEMBERS", of.coming)):
             heirs = await self._journal.heirs(name, generation)
-            gone = [hold for hold in heirs if not await self._store.is_alive(hold)]
+            gone = [hold for hold in heirs if not await self._holds.is_alive(hold)]
             if gone or not heirs:
                 await self._journal.disinherit(name, generation, gone)
             await self._client.call("SREM", of.coming, generation)
@@ -203,20 +200,20 @@ class RedisArrivals:
         records = base_records(state)
         done, total = 0, len(records) + len(state.log)
         versions = ((codec.version_field(one[KEY], one[MOD_REVISION]), codec.pack_version(one)) for one in records)
-        for some in _few(versions):
+        for some in few(versions):
             await self._fill_hash(coming, "base", some)
             done += len(some)
             progress(state.name, done, total)
         origins = ((codec.origin_field(revision), codec.pack_origin(said)) for revision, said in state.origins.all())
-        for some in _few(origins):
+        for some in few(origins):
             await self._fill_hash(coming, "base", some)
         await self._write_log(coming, progress, done, total)
         if state.deleted:
             return
         marks = ((name.encode(), codec.pack_checkpoint(made)) for name, made in state.checkpoints.items())
-        for some in _few(marks):
+        for some in few(marks):
             await self._fill_hash(coming, "checkpoints", some)
-        for some in _few(_outcomes(coming.arrival.requests)):
+        for some in few(codec.remembered_rows(coming.arrival.requests)):
             await self._fill_hash(coming, "requests", some)
 
     async def _write_log(self, coming: _Coming, progress: Progress, done: int, total: int) -> None:
@@ -234,7 +231,7 @@ class RedisArrivals:
             last = token.hex()
             size += len(data)
             done += len(commits)
-            if len(entries) >= 4 * ROWS or size >= BYTES:
+            if len(entries) >= 4 * ROWS or size >= PIECE:
                 await self._fill_log(coming, entries)
                 progress(state.name, done, total)
                 entries, size = [], 0
@@ -307,7 +304,7 @@ class RedisArrivals:
             await self._free(there.name)
         else:
             try:
-                await self._store.hold(there.name, revision, coming.hold)
+                await self._holds.hold(there.name, revision, coming.hold)
             except (NamespaceNotFound, OutsideHistory):  # it was there when it was looked at
                 raise _in_use(there.name) from None
 
@@ -323,8 +320,7 @@ class RedisArrivals:
 
     async def _adopt(self, coming: _Coming) -> None:
         of, name = coming.keys, coming.arrival.name
-        listed = keys.names(self._client.target.prefix)
-        await self._client.call("ZADD", listed, 0, name)
+        await self._journal.enlist(name)
         pairs = chain.from_iterable((coming.part(part), coming.final(part)) for part in PARTS)
         names = [of.meta, of.incoming, *pairs, *coming.staged_keys]
         arguments = [*coming.meta.stands, coming.owner, len(PARTS), *coming.sizes.values(), *self._fields(coming)]
@@ -341,7 +337,7 @@ class RedisArrivals:
                 raise _in_use(name)
         elif answer < 0:
             raise _copied_by_another(coming)
-        await self._client.call("ZADD", listed, 0, name)  # once more: a deletion may have been under way
+        await self._journal.enlist(name)  # once more: a deletion may have been under way
 
     def _fields(self, coming: _Coming) -> Sequence[Any]:
         """What meta says of it."""
@@ -372,25 +368,3 @@ def _in_use(name: str) -> Conflict:
 
 def _copied_by_another(coming: _Coming) -> StoreUnavailable:
     return StoreUnavailable(f"{coming.arrival.name} is being copied there by another, or Redis has lost a part of it")
-
-
-def _outcomes(requests: Requests) -> Iterator[Pair]:
-    for client, awaited, says, known in requests.all():
-        yield codec.client_field(client), codec.pack_client(awaited, says)
-        for sequence, one in known.items():
-            yield codec.outcome_field(client, sequence), codec.pack_outcome(one.fingerprint, one.outcome)
-
-
-def _few(pairs: Iterator[Pair]) -> Iterator[Sequence[Pair]]:
-    """As many at a time as one script call writes."""
-    some: list[Pair] = []
-    size = 0
-    for pair in pairs:
-        length = sum(map(len, pair))
-        if some and (len(some) == ROWS or size + length > BYTES):
-            yield some
-            some, size = [], 0
-        some.append(pair)
-        size += length
-    if some:
-        yield some

@@ -1,6 +1,6 @@
 """What is stored in Redis, as bytes: msgpack, which is compact, fast, and read in every language."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal, NamedTuple
 
 import msgpack
@@ -10,9 +10,12 @@ from comity_server.record import KEY, MOD_REVISION, VERSION, Record
 from comity_server.stores.memory.draft import Draft, Named
 from comity_server.stores.memory.namespace import Held
 from comity_server.stores.memory.pins import Totals
+from comity_server.stores.memory.requests import Requests
 from comity_server.stores.outcomes import decode, encode
 
 _SEPARATOR = b"\0"  # no key has it
+
+Row = tuple[bytes, bytes]  # a field of a hash, and its value
 
 
 class Control(NamedTuple):
@@ -173,6 +176,14 @@ def unpack_client(data: bytes) -> tuple[int, bool]:
 
 def pack_outcome(fingerprint: int, outcome: Outcome) -> bytes:
     return _pack((fingerprint, outcome.revision, encode(outcome)))
+
+
+def remembered_rows(requests: Requests) -> Iterator[Row]:
+    """Fields and values: of each client, and of each of its outcomes."""
+    for client, awaited, says_awaited, outcomes in requests.all():
+        yield client_field(client), pack_client(awaited, says_awaited)
+        for sequence, one in outcomes.items():
+            yield outcome_field(client, sequence), pack_outcome(one.fingerprint, one.outcome)
 
 
 def unpack_outcome(data: bytes) -> tuple[int, Outcome]:

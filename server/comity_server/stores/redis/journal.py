@@ -1,7 +1,7 @@
 """Appends what a namespace does to its log in Redis, and moves what was compacted into its base."""
 
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from itertools import chain
 from typing import Any, Final
@@ -16,6 +16,7 @@ from comity_server.stores.memory.log import history_bytes
 from comity_server.stores.memory.namespace import Collected, Namespace, Parent
 from comity_server.stores.redis import codec, keys
 from comity_server.stores.redis.client import Client, Passing, Script
+from comity_server.stores.redis.codec import Row
 from comity_server.stores.redis.keys import Keys
 from comity_server.stores.redis.loading import Meta, parse_id, take_marks
 from comity_server.stores.redis.portions import scan
@@ -38,8 +39,6 @@ ROWS: Final = 200  # of the base, that one script call moves; of large ones it m
 SPARE: Final = 1000  # entries without commits that are left where they are
 CLAIM_SECONDS: Final = 5.0  # how long a server that writes down is waited for without a sign of it
 KEPT_SECONDS: Final = 600  # how long the log of a deleted namespace is there for those who follow it
-
-Row = tuple[bytes, bytes]  # a field of a hash, and its value
 
 
 class TooMany(Exception):
@@ -73,7 +72,7 @@ class RedisJournal:
         ]
         if begins:
             await self._register(name)
-            fields += self._beginning(draft, replica)
+            fields += _beginning(draft)
         place = (draft.revision, 0) if draft.commits else (draft.revision, replica.meta.sub + 1)
         try:
             meta = await self._append(name, replica, token, place, codec.pack_draft(token, draft), fields)
@@ -185,11 +184,7 @@ class RedisJournal:
             marks[codec.heir_field(hold)] = codec.pack_heir(held)
         if not await self._write_hash(replica, token, of.checkpoints(meta.generation), marks):
             return False
-        outcomes: dict[bytes, bytes] = {}
-        for client, awaited, says_awaited, remembered in namespace.requests.all():
-            outcomes[codec.client_field(client)] = codec.pack_client(awaited, says_awaited)
-            for sequence, one in remembered.items():
-                outcomes[codec.outcome_field(client, sequence)] = codec.pack_outcome(one.fingerprint, one.outcome)
+        outcomes = dict(codec.remembered_rows(namespace.requests))
         if not await self._write_hash(replica, token, of.requests, outcomes):
             return False
         replica.mark = Mark(token, meta.place)
@@ -227,8 +222,10 @@ class RedisJournal:
         """Drop entries of the log that came after its last commit, which no compaction would. The lock is held. Raises
         Moved where others were faster."""
         replica = self._replicas.find(namespace.name)
+        if namespace.log.base < namespace.revision:
+            return
         trimmed = parse_id((await self._replicas.meta(namespace.name)).trimmed)
-        if namespace.log.base < namespace.revision or replica.meta.place < (trimmed[0], trimmed[1] + SPARE):
+        if replica.meta.place < (trimmed[0], trimmed[1] + SPARE):
             return
         if await self.persist(namespace):
             await self._collect_some(replica, namespace.log.base, namespace.log.base, (), ())
@@ -255,17 +252,6 @@ class RedisJournal:
         await self._client.call("ZREM", keys.names(self._client.target.prefix), name)
         if (await self._replicas.meta(name)).exists:  # it has come again meanwhile
             await self.enlist(name)
-
-    def _beginning(self, draft: Draft, replica: Replica) -> Sequence[Any]:
-        """What meta says of a namespace from its first entry on."""
-        state = draft.base
-        fields: list[Any] = ["exists", 1, "floor", state.floor, "base", state.floor]
-        fields += ["create_time", draft.commits[0].time]
-        if state.parent is not None:
-            of, revision, hold = state.parent
-            fields += ["parent", of.name, "parent_generation", of.id, "fork_revision", revision, "hold", hold]
-            fields += ["base_keys", draft.keys, "base_bytes", draft.size_bytes]
-        return fields
 
     async def _append(
         self,
@@ -388,7 +374,7 @@ class RedisJournal:
         replica: Replica,
         since: int,
         base: int,
-        sets: Sequence[tuple[bytes, bytes]],
+        sets: Sequence[Row],
         gone: Sequence[bytes],
         *,
         clears: bool = False,
@@ -411,19 +397,41 @@ class RedisJournal:
         return bool(done)
 
 
-def _steps(sets: Sequence[Row], gone: Sequence[bytes]) -> Iterator[tuple[Sequence[Row], Sequence[bytes]]]:
-    """What one script call after the other sets and drops: so few rows, and bytes, that none holds Redis for long."""
+def _beginning(draft: Draft) -> Sequence[Any]:
+    """What meta says of a namespace from its first entry on."""
+    state = draft.base
+    fields: list[Any] = ["exists", 1, "floor", state.floor, "base", state.floor]
+    fields += ["create_time", draft.commits[0].time]
+    if state.parent is not None:
+        of, revision, hold = state.parent
+        fields += ["parent", of.name, "parent_generation", of.id, "fork_revision", revision, "hold", hold]
+        fields += ["base_keys", draft.keys, "base_bytes", draft.size_bytes]
+    return fields
+
+
+def few(rows: Iterable[Row]) -> Iterator[Sequence[Row]]:
+    """As many at a time as one script call writes: so few rows, and bytes, that none holds Redis for long."""
     some: list[Row] = []
     size = 0
-    for row in sets:
-        if some and (len(some) == ROWS or size + len(row[1]) > PIECE):
-            yield some, ()
+    for row in rows:
+        length = sum(map(len, row))
+        if some and (len(some) == ROWS or size + length > PIECE):
+            yield some
             some, size = [], 0
         some.append(row)
-        size += len(row[1])
-    room = ROWS - len(some)
-    if some or gone:
-        yield some, gone[:room]
+        size += length
+    if some:
+        yield some
+
+
+def _steps(sets: Sequence[Row], gone: Sequence[bytes]) -> Iterator[tuple[Sequence[Row], Sequence[bytes]]]:
+    """What one script call after the other sets and drops."""
+    *full, last = [*few(sets)] or [()]
+    for some in full:
+        yield some, ()
+    room = ROWS - len(last)
+    if last or gone:
+        yield last, gone[:room]
     for start in range(room, len(gone), ROWS):
         yield (), gone[start : start + ROWS]
 

@@ -209,18 +209,17 @@ class Replicas:
         for name in [name for name, replica in self._replicas.items() if replica.used < before]:
             self._evict(name)
 
-    def _evict(self, name: str) -> bool:
+    def _evict(self, name: str) -> None:
         """Let go of a replica, unless it is used. It is loaded anew when it is asked for."""
         state = self._replicas[name].state
         if self._host.is_used(name) or name in self._barriers or state.forks or state.quiet.locked():
-            return False
+            return
         del self._replicas[name]
         self._absent.pop(name, None)
         self._host.evicted(name)
         state.replaced = True
         for gone in let_go(state):
             self.forget_deleted(gone)
-        return True
 
     def forget_deleted(self, state: Namespace) -> None:
         """Nobody here shares a deleted namespace any more."""

@@ -11,13 +11,11 @@ import structlog
 from comity_server.errors import NamespaceNotFound, StateError, StoreFull, StoreUnavailable
 from comity_server.limits import Limits, Retention
 from comity_server.model import (
-    Commit,
     Fork,
     Merge,
     NamespaceInfo,
     Outcome,
     Position,
-    Ref,
     Write,
 )
 from comity_server.stores.memory.draft import Draft
@@ -101,7 +99,7 @@ class RedisStore(MemoryStore):
 
     def arrivals(self) -> RedisArrivals:
         """Lets it take in what comes from another store."""
-        return RedisArrivals(self, self._client, self._replicas, self._redis)
+        return RedisArrivals(self, self._client, self._replicas, self._redis, self._holds)
 
     def writable(self) -> bool:
         lost = self._replicas.lost_at
@@ -118,16 +116,6 @@ class RedisStore(MemoryStore):
 
     def lock(self, name: str) -> asyncio.Lock:
         return self._lock(name)
-
-    def publish(self, name: str, commits: Sequence[Commit]) -> None:
-        listener = self._listeners.get(name)
-        if listener is not None:
-            listener.publish(commits)
-
-    def reset(self, name: str) -> None:
-        listener = self._listeners.get(name)
-        if listener is not None:
-            listener.reset()
 
     def adopt(self, meta: Meta, state: Namespace) -> None:
         if meta.exists:
@@ -231,16 +219,10 @@ class RedisStore(MemoryStore):
         draft.may_begin = state.name not in self._refused
         return draft
 
-    async def hold(self, name: str, ref: Ref, hold: str) -> Parent:
-        return await self._holds.hold(name, ref, hold)
-
-    async def is_alive(self, hold: str) -> bool:
-        return await self._holds.is_alive(hold)
-
     async def _hold_for(self, empty: Namespace, action: Fork) -> Parent:
         """The lock of the fork is held."""
         wanted = self._wanted[empty.name]
-        if wanted.generation != empty.id or (wanted.parent is None and wanted.error is None):
+        if wanted.generation != empty.id:
             raise Outdated
         if wanted.parent is None:
             raise wanted.error or Outdated
