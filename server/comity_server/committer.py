@@ -11,7 +11,7 @@ from typing import Final
 
 import structlog
 
-from comity_server.errors import Draining, Overloaded, StateError, StoreUnavailable
+from comity_server.errors import DeadlinePassed, Draining, Overloaded, StateError, StoreUnavailable
 from comity_server.model import Outcome, Write
 from comity_server.stores.protocol import Store
 
@@ -21,16 +21,24 @@ GROUP_TRANSACTIONS: Final = 1000
 GROUP_BYTES: Final = 4 * 1024 * 1024
 PENDING_BYTES: Final = 256 * 1024 * 1024
 
+Answer = asyncio.Future[Sequence[Outcome | StateError]]
+
 
 class _Waiting:
-    """A write whose caller waits."""
+    """Writes that stay together, since one caller waits for all of them."""
 
-    __slots__ = ("answer", "size", "write")
+    __slots__ = ("answer", "size", "timer", "writes")
 
-    def __init__(self, write: Write, answer: asyncio.Future[Outcome]) -> None:
-        self.write = write
-        self.size = write.weight()
+    def __init__(self, writes: Sequence[Write], size: int, answer: Answer) -> None:
+        self.writes = writes
+        self.size = size
         self.answer = answer
+        self.timer: asyncio.TimerHandle | None = None
+
+    def expire(self) -> None:
+        """The time was up before they were taken."""
+        if not self.answer.done():
+            self.answer.set_result([DeadlinePassed()] * len(self.writes))
 
 
 class _Lane:
@@ -53,6 +61,7 @@ class Committer:
         self._lanes: dict[str, _Lane] = {}
         self._pending = 0
         self._pending_bytes = 0
+        self._hopeful: list[asyncio.Future[None]] = []  # who waits for room
         self._draining = False
 
     async def submit(self, namespace: str, write: Write) -> Outcome:
@@ -66,25 +75,60 @@ class Committer:
             Draining: the server shuts down; nothing was done.
             StoreUnavailable: the store failed; what became of the write its request id tells.
         """
+        if self._is_full():
+            raise Draining if self._draining else Overloaded
+        [outcome] = await self.submit_all(namespace, (write,), write.weight())
+        if isinstance(outcome, StateError):
+            raise outcome
+        return outcome
+
+    def submit_all(self, namespace: str, writes: Sequence[Write], size: int, *, timeout: float | None = None) -> Answer:
+        """Commit writes, each as if alone, in their order and next to each other. Come here when there is `room`.
+
+        If the future is cancelled before they are begun they never are.
+
+        Args:
+            size: about how much memory they take, in bytes.
+            timeout: seconds within which they have to be begun; else each is answered with DeadlinePassed.
+
+        Returns:
+            A future of an outcome or an error for each; see `submit` for which.
+
+        Raises:
+            Draining: the server shuts down; nothing was done.
+        """
         if self._draining:
             raise Draining
-        if self._pending >= self._max_pending or self._pending_bytes >= PENDING_BYTES:
-            raise Overloaded
         loop = asyncio.get_running_loop()
-        waiting = _Waiting(write, loop.create_future())
+        waiting = _Waiting(writes, size, loop.create_future())
+        if timeout is not None:
+            waiting.timer = loop.call_later(timeout, waiting.expire)
         lane = self._lanes.get(namespace)
         if lane is None:
             lane = self._lanes[namespace] = _Lane()
         lane.waiting.append(waiting)
-        self._pending += 1
-        self._pending_bytes += waiting.size
+        self._pending += len(writes)
+        self._pending_bytes += size
         if lane.task is None:  # begins when the loop has been through all that arrived at the same time
             lane.task = loop.create_task(self._run(namespace, lane))
-        return await waiting.answer
+        return waiting.answer
+
+    async def room(self) -> None:
+        """Return when more may wait. Raises Draining."""
+        while self._is_full():
+            if self._draining:
+                raise Draining
+            turn = asyncio.get_running_loop().create_future()
+            self._hopeful.append(turn)
+            await turn
+
+    def _is_full(self) -> bool:
+        return self._draining or self._pending >= self._max_pending or self._pending_bytes >= PENDING_BYTES
 
     async def drain(self) -> None:
         """Take no more, and return when all that was taken has its answer."""
         self._draining = True
+        self._make_room()
         while tasks := [lane.task for lane in self._lanes.values() if lane.task is not None]:
             await asyncio.wait(tasks)
 
@@ -97,31 +141,41 @@ class Committer:
 
     def _take(self, lane: _Lane) -> Sequence[_Waiting]:
         group: list[_Waiting] = []
-        size = 0
-        while lane.waiting and len(group) < GROUP_TRANSACTIONS and size < GROUP_BYTES:
+        count = size = 0
+        while lane.waiting and count < GROUP_TRANSACTIONS and size < GROUP_BYTES:
             waiting = lane.waiting.popleft()
-            self._pending -= 1
+            self._pending -= len(waiting.writes)
             self._pending_bytes -= waiting.size
-            if not waiting.answer.done():  # else its caller is gone
+            if waiting.timer is not None:
+                waiting.timer.cancel()
+            if not waiting.answer.done():  # else its caller is gone, or its time was up
                 group.append(waiting)
+                count += len(waiting.writes)
                 size += waiting.size
+        self._make_room()
         return group
 
+    def _make_room(self) -> None:
+        if self._hopeful and (self._draining or not self._is_full()):
+            hopeful, self._hopeful = self._hopeful, []
+            for turn in hopeful:
+                if not turn.done():
+                    turn.set_result(None)
+
     async def _commit(self, namespace: str, group: Sequence[_Waiting]) -> None:
+        writes = group[0].writes if len(group) == 1 else [write for waiting in group for write in waiting.writes]
         outcomes: Sequence[Outcome | StateError]
         try:
-            outcomes = await self._store.commit(namespace, [waiting.write for waiting in group])
-            if len(outcomes) != len(group):
-                raise AssertionError(f"{len(outcomes)} outcomes of {len(group)} writes")
+            outcomes = await self._store.commit(namespace, writes)
+            if len(outcomes) != len(writes):
+                raise AssertionError(f"{len(outcomes)} outcomes of {len(writes)} writes")
         except StateError as error:
-            outcomes = [error] * len(group)
+            outcomes = [error] * len(writes)
         except Exception:  # whatever it is, each caller needs an answer and the lane has to go on
-            log.exception("the store failed in an unforeseen way", namespace=namespace, writes=len(group))
-            outcomes = [StoreUnavailable("the store failed; the log of the server says why")] * len(group)
-        for waiting, outcome in zip(group, outcomes, strict=True):
-            if waiting.answer.done():
-                continue
-            if isinstance(outcome, StateError):
-                waiting.answer.set_exception(outcome)
-            else:
-                waiting.answer.set_result(outcome)
+            log.exception("the store failed in an unforeseen way", namespace=namespace, writes=len(writes))
+            outcomes = [StoreUnavailable("the store failed; the log of the server says why")] * len(writes)
+        end = 0
+        for waiting in group:
+            start, end = end, end + len(waiting.writes)
+            if not waiting.answer.done():
+                waiting.answer.set_result(outcomes[start:end])

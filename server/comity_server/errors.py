@@ -23,12 +23,14 @@ StateError
 │   ├── ResultTooLarge      a transaction that reads too much
 │   ├── TransactionTooCostly  one that looks through too much
 │   ├── ForkTooDeep         a fork of a fork of a fork …
+│   ├── TooManyPipelines    of one connection
 │   └── StoreFull           the disk; nothing was done
 ├── Unavailable             nothing was done, or the request id tells; try again
 │   ├── Overloaded
 │   ├── RequestTimeout
 │   ├── Draining
 │   └── StoreUnavailable
+├── DeadlinePassed          nothing was done
 └── NotImplementedYet       part of the contract, but not of this server
 """
 
@@ -232,6 +234,13 @@ class ForkTooDeep(Exhausted):
         super().__init__(f"a fork of a fork and so on may not be more than {limit} deep", limit=limit)
 
 
+class TooManyPipelines(Exhausted):
+    reason = "TOO_MANY_PIPELINES"
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"a connection may have up to {limit} pipelines", limit=limit)
+
+
 class StoreFull(Exhausted):
     reason = "STORE_FULL"
 
@@ -263,6 +272,13 @@ class Draining(Unavailable):
 
 class StoreUnavailable(Unavailable):
     reason = "STORE_UNAVAILABLE"
+
+
+class DeadlinePassed(StateError):
+    reason = "DEADLINE_PASSED"
+
+    def __init__(self) -> None:
+        super().__init__("the time was up before the operation was begun; nothing was done")
 
 
 class NotImplementedYet(StateError):

@@ -353,6 +353,13 @@ class Read(NamedTuple):
     revision: int
 
 
+class ReadAll(NamedTuple):
+    """What several keys held at a revision, in the order in which they were asked for."""
+
+    entries: Sequence[Record | None]
+    revision: int
+
+
 class Page(NamedTuple):
     """Entries in the order of their keys. `next_after` resumes behind the last key looked at; None: that was all."""
 

@@ -67,8 +67,9 @@ class Server:
         self._committer = Committer(store, max_pending=settings.max_pending)
         self._feed = Feed(store, watch_fragment)
         self._compactor = Compactor(store, settings.retention(), settings.compaction_interval)
+        self._state = StateService(store, self._committer, self._feed, limits, settings.progress_interval)
         offered = {
-            STATE: StateService(store, self._committer, self._feed, limits, settings.progress_interval),
+            STATE: self._state,
             NAMESPACE: NamespaceService(store, self._committer, limits),
             CHECKPOINT: CheckpointService(store, self._committer, limits),
         }
@@ -112,6 +113,7 @@ class Server:
         self.calls.refuse()
         if not await _within(timeout, self.calls.unary_calls_ended()):
             log.warning("requests were still in progress when the drain timeout ended")
+        self._state.close()
         await self._feed.close()
         await _within(STREAM_END_SECONDS, self.calls.streams_ended())
         # What gRPC itself turns away ends with CANCELLED, which no client repeats: so all that is on its way is let in.

@@ -100,7 +100,7 @@ def transaction(request: state_pb2.TransactRequest, metadata: Metadata, checks: 
 def write_options(request: Any, metadata: Metadata, checks: Checks) -> Options:
     """What the request's `options` say, or else the call's metadata."""
     request_id = None
-    author = message = trace_parent = ""
+    author = message = ""
     if request.HasField("options"):
         options: types_pb2.WriteOptions = request.options
         author = options.author
@@ -113,6 +113,12 @@ def write_options(request: Any, metadata: Metadata, checks: Checks) -> Options:
             request_id = _request_id(options.request_id, checks)
         if options.HasField("guard"):
             _guard(options.guard, checks)
+    return Options(request_id, *said(author, message, metadata, checks))
+
+
+def said(author: str, message: str, metadata: Metadata, checks: Checks) -> tuple[str, str, str]:
+    """Author, message and traceparent of a write: the metadata says what the request does not."""
+    trace_parent = ""
     for name, value in metadata:
         if name == "traceparent":
             trace_parent = value if isinstance(value, str) and TRACE_PARENT.fullmatch(value) else ""
@@ -122,7 +128,7 @@ def write_options(request: Any, metadata: Metadata, checks: Checks) -> Options:
             author = _text(name, value, AUTHOR_BYTES, checks)
         elif not message and name in ("comity-message", "comity-message-bin"):
             message = _text(name, value, MESSAGE_BYTES, checks)
-    return Options(request_id, author, message, trace_parent)
+    return author, message, trace_parent
 
 
 def _request_id(request_id: types_pb2.RequestId, checks: Checks) -> RequestId:

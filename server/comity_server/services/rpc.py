@@ -18,7 +18,7 @@ from google.protobuf.message_factory import GetMessageClass
 
 from comity_server.errors import Draining, InvalidRequest, NotImplementedYet, RequestTimeout, StateError, Violation
 from comity_server.services import status
-from comity_server.services.admission import Admission
+from comity_server.services.admission import Admission, Place
 
 log = structlog.get_logger(__name__)
 
@@ -126,15 +126,14 @@ class Calls:
     def _stream(self, method: MethodDescriptor, handler: Stream, tool: bool) -> Behaviour:
         parse = GetMessageClass(method.input_type).FromString
 
-        async def requests(context: Context) -> AsyncGenerator[Message]:
-            with contextlib.suppress(EOFError):
-                while True:
-                    yield parse(await self._read_small(context))
-
         async def call(_: object, context: Context) -> None:
             begun = 0
             try:
-                request = requests(context) if method.client_streaming else parse(await self._read_small(context))
+                request = (
+                    Requests(self._admission, context, parse)
+                    if method.client_streaming
+                    else parse(await _read_small(self._admission, context))
+                )
                 begun = 0 if tool else 1
                 self.streams += begun
                 if self._draining and begun:
@@ -154,25 +153,59 @@ class Calls:
 
         return call
 
-    async def _read_small(self, context: Context) -> bytes:
-        """Read a request of a stream. It lasts as long as the stream, so it must not be large. Raises EOFError."""
-        place = await self._admission.enter(context.peer())
+
+class Requests:
+    """The requests of one stream, as they come: an iterator of small ones, which `admitted` is for large ones."""
+
+    def __init__(self, admission: Admission, context: Context, parse: Callable[[bytes], Message]) -> None:
+        self._admission = admission
+        self._context = context
+        self._parse = parse
+
+    async def __aiter__(self) -> AsyncGenerator[Message]:
+        with contextlib.suppress(EOFError):
+            while True:
+                yield self._parse(await _read_small(self._admission, self._context))
+
+    async def admitted(self, timeout: float | None = REQUEST_SECONDS) -> tuple[Any, Place]:
+        """Read a request of any size, and what it takes up of the connection's room until its place is left.
+
+        What is on its way takes up nothing, since the next request of a stream may be long in coming. Raises EOFError
+        if there is none, RequestTimeout.
+        """
+        data = await _read(self._context, timeout)
+        place = await self._admission.enter(self._context.peer())
+        place.resize(len(data))
         try:
-            data = await _read(context)
-        finally:
+            return self._parse(data), place
+        except DecodeError:
             place.leave()
-        if len(data) > STREAM_REQUEST_BYTES:
-            raise InvalidRequest(Violation("request", f"must not be larger than {STREAM_REQUEST_BYTES} bytes"))
-        return data
+            raise
 
 
-async def _read(context: Context) -> bytes:
-    """Read a request. Raises EOFError if there is none."""
+async def _read_small(admission: Admission, context: Context) -> bytes:
+    """Read a request of a stream. It lasts as long as the stream, so it must not be large. Raises EOFError."""
+    place = await admission.enter(context.peer())
     try:
-        async with asyncio.timeout(REQUEST_SECONDS):
+        data = await _read(context)
+    finally:
+        place.leave()
+    if len(data) > STREAM_REQUEST_BYTES:
+        raise InvalidRequest(Violation("request", f"must not be larger than {STREAM_REQUEST_BYTES} bytes"))
+    return data
+
+
+async def _read(context: Context, timeout: float | None = REQUEST_SECONDS) -> bytes:
+    """Read a request, which may take so many seconds to come. Raises EOFError if there is none, RequestTimeout."""
+    try:
+        if timeout is None:
             data: Any = await context.read()
+        else:
+            async with asyncio.timeout(timeout):
+                data = await context.read()
     except TimeoutError:
-        raise RequestTimeout(REQUEST_SECONDS) from None
+        assert timeout is not None
+        raise RequestTimeout(timeout) from None
     if data is grpc.aio.EOF:
         raise EOFError
     return bytes(data)

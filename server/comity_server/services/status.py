@@ -33,6 +33,7 @@ CODES: dict[type[errors.StateError], grpc.StatusCode] = {
     errors.OutsideHistory: grpc.StatusCode.OUT_OF_RANGE,
     errors.Exhausted: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.Unavailable: grpc.StatusCode.UNAVAILABLE,
+    errors.DeadlinePassed: grpc.StatusCode.DEADLINE_EXCEEDED,
     errors.NotImplementedYet: grpc.StatusCode.UNIMPLEMENTED,
 }
 
@@ -55,7 +56,6 @@ class Answer(NamedTuple):
 
 def answer(error: errors.StateError) -> Answer:
     """What the client is told of an error."""
-    code = next(CODES[kind] for kind in type(error).__mro__ if kind in CODES)
     details: list[Message] = [
         ErrorInfo(
             reason=error.reason,
@@ -76,9 +76,19 @@ def answer(error: errors.StateError) -> Answer:
         )
     elif isinstance(error, errors.Unavailable):
         delay = Duration()
-        delay.FromMilliseconds(RETRY_DELAYS.get(type(error), RETRY_DELAY))
+        delay.FromMilliseconds(retry_delay(error))
         details.append(RetryInfo(retry_delay=delay))
-    return _pack(code, cut(error.message, MESSAGE_BYTES), details)
+    return _pack(code(error), cut(error.message, MESSAGE_BYTES), details)
+
+
+def code(error: errors.StateError) -> grpc.StatusCode:
+    """The gRPC code of an error."""
+    return next(CODES[kind] for kind in type(error).__mro__ if kind in CODES)
+
+
+def retry_delay(error: errors.Unavailable) -> int:
+    """How long a client had better wait before it tries again, in ms."""
+    return RETRY_DELAYS.get(type(error), RETRY_DELAY)
 
 
 def internal(error_id: str) -> Answer:

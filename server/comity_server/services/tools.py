@@ -1,6 +1,6 @@
 """Reflection and channelz: what grpcio answers, and how the server's other services fail."""
 
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable
 from typing import Any
 
 import grpc
@@ -22,7 +22,7 @@ class Reflection:
         self._servicer: Any = reflection.aio.ReflectionServicer(services)
 
     async def ServerReflectionInfo(
-        self, requests: AsyncIterator[reflection_pb2.ServerReflectionRequest], context: Context
+        self, requests: AsyncIterable[reflection_pb2.ServerReflectionRequest], context: Context
     ) -> AsyncGenerator[bytes]:
         async for answer in self._servicer.ServerReflectionInfo(requests, context):
             yield answer.SerializeToString()

@@ -121,9 +121,8 @@ def watch_fragment(commit: Commit, events: Sequence[Event], start: int, previous
     return response.SerializeToString(), end
 
 
-def transact_response(outcome: Outcome) -> state_pb2.TransactResponse:
-    """How a transaction ended."""
-    response = state_pb2.TransactResponse()
+def fill_transact(response: state_pb2.TransactResponse, outcome: Outcome) -> None:
+    """Set how a transaction ended."""
     response.committed = outcome.committed
     response.revision = outcome.revision
     values = 0
@@ -137,7 +136,6 @@ def transact_response(outcome: Outcome) -> state_pb2.TransactResponse:
             if shown is not None:
                 values += len(shown[VALUE])
                 room -= size(shown)
-    return response
 
 
 def _fill_result(message: state_pb2.OperationResult, result: Result) -> int:

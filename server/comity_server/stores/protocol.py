@@ -20,6 +20,7 @@ from comity_server.model import (
     Position,
     Provenance,
     Read,
+    ReadAll,
     Ref,
     Write,
 )
@@ -57,6 +58,9 @@ class Store(Protocol):
 
     async def get(self, namespace: str, key: str, revision: int = 0) -> Read:
         """Read a key at a revision; 0 is the newest. Raises Compacted or RevisionInFuture."""
+
+    async def get_all(self, namespace: str, keys: Sequence[str]) -> ReadAll:
+        """Read keys, all at the newest revision."""
 
     async def list(
         self,

@@ -8,7 +8,18 @@ from sortedcontainers import SortedDict
 
 from comity_server.errors import CheckpointNotFound, Compacted, RevisionInFuture
 from comity_server.limits import Limits, Retention
-from comity_server.model import Checkpoint, Commit, Event, NamespaceInfo, Page, Position, Provenance, Read, Ref
+from comity_server.model import (
+    Checkpoint,
+    Commit,
+    Event,
+    NamespaceInfo,
+    Page,
+    Position,
+    Provenance,
+    Read,
+    ReadAll,
+    Ref,
+)
 from comity_server.record import KEY, MOD_REVISION, VERSION, Record, shown_size, without_value
 from comity_server.stores.memory.log import Log, PackedEvent, history_bytes, pack
 from comity_server.stores.memory.origins import Origins
@@ -205,6 +216,11 @@ class Namespace:
     def get(self, key: str, revision: int) -> Read:
         revision = self.readable(revision)
         return Read(self.versions.live_at(key, revision), revision)
+
+    def get_all(self, keys: Sequence[str]) -> ReadAll:
+        revision = self.revision
+        live_at = self.versions.live_at
+        return ReadAll([live_at(key, revision) for key in keys], revision)
 
     def list(self, prefix: str, after: str, limit: int, max_bytes: int, keys_only: bool, revision: int) -> Page:
         revision = self.readable(revision)

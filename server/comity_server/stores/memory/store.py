@@ -25,6 +25,7 @@ from comity_server.model import (
     Position,
     Provenance,
     Read,
+    ReadAll,
     Ref,
     Restore,
     Write,
@@ -226,6 +227,10 @@ class MemoryStore:
     async def get(self, namespace: str, key: str, revision: int = 0) -> Read:
         await self._fresh(namespace)
         return self._find(namespace).get(key, revision)
+
+    async def get_all(self, namespace: str, keys: Sequence[str]) -> ReadAll:
+        await self._fresh(namespace)
+        return self._find(namespace).get_all(keys)
 
     async def list(
         self,

@@ -1,0 +1,47 @@
+"""Lists: the entries under a prefix, in pages."""
+
+from comity.v1 import state_pb2
+from comity_server.limits import Limits
+from comity_server.services import pages, wire
+from comity_server.services.validate import Checks
+from comity_server.stores.protocol import Store
+
+
+async def read(
+    store: Store, limits: Limits, request: state_pb2.ListRequest, namespace: str, newest: int = 0
+) -> state_pb2.ListResponse:
+    """One page.
+
+    Args:
+        namespace: where to read.
+        newest: the revision to read at where the request names none; 0 is the newest.
+    """
+    checks = Checks(limits)
+    prefix, revision, keys_only = request.prefix, request.revision, request.keys_only
+    checks.namespace("namespace", namespace)
+    checks.prefix("prefix", prefix)
+    checks.count("revision", revision)
+    limit = checks.page_size("page_size", request.page_size)
+    checks.finish()
+    after = epoch = ""
+    if place := pages.unseal(request, int, str, str):
+        revision, after, epoch = place
+        pages.check_epoch(epoch, await store.position(namespace))
+    page = await store.list(
+        namespace,
+        prefix,
+        after=after,
+        limit=limit,
+        max_bytes=limits.page_bytes,
+        keys_only=keys_only,
+        revision=revision or newest,
+    )
+    response = state_pb2.ListResponse()
+    response.revision = page.revision
+    add = response.entries.add
+    for entry in page.entries:
+        wire.fill_entry(add(), entry, keys_only)
+    if page.next_after is not None:
+        epoch = epoch or (await store.position(namespace)).epoch
+        response.next_page_token = pages.seal(request, [page.revision, page.next_after, epoch])
+    return response

@@ -1,0 +1,494 @@
+"""Pipeline: one stream of operations, each answered as soon as its end is known.
+
+Messages are read one after another. The writes of a message go to the committer together; its reads are answered from
+the store at once, and those of a key that a write before them is still to change have their turn among the writes. So
+what touches the same key keeps its order, without anything that waits for anything else. Lists go by themselves, one
+after another, at the revision that they would have had in their place.
+
+What is unanswered is bounded, and so is what is answered and not yet taken by the client: beyond it nothing is read,
+and gRPC holds the client back. There is no task an operation, and no future but one a message.
+"""
+
+import asyncio
+from collections import Counter, deque
+from collections.abc import AsyncGenerator, Sequence
+from functools import partial
+from typing import Any, Final
+
+from comity.v1 import state_pb2
+from comity_server.committer import Answer, Committer
+from comity_server.errors import (
+    Compacted,
+    DeadlinePassed,
+    Draining,
+    InvalidRequest,
+    StateError,
+    TooManyPipelines,
+    Violation,
+)
+from comity_server.limits import Limits
+from comity_server.model import DeletePrefix, Outcome, Transaction
+from comity_server.services import lists, requests
+from comity_server.services.admission import Place
+from comity_server.services.pipeline_messages import (
+    GET,
+    LIST,
+    RESULT_BYTES,
+    TRANSACT,
+    Writer,
+    fill_error,
+    fill_outcome,
+    fill_read,
+    read,
+    write,
+)
+from comity_server.services.rpc import Context, Requests
+from comity_server.services.validate import AUTHOR_BYTES, CLIENT_BYTES, Checks
+from comity_server.stores.protocol import Store
+
+PIPELINES: Final = 16  # of one connection: what is on its way to each takes up memory that nothing counts
+OPERATIONS: Final = 1000  # of one message
+UNANSWERED: Final = 4000  # operations of one stream, beyond which it is not read
+MESSAGE_BYTES: Final = 1024 * 1024  # about as much an answer carries, unless one result is larger
+MESSAGE_MOST: Final = 4_100_000  # since clients read up to 4 MiB
+WRITE_BYTES: Final = 400  # about what an operation that waits takes beside its message
+
+# What an operation is answered with: its id, its kind, and of which sort the rest is.
+#   a write, or a read among the writes: the transaction, and its Outcome or StateError
+#   another read: the entry or None, and the revision
+#   a list: the page, and None
+#   what failed before it was begun: None, and the StateError
+_Result = tuple[int, int, Any, Any]
+
+_READ: Final = -1  # in place of the kind: a get that was answered from the store
+
+
+class Pipelines:
+    """The streams of a server.
+
+    Args:
+        store: what is read.
+        committer: where writes go.
+        limits: for what one request may ask.
+    """
+
+    def __init__(self, store: Store, committer: Committer, limits: Limits) -> None:
+        self._store = store
+        self._committer = committer
+        self._limits = limits
+        self._streams: dict[_Stream, None] = {}
+        self._by_peer: Counter[str] = Counter()
+        self._closed = False
+
+    def close(self) -> None:
+        """Read no more, and end each stream when what was read has its answers."""
+        self._closed = True
+        for stream in self._streams:
+            stream.stop(Draining())
+
+    async def stream(self, messages: Requests, context: Context) -> AsyncGenerator[bytes]:
+        """Serialised answers, the next one made when the one before was taken off."""
+        peer = context.peer()
+        if self._closed:
+            raise Draining
+        if self._by_peer[peer] >= PIPELINES:
+            raise TooManyPipelines(PIPELINES)
+        self._by_peer[peer] += 1
+        stream = _Stream(self._store, self._committer, self._limits, context.invocation_metadata() or ())
+        self._streams[stream] = None
+        try:
+            stream.start(messages)
+            async for answer in stream.answers():
+                yield answer
+        finally:
+            del self._streams[stream]
+            self._by_peer[peer] -= 1
+            if not self._by_peer[peer]:
+                del self._by_peer[peer]
+            await stream.close()
+
+
+class _Message:
+    """A message whose operations are not all answered."""
+
+    __slots__ = ("place", "unanswered")
+
+    def __init__(self, place: Place, unanswered: int) -> None:
+        self.place = place
+        self.unanswered = unanswered
+
+
+class _Batch:
+    """The writes of a message, and the reads among them."""
+
+    __slots__ = ("answer", "keys", "message", "operations", "wide")
+
+    def __init__(self, message: _Message) -> None:
+        self.message = message
+        self.operations: list[tuple[int, int, Transaction]] = []
+        self.keys: set[str] = set()  # that it may change
+        self.wide = False  # whether it may change others, too
+        self.answer: Answer | None = None
+
+
+class _List:
+    """A list that waits for its turn."""
+
+    __slots__ = ("deadline", "id", "message", "place", "request", "revision", "within")
+
+    def __init__(self, message: _Message, id: int, request: state_pb2.ListRequest, deadline: float | None) -> None:
+        self.message = message
+        self.id = id
+        self.request = request
+        self.deadline = deadline
+        self.within: _Batch | None = None  # the writes before it
+        self.place = 0  # of the last one of them
+        self.revision = 0  # what to read at, if that is known
+
+
+class _Stream:
+    def __init__(self, store: Store, committer: Committer, limits: Limits, metadata: requests.Metadata) -> None:
+        self._store = store
+        self._committer = committer
+        self._limits = limits
+        self._metadata = metadata
+        self._namespace = ""
+        self._writer = Writer("", "", "", "")
+        self._batches: dict[_Batch, None] = {}  # that are being committed, in their order
+        self._lists: deque[_List] = deque()
+        self._answered: deque[tuple[_Message, Sequence[_Result]]] = deque()
+        self._place = 0  # in the first of them
+        self._messages: dict[_Message, None] = {}  # that are not answered in full
+        self._unanswered = 0
+        self._ready = asyncio.Event()  # there is something to write, or nothing more will come
+        self._room = asyncio.Event()  # more may be read
+        self._reader: asyncio.Task[None] | None = None
+        self._lister: asyncio.Task[None] | None = None
+        self._end: Exception | None = None  # what the stream ends with
+        self._ending = False
+        self._failed = False
+        self._taking = False
+
+    # Reading
+
+    def start(self, messages: Requests) -> None:
+        self._reader = asyncio.create_task(self._read(messages))
+
+    def stop(self, end: Exception | None) -> None:
+        """Read no more. What was read is answered, before the stream ends with an error, or without one."""
+        if not self._ending:
+            self._ending = True
+            self._end = end
+            if self._reader is not None and not self._taking:
+                self._reader.cancel()
+        self._ready.set()
+
+    def _fail(self, error: Exception) -> None:
+        """Something that was read is never answered: end at once."""
+        self._failed = True
+        self.stop(error)
+
+    async def close(self) -> None:
+        """Let go of everything. Writes that were not begun are not begun any more."""
+        tasks = [task for task in (self._reader, self._lister) if task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for batch in self._batches:
+            if batch.answer is not None:
+                batch.answer.cancel()
+        for message in self._messages:
+            message.place.leave()
+
+    async def _read(self, messages: Requests) -> None:
+        try:
+            request, place = await messages.admitted()
+            self._begin(request, place)
+            while True:
+                self._taking = True
+                await self._take(request, place)
+                self._taking = False
+                if self._ending:
+                    return
+                while self._unanswered >= UNANSWERED:
+                    self._room.clear()
+                    await self._room.wait()
+                await self._committer.room()
+                request, place = await messages.admitted(None)
+                self._go_on(request, place)
+        except EOFError:
+            self.stop(None)
+        except Exception as error:  # noqa: BLE001 - the call ends with it
+            (self._fail if self._taking else self.stop)(error)
+
+    def _begin(self, request: state_pb2.PipelineRequest, place: Place) -> None:
+        """Take up what the first message says of the stream."""
+        checks = Checks(self._limits)
+        namespace, client, author = request.namespace, request.client, request.author
+        checks.namespace("namespace", namespace)
+        checks.text("client", client, CLIENT_BYTES)
+        checks.text("author", author, AUTHOR_BYTES)
+        self._namespace = namespace
+        self._writer = Writer(client, *requests.said(author, "", self._metadata, checks))
+        self._check(request, checks, place)
+
+    def _go_on(self, request: state_pb2.PipelineRequest, place: Place) -> None:
+        checks = Checks(self._limits)
+        if request.namespace not in ("", self._namespace):
+            checks.wrong("namespace", "must be empty or that of the first message")
+        if request.client or request.author:
+            checks.wrong("client" if request.client else "author", "may be said in the first message only")
+        self._check(request, checks, place)
+
+    def _check(self, request: state_pb2.PipelineRequest, checks: Checks, place: Place) -> None:
+        checks.count("awaited", request.awaited)
+        if len(request.operations) > OPERATIONS:
+            checks.wrong("operations", f"must not have more than {OPERATIONS} elements")
+        if request.HasField("timeout"):
+            seconds = checks.duration("timeout", request.timeout)
+            if seconds is not None and seconds <= 0:
+                checks.wrong("timeout", "must be above 0")
+        try:
+            checks.finish()
+        except StateError:
+            place.leave()
+            raise
+
+    async def _take(self, request: state_pb2.PipelineRequest, place: Place) -> None:
+        """Begin each operation of a message."""
+        operations = request.operations
+        if not operations:
+            place.leave()
+            return
+        message = _Message(place, len(operations))
+        self._messages[message] = None
+        self._unanswered += message.unanswered
+        timeout = deadline = None
+        if request.HasField("timeout"):
+            timeout = min(request.timeout.ToNanoseconds() / 1e9, 1e6)
+            deadline = asyncio.get_running_loop().time() + timeout
+        awaited = request.awaited
+        writer = self._writer
+        batch = _Batch(message)
+        reads: list[tuple[int, str]] = []
+        listed: list[_List] = []
+        failed: list[_Result] = []
+        checks = Checks(self._limits)
+        for operation in operations:
+            id, kind = operation.id, operation.kind
+            try:
+                if id < 1:
+                    raise InvalidRequest(Violation("id", "must be 1 or more"))
+                if kind == GET:
+                    key = operation.key
+                    checks.key("key", key)
+                    revision = operation.revision
+                    checks.count("revision", revision)
+                    checks.finish()
+                    if revision:
+                        entry, revision = await self._store.get(self._namespace, key, revision)
+                        failed.append((id, _READ, entry, revision))
+                    elif key in batch.keys or batch.wide or self._is_changing(key):
+                        batch.operations.append((id, kind, read(key)))
+                    else:
+                        reads.append((id, key))
+                elif kind == LIST:
+                    waiting = _List(message, id, operation.list, deadline)
+                    waiting.within, waiting.place = batch, len(batch.operations)
+                    listed.append(waiting)
+                elif 0 < kind <= TRANSACT:
+                    transaction = write(operation, kind, id, awaited, writer, checks)
+                    batch.operations.append((id, kind, transaction))
+                    if kind == TRANSACT:
+                        self._mark(batch, transaction)
+                    else:
+                        batch.keys.add(transaction.then[0][0])
+                else:
+                    raise InvalidRequest(Violation("kind", "must be one of PipelineKind"))
+            except StateError as error:
+                failed.append((id, kind, None, error))
+                checks = Checks(self._limits)
+        if failed:
+            self._answer(message, failed)
+        if listed:
+            await self._order(listed)
+        if reads:
+            await self._answer_reads(message, reads, timeout)
+        if batch.operations:
+            self._commit(batch, place.size + WRITE_BYTES * len(batch.operations), timeout)
+        if listed:
+            self._lists.extend(listed)
+            if self._lister is None:
+                self._lister = asyncio.create_task(self._read_lists())
+
+    def _is_changing(self, key: str) -> bool:
+        return any(batch.wide or key in batch.keys for batch in self._batches)
+
+    @staticmethod
+    def _mark(batch: _Batch, transaction: Transaction) -> None:
+        """Note what a transaction may change, or read in its place."""
+        for operation in (*transaction.then, *transaction.otherwise):
+            if isinstance(operation, DeletePrefix):
+                batch.wide = True
+            else:
+                batch.keys.add(operation[0])
+
+    async def _answer_reads(self, message: _Message, reads: Sequence[tuple[int, str]], timeout: float | None) -> None:
+        """Answer before a write of the same message can change anything."""
+        try:
+            async with asyncio.timeout(timeout):
+                entries, revision = await self._store.get_all(self._namespace, [key for _, key in reads])
+        except TimeoutError:
+            error: StateError = DeadlinePassed()
+        except StateError as raised:
+            error = raised
+        else:
+            self._answer(message, [(id, _READ, entry, revision) for (id, _), entry in zip(reads, entries, strict=True)])
+            return
+        self._answer(message, [(id, GET, None, error) for id, _ in reads])
+
+    def _commit(self, batch: _Batch, size: int, timeout: float | None) -> None:
+        writes = [transaction for _, _, transaction in batch.operations]
+        try:
+            answer = self._committer.submit_all(self._namespace, writes, size, timeout=timeout)
+        except StateError as error:
+            self._answer(batch.message, [(id, kind, None, error) for id, kind, _ in batch.operations])
+            return
+        batch.answer = answer
+        self._batches[batch] = None
+        answer.add_done_callback(partial(self._committed, batch))
+
+    def _committed(self, batch: _Batch, answer: Answer) -> None:
+        if answer.cancelled():
+            return
+        del self._batches[batch]
+        self._answer(
+            batch.message,
+            [
+                (id, kind, transaction, outcome)
+                for (id, kind, transaction), outcome in zip(batch.operations, answer.result(), strict=True)
+            ],
+        )
+
+    # Lists
+
+    async def _order(self, listed: Sequence[_List]) -> None:
+        """Have lists read at the revision that the writes before them come to, whatever those after them do."""
+        revision = 0
+        before = next(reversed(self._batches), None)
+        for waiting in listed:
+            if waiting.place:
+                continue  # behind writes of its own message
+            waiting.within = before
+            if before is not None:
+                waiting.place = len(before.operations)
+                continue
+            try:
+                revision = revision or (await self._store.position(self._namespace)).revision
+            except StateError:
+                revision = 0  # what fails here fails again when the list is read
+            waiting.revision = revision
+
+    async def _read_lists(self) -> None:
+        try:
+            while self._lists:
+                waiting = self._lists[0]
+                result: _Result
+                try:
+                    async with asyncio.timeout_at(waiting.deadline):
+                        result = (waiting.id, LIST, await self._page(waiting), None)
+                except TimeoutError:
+                    result = (waiting.id, LIST, None, DeadlinePassed())
+                except StateError as error:
+                    result = (waiting.id, LIST, None, error)
+                self._lists.popleft()
+                self._answer(waiting.message, [result])
+        except Exception as error:  # noqa: BLE001 - the call ends with it
+            self._fail(error)
+        finally:
+            self._lister = None
+
+    async def _page(self, waiting: _List) -> state_pb2.ListResponse:
+        batch = waiting.within
+        revision = waiting.revision
+        if batch is not None and batch.answer is not None:
+            await asyncio.wait([batch.answer])
+            for outcome in reversed(batch.answer.result()[: waiting.place]):
+                if isinstance(outcome, Outcome):
+                    revision = outcome.revision
+                    break
+        if waiting.request.namespace:
+            raise InvalidRequest(Violation("list.namespace", "must be empty here"))
+        try:
+            return await lists.read(self._store, self._limits, waiting.request, self._namespace, revision)
+        except Compacted:
+            if waiting.request.revision or waiting.request.page_token:
+                raise
+            return await lists.read(self._store, self._limits, waiting.request, self._namespace)
+
+    # Answering
+
+    def _answer(self, message: _Message, results: Sequence[_Result]) -> None:
+        self._answered.append((message, results))
+        self._ready.set()
+
+    async def answers(self) -> AsyncGenerator[bytes]:
+        """Messages, until the last operation that was read is answered. Raises what the stream ends with."""
+        while not self._failed and (self._unanswered or not self._ending):
+            if self._answered:
+                for message in self._serialise():
+                    yield message
+            else:
+                self._ready.clear()
+                await self._ready.wait()
+        if self._end is not None:
+            raise self._end
+
+    def _serialise(self) -> Sequence[bytes]:
+        """As much as is answered, up to about MESSAGE_BYTES: one message, or two if one result is very large."""
+        response = state_pb2.PipelineResponse()
+        results = response.results
+        messages: list[bytes] = []
+        total = 0
+        while self._answered and total < MESSAGE_BYTES:
+            message, answered = self._answered[0]
+            place = self._place
+            for id, kind, about, end in answered[place:] if place else answered:
+                result = results.add()
+                result.id = id
+                if kind == _READ:
+                    size = fill_read(result, about, end)
+                elif about is None:
+                    size = fill_error(result, end)
+                elif kind == LIST:
+                    result.list.MergeFrom(about)
+                    result.revision = about.revision
+                    size = RESULT_BYTES + about.ByteSize()
+                else:
+                    size = fill_outcome(result, kind, about, end)
+                place += 1
+                total += size
+                if total >= MESSAGE_BYTES:
+                    if total > MESSAGE_MOST and len(results) > 1:
+                        last = state_pb2.PipelineResponse(results=results[-1:])
+                        del results[-1]
+                        messages.append(response.SerializeToString())
+                        response = last
+                        results = response.results
+                    break
+            self._done(message, place - self._place)
+            if place == len(answered):
+                self._answered.popleft()
+                place = 0
+            self._place = place
+        messages.append(response.SerializeToString())
+        return messages
+
+    def _done(self, message: _Message, count: int) -> None:
+        """Some operations of a message are answered, and off to the client."""
+        message.unanswered -= count
+        if not message.unanswered:
+            message.place.leave()
+            del self._messages[message]
+        self._unanswered -= count
+        self._room.set()
