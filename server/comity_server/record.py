@@ -27,7 +27,8 @@ def tombstone(key: str, revision: int, time: int) -> Record:
 
 def size(record: Record) -> int:
     """What an entry counts for in quotas, in bytes."""
-    return utf8_length(record[KEY]) + len(record[VALUE]) + len(record[CONTENT_TYPE])
+    key = record[KEY]
+    return (len(key) if key.isascii() else len(key.encode())) + len(record[VALUE]) + len(record[CONTENT_TYPE])
 
 
 def shown_size(record: Record) -> int:

@@ -112,9 +112,11 @@ class Draft:
         self.revision += 1
         self.keys += keys
         self.size_bytes += size_bytes
+        heads = self.heads
         if self._sorted_keys is not None:
-            self._sorted_keys.update(key for key in events if key not in self.heads)
-        self.heads.update((key, event.entry) for key, event in events.items())
+            self._sorted_keys.update(key for key in events if key not in heads)
+        for key, event in events.items():
+            heads[key] = event.entry
         self.changes += 1
         self.commits.append(
             Commit(self.revision, self.time, write.author, write.message, write.trace_parent, tuple(events.values()))

@@ -86,7 +86,8 @@ def _apply(draft: Draft, write: Quick) -> Outcome:
 
 def _transact(draft: Draft, transaction: Transaction) -> Outcome:
     draft.begin()
-    failed = failed_conditions(draft, transaction.conditions)
+    conditions = transaction.conditions
+    failed = failed_conditions(draft, conditions) if conditions else ()
     work = Work(draft)
     results = work.run(transaction.otherwise if failed else transaction.then)
     if work.events:

@@ -115,17 +115,19 @@ class Namespace:
         if not self.create_time:
             self.create_time = commits[0].time
         self._applying_after = self._count()
+        versions = self.versions
         made: list[tuple[list[PackedEvent], Totals]] = []
         for commit in commits:
             packed: list[PackedEvent] = []
-            for start in range(0, len(commit.events), _APPLIED):
+            events = commit.events
+            for start in range(0, len(events), _APPLIED):
                 if start:
                     await asyncio.sleep(0)
-                events = commit.events[start : start + _APPLIED]
-                for event in events:
-                    self.versions.apply(event)
-                packed += pack(events)
-            made.append((packed, Totals(self.versions.key_count, self.versions.live_bytes)))
+                part = events[start : start + _APPLIED]
+                for event in part:
+                    versions.apply(event)
+                packed += pack(part)
+            made.append((packed, Totals(versions.key_count, versions.live_bytes)))
         for commit, (packed, totals) in zip(commits, made, strict=True):
             self.log.append(commit, packed, totals)
         self.revision = commits[-1].revision

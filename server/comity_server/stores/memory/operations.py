@@ -54,6 +54,8 @@ _whole_number = re.compile(rb"-?(?:0|[1-9][0-9]{0,15})").fullmatch
 class Work:
     """The operations of one transaction: their results, and what they change."""
 
+    __slots__ = ("_answer_bytes", "_draft", "_limits", "_revision", "events", "keys", "size_bytes")
+
     def __init__(self, draft: Draft) -> None:
         self._draft = draft
         self._limits = draft.limits
@@ -101,12 +103,9 @@ class Work:
             case List(prefix, limit, keys_only):
                 return self._list(prefix, limit, keys_only)
 
-    def _head(self, key: str) -> Record | None:
-        event = self.events.get(key)
-        return event.entry if event else self._draft.head(key)
-
     def _live(self, key: str) -> Record | None:
-        head = self._head(key)
+        event = self.events.get(key) if self.events else None
+        head = event.entry if event else self._draft.head(key)
         return head if head and head[VERSION] else None
 
     def _live_under(self, prefix: str) -> Iterator[Record]:
@@ -121,9 +120,9 @@ class Work:
                 continue
             last = key
             draft.steps += 1 + draft.base.depth  # a fork looks through what it was forked from
-            head = self._head(key)
-            if head and head[VERSION]:
-                yield head
+            live = self._live(key)
+            if live:
+                yield live
 
     def _answer(self, record: Record | None) -> Record | None:
         """Count what the transaction answers with. Raises ResultTooLarge."""

@@ -187,7 +187,8 @@ class Requests:
     def _hear(self, request: RequestId, client: Client, now: float) -> None:
         client.heard = now
         self._clients.move_to_end(request.client)
-        self._resize(client, lambda: client.await_from(request.awaited))
+        if request.awaited > client.awaited:
+            self._resize(client, lambda: client.await_from(request.awaited))
 
     def _resize(self, client: Client, change: Callable[[], None]) -> None:
         before = client.size_bytes

@@ -147,7 +147,11 @@ class Versions:
         if old is None:
             (self._live if alive else self._dead).add(key)
         else:
-            self._older.setdefault(key, []).append(old)
+            older = self._older.get(key)
+            if older is None:
+                self._older[key] = [old]
+            else:
+                older.append(old)
             if old[VERSION]:  # a tombstone was counted when it came
                 self.older_bytes += size(old)
                 if not alive:
