@@ -1,6 +1,7 @@
 """`comity serve`: from the command line to a running server, and to its end."""
 
 import asyncio
+import gc
 import os
 import signal
 import sys
@@ -28,6 +29,10 @@ else:
 
 
 log = structlog.get_logger(__name__)
+
+# What a write makes is freed at once or kept for long, and hardly ever in circles: the default would look for those
+# after every 700 things that are kept, which costs a sixth of the time.
+COLLECT_AFTER = (10_000, 20, 50)
 
 
 class UsageError(click.ClickException):
@@ -91,6 +96,7 @@ def _announce(addresses: Sequence[str]) -> None:
 
 async def serve(settings: Settings, store: Store, serving: Callable[[Sequence[str]], None]) -> None:
     """Serve until a signal to stop, then drain. `serving` is told the addresses."""
+    gc.set_threshold(*COLLECT_AFTER)
     stopped = _stop_signal()
     server = Server(settings, store)
     await server.start()
