@@ -77,9 +77,14 @@ def add_rows(table: Table, before: Sequence[Cell], found: dict[str, list[Round]]
         table.add(
             *before,
             name,
-            *(statistics.median(round[place] for round in rounds) for place in range(len(Round._fields))),
+            *medians(rounds),
             *(_ratio(rounds, found.get(base)) for base in bases),
         )
+
+
+def medians(rounds: Sequence[Round]) -> Sequence[float]:
+    """Of each figure."""
+    return [statistics.median(figures) for figures in zip(*rounds, strict=True)]
 
 
 def _ratio(rounds: Sequence[Round], others: Sequence[Round] | None) -> float | None:

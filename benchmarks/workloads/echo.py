@@ -3,6 +3,7 @@
 What Comity adds to a call is what is above the bare server's time; its put and its get are what programs wait for.
 """
 
+import statistics
 import uuid
 
 import grpc
@@ -11,18 +12,21 @@ from benchmarks import measure
 from benchmarks.clients import comity as clients
 from benchmarks.options import Options
 from benchmarks.peers import bare, comity
-from benchmarks.report import Report
+from benchmarks.peers.process import Process
+from benchmarks.report import Column, Report
 
 KEYS = 1_000
 VALUE = b"v" * 100
-BASES = ("bare grpc.aio",)
 
 
 async def run(options: Options) -> Report:
     report = Report()
     rounds, seconds = options.of((9, 0.4), (2, 0.05))
     table = report.table(
-        f"one at a time: the median of {rounds} rounds of {seconds:g} s", "call", *measure.columns(BASES)
+        f"one at a time: the median of {rounds} rounds of {seconds:g} s",
+        "call",
+        *measure.COLUMNS,
+        Column("p50, to bare", "ratio"),
     )
     namespace = f"bench-{uuid.uuid4().hex}"
     found: dict[str, list[measure.Round]] = {}
@@ -33,7 +37,7 @@ async def run(options: Options) -> Report:
             clients.typed(serving.address, namespace) as typed,
         ):
             echo: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(bare.ECHO)
-            calls = {
+            calls: dict[str, tuple[measure.Call, Process]] = {
                 "bare grpc.aio": (lambda _: echo(VALUE), server.process),
                 "stub: get": (lambda number: stub.get(f"key-{number % KEYS}"), serving.process),
                 "stub: put": (lambda number: stub.put(f"key-{number % KEYS}", VALUE), serving.process),
@@ -45,5 +49,8 @@ async def run(options: Options) -> Report:
             for _ in range(rounds):
                 for name, (call, process) in calls.items():
                     found.setdefault(name, []).append(await measure.measure(call, 1, seconds, process))
-    measure.add_rows(table, (), found, BASES)
+    base = found["bare grpc.aio"]
+    for name, cells in found.items():
+        ratios = [cell.p50 / other.p50 for cell, other in zip(cells, base, strict=True)]
+        table.add(name, *measure.medians(cells), statistics.median(ratios))
     return report
