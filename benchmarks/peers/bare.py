@@ -66,7 +66,12 @@ class _Servicer:
 
 
 async def _serve() -> None:
-    server = grpc.aio.server(options=[("grpc.max_concurrent_streams", 2**31 - 1)])
+    options = [
+        ("grpc.max_concurrent_streams", 2**31 - 1),
+        ("grpc.server.max_pending_requests", 100_000),
+        ("grpc.server.max_pending_requests_hard_limit", 100_000),
+    ]
+    server = grpc.aio.server(options=options)
     servicer = _Servicer()
     handlers: Any = {
         "Echo": grpc.unary_unary_rpc_method_handler(servicer.echo),

@@ -126,6 +126,7 @@ class _Watcher:
         self._began = 0.0
         self._times: list[float] = []
         self._all = asyncio.Event()
+        self._failure: BaseException | None = None
 
     async def run(self, pipe: Connection) -> None:
         told = self._told
@@ -144,7 +145,9 @@ class _Watcher:
             for number in range(told.streams)
         ]
         self._expected = told.streams
-        await self._all.wait()
+        for stream in streams:
+            stream.add_done_callback(self._ended)
+        await self._wait()
         pipe.send(None)
         await asyncio.to_thread(pipe.recv)
         writer = grpc.aio.insecure_channel(told.address, options=options)
@@ -166,7 +169,7 @@ class _Watcher:
             self._all.clear()
             self._began = time.perf_counter()
             await asyncio.gather(*(self._put(channel) for _ in range(together)))
-            await self._all.wait()
+            await self._wait()
         return rounds * together * self._told.streams / (time.perf_counter() - began)
 
     async def _put(self, channel: grpc.aio.Channel) -> None:
@@ -185,6 +188,16 @@ class _Watcher:
         while (message := await call.read()) is not grpc.aio.EOF:
             self._times.append(time.perf_counter() - self._began)
             self._count(count(message))
+
+    def _ended(self, stream: "asyncio.Task[None]") -> None:
+        if not stream.cancelled():
+            self._failure = stream.exception() or ConnectionError("a stream ended")
+            self._all.set()
+
+    async def _wait(self) -> None:
+        await self._all.wait()
+        if self._failure is not None:
+            raise self._failure
 
     def _count(self, arrived: int) -> None:
         self._arrived += arrived
