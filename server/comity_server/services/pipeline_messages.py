@@ -62,7 +62,7 @@ def write(
         conditions, then, otherwise = asked.conditions, asked.then, asked.otherwise
     else:
         key = operation.key
-        if len(key) > 255 or not key.isascii() or not key or "\0" in key:  # nearly none is
+        if not key or len(key) > checks.limits.key_bytes or not key.isascii() or "\0" in key:  # nearly none is
             checks.key("key", key)
         otherwise = ()
         conditions = _conditions(operation, kind, key, checks) if kind != INCREMENT else _NO_CONDITIONS
