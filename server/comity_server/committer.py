@@ -142,12 +142,15 @@ class Committer:
     def _take(self, lane: _Lane) -> Sequence[_Waiting]:
         group: list[_Waiting] = []
         count = size = 0
+        now = asyncio.get_running_loop().time()
         while lane.waiting and count < GROUP_TRANSACTIONS and size < GROUP_BYTES:
             waiting = lane.waiting.popleft()
             self._pending -= len(waiting.writes)
             self._pending_bytes -= waiting.size
             if waiting.timer is not None:
                 waiting.timer.cancel()
+                if waiting.timer.when() <= now:  # the loop was too busy to say so
+                    waiting.expire()
             if not waiting.answer.done():  # else its caller is gone, or its time was up
                 group.append(waiting)
                 count += len(waiting.writes)

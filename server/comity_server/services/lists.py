@@ -8,13 +8,13 @@ from comity_server.stores.protocol import Store
 
 
 async def read(
-    store: Store, limits: Limits, request: state_pb2.ListRequest, namespace: str, newest: int = 0
+    store: Store, limits: Limits, request: state_pb2.ListRequest, namespace: str, newest: int | None = None
 ) -> state_pb2.ListResponse:
     """One page.
 
     Args:
         namespace: where to read.
-        newest: the revision to read at where the request names none; 0 is the newest.
+        newest: the revision to read at where the request names none, if that is not the newest.
     """
     checks = Checks(limits)
     prefix, revision, keys_only = request.prefix, request.revision, request.keys_only
@@ -27,6 +27,8 @@ async def read(
     if place := pages.unseal(request, int, str, str):
         revision, after, epoch = place
         pages.check_epoch(epoch, await store.position(namespace))
+    elif newest == 0 and not revision:
+        return state_pb2.ListResponse()  # nothing was written yet
     page = await store.list(
         namespace,
         prefix,
@@ -34,7 +36,7 @@ async def read(
         limit=limit,
         max_bytes=limits.page_bytes,
         keys_only=keys_only,
-        revision=revision or newest,
+        revision=revision or newest or 0,
     )
     response = state_pb2.ListResponse()
     response.revision = page.revision

@@ -3,7 +3,8 @@
 Messages are read one after another. The writes of a message go to the committer together; its reads are answered from
 the store at once, and those of a key that a write before them is still to change have their turn among the writes. So
 what touches the same key keeps its order, without anything that waits for anything else. Lists go by themselves, one
-after another, at the revision that they would have had in their place.
+after another, at the revision that they would have had in their place: where writes are before them, a transaction
+without operations has that place, and says which revision it saw.
 
 What is unanswered is bounded, and so is what is answered and not yet taken by the client: beyond it nothing is read,
 and gRPC holds the client back. There is no task an operation, and no future but one a message.
@@ -12,6 +13,7 @@ and gRPC holds the client back. There is no task an operation, and no future but
 import asyncio
 from collections import Counter, deque
 from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any, Final
 
@@ -27,7 +29,7 @@ from comity_server.errors import (
     Violation,
 )
 from comity_server.limits import Limits
-from comity_server.model import DeletePrefix, Outcome, Transaction
+from comity_server.model import DeletePrefix, Transaction
 from comity_server.services import lists, requests
 from comity_server.services.admission import Place
 from comity_server.services.pipeline_messages import (
@@ -56,11 +58,12 @@ WRITE_BYTES: Final = 400  # about what an operation that waits takes beside its 
 # What an operation is answered with: its id, its kind, and of which sort the rest is.
 #   a write, or a read among the writes: the transaction, and its Outcome or StateError
 #   another read: the entry or None, and the revision
-#   a list: the page, and None
+#   a list: the page, and its size in bytes
 #   what failed before it was begun: None, and the StateError
 _Result = tuple[int, int, Any, Any]
 
 _READ: Final = -1  # in place of the kind: a get that was answered from the store
+_MARK: Final = Transaction()  # in the place of a list
 
 
 class Pipelines:
@@ -119,7 +122,7 @@ class _Message:
 
 
 class _Batch:
-    """The writes of a message, and the reads among them."""
+    """The writes of a message, the reads among them, and the marks of its lists."""
 
     __slots__ = ("answer", "keys", "message", "operations", "wide")
 
@@ -134,16 +137,16 @@ class _Batch:
 class _List:
     """A list that waits for its turn."""
 
-    __slots__ = ("deadline", "id", "message", "place", "request", "revision", "within")
+    __slots__ = ("at", "deadline", "id", "message", "place", "request", "within")
 
     def __init__(self, message: _Message, id: int, request: state_pb2.ListRequest, deadline: float | None) -> None:
         self.message = message
         self.id = id
         self.request = request
         self.deadline = deadline
-        self.within: _Batch | None = None  # the writes before it
-        self.place = 0  # of the last one of them
-        self.revision = 0  # what to read at, if that is known
+        self.within: _Batch | None = None  # which has its mark
+        self.place = 0  # of the mark
+        self.at: int | StateError = 0  # without a mark: the revision to read at, or why it is not known
 
 
 class _Stream:
@@ -156,6 +159,8 @@ class _Stream:
         self._writer = Writer("", "", "", "")
         self._batches: dict[_Batch, None] = {}  # that are being committed, in their order
         self._lists: deque[_List] = deque()
+        self._page_bytes = 0  # of the pages that are not serialised yet
+        self._page_taken = asyncio.Event()
         self._answered: deque[tuple[_Message, Sequence[_Result]]] = deque()
         self._place = 0  # in the first of them
         self._messages: dict[_Message, None] = {}  # that are not answered in full
@@ -202,7 +207,7 @@ class _Stream:
 
     async def _read(self, messages: Requests) -> None:
         try:
-            request, place = await messages.admitted()
+            request, place = await messages.admitted(soon=True)
             self._begin(request, place)
             while True:
                 self._taking = True
@@ -214,7 +219,7 @@ class _Stream:
                     self._room.clear()
                     await self._room.wait()
                 await self._committer.room()
-                request, place = await messages.admitted(None)
+                request, place = await messages.admitted(soon=False)
                 self._go_on(request, place)
         except EOFError:
             self.stop(None)
@@ -263,16 +268,15 @@ class _Stream:
         message = _Message(place, len(operations))
         self._messages[message] = None
         self._unanswered += message.unanswered
-        timeout = deadline = None
+        deadline = None
         if request.HasField("timeout"):
-            timeout = min(request.timeout.ToNanoseconds() / 1e9, 1e6)
-            deadline = asyncio.get_running_loop().time() + timeout
+            deadline = asyncio.get_running_loop().time() + min(request.timeout.ToNanoseconds() / 1e9, 1e6)
         awaited = request.awaited
         writer = self._writer
         batch = _Batch(message)
         reads: list[tuple[int, str]] = []
         listed: list[_List] = []
-        failed: list[_Result] = []
+        others: list[_Result] = []
         checks = Checks(self._limits)
         for operation in operations:
             id, kind = operation.id, operation.kind
@@ -286,15 +290,18 @@ class _Stream:
                     checks.count("revision", revision)
                     checks.finish()
                     if revision:
-                        entry, revision = await self._store.get(self._namespace, key, revision)
-                        failed.append((id, _READ, entry, revision))
+                        async with _until(deadline):
+                            entry, revision = await self._store.get(self._namespace, key, revision)
+                        others.append((id, _READ, entry, revision))
                     elif key in batch.keys or batch.wide or self._is_changing(key):
                         batch.operations.append((id, kind, read(key)))
                     else:
                         reads.append((id, key))
                 elif kind == LIST:
                     waiting = _List(message, id, operation.list, deadline)
-                    waiting.within, waiting.place = batch, len(batch.operations)
+                    if batch.operations or self._batches:
+                        waiting.within, waiting.place = batch, len(batch.operations)
+                        batch.operations.append((id, kind, _MARK))
                     listed.append(waiting)
                 elif 0 < kind <= TRANSACT:
                     transaction = write(operation, kind, id, awaited, writer, checks)
@@ -306,16 +313,16 @@ class _Stream:
                 else:
                     raise InvalidRequest(Violation("kind", "must be one of PipelineKind"))
             except StateError as error:
-                failed.append((id, kind, None, error))
+                others.append((id, 0, None, error))
                 checks = Checks(self._limits)
-        if failed:
-            self._answer(message, failed)
-        if listed:
-            await self._order(listed)
+        if others:
+            self._answer(message, others)
+        if listed and listed[0].within is None:
+            await self._locate(listed)
         if reads:
-            await self._answer_reads(message, reads, timeout)
+            await self._answer_reads(message, reads, deadline)
         if batch.operations:
-            self._commit(batch, place.size + WRITE_BYTES * len(batch.operations), timeout)
+            self._commit(batch, place.size + WRITE_BYTES * len(batch.operations), deadline)
         if listed:
             self._lists.extend(listed)
             if self._lister is None:
@@ -333,27 +340,25 @@ class _Stream:
             else:
                 batch.keys.add(operation[0])
 
-    async def _answer_reads(self, message: _Message, reads: Sequence[tuple[int, str]], timeout: float | None) -> None:
+    async def _answer_reads(self, message: _Message, reads: Sequence[tuple[int, str]], deadline: float | None) -> None:
         """Answer before a write of the same message can change anything."""
         try:
-            async with asyncio.timeout(timeout):
+            async with _until(deadline):
                 entries, revision = await self._store.get_all(self._namespace, [key for _, key in reads])
-        except TimeoutError:
-            error: StateError = DeadlinePassed()
-        except StateError as raised:
-            error = raised
+        except StateError as error:
+            self._answer(message, [(id, GET, None, error) for id, _ in reads])
         else:
             self._answer(message, [(id, _READ, entry, revision) for (id, _), entry in zip(reads, entries, strict=True)])
-            return
-        self._answer(message, [(id, GET, None, error) for id, _ in reads])
 
-    def _commit(self, batch: _Batch, size: int, timeout: float | None) -> None:
+    def _commit(self, batch: _Batch, size: int, deadline: float | None) -> None:
+        loop = asyncio.get_running_loop()
         writes = [transaction for _, _, transaction in batch.operations]
         try:
+            timeout = None if deadline is None else deadline - loop.time()
             answer = self._committer.submit_all(self._namespace, writes, size, timeout=timeout)
         except StateError as error:
-            self._answer(batch.message, [(id, kind, None, error) for id, kind, _ in batch.operations])
-            return
+            answer = loop.create_future()
+            answer.set_result([error] * len(writes))
         batch.answer = answer
         self._batches[batch] = None
         answer.add_done_callback(partial(self._committed, batch))
@@ -367,60 +372,60 @@ class _Stream:
             [
                 (id, kind, transaction, outcome)
                 for (id, kind, transaction), outcome in zip(batch.operations, answer.result(), strict=True)
+                if kind != LIST
             ],
         )
 
     # Lists
 
-    async def _order(self, listed: Sequence[_List]) -> None:
-        """Have lists read at the revision that the writes before them come to, whatever those after them do."""
-        revision = 0
-        before = next(reversed(self._batches), None)
+    async def _locate(self, listed: Sequence[_List]) -> None:
+        """Have the lists that no write is before read what there is now, whatever the writes after them do."""
+        at: int | StateError
+        try:
+            async with _until(listed[0].deadline):
+                at = (await self._store.position(self._namespace)).revision
+        except StateError as error:
+            at = error
         for waiting in listed:
-            if waiting.place:
-                continue  # behind writes of its own message
-            waiting.within = before
-            if before is not None:
-                waiting.place = len(before.operations)
-                continue
-            try:
-                revision = revision or (await self._store.position(self._namespace)).revision
-            except StateError:
-                revision = 0  # what fails here fails again when the list is read
-            waiting.revision = revision
+            waiting.at = at
 
     async def _read_lists(self) -> None:
         try:
             while self._lists:
+                while self._page_bytes >= MESSAGE_BYTES:
+                    self._page_taken.clear()
+                    await self._page_taken.wait()
                 waiting = self._lists[0]
                 result: _Result
                 try:
-                    async with asyncio.timeout_at(waiting.deadline):
-                        result = (waiting.id, LIST, await self._page(waiting), None)
-                except TimeoutError:
-                    result = (waiting.id, LIST, None, DeadlinePassed())
+                    async with _until(waiting.deadline):
+                        page = await self._page(waiting)
+                    size = RESULT_BYTES + page.ByteSize()
+                    self._page_bytes += size
+                    result = (waiting.id, LIST, page, size)
                 except StateError as error:
                     result = (waiting.id, LIST, None, error)
                 self._lists.popleft()
                 self._answer(waiting.message, [result])
+                await asyncio.sleep(0)  # many lists must not hold up others
         except Exception as error:  # noqa: BLE001 - the call ends with it
             self._fail(error)
         finally:
             self._lister = None
 
     async def _page(self, waiting: _List) -> state_pb2.ListResponse:
-        batch = waiting.within
-        revision = waiting.revision
-        if batch is not None and batch.answer is not None:
-            await asyncio.wait([batch.answer])
-            for outcome in reversed(batch.answer.result()[: waiting.place]):
-                if isinstance(outcome, Outcome):
-                    revision = outcome.revision
-                    break
         if waiting.request.namespace:
             raise InvalidRequest(Violation("list.namespace", "must be empty here"))
+        batch, at = waiting.within, waiting.at
+        if batch is not None:
+            assert batch.answer is not None
+            await asyncio.wait([batch.answer])
+            outcome = batch.answer.result()[waiting.place]
+            at = outcome if isinstance(outcome, StateError) else outcome.revision
+        if isinstance(at, StateError):
+            raise at
         try:
-            return await lists.read(self._store, self._limits, waiting.request, self._namespace, revision)
+            return await lists.read(self._store, self._limits, waiting.request, self._namespace, at)
         except Compacted:
             if waiting.request.revision or waiting.request.page_token:
                 raise
@@ -463,7 +468,9 @@ class _Stream:
                 elif kind == LIST:
                     result.list.MergeFrom(about)
                     result.revision = about.revision
-                    size = RESULT_BYTES + about.ByteSize()
+                    size = end
+                    self._page_bytes -= size
+                    self._page_taken.set()
                 else:
                     size = fill_outcome(result, kind, about, end)
                 place += 1
@@ -492,3 +499,15 @@ class _Stream:
             del self._messages[message]
         self._unanswered -= count
         self._room.set()
+
+
+@asynccontextmanager
+async def _until(deadline: float | None) -> AsyncGenerator[None]:
+    """Raises DeadlinePassed if the time of the loop is, or comes, past the deadline."""
+    if deadline is not None and asyncio.get_running_loop().time() >= deadline:
+        raise DeadlinePassed
+    try:
+        async with asyncio.timeout_at(deadline):
+            yield
+    except TimeoutError:
+        raise DeadlinePassed from None
