@@ -65,14 +65,13 @@ class InvalidRequest(StateError):
 
 
 class RequestIdReused(InvalidRequest):
-    """`sequence` was that of another request of its client."""
+    """`sequence` was that of another request of its client. `field` is where it stands in a request."""
 
     reason = "REQUEST_ID_REUSED"
 
-    def __init__(self, sequence: int) -> None:
-        super().__init__(
-            Violation("options.request_id.sequence", f"{sequence} was the sequence of another request of this client")
-        )
+    def __init__(self, sequence: int, field: str = "options.request_id.sequence") -> None:
+        super().__init__(Violation(field, f"{sequence} was the sequence of another request of this client"))
+        self.sequence = sequence
 
 
 class Conflict(StateError):

@@ -85,7 +85,11 @@ class Pipe:
         first, self._first = self._first, {}
         message.MergeFrom(s.PipelineRequest(**first))
         answers = [self._answer(operation.id) for operation in message.operations]
-        await self._call.write(message)
+        try:
+            await self._call.write(message)
+        except grpc.aio.AioRpcError:  # the stream has ended, which `ended` tells
+            await self.ended()
+            self._fail()
         return answers
 
     async def all(self, answers: "Sequence[asyncio.Future[Result]]") -> list[Result]:
@@ -134,6 +138,9 @@ class Pipe:
         except asyncio.CancelledError:
             if not self._call.cancelled():
                 raise
+        self._fail()
+
+    def _fail(self) -> None:
         for waiting in self._awaited.values():
             for answer in waiting:
                 if not answer.done():

@@ -8,16 +8,15 @@ from comity_server.stores.protocol import Store
 
 
 async def read(
-    store: Store, limits: Limits, request: state_pb2.ListRequest, namespace: str, newest: int | None = None
+    store: Store, limits: Limits, request: state_pb2.ListRequest, newest: int | None = None
 ) -> state_pb2.ListResponse:
     """One page.
 
     Args:
-        namespace: where to read.
         newest: the revision to read at where the request names none, if that is not the newest.
     """
     checks = Checks(limits)
-    prefix, revision, keys_only = request.prefix, request.revision, request.keys_only
+    namespace, prefix, revision, keys_only = request.namespace, request.prefix, request.revision, request.keys_only
     checks.namespace("namespace", namespace)
     checks.prefix("prefix", prefix)
     checks.count("revision", revision)

@@ -414,8 +414,10 @@ class _Stream:
             self._lister = None
 
     async def _page(self, waiting: _List) -> state_pb2.ListResponse:
-        if waiting.request.namespace:
+        request = waiting.request
+        if request.namespace:
             raise InvalidRequest(Violation("list.namespace", "must be empty here"))
+        request.namespace = self._namespace
         batch, at = waiting.within, waiting.at
         if batch is not None:
             assert batch.answer is not None
@@ -425,11 +427,11 @@ class _Stream:
         if isinstance(at, StateError):
             raise at
         try:
-            return await lists.read(self._store, self._limits, waiting.request, self._namespace, at)
+            return await lists.read(self._store, self._limits, request, at)
         except Compacted:
-            if waiting.request.revision or waiting.request.page_token:
+            if request.revision or request.page_token:
                 raise
-            return await lists.read(self._store, self._limits, waiting.request, self._namespace)
+            return await lists.read(self._store, self._limits, request)
 
     # Answering
 

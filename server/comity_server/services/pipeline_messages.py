@@ -6,7 +6,7 @@ Each field is read once, and only those that the kind of the operation names.
 from typing import Final, NamedTuple
 
 from comity.v1 import state_pb2
-from comity_server.errors import Conflict, InvalidRequest, StateError, Unavailable
+from comity_server.errors import Conflict, InvalidRequest, RequestIdReused, StateError, Unavailable
 from comity_server.model import (
     Condition,
     Delete,
@@ -65,7 +65,6 @@ def write(
         if not key or len(key) > checks.limits.key_bytes or not key.isascii() or "\0" in key:  # nearly none is
             checks.key("key", key)
         otherwise = ()
-        conditions = _conditions(operation, kind, key, checks) if kind != INCREMENT else _NO_CONDITIONS
         if kind in (PUT, CREATE):
             then = (_put(operation, key, checks),)
         elif kind == DELETE:
@@ -75,6 +74,7 @@ def write(
             if abs(delta) > LARGEST_INTEGER:
                 checks.wrong("delta", f"must be from -{LARGEST_INTEGER} to {LARGEST_INTEGER}")
             then = (Increment(key, delta),)
+        conditions = _conditions(operation, kind, key, checks) if kind != INCREMENT else _NO_CONDITIONS
     client, author, message, trace_parent = writer
     said = operation.message
     if said:
@@ -165,6 +165,8 @@ def fill_outcome(
 
 def fill_error(result: state_pb2.PipelineResult, error: StateError) -> int:
     """Set why an operation failed, as a trailer says it of a call."""
+    if isinstance(error, RequestIdReused):
+        error = RequestIdReused(error.sequence, "id")
     result.code = status.code(error).value[0]
     filled = result.error
     filled.reason = error.reason

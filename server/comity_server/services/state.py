@@ -48,7 +48,7 @@ class StateService:
         return response
 
     async def List(self, request: state_pb2.ListRequest, context: Context) -> state_pb2.ListResponse:
-        return await lists.read(self._store, self._limits, request, request.namespace)
+        return await lists.read(self._store, self._limits, request)
 
     async def Put(self, request: state_pb2.PutRequest, context: Context) -> state_pb2.PutResponse:
         transaction, outcome = await submit(self._committer, self._limits, request, context, requests.put)
