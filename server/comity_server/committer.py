@@ -83,7 +83,7 @@ class Committer:
         return outcome
 
     def submit_all(self, namespace: str, writes: Sequence[Write], size: int, *, timeout: float | None = None) -> Answer:
-        """Commit writes, each as if alone, in their order and next to each other. Come here when there is `room`.
+        """Commit writes, each as if alone, in their order and next to each other. Come here as soon as there is `room`.
 
         If the future is cancelled before they are begun they never are.
 
@@ -114,16 +114,22 @@ class Committer:
         return waiting.answer
 
     async def room(self) -> None:
-        """Return when more may wait. Raises Draining."""
-        while self._is_full():
+        """Return when more may wait. Raises Draining.
+
+        Who waits here leaves half of the room to those who would be refused: else they would never find any.
+        """
+        while self._is_full(2):
             if self._draining:
                 raise Draining
             turn = asyncio.get_running_loop().create_future()
             self._hopeful.append(turn)
             await turn
 
-    def _is_full(self) -> bool:
-        return self._draining or self._pending >= self._max_pending or self._pending_bytes >= PENDING_BYTES
+    def _is_full(self, part: int = 1) -> bool:
+        """Whether as much waits as may in all, or in such a part of it."""
+        return (
+            self._draining or self._pending * part >= self._max_pending or self._pending_bytes * part >= PENDING_BYTES
+        )
 
     async def drain(self) -> None:
         """Take no more, and return when all that was taken has its answer."""
@@ -159,7 +165,7 @@ class Committer:
         return group
 
     def _make_room(self) -> None:
-        if self._hopeful and (self._draining or not self._is_full()):
+        if self._hopeful and (self._draining or not self._is_full(2)):
             hopeful, self._hopeful = self._hopeful, []
             for turn in hopeful:
                 if not turn.done():

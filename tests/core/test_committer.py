@@ -5,8 +5,16 @@ from collections.abc import Sequence
 
 import pytest
 
-from comity_server.committer import GROUP_TRANSACTIONS, Committer
-from comity_server.errors import Conflict, Draining, NotANumber, Overloaded, StateError, StoreUnavailable
+from comity_server.committer import GROUP_TRANSACTIONS, PENDING_BYTES, Committer
+from comity_server.errors import (
+    Conflict,
+    DeadlinePassed,
+    Draining,
+    NotANumber,
+    Overloaded,
+    StateError,
+    StoreUnavailable,
+)
 from comity_server.limits import Limits
 from comity_server.model import Increment, Outcome, Put, Transaction, Write
 from comity_server.stores.memory.store import MemoryStore
@@ -197,3 +205,167 @@ async def test_an_unforeseen_failure_of_the_store_is_an_answer_and_the_lane_goes
     assert "secret" not in raised.value.message
     store.broken = False
     assert (await committer.submit("n", put("a"))).revision == 1
+
+
+async def test_what_is_submitted_together_stays_together() -> None:
+    store = GatedStore()
+    committer = Committer(store)
+    (first,) = await begin(committer, "n", put("a"))
+    await store.arrived.wait()
+    two = committer.submit_all("n", [put("b"), Transaction(then=[Increment("a", 1)]), put("c")], 300)
+    one = committer.submit_all("n", [put("b")], 100)
+    assert not two.done()
+    store.gate.set()
+    written, failed, last = await two
+    assert isinstance(written, Outcome)
+    assert isinstance(failed, NotANumber)  # and the others go on
+    assert isinstance(last, Outcome)
+    assert (written.revision, last.revision) == (2, 3)
+    [over] = await one
+    assert isinstance(over, Outcome)
+    assert over.revision == 4
+    assert (await first).revision == 1
+    assert store.groups == [("n", 1), ("n", 4)]
+
+
+async def test_groups_end_between_what_was_submitted_together() -> None:
+    store = GatedStore()
+    store.gate.set()
+    committer = Committer(store)
+    writes = [put(f"k{number}") for number in range(GROUP_TRANSACTIONS - 1)]
+    answers = [committer.submit_all("n", writes, 1000) for _ in range(3)]
+    for answer in answers:
+        assert len(await answer) == len(writes)
+    assert [size for _, size in store.groups] == [2 * len(writes), len(writes)]
+    large = [committer.submit_all("n", [put("k")], 3 * 1024 * 1024) for _ in range(3)]
+    await asyncio.wait(large)
+    assert [size for _, size in store.groups[2:]] == [2, 1]
+
+
+async def test_what_has_to_wait_for_longer_than_it_may_is_not_begun() -> None:
+    store = GatedStore()
+    committer = Committer(store)
+    begun = committer.submit_all("n", [put("begun")], 100, timeout=0.01)
+    await store.arrived.wait()
+    late = committer.submit_all("n", [put("late"), put("late")], 200, timeout=0.01)
+    patient = committer.submit_all("n", [put("patient")], 100, timeout=60)
+    outcomes = await late
+    assert [type(outcome) for outcome in outcomes] == [DeadlinePassed, DeadlinePassed]
+    assert not begun.done()  # what is under way is finished, however long it takes
+    store.gate.set()
+    for answer, revision in ((begun, 1), (patient, 2)):
+        [outcome] = await answer
+        assert isinstance(outcome, Outcome)
+        assert outcome.revision == revision
+    assert (await store.get("n", "late")).entry is None
+    assert store.groups == [("n", 1), ("n", 1)]
+
+
+@pytest.mark.parametrize("timeout", [0.0, -1.0, 1e-9])
+async def test_a_time_that_is_up_already(timeout: float) -> None:
+    """Also where the loop comes to the group before it comes to its timers."""
+    store = GatedStore()
+    store.gate.set()
+    committer = Committer(store)
+    late = committer.submit_all("n", [put("late")], 100, timeout=timeout)
+    [outcome] = await late
+    assert isinstance(outcome, DeadlinePassed)
+    await committer.drain()
+    assert not store.groups
+
+
+async def test_what_is_cancelled_together_is_not_begun() -> None:
+    store = GatedStore()
+    committer = Committer(store)
+    begun = committer.submit_all("n", [put("begun"), put("also")], 100)
+    await store.arrived.wait()
+    gone = committer.submit_all("n", [put("gone"), put("gone, too")], 100, timeout=60)
+    stays = committer.submit_all("n", [put("stays")], 100)
+    begun.cancel()
+    gone.cancel()
+    store.gate.set()
+    [outcome] = await stays
+    assert isinstance(outcome, Outcome)
+    assert outcome.revision == 3
+    assert [entry[0] for entry in (await store.list("n", "", limit=9, max_bytes=999)).entries] == [
+        "also",
+        "begun",
+        "stays",
+    ]
+    assert store.groups == [("n", 2), ("n", 1)]
+
+
+async def test_who_waits_for_room_leaves_some_to_others() -> None:
+    store = GatedStore()
+    committer = Committer(store, max_pending=4)
+    (first,) = await begin(committer, "n", put("a"))
+    await store.arrived.wait()
+    await committer.room()
+    together = committer.submit_all("n", [put("b"), put("c")], 200)
+    turns = [asyncio.create_task(committer.room()) for _ in range(3)]
+    alone = await begin(committer, "n", put("d"), put("e"))
+    with pytest.raises(Overloaded):
+        await committer.submit("n", put("f"))
+    assert not any(turn.done() for turn in turns)
+    turns.pop().cancel()
+    store.gate.set()
+    await asyncio.gather(*turns)
+    assert len(await together) == 2
+    assert [(await task).revision for task in (first, *alone)] == [1, 4, 5]
+
+
+async def test_room_is_for_one_after_another() -> None:
+    """Each looks again when its turn has come: the one before may have taken all that there was."""
+    store = GatedStore()
+    committer = Committer(store, max_pending=4)
+    (first,) = await begin(committer, "n", put("a"))
+    await store.arrived.wait()
+    submitted: list[int] = []
+
+    async def submit(number: int) -> None:
+        await committer.room()
+        submitted.append(number)
+        await committer.submit_all("n", [put(f"{number}")] * 2, 100)
+
+    tasks = [asyncio.create_task(submit(number)) for number in range(5)]
+    await asyncio.sleep(0)
+    assert submitted == [0]
+    store.gate.set()
+    await asyncio.gather(first, *tasks)
+    assert submitted == [0, 1, 2, 3, 4]
+    assert store.groups == [("n", 1)] + [("n", 2)] * 5
+
+
+async def test_room_is_bounded_by_bytes_too() -> None:
+    store = GatedStore()
+    committer = Committer(store)
+    (first,) = await begin(committer, "n", put("a"))
+    await store.arrived.wait()
+    large = committer.submit_all("n", [put("b")], PENDING_BYTES // 2)
+    turn = asyncio.create_task(committer.room())
+    await asyncio.sleep(0)
+    assert not turn.done()
+    store.gate.set()
+    await turn
+    await asyncio.gather(first, large)
+
+
+async def test_drain_ends_the_wait_for_room() -> None:
+    store = GatedStore()
+    committer = Committer(store, max_pending=1)
+    (first,) = await begin(committer, "n", put("a"))
+    await store.arrived.wait()
+    waiting = committer.submit_all("n", [put("b")], 100)
+    turn = asyncio.create_task(committer.room())
+    await asyncio.sleep(0)
+    drain = asyncio.create_task(committer.drain())
+    with pytest.raises(Draining):
+        await turn
+    with pytest.raises(Draining):
+        committer.submit_all("n", [put("c")], 100)
+    with pytest.raises(Draining):
+        await committer.room()
+    store.gate.set()
+    await drain
+    assert len(await waiting) == 1
+    await first

@@ -218,7 +218,6 @@ class _Stream:
                 while self._unanswered >= UNANSWERED:
                     self._room.clear()
                     await self._room.wait()
-                await self._committer.room()
                 request, place = await messages.admitted(soon=False)
                 self._go_on(request, place)
         except EOFError:
@@ -322,7 +321,7 @@ class _Stream:
         if reads:
             await self._answer_reads(message, reads, deadline)
         if batch.operations:
-            self._commit(batch, place.size + WRITE_BYTES * len(batch.operations), deadline)
+            await self._commit(batch, place.size + WRITE_BYTES * len(batch.operations), deadline)
         if listed:
             self._lists.extend(listed)
             if self._lister is None:
@@ -350,10 +349,12 @@ class _Stream:
         else:
             self._answer(message, [(id, _READ, entry, revision) for (id, _), entry in zip(reads, entries, strict=True)])
 
-    def _commit(self, batch: _Batch, size: int, deadline: float | None) -> None:
+    async def _commit(self, batch: _Batch, size: int, deadline: float | None) -> None:
         loop = asyncio.get_running_loop()
         writes = [transaction for _, _, transaction in batch.operations]
         try:
+            async with _until(deadline):
+                await self._committer.room()
             timeout = None if deadline is None else deadline - loop.time()
             answer = self._committer.submit_all(self._namespace, writes, size, timeout=timeout)
         except StateError as error:
