@@ -27,13 +27,14 @@ Answer = asyncio.Future[Sequence[Outcome | StateError]]
 class _Waiting:
     """Writes that stay together, since one caller waits for all of them."""
 
-    __slots__ = ("answer", "size", "timer", "writes")
+    __slots__ = ("answer", "deadline", "size", "timer", "writes")
 
     def __init__(self, writes: Sequence[Write], size: int, answer: Answer) -> None:
         self.writes = writes
         self.size = size
         self.answer = answer
-        self.timer: asyncio.TimerHandle | None = None
+        self.deadline = 0.0
+        self.timer: asyncio.TimerHandle | None = None  # if there is a deadline
 
     def expire(self) -> None:
         """The time was up before they were taken."""
@@ -102,6 +103,7 @@ class Committer:
         loop = asyncio.get_running_loop()
         waiting = _Waiting(writes, size, loop.create_future())
         if timeout is not None:
+            waiting.deadline = loop.time() + timeout
             waiting.timer = loop.call_later(timeout, waiting.expire)
         lane = self._lanes.get(namespace)
         if lane is None:
@@ -155,7 +157,7 @@ class Committer:
             self._pending_bytes -= waiting.size
             if waiting.timer is not None:
                 waiting.timer.cancel()
-                if waiting.timer.when() <= now:  # the loop was too busy to say so
+                if waiting.deadline <= now:  # the loop was too busy to say so
                     waiting.expire()
             if not waiting.answer.done():  # else its caller is gone, or its time was up
                 group.append(waiting)
