@@ -87,7 +87,7 @@ class Pipe:
         answers = [self._answer(operation.id) for operation in message.operations]
         try:
             await self._call.write(message)
-        except grpc.aio.AioRpcError:  # the stream has ended, which `ended` tells
+        except (grpc.aio.AioRpcError, asyncio.InvalidStateError):  # the stream has ended, which `ended` tells
             await self.ended()
             self._fail()
         return answers
