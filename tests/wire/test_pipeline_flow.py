@@ -1,0 +1,213 @@
+"""A client that sends without reading, or faster than the server can, is held back: by itself, and nobody else is."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack
+
+import grpc
+import psutil
+import pytest
+
+from comity.v1 import state_pb2 as s
+from comity.v1 import state_pb2_grpc
+from tests import servers
+from tests.http2 import StingyClient
+from tests.servers import Server
+from tests.waiting import until
+from tests.wire.calls import TIMEOUT
+from tests.wire.inprocess import run
+from tests.wire.pipes import Pipe, connected, create, get, increment, listing, piped, put, transact
+
+MIB = 1024 * 1024
+NAME = "n"
+PIPELINE = "/comity.v1.StateService/Pipeline"
+PIPELINES = 16
+
+
+@pytest.fixture
+def own() -> Iterator[Server]:
+    with servers.start() as running:
+        yield running
+
+
+@pytest.fixture
+async def others(own: Server) -> AsyncIterator["state_pb2_grpc.StateServiceAsyncStub"]:
+    """Somebody else, with two values of a page's size in the store."""
+    async with connected(own.address) as channel:
+        state: state_pb2_grpc.StateServiceAsyncStub = state_pb2_grpc.StateServiceStub(channel)
+        for key in "ab":
+            await state.Put(s.PutRequest(namespace=NAME, key=key, value=bytes(MIB - 1024)), timeout=TIMEOUT)
+        yield state
+
+
+def memory(server: Server) -> int:
+    return psutil.Process(server.process.pid).memory_info().rss
+
+
+async def settled(server: Server) -> int:
+    """What the server takes up when it does not take up more any more."""
+    before = 0
+    while (now := memory(server)) > before + MIB:
+        before = now
+        await asyncio.sleep(1)
+    return now
+
+
+async def served(state: "state_pb2_grpc.StateServiceAsyncStub") -> None:
+    """Others read and write."""
+    await state.Put(s.PutRequest(namespace=NAME, key="other"), timeout=TIMEOUT)
+    answer = await state.List(s.ListRequest(namespace=NAME, keys_only=True), timeout=TIMEOUT)
+    assert {"a", "b", "other"} <= {entry.key for entry in answer.entries}
+
+
+class Flood:
+    """Sends a message after another, for as long as they are taken."""
+
+    def __init__(self, pipe: Pipe, *operations: s.PipelineOperation) -> None:
+        self._pipe = pipe
+        self._operations = [s.PipelineOperation.FromString(operation.SerializeToString()) for operation in operations]
+        self._going_on = True
+        self.sent = 0
+        self.task = asyncio.create_task(self._send())
+
+    async def _send(self) -> None:
+        while self._going_on:
+            await self._pipe.send(*self._operations)
+            self.sent += 1
+            for operation in self._operations:
+                operation.id = 0
+
+    async def finish(self) -> None:
+        """Send no more. To cancel a write would cancel the stream."""
+        self._going_on = False
+        await self.task
+
+    async def end(self) -> None:
+        self.task.cancel()
+        await asyncio.wait([self.task])
+
+
+async def held_back(*floods: Flood) -> int:
+    """How many messages were sent when no more are taken."""
+    before = -1
+    while before != (now := sum(flood.sent for flood in floods)):
+        before = now
+        await asyncio.sleep(0.5)
+    return before
+
+
+READS = {
+    "gets": [get("a")] * 500,
+    "lists": [listing()] * 500,
+    "transactions": [transact(then=[s.Operation(list=s.ListOperation())])] * 500,
+    "puts that show what was": [put("c", bytes(MIB // 2), return_previous=True)],
+    "conflicts": [create("a", bytes(MIB))],
+    "wrong": [create("k" * 2000)] * 500,
+}
+SMALL = ("conflicts", "wrong")  # answers, of which it takes many to fill what may be on its way
+
+
+@pytest.mark.parametrize("kind", READS)
+async def test_a_client_that_does_not_read_is_held_back(
+    own: Server, others: "state_pb2_grpc.StateServiceAsyncStub", kind: str
+) -> None:
+    async with AsyncExitStack() as stack:
+        channel = await stack.enter_async_context(connected(own.address))
+        pipes = [await stack.enter_async_context(piped(channel, NAME)) for _ in range(4)]
+        for pipe in pipes:
+            await pipe.one(get("absent"))
+            pipe.reading.clear()
+        before = memory(own)
+        floods = [Flood(pipe, *READS[kind]) for pipe in pipes]
+        if kind not in SMALL:
+            await held_back(*floods)
+        assert await settled(own) - before < 350 * MIB
+        await served(others)
+        for flood in floods:
+            await flood.end()
+
+
+async def test_pages_for_a_client_that_takes_nothing_are_not_made(
+    own: Server, others: "state_pb2_grpc.StateServiceAsyncStub"
+) -> None:
+    request = s.PipelineRequest(namespace=NAME, operations=[listing() for _ in range(1000)])
+    for id, operation in enumerate(request.operations, start=1):
+        operation.id = id
+    async with StingyClient(own.address) as stingy:
+        before = memory(own)
+        for _ in range(2 * PIPELINES):
+            await stingy.call(PIPELINE, request.SerializeToString())
+        await until(lambda: len(stingy.ended) == PIPELINES)  # those that were too many
+        assert await settled(own) - before < 250 * MIB, "all of the pages are 32 GB"
+        await served(others)
+
+
+async def test_messages_that_are_not_finished_are_bounded(
+    own: Server, others: "state_pb2_grpc.StateServiceAsyncStub"
+) -> None:
+    message = bytes(4 * MIB)
+    async with StingyClient(own.address) as stingy:
+        before = memory(own)
+        calls = [asyncio.create_task(stingy.call(PIPELINE, message, withheld=100)) for _ in range(100)]
+        assert await settled(own) - before < 200 * MIB, "all of them are 400 MiB"
+        await served(others)
+        for call in calls:
+            call.cancel()
+
+
+async def test_a_client_goes_on_when_it_reads_again(pipe: Pipe) -> None:
+    await pipe.one(put("k", bytes(20_000)))
+    pipe.reading.clear()
+    flood = Flood(pipe, *[get("k")] * 20)
+    count = await held_back(flood)
+    pipe.reading.set()
+    await until(lambda: flood.sent > count)
+    await flood.finish()
+    await pipe.done_writing()
+    assert await pipe.ended() is None
+    assert len(pipe.arrived) == 1 + 20 * flood.sent
+    assert {(result.code, len(result.entry.value)) for result in pipe.arrived[1:]} == {(0, 20_000)}
+
+
+async def test_unread_streams_do_not_hold_up_the_others_of_their_connection(
+    channel: grpc.aio.Channel, namespace: str
+) -> None:
+    async with piped(channel, namespace) as stuck, piped(channel, namespace) as free:
+        await stuck.one(put("k", bytes(MIB)))
+        stuck.reading.clear()
+        flood = Flood(stuck, *[get("k")] * 100)
+        for number in range(100):
+            written, read = await free.ask(put("l", b"%d" % number), get("l"))
+            assert (written.code, read.entry.value) == (0, b"%d" % number)
+        await flood.end()
+
+
+async def test_streams_that_never_pause_leave_room_for_calls() -> None:
+    """The queue of the committer is short, and its store slow to begin with."""
+    async with run(max_pending=2000) as running, AsyncExitStack() as stack:
+        channel = await stack.enter_async_context(connected(running.server.addresses[0]))
+        pipes = [await stack.enter_async_context(piped(channel, f"n{number}")) for number in range(8)]
+        running.store.gate.clear()
+        floods = [Flood(pipe, *[increment("k")] * 500) for pipe in pipes]
+        await held_back(*floods)
+        assert 1000 <= running.server._committer._pending <= 1500
+        call = asyncio.ensure_future(running.state.Put(s.PutRequest(namespace="other", key="k"), timeout=TIMEOUT))
+        await until(lambda: running.server.calls.unary_calls == 1)
+        running.store.gate.set()
+        assert (await call).revision == 1
+        for flood in floods:
+            await flood.end()
+
+
+async def test_what_one_stream_has_unanswered_is_bounded() -> None:
+    async with run() as running, connected(running.server.addresses[0]) as channel, piped(channel, NAME) as pipe:
+        running.store.gate.clear()
+        flood = Flood(pipe, *[increment("k")] * 100)
+        assert await held_back(flood) >= 40
+        assert 3900 <= running.server._committer._pending <= 4000  # and those that the store has
+        running.store.gate.set()
+        await until(lambda: len(pipe.arrived) > 10_000)
+        await flood.finish()
+        await pipe.done_writing()
+        assert await pipe.ended() is None
+        assert [result.value for result in pipe.arrived] == list(range(1, 100 * flood.sent + 1))
