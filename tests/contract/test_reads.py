@@ -1,5 +1,7 @@
 """Reads of a key at every revision, and of commits: what history shows is what was."""
 
+import asyncio
+
 import pytest
 
 from comity_server.errors import Compacted, RevisionInFuture
@@ -148,3 +150,69 @@ async def test_commits_below_the_floor_are_an_error(lived: Space) -> None:
             assert refused.value.metadata == {"floor": "4", "revision": "10"}
     assert await commits(lived, 5, 10) == [5, 6, 7, 8, 9, 10]
     assert plain(await lived.log()) == plain(whole[4:])  # what came before an event is told as it was
+
+
+async def test_get_all_reads_each_key_as_get_does(lived: Space) -> None:
+    keys = ["b", "a", "absent", "b", "c"]
+    read = await lived.store.get_all(lived.name, keys)
+    assert read.revision == 10
+    assert list(read.entries) == [await lived.get(key) for key in keys]
+    assert [entry and entry[0] for entry in read.entries] == ["b", None, None, "b", None]
+
+
+async def test_get_all_of_nothing(lived: Space, space: Space) -> None:
+    assert (list((await lived.store.get_all(lived.name, [])).entries), await lived.revision()) == ([], 10)
+    unknown = await space.store.get_all(space.sibling("absent").name, ["a", "b"])
+    assert (list(unknown.entries), unknown.revision) == ([None, None], 0)
+
+
+async def test_get_all_shows_one_revision(space: Space) -> None:
+    """Commits that change all keys at once are never seen by half."""
+    keys = [f"{number}" for number in range(20)]
+    ended = False
+
+    async def write() -> None:
+        for number in range(1, 51):
+            await space.apply(*(Put(key, b"%d" % number) for key in keys))
+
+    async def read() -> list[int]:
+        revisions = []
+        while not ended:
+            entries, revision = await space.store.get_all(space.name, keys)
+            assert {entry and entry[1] for entry in entries} == ({b"%d" % revision} if revision else {None})
+            revisions.append(revision)
+            await asyncio.sleep(0)
+        return revisions
+
+    reading = [asyncio.create_task(read()) for _ in range(3)]
+    await write()
+    ended = True
+    for revisions in await asyncio.gather(*reading):
+        assert revisions == sorted(revisions)
+
+
+async def test_get_all_sees_what_was_answered_before(space: Space) -> None:
+    for number in range(20):
+        revision = await space.put("a", b"%d" % number)
+        entries, read = await space.store.get_all(space.name, ["a", "b"])
+        assert read == revision
+        assert entries[0] == await space.entry("a")
+
+
+async def test_get_all_goes_on_past_compaction_forks_and_deletion(lived: Space) -> None:
+    fork = await lived.fork("fork")
+    await lived.compact()
+    for space in (lived, fork):
+        (b, absent), _ = await space.store.get_all(space.name, ["b", "a"])
+        assert b is not None
+        assert (b[1], absent) == (b"2", None)
+    await lived.put("b", b"3")
+    (b,), _ = await fork.store.get_all(fork.name, ["b"])
+    assert b is not None
+    assert b[1] == b"2"
+    await lived.store.delete_namespace(lived.name)
+    (gone,), _ = await lived.store.get_all(lived.name, ["b"])
+    assert gone is None
+    assert await lived.put("b", b"4") > 11
+    (b,), revision = await lived.store.get_all(lived.name, ["b"])
+    assert b == await lived.entry("b", revision)
