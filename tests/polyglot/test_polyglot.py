@@ -11,7 +11,7 @@ import pytest
 
 from comity.v1 import state_pb2, state_pb2_grpc, types_pb2
 from tests.polyglot.install import HERE, find_node, install
-from tests.servers import Server
+from tests.servers import Server, start
 
 PROTOS = HERE.parent.parent / "protos"
 WRITTEN_HERE = b"\x00\xff from Python"
@@ -31,9 +31,9 @@ def node() -> str:
     return found
 
 
-def lines(node: str, server: Server, namespace: str, log: Path) -> Iterator[Line]:
-    """What the program says, while it runs."""
-    command = [node, str(HERE / "program.mjs"), server.address, str(PROTOS), namespace]
+def lines(node: str, program_name: str, server: Server, namespace: str, log: Path) -> Iterator[Line]:
+    """What a program says, while it runs."""
+    command = [node, str(HERE / program_name), server.address, str(PROTOS), namespace]
     with (
         log.open("w") as errors,
         subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True, encoding="utf-8") as program,
@@ -59,7 +59,7 @@ def said(node: str, server: Server, namespace: str, tmp_path: Path) -> list[Line
     everything = []
     with grpc.insecure_channel(server.address) as channel:
         state = state_pb2_grpc.StateServiceStub(channel)
-        for line in lines(node, server, namespace, tmp_path / "node.log"):
+        for line in lines(node, "program.mjs", server, namespace, tmp_path / "node.log"):
             everything.append(line)
             if line["step"] == "your turn":
                 options = types_pb2.WriteOptions(author="python")
@@ -147,3 +147,55 @@ def check_watch(created: Line, events: list[Line]) -> None:
     assert deleted["entry"].get("version", "0") == "0"
     assert data(written["entry"]["value"]) == WRITTEN_HERE
     assert all(event["cause"] == "EVENT_CAUSE_CLIENT" for event in events)
+
+
+def test_pipelines_in_another_language(node: str, tmp_path: Path) -> None:
+    """Its server is killed once, and stopped once, while it writes."""
+    said: dict[str, Line] = {}
+    with start("--store", f"sqlite:{tmp_path / 'state.db'}") as server:
+        ends = iter((server.kill, server.stop))
+        for line in lines(node, "pipeline.mjs", server, "n", tmp_path / "node.log"):
+            step = line.pop("step")
+            if step == "restart":
+                next(ends)()
+                server.restart()
+            said[step] = line
+    check_mixed(said["mixed"]["results"])
+    check_sums(said["sums"])
+    assert said["end"] == {"status": "OK"}
+
+
+def check_mixed(results: list[Line]) -> None:
+    assert [int(result["id"]) for result in results] == list(range(1, 15))
+    created, read, again, over, lost, most, too_much, no_number, nameless, page, done, gone, absent, listed = results
+    assert (created["revision"], created["version"], "code" in created) == ("1", "1", False)
+    assert (data(read["entry"]["value"]).decode(), read["entry"]["content_type"]) == ("Grüße", "text/plain")
+    for conflict, version in ((again, "1"), (lost, "2")):
+        assert (conflict["code"], conflict["error"]["reason"], conflict["version"]) == (10, "CONFLICT", version)
+        assert conflict["error"]["metadata"]["key"] == "poly/a"
+    assert (over["version"], data(over["entry"]["value"]).decode()) == ("2", "Grüße")
+    assert (most["value"], most["version"]) == ("9007199254740991", "1")
+    assert [result["error"]["reason"] for result in (too_much, no_number)] == ["NOT_A_NUMBER"] * 2
+    assert (nameless["code"], nameless["error"]["violations"]) == (3, {"key": "is required"})
+    assert [entry["key"] for entry in page["list"]["entries"]] == ["poly/a"]
+    assert page["list"]["next_page_token"]
+    assert (done["transact"]["committed"], done["revision"]) == (True, "4")
+    assert [entry["key"] for entry in done["transact"]["results"][1]["list"]["entries"]] == [
+        "poly/a",
+        "poly/b",
+        "poly/n",
+    ]
+    assert (gone["version"], data(gone["entry"]["value"])) == ("1", b"9007199254740991")
+    assert absent.get("entry") is None
+    assert [entry["key"] for entry in listed["list"]["entries"]] == ["poly/a", "poly/b"]
+    assert listed["revision"] == "5"
+
+
+def check_sums(said: Line) -> None:
+    """Each increment was done once, and each total was answered once."""
+    assert said["repeated"] > 0
+    assert len(said["breaks"]) >= 2
+    assert {"code": "UNAVAILABLE", "details": "the server is shutting down"} in said["breaks"]
+    for each in said["sums"]:
+        assert each["done"] == each["distinct"] == each["most"] == int(each["value"]) > 0, each
+    assert int(said["revision"]) == 5 + sum(each["done"] for each in said["sums"]) + 1

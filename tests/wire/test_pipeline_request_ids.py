@@ -98,6 +98,11 @@ async def test_repeats_by_calls_and_of_calls(
         assert (repeated.revision, repeated.version) == (made.revision, made.version)
         assert added.value == 6
         assert (await pipe.one(listing())).revision == 5
+        made, over = await pipe.ask(create("new", id=6), put("new", if_version=1, if_revision=6, id=7))
+        creating = s.PutRequest(namespace=namespace, key="new", if_version=0, options=options(6))
+        assert wire.call(creating).revision == made.revision
+        changing = s.PutRequest(namespace=namespace, key="new", if_version=1, if_revision=6, options=options(7))
+        assert wire.call(changing).revision == over.revision == 7
 
 
 async def test_what_changed_nothing_is_judged_again(channel: grpc.aio.Channel, namespace: str, client: str) -> None:

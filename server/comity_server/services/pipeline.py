@@ -192,6 +192,7 @@ class _Stream:
         """Something that was read is never answered: end at once."""
         self._failed = True
         self.stop(error)
+        self._end = error
 
     async def close(self) -> None:
         """Let go of everything. Writes that were not begun are not begun any more."""
