@@ -27,7 +27,7 @@ SERVICES = [
 ]
 METHODS = [method for service in SERVICES for method in service.methods]
 OFFERED = {
-    "comity.v1.StateService": {"Get", "List", "Put", "Delete", "Transact", "Watch", "History", "Blame"},
+    "comity.v1.StateService": {"Get", "List", "Put", "Delete", "Transact", "Pipeline", "Watch", "History", "Blame"},
     "comity.v1.NamespaceService": {
         *("GetNamespace", "ListNamespaces", "DeleteNamespace", "Fork", "Merge", "Compact"),
     },
