@@ -224,12 +224,14 @@ CODES: dict[type[errors.StateError], grpc.StatusCode] = {
     errors.ResultTooLarge: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.TransactionTooCostly: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.ForkTooDeep: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    errors.TooManyPipelines: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.StoreFull: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.Unavailable: grpc.StatusCode.UNAVAILABLE,
     errors.Overloaded: grpc.StatusCode.UNAVAILABLE,
     errors.RequestTimeout: grpc.StatusCode.UNAVAILABLE,
     errors.Draining: grpc.StatusCode.UNAVAILABLE,
     errors.StoreUnavailable: grpc.StatusCode.UNAVAILABLE,
+    errors.DeadlinePassed: grpc.StatusCode.DEADLINE_EXCEEDED,
     errors.NotImplementedYet: grpc.StatusCode.UNIMPLEMENTED,
 }
 KINDS = [kind for kind in tree(errors.StateError) if kind is not errors.StateError]

@@ -13,7 +13,7 @@ and gRPC holds the client back. There is no task an operation, and no future but
 import asyncio
 from collections import Counter, deque
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from functools import partial
 from typing import Any, Final
 
@@ -505,10 +505,17 @@ class _Stream:
         self._room.set()
 
 
-@asynccontextmanager
-async def _until(deadline: float | None) -> AsyncGenerator[None]:
+_NO_DEADLINE: Final = nullcontext()
+
+
+def _until(deadline: float | None) -> AbstractAsyncContextManager[None]:
     """Raises DeadlinePassed if the time of the loop is, or comes, past the deadline."""
-    if deadline is not None and asyncio.get_running_loop().time() >= deadline:
+    return _NO_DEADLINE if deadline is None else _bounded(deadline)
+
+
+@asynccontextmanager
+async def _bounded(deadline: float) -> AsyncGenerator[None]:
+    if asyncio.get_running_loop().time() >= deadline:
         raise DeadlinePassed
     try:
         async with asyncio.timeout_at(deadline):
