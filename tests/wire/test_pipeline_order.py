@@ -6,9 +6,10 @@ import grpc
 import pytest
 
 from comity.v1 import state_pb2 as s
+from tests import servers
 from tests.waiting import until
 from tests.wire.calls import TIMEOUT, Wire
-from tests.wire.pipes import Pipe, create, delete, get, increment, listing, piped, put, transact
+from tests.wire.pipes import Pipe, connected, create, delete, get, increment, listing, piped, put, transact
 
 
 def keys(result: s.PipelineResult) -> list[str]:
@@ -104,3 +105,19 @@ async def test_lists_that_nobody_takes_off_are_not_made(pipe: Pipe, wire: Wire, 
     results = (await pipe.all(lists))[::2]
     assert [result.list.entries[0].version for result in results] == list(range(1, 51))
     assert [result.revision for result in results] == list(range(1000, 1050))
+
+
+async def test_servers_that_share_a_redis_see_what_another_has_answered(redis_url: str) -> None:
+    with servers.start("--store", redis_url) as one, servers.start("--store", redis_url) as two:
+        async with (
+            connected(one.address) as here,
+            connected(two.address) as there,
+            piped(here, "n") as writer,
+            piped(there, "n") as reader,
+        ):
+            for number in range(1, 31):
+                written = await writer.one(put("k", b"%d" % number))
+                read, listed, _, behind = await reader.ask(get("k"), listing("k"), put("other"), listing())
+                assert read.entry.mod_revision == listed.list.entries[0].mod_revision == written.revision
+                assert keys(behind) == ["k", "other"]
+                assert (await writer.one(get("other"))).entry.version == number

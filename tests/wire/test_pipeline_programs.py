@@ -37,6 +37,10 @@ def a_list(prefix: str) -> s.Operation:
     return s.Operation(list=s.ListOperation(prefix=prefix))
 
 
+def a_delete(prefix: str) -> s.Operation:
+    return s.Operation(delete=s.DeleteOperation(prefix=prefix))
+
+
 def a_transaction(
     key: str, version: int, writes: Sequence[s.Operation], reads: Sequence[s.Operation]
 ) -> s.PipelineOperation:
@@ -48,7 +52,7 @@ reads = st.lists(st.builds(a_get, keys) | st.builds(a_list, prefixes), max_size=
 writes: st.SearchStrategy[list[s.Operation]] = st.one_of(
     st.builds(lambda key, value: [s.Operation(put=s.PutOperation(key=key, value=value))], keys, values),
     st.builds(lambda key, delta: [s.Operation(increment=s.IncrementOperation(key=key, delta=delta))], keys, deltas),
-    st.builds(lambda prefix: [s.Operation(delete=s.DeleteOperation(prefix=prefix))], prefixes),
+    st.builds(lambda prefix: [a_delete(prefix)], prefixes),
     st.builds(
         lambda value: [s.Operation(put=s.PutOperation(key=key, value=value)) for key in KEYS[:3]],
         values,
@@ -57,6 +61,7 @@ writes: st.SearchStrategy[list[s.Operation]] = st.one_of(
 )
 operations = st.one_of(
     st.builds(get, keys),
+    st.builds(lambda prefix: transact(then=[a_delete(prefix)]), prefixes),
     st.builds(put, keys, values, if_version=versions, if_revision=revisions, return_previous=st.booleans()),
     st.builds(create, keys, values),
     st.builds(delete, keys, if_version=versions, if_revision=revisions, return_previous=st.booleans()),
