@@ -1,10 +1,15 @@
 """What all parts of a client have in common: its namespace, its author, and how it makes calls."""
 
-from typing import Protocol, Self, TypeVar
+import asyncio
+from typing import Any, Protocol, Self, TypeVar
 
 from . import requests
-from .calls import Calls, Method, check_timeout
+from .calls import Calls, Method, check_timeout, traced
+from .coalesce import LARGE_BYTES, Aside
+from .errors import ComityError
+from .pipelined import Asked
 from .request_ids import RequestId, RequestIds
+from .retry import MAX_WRITE_SECONDS, Retry
 from .v1 import types_pb2
 
 __all__ = ["Base"]
@@ -19,6 +24,7 @@ class Write(Protocol):
 
 Request = TypeVar("Request", bound=Write)
 Response = TypeVar("Response")
+T = TypeVar("T")
 
 
 class Base:
@@ -55,6 +61,50 @@ class Base:
         with self._request_ids.use(request_id) as used:
             request.options.CopyFrom(requests.options(used, self.author, message))
             return await self._calls.write(method, request, self._timeout(timeout))
+
+    async def _ask(
+        self, asked: Asked[T], timeout: float | None, message: str = "", request_id: RequestId | None = None
+    ) -> T:
+        """Ask for one operation along with those that are in flight, or else by a call; again while that may help."""
+        if request_id is not None:
+            return await asked.alone(
+                lambda method, request, options=None: self._write(method, request, message, timeout, request_id)
+            )
+        seconds = self._timeout(timeout)
+        trace_parent = None
+        if asked.writes:
+            seconds = min(seconds, MAX_WRITE_SECONDS)
+            trace_parent = self._calls.trace_parent()
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + seconds
+        writer = self._request_ids.writer(loop)
+        id = writer.begin() if asked.writes else writer.skip()
+        retry: Retry | None = None
+
+        def send(method: Method[Any, Any], request: Any, options: types_pb2.WriteOptions | None = None) -> Any:
+            if options is not None:
+                options.CopyFrom(requests.options(writer.request_id(id), self.author, message))
+            remaining = max(0.0, deadline - loop.time())
+            return self._calls.attempt(method, request, remaining, metadata=traced(trace_parent))
+
+        try:
+            while True:
+                try:
+                    if asked.fits and asked.size <= LARGE_BYTES:
+                        lane = self._calls.channels.connection().lanes.lane(self.namespace, self.author, writer)
+                        if lane is not None:
+                            try:
+                                return asked.answer(await lane.ask(asked, id, deadline, message, trace_parent))
+                            except Aside:
+                                pass
+                    return await asked.alone(send)
+                except ComityError as error:
+                    if retry is None:
+                        retry = Retry(deadline)
+                    await asyncio.sleep(retry.delay(error, loop.time()))
+        finally:
+            if asked.writes:
+                writer.end(id)
 
     def _timeout(self, timeout: float | None) -> float:
         return self.timeout if timeout is None else check_timeout(timeout)

@@ -5,10 +5,12 @@ import ipaddress
 import os
 import threading
 import weakref
+from collections.abc import Callable
 from itertools import groupby
 
 import grpc
 
+from .coalesce import Lanes
 from .v1.checkpoint_pb2_grpc import CheckpointServiceStub
 from .v1.namespace_pb2_grpc import NamespaceServiceStub
 from .v1.state_pb2_grpc import StateServiceStub
@@ -74,7 +76,7 @@ def _parse(address: str) -> tuple[str, str]:
 class Connection:
     """A channel to one target on one event loop, with its stubs."""
 
-    def __init__(self, target: str) -> None:
+    def __init__(self, target: str, failed: Callable[["Connection"], None]) -> None:
         self.address = target.removeprefix("dns:///").removeprefix("ipv4:").removeprefix("ipv6:")
         self.channel = grpc.aio.insecure_channel(target, options=OPTIONS)
         self.state = StateServiceStub(self.channel)
@@ -83,6 +85,12 @@ class Connection:
         self.health: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = self.channel.unary_unary(
             "/grpc.health.v1.Health/Check"
         )
+        # The streams must not keep the connection: they end with it.
+        weak = weakref.ref(self)
+        self.lanes = Lanes(
+            self.state.Pipeline, self.health, self.address, lambda: None if (it := weak()) is None else failed(it)
+        )
+        weakref.finalize(self, self.lanes.end_soon).atexit = False
 
 
 class Channels:
@@ -129,6 +137,7 @@ class Channels:
         with self._lock:
             connections = self._by_loop.pop(asyncio.get_running_loop(), {})
         for connection in connections.values():
+            connection.lanes.end()
             await connection.channel.close()
 
     def _connect(self, loop: asyncio.AbstractEventLoop, place: int) -> Connection:
@@ -137,7 +146,7 @@ class Channels:
                 "this process was forked from one that was connected, which gRPC does not survive: fork before the "
                 "first call or after close(), or start processes by spawn"
             )
-        connection = Connection(self._targets[place])
+        connection = Connection(self._targets[place], self.failed)
         with self._lock:
             # A loop that is closed can close nothing more; its channels end with their last reference.
             self._by_loop = {known: made for known, made in self._by_loop.items() if not known.is_closed()}
