@@ -5,10 +5,10 @@ from typing import Any, Protocol, Self, TypeVar
 
 from . import requests
 from .calls import Calls, Method, check_timeout, traced
-from .coalesce import LARGE_BYTES, Aside
+from .coalesce import Aside
 from .errors import ComityError
 from .pipelined import Asked
-from .request_ids import RequestId, RequestIds
+from .request_ids import RequestId, RequestIds, Writer
 from .retry import MAX_WRITE_SECONDS, Retry
 from .v1 import types_pb2
 
@@ -80,24 +80,16 @@ class Base:
         writer = self._request_ids.writer(loop)
         id = writer.begin() if asked.writes else writer.skip()
         retry: Retry | None = None
-
-        def send(method: Method[Any, Any], request: Any, options: types_pb2.WriteOptions | None = None) -> Any:
-            if options is not None:
-                options.CopyFrom(requests.options(writer.request_id(id), self.author, message))
-            remaining = max(0.0, deadline - loop.time())
-            return self._calls.attempt(method, request, remaining, metadata=traced(trace_parent))
-
         try:
             while True:
                 try:
-                    if asked.fits and asked.size <= LARGE_BYTES:
-                        lane = self._calls.channels.connection().lanes.lane(self.namespace, self.author, writer)
-                        if lane is not None:
-                            try:
-                                return asked.answer(await lane.ask(asked, id, deadline, message, trace_parent))
-                            except Aside:
-                                pass
-                    return await asked.alone(send)
+                    lane = self._calls.channels.connection().lanes.lane(self.namespace, self.author, writer)
+                    if lane is not None and asked.fits:
+                        try:
+                            return asked.answer(await lane.ask(asked, id, deadline, message, trace_parent))
+                        except Aside:
+                            pass
+                    return await self._ask_alone(asked, writer, id, deadline - loop.time(), message, trace_parent)
                 except ComityError as error:
                     if retry is None:
                         retry = Retry(deadline)
@@ -105,6 +97,16 @@ class Base:
         finally:
             if asked.writes:
                 writer.end(id)
+
+    async def _ask_alone(
+        self, asked: Asked[T], writer: Writer, id: int, seconds: float, message: str, trace_parent: str | None
+    ) -> T:
+        def send(method: Method[Any, Any], request: Any, options: types_pb2.WriteOptions | None = None) -> Any:
+            if options is not None:
+                options.CopyFrom(requests.options(writer.request_id(id), self.author, message))
+            return self._calls.attempt(method, request, max(0.0, seconds), metadata=traced(trace_parent))
+
+        return await asked.alone(send)
 
     def _timeout(self, timeout: float | None) -> float:
         return self.timeout if timeout is None else check_timeout(timeout)

@@ -29,7 +29,7 @@ from .v1 import state_pb2
 if TYPE_CHECKING:
     Call = grpc.aio.StreamStreamCall[state_pb2.PipelineRequest, state_pb2.PipelineResponse]
 
-__all__ = ["LARGE_BYTES", "Aside", "Lane", "Lanes"]
+__all__ = ["Aside", "Lane", "Lanes"]
 
 LANES: Final = 8  # of one connection: a server lets one have 16 pipelines, which clients of one process may share
 IDLE_SECONDS: Final = 60.0  # after so long a stream without a call ends
@@ -148,6 +148,8 @@ class Lane:
         Raises the error that it is answered with, or that the stream ended with; DeadlineExceeded; Aside if it is to go
         by itself.
         """
+        if asked.size > LARGE_BYTES:
+            raise Aside
         while True:
             stream = self._stream
             if stream is None:
