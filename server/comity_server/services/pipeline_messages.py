@@ -65,7 +65,6 @@ def write(
         if len(key) > 255 or not key.isascii() or not key or "\0" in key:  # nearly none is
             checks.key("key", key)
         otherwise = ()
-        conditions = _conditions(operation, kind, key, checks) if kind != INCREMENT else _NO_CONDITIONS
         if kind in (PUT, CREATE):
             then = (_put(operation, key, checks),)
         elif kind == DELETE:
@@ -75,6 +74,7 @@ def write(
             if abs(delta) > LARGEST_INTEGER:
                 checks.wrong("delta", f"must be from -{LARGEST_INTEGER} to {LARGEST_INTEGER}")
             then = (Increment(key, delta),)
+        conditions = _conditions(operation, kind, key, checks) if kind != INCREMENT else _NO_CONDITIONS
     client, author, message, trace_parent = writer
     said = operation.message
     if said:
