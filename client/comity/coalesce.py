@@ -259,7 +259,8 @@ class _Stream:
         idle = self._idle
         if idle is not None:
             self._idle = None
-            idle.set_result(None)
+            if not idle.done():  # cancelled, where the event loop ends
+                idle.set_result(None)
         return future
 
     async def room(self, deadline: float) -> None:
@@ -337,7 +338,7 @@ class _Stream:
             while True:
                 response = await call.read()
                 if not isinstance(response, state_pb2.PipelineResponse):
-                    self._end(lambda: Unavailable("the server ended the stream"))
+                    self._ended()
                     return
                 if not self._has_answered:
                     self._has_answered = True
@@ -420,6 +421,14 @@ class _Stream:
     def close(self) -> None:
         """End the stream. What is not answered goes by itself."""
         self._end(Aside)
+
+    def _ended(self) -> None:
+        """The stream ended without an error, which no server of ours does to one that it has read from."""
+        if self._has_answered:
+            self._end(lambda: Unavailable("the server ended the stream"))
+        else:
+            self._lanes.detour.begin(self._loop.time())
+            self._end(Aside)
 
     def _failed(self, failure: grpc.aio.AioRpcError) -> None:
         """The stream ended with an error: of all who wait for an answer, or of streams only."""

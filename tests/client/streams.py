@@ -100,9 +100,8 @@ class Layer7:
         async def forward(request: bytes, context: grpc.aio.ServicerContext[Any, Any]) -> bytes:
             self.calls += "StateService" in method
             try:
-                answer: bytes = await self._channel.unary_unary(method)(
-                    request, timeout=context.time_remaining(), metadata=_metadata(context)
-                )
+                call: Any = self._channel.unary_unary(method)
+                answer: bytes = await call(request, timeout=context.time_remaining(), metadata=_metadata(context))
             except grpc.aio.AioRpcError as error:
                 await context.abort(error.code(), error.details() or "", tuple(error.trailing_metadata() or ()))
             return answer
