@@ -138,6 +138,7 @@ class Channels:
             connections = self._by_loop.pop(asyncio.get_running_loop(), {})
         for connection in connections.values():
             connection.lanes.end()
+            await connection.lanes.ended()
             await connection.channel.close()
 
     def _connect(self, loop: asyncio.AbstractEventLoop, place: int) -> Connection:

@@ -89,6 +89,7 @@ class Lanes:
         self.failed = failed
         self.detour = Detour()
         self.loop = asyncio.get_running_loop()
+        self.tasks: set[asyncio.Task[None]] = set()  # of all streams
         self._lanes: dict[tuple[str, str, str], Lane] = {}
         self._ended = False
 
@@ -105,6 +106,11 @@ class Lanes:
         for lane in self._lanes.values():
             lane.close()
         self._lanes.clear()
+
+    async def ended(self) -> None:
+        """Wait until nothing is left of the streams."""
+        while self.tasks:
+            await asyncio.wait(self.tasks)
 
     def end_soon(self) -> None:
         """The same from anywhere, once nobody has the connection any more."""
@@ -220,8 +226,10 @@ class _Stream:
         # In no context: what instruments gRPC would take the stream for a part of whatever its first call is part of.
         context = contextvars.Context()
         self._call: Call = context.run(lanes.open)
-        self._reader = loop.create_task(self._read(), context=context)
         self._writer = loop.create_task(self._write(), context=context)
+        for task in (self._writer, loop.create_task(self._read(), context=context)):
+            lanes.tasks.add(task)
+            task.add_done_callback(lanes.tasks.discard)
         self._doubting: asyncio.Task[None] | None = None
         self._doubt_handle = loop.call_later(PATIENCE_SECONDS, self._doubt, context=context)
         self._idle_handle = loop.call_later(IDLE_SECONDS, self._end_if_idle, context=context)
