@@ -76,7 +76,7 @@ def _parse(address: str) -> tuple[str, str]:
 class Connection:
     """A channel to one target on one event loop, with its stubs."""
 
-    def __init__(self, target: str, failed: Callable[["Connection"], None]) -> None:
+    def __init__(self, target: str, channels: "Channels") -> None:
         self.address = target.removeprefix("dns:///").removeprefix("ipv4:").removeprefix("ipv6:")
         self.channel = grpc.aio.insecure_channel(target, options=OPTIONS)
         self.state = StateServiceStub(self.channel)
@@ -85,12 +85,20 @@ class Connection:
         self.health: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = self.channel.unary_unary(
             "/grpc.health.v1.Health/Check"
         )
-        # The streams must not keep the connection: they end with it.
-        weak = weakref.ref(self)
-        self.lanes = Lanes(
-            self.state.Pipeline, self.health, self.address, lambda: None if (it := weak()) is None else failed(it)
-        )
+        self.lanes = Lanes(self.state.Pipeline, self.health, self.address, self._failing(channels))
         weakref.finalize(self, self.lanes.end_soon).atexit = False
+
+    def _failing(self, channels: "Channels") -> Callable[[], None]:
+        """What says that this is of no use now. It keeps neither of them: streams call it, and end with both."""
+        connection = weakref.ref(self)
+        failed = weakref.WeakMethod(channels.failed)
+
+        def call() -> None:
+            this, tell = connection(), failed()
+            if this is not None and tell is not None:
+                tell(this)
+
+        return call
 
 
 class Channels:
@@ -147,7 +155,7 @@ class Channels:
                 "this process was forked from one that was connected, which gRPC does not survive: fork before the "
                 "first call or after close(), or start processes by spawn"
             )
-        connection = Connection(self._targets[place], self.failed)
+        connection = Connection(self._targets[place], self)
         with self._lock:
             # A loop that is closed can close nothing more; its channels end with their last reference.
             self._by_loop = {known: made for known, made in self._by_loop.items() if not known.is_closed()}

@@ -95,10 +95,11 @@ class Lanes:
 
     def lane(self, namespace: str, author: str, writer: Writer) -> Lane | None:
         """The lane of these. None: calls go by themselves now."""
-        lane = self._lanes.get((namespace, author, writer.name))
-        if lane is None:
-            lane = self._add(namespace, author, writer)
-        return lane
+        try:
+            lane = self._lanes.get((namespace, author, writer.name))
+        except TypeError:  # of a namespace that is nothing of the kind
+            return None
+        return self._add(namespace, author, writer) if lane is None else lane
 
     def end(self) -> None:
         """End all streams, and begin no more: what waits for an answer goes by itself, or fails with its channel."""

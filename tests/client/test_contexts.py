@@ -173,7 +173,7 @@ async def test_a_client_that_is_dropped_leaves_no_task(server: Server, namespace
 
     await use()
     gc.collect()
-    await until(lambda: not tasks_besides_this_one())
+    await until(lambda: not tasks_besides_this_one(), 20)  # before an unused stream would end by itself
 
 
 async def test_a_server_that_comes_up_later_is_waited_for() -> None:

@@ -50,8 +50,8 @@ class Call(Generic[T]):
         if threading.get_ident() == thread.ident:
             coroutine.close()
             raise RuntimeError("this is the thread of the synchronous clients' event loop, which would wait for itself")
-        thread.begin(self)
         try:
+            thread.begin(self)
             while (job := self._inbox.get()) is not None:
                 job()
         except BaseException:
