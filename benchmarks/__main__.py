@@ -25,7 +25,7 @@ from comity_server import logs
 from comity_server.serve import new_event_loop
 
 HOME = Path("build/bench")
-WIDTH = 120  # of tables that are not shown on a terminal
+WIDTH = 150  # of tables that are not shown on a terminal
 
 
 @click.command(help=__doc__)
@@ -39,8 +39,18 @@ WIDTH = 120  # of tables that are not shown on a terminal
     show_default=True,
     help="Where servers keep their files: names the disk that is measured.",
 )
+@click.option(
+    "--peer",
+    "peers",
+    multiple=True,
+    metavar="WORD",
+    help="Only peers with this word in their names, as comity, etcd or redis. May be given more than once. Some "
+    "benchmarks have peers that cannot be left out.",
+)
 @click.option("--list", "only_list", is_flag=True, help="Say what there is, and run nothing.")
-def main(names: Sequence[str], quick: bool, file: Path | None, folder: Path, only_list: bool) -> None:
+def main(
+    names: Sequence[str], quick: bool, file: Path | None, folder: Path, peers: Sequence[str], only_list: bool
+) -> None:
     console = Console() if sys.stdout.isatty() else Console(width=WIDTH)
     logs.configure("warning", "console")  # of the stores that run in this process
     if only_list:
@@ -55,7 +65,7 @@ def main(names: Sequence[str], quick: bool, file: Path | None, folder: Path, onl
         console.rule(f"[bold]{name}")
         console.print(benchmark.about, highlight=False)
         with _folder(folder) as place, asyncio.Runner(loop_factory=new_event_loop) as runner:
-            result = runner.run(benchmark.run(Options(quick, place)))
+            result = runner.run(benchmark.run(Options(quick, place, peers)))
         report.show(console, result)
         found[name] = result.as_json()
         _write(file, {"began": began.isoformat(), "quick": quick, "machine": _machine(), "benchmarks": found})

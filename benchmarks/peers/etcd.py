@@ -1,7 +1,7 @@
 """One etcd, durable as it comes. Its messages are so small that they are written here by hand."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import grpc
@@ -10,6 +10,7 @@ from benchmarks.peers.process import START_SECONDS, Process, find, free_port, ru
 
 PUT = "/etcdserverpb.KV/Put"
 RANGE = "/etcdserverpb.KV/Range"
+TXN = "/etcdserverpb.KV/Txn"
 
 
 class Etcd:
@@ -40,6 +41,17 @@ def put(key: bytes, value: bytes) -> bytes:
 
 def get(key: bytes) -> bytes:
     return _field(1, key)
+
+
+def put_if_version(key: bytes, value: bytes, version: int) -> bytes:
+    """A transaction that writes a key if it has this version."""
+    compare = _field(3, key) + bytes([4 << 3, version])  # target VERSION and result EQUAL are the zeros
+    return _field(1, compare) + _field(2, _field(2, put(key, value)))
+
+
+def put_all(keys: Iterable[bytes], value: bytes) -> bytes:
+    """A transaction that writes keys."""
+    return b"".join(_field(2, _field(2, put(key, value))) for key in keys)
 
 
 def _field(number: int, data: bytes) -> bytes:

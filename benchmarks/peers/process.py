@@ -34,6 +34,11 @@ class Process:
         """What it has in memory, in bytes."""
         return int(psutil.Process(self.popen.pid).memory_info().rss)
 
+    def processor_seconds(self) -> float:
+        """What it has used of the processors so far."""
+        times = psutil.Process(self.popen.pid).cpu_times()
+        return float(times.user + times.system)
+
     def check(self) -> None:
         """Raises RuntimeError if it has ended, or has taken too long to be ready."""
         if self.popen.poll() is not None:

@@ -38,7 +38,7 @@ class Draft:
         self.revision = base.revision
         self.keys = base.versions.key_count
         self.size_bytes = base.versions.live_bytes
-        self.steps = 0  # of the present transaction
+        self.steps = 0  # of the present transaction, which begins with none
         self.heads: dict[str, Record] = {}
         self._sorted_keys: SortedList[str] | None = None  # of `heads`, from the first search on
         self.commits: list[Commit] = []
@@ -97,10 +97,6 @@ class Draft:
             if commit.revision > revision:
                 totals = totals_before(totals, commit)
         return totals
-
-    def begin(self) -> None:
-        """A transaction begins."""
-        self.steps = 0
 
     def begin_search(self) -> None:
         """A search begins, which will add to the steps. Raises TransactionTooCostly."""

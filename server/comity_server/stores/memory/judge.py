@@ -79,18 +79,17 @@ def _find(draft: Draft, request: RequestId, fingerprint: int) -> Outcome | None:
 
 
 def _apply(draft: Draft, write: Quick) -> Outcome:
-    if isinstance(write, Transaction):
-        return _transact(draft, write)
-    return make_checkpoint(draft, write) if isinstance(write, MakeCheckpoint) else drop_checkpoint(draft, write)
-
-
-def _transact(draft: Draft, transaction: Transaction) -> Outcome:
-    draft.begin()
-    conditions = transaction.conditions
+    if not isinstance(write, Transaction):
+        return make_checkpoint(draft, write) if isinstance(write, MakeCheckpoint) else drop_checkpoint(draft, write)
+    draft.steps = 0
+    conditions = write.conditions
     failed = failed_conditions(draft, conditions) if conditions else ()
+    operations = write.otherwise if failed else write.then
+    if not operations:
+        return Outcome(not failed, draft.revision, (), failed)
     work = Work(draft)
-    results = work.run(transaction.otherwise if failed else transaction.then)
+    results = work.run(operations)
     if work.events:
         work.check_quotas()
-        draft.add(transaction, work.events, keys=work.keys, size_bytes=work.size_bytes)
+        draft.add(write, work.events, keys=work.keys, size_bytes=work.size_bytes)
     return Outcome(not failed, draft.revision, results, failed)

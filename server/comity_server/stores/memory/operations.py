@@ -66,7 +66,7 @@ class Work:
         self.size_bytes = 0
 
     def run(self, operations: Sequence[Operation]) -> Sequence[Result]:
-        return [self._run(operation) for operation in operations]
+        return tuple([self._run(operation) for operation in operations])
 
     def make_equal(self, key: str, wanted: Record | None) -> None:
         """Write the value and the content type of another entry to its key, or delete the key."""
@@ -87,9 +87,9 @@ class Work:
             raise QuotaExceeded("bytes", self._limits.namespace_bytes)
 
     def _run(self, operation: Operation) -> Result:
+        if isinstance(operation, Put):  # what most are
+            return self._put(operation)
         match operation:
-            case Put():
-                return self._put(operation)
             case Get(key):
                 return GetResult(self._answer(self._live(key)))
             case Increment(key, delta):
@@ -143,9 +143,10 @@ class Work:
         return ListResult(entries, more=False)
 
     def _put(self, put: Put) -> PutResult:
-        previous = self._live(put.key)
-        version = self._write(put.key, put.value, put.content_type, put.lease_id, previous)
-        return PutResult(version, self._answer(previous) if put.return_previous else None)
+        key, value, content_type, lease_id, return_previous = put
+        previous = self._live(key)
+        version = self._write(key, value, content_type, lease_id, previous)
+        return PutResult(version, self._answer(previous) if return_previous else None)
 
     def _increment(self, key: str, delta: int) -> IncrementResult:
         previous = self._live(key)
@@ -156,8 +157,9 @@ class Work:
         return IncrementResult(value, self._write(key, b"%d" % value, JSON, lease, previous))
 
     def _write(self, key: str, value: bytes, content_type: str, lease_id: int, previous: Record | None) -> int:
-        version, created = (previous[VERSION] + 1, previous[CREATE_REVISION]) if previous else (1, self._revision)
-        self._change((key, value, content_type, version, created, self._revision, lease_id, self._draft.time), previous)
+        revision = self._revision
+        version, created = (previous[VERSION] + 1, previous[CREATE_REVISION]) if previous else (1, revision)
+        self._change((key, value, content_type, version, created, revision, lease_id, self._draft.time), previous)
         return version
 
     def _delete(self, entries: Sequence[Record], return_previous: bool) -> DeleteResult:
