@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import grpc
 
+from . import tracing
 from .errors import ComityError, DeadlineExceeded, ResourceExhausted, Unavailable, Unimplemented
 from .pipelined import Asked
 from .request_ids import Writer
@@ -224,9 +225,9 @@ class _Stream:
         self._used = loop.time()
         self._has_answered = False
         self._left = False
-        # In no context: what instruments gRPC would take the stream for a part of whatever its first call is part of.
+        # In a context of its own: the stream is no part of whatever its first call is part of.
         context = contextvars.Context()
-        self._call: Call = context.run(lanes.open)
+        self._call: Call = context.run(tracing.untraced, lanes.open)
         self._writer = loop.create_task(self._write(), context=context)
         for task in (self._writer, loop.create_task(self._read(), context=context)):
             lanes.tasks.add(task)
@@ -250,6 +251,8 @@ class _Stream:
             operation.id = id
             if message != "":
                 operation.message = message
+            if asked.writes:
+                trace_parent = trace_parent or tracing.current()
             if trace_parent is not None:
                 operation.trace_parent = trace_parent
         except (TypeError, ValueError) as error:
