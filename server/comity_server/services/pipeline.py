@@ -214,7 +214,7 @@ class _Stream:
                     self._room.clear()
                     await self._room.wait()
                 await self._committer.room()
-                request, place = await messages.admitted(None)
+                request, place = await messages.admitted(patient=True)
                 self._go_on(request, place)
         except EOFError:
             self.stop(None)

@@ -167,13 +167,13 @@ class Requests:
             while True:
                 yield self._parse(await _read_small(self._admission, self._context))
 
-    async def admitted(self, timeout: float | None = REQUEST_SECONDS) -> tuple[Any, Place]:
+    async def admitted(self, *, patient: bool = False) -> tuple[Any, Place]:
         """Read a request of any size, and what it takes up of the connection's room until its place is left.
 
         What is on its way takes up nothing, since the next request of a stream may be long in coming. Raises EOFError
         if there is none, RequestTimeout.
         """
-        data = await _read(self._context, timeout)
+        data = await _read(self._context, patient=patient)
         place = await self._admission.enter(self._context.peer())
         place.resize(len(data))
         try:
@@ -195,17 +195,14 @@ async def _read_small(admission: Admission, context: Context) -> bytes:
     return data
 
 
-async def _read(context: Context, timeout: float | None = REQUEST_SECONDS) -> bytes:
-    """Read a request, which may take so many seconds to come. Raises EOFError if there is none, RequestTimeout."""
+async def _read(context: Context, *, patient: bool = False) -> bytes:
+    """Read a request, which may be long in coming only for the patient. Raises EOFError if there is none,
+    RequestTimeout."""
     try:
-        if timeout is None:
+        async with asyncio.timeout(None if patient else REQUEST_SECONDS):
             data: Any = await context.read()
-        else:
-            async with asyncio.timeout(timeout):
-                data = await context.read()
     except TimeoutError:
-        assert timeout is not None
-        raise RequestTimeout(timeout) from None
+        raise RequestTimeout(REQUEST_SECONDS) from None
     if data is grpc.aio.EOF:
         raise EOFError
     return bytes(data)
