@@ -1,7 +1,7 @@
 """The namespaces of a server: what there is, deleting it, forgetting its past, branching it and merging the branch."""
 
 from collections.abc import AsyncIterator
-from typing import Literal, Protocol, Self
+from typing import Literal, Protocol, Self, runtime_checkable
 
 from . import convert, listing, model, requests
 from .arguments import built
@@ -18,6 +18,7 @@ STRATEGIES = {
 }
 
 
+@runtime_checkable
 class HasNamespace(Protocol):
     """A client, synchronous or not."""
 
@@ -118,7 +119,7 @@ class Namespaces(Base):
         request = built(
             namespace_pb2.MergeRequest,
             namespace=self.namespace,
-            fork=fork if isinstance(fork, str) else fork.namespace,
+            fork=fork.namespace if isinstance(fork, HasNamespace) else fork,
             strategy=STRATEGIES[model.MergeStrategy(strategy)],
             dry_run=dry_run,
         )
