@@ -15,7 +15,7 @@ from .v1.checkpoint_pb2_grpc import CheckpointServiceStub
 from .v1.namespace_pb2_grpc import NamespaceServiceStub
 from .v1.state_pb2_grpc import StateServiceStub
 
-__all__ = ["Channels", "Connection", "targets"]
+__all__ = ["Channels", "Connection", "is_connected", "targets"]
 
 DEFAULT_PORT = 7171
 
@@ -149,6 +149,10 @@ class Channels:
             await connection.lanes.ended()
             await connection.channel.close()
 
+    def is_connected(self, loop: asyncio.AbstractEventLoop) -> bool:
+        """Whether there are connections of this event loop."""
+        return loop in self._by_loop
+
     def _connect(self, loop: asyncio.AbstractEventLoop, place: int) -> Connection:
         if _parents:
             raise RuntimeError(
@@ -171,6 +175,11 @@ class Channels:
 
 _all: weakref.WeakSet[Channels] = weakref.WeakSet()
 _parents: list[object] = []  # of a child: the connections that were open when it was forked
+
+
+def is_connected(loop: asyncio.AbstractEventLoop) -> bool:
+    """Whether any client is connected in this event loop."""
+    return any(channels.is_connected(loop) for channels in list(_all))
 
 
 def _after_fork() -> None:

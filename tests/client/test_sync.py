@@ -462,6 +462,29 @@ def test_an_interrupt_ends_the_wait_and_not_the_client(server: Server, namespace
     assert script(text, server.address, namespace) == ["interrupted", "k"]
 
 
+def test_the_thread_ends_with_the_last_client(server: Server, namespace: str) -> None:
+    text = """
+        import sys, threading
+        import comity
+
+        def is_there():
+            return any(thread.name == "comity" for thread in threading.enumerate())
+
+        for _ in range(3):
+            one, other = (comity.sync.connect(sys.argv[1], namespace=sys.argv[2]) for _ in range(2))
+            assert not is_there()
+            one.put("k", 1)
+            other.put("k", 2)
+            one.close()
+            one.close()
+            assert is_there()
+            other.close()
+            assert not is_there()
+        print(other.namespace == sys.argv[2])
+    """
+    assert script(text, server.address, namespace) == ["True"]
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
 def test_processes_that_were_forked_before_the_client_connected(server: Server, namespace: str) -> None:
     text = """
@@ -484,7 +507,7 @@ def test_processes_that_were_forked_before_the_client_connected(server: Server, 
         assert all(ends_well(count) for _ in range(3))
         count()
         state = comity.sync.connect(sys.argv[1], namespace=sys.argv[2])
-        assert ends_well(count)  # the parent's event loop runs, but is connected to nothing
+        assert ends_well(count)  # the parent was connected, but is not any more
         state.transact(lambda tx: tx.increment("n"))
 
         def too_late():

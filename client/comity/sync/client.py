@@ -11,7 +11,7 @@ from comity.request_ids import RequestId
 
 from .cell import Cell
 from .listing import BlameListing, DiffListing, HistoryListing, Listing
-from .thread import Call, run
+from .thread import Call, end_if_unused, run
 from .transaction import Transaction
 from .waiting import delegating, documented, items, waiting
 from .watch import Watch
@@ -61,6 +61,7 @@ class Client:
         """Close the connections; end the calls and watches that use them. Nothing more can be called on the client, or
         on those that `with_options` and `fork` made of it. Closing twice is no error."""
         run(self._async.close())
+        end_if_unused()
 
     @documented(_Async.with_options)
     def with_options(

@@ -1,11 +1,13 @@
 """The event loop behind all synchronous clients of a process, in a thread of its own; and waiting for what it does.
 
 What threads ask for is handed over to it as it comes, so that calls of many threads share messages as those of many
-tasks do. The thread begins with the first call, and ends with the process. A fork gets one of its own.
+tasks do. The thread begins with the first call, and ends with the last client's connections or the process. A fork gets
+one of its own.
 """
 
 import asyncio
 import atexit
+import contextlib
 import contextvars
 import os
 import queue
@@ -14,12 +16,15 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Final, Generic, TypeVar
 
-__all__ = ["Call", "run"]
+from comity.channel import is_connected
+
+__all__ = ["Call", "end_if_unused", "run"]
 
 T = TypeVar("T")
 Given = TypeVar("Given")
 Made = TypeVar("Made")
 
+JUDGED_SECONDS: Final = 0.1
 END_SECONDS: Final = 2.0  # that the end of the process may wait for the thread
 
 
@@ -46,17 +51,20 @@ class Call(Generic[T]):
         """As the function `run`."""
         self._coroutine = coroutine
         self._context = contextvars.copy_context()
-        self._thread = thread = _current()
+        thread = _current()
         if threading.get_ident() == thread.ident:
             coroutine.close()
             raise RuntimeError("this is the thread of the synchronous clients' event loop, which would wait for itself")
+        self._thread = thread
         try:
-            thread.begin(self)
+            while not thread.begin(self):
+                self._thread = thread = _current()
             while (job := self._inbox.get()) is not None:
                 job()
         except BaseException:
             self._cancelled = True
-            thread.loop.call_soon_threadsafe(self._cancel)
+            with contextlib.suppress(RuntimeError):  # the event loop has ended
+                thread.loop.call_soon_threadsafe(self._cancel)
             raise
         task, self._task = self._task, None
         assert task is not None
@@ -94,12 +102,14 @@ class Call(Generic[T]):
         """Start the coroutine. In the event loop."""
         if self._cancelled:
             self._coroutine.close()
+            self._thread.running -= 1
             return
         # In the context of the caller: what it traces is its own.
         self._task = loop.create_task(self._coroutine, context=self._context)
         self._task.add_done_callback(self._ended)
 
     def _ended(self, task: asyncio.Task[T]) -> None:
+        self._thread.running -= 1
         if self._cancelled and not task.cancelled():
             task.exception()  # nobody is there to hear of it
         if not self._thread.is_ending:  # else the process ends, and whoever still waits ends with it
@@ -113,9 +123,11 @@ class Call(Generic[T]):
 class _Thread:
     def __init__(self) -> None:
         self.loop: asyncio.AbstractEventLoop
-        self._calls: deque[Call[Any]] = deque()
+        self.running = 0  # calls
         self.is_ending = False
-        self._is_told = False  # that there are calls
+        self._calls: deque[Call[Any]] = deque()  # that are to begin
+        self._is_told = False  # that there are some
+        self._lock = threading.Lock()
         self._stop: asyncio.Event
         begun = threading.Event()
         self._thread = threading.Thread(target=asyncio.run, args=(self._serve(begun),), name="comity", daemon=True)
@@ -123,27 +135,55 @@ class _Thread:
         begun.wait()
         self.ident = self._thread.ident
 
-    def begin(self, call: Call[Any]) -> None:
-        self._calls.append(call)
-        if not self._is_told:
-            self._is_told = True
+    def begin(self, call: Call[Any]) -> bool:
+        """Have a call begun. False: the thread ends, and it is for another."""
+        with self._lock:
+            if self.is_ending:
+                return False
+            self._calls.append(call)
+            is_told, self._is_told = self._is_told, True
+        if not is_told:
             self.loop.call_soon_threadsafe(self._begin)
+        return True
 
     def end(self) -> None:
-        self.loop.call_soon_threadsafe(self._stop.set)
+        """End whatever goes on."""
+        with contextlib.suppress(RuntimeError):  # it has ended already
+            self.loop.call_soon_threadsafe(self._stop.set)
         self._thread.join(END_SECONDS)
 
+    def end_if_unused(self) -> None:
+        """End if nothing goes on, and no client is connected. Returns when it has ended, or will not."""
+        judged = threading.Event()
+        with contextlib.suppress(RuntimeError):  # it has ended already
+            self.loop.call_soon_threadsafe(self._end_if_unused, judged)
+            while not judged.wait(JUDGED_SECONDS) and self._thread.is_alive():
+                pass  # another thread may have ended it in between
+            if self.is_ending:
+                self._thread.join()
+
+    def _end_if_unused(self, judged: threading.Event) -> None:
+        with self._lock:
+            if not self._calls and not self.running and not is_connected(self.loop):
+                self.is_ending = True
+                self._stop.set()
+        judged.set()
+
     def _begin(self) -> None:
-        self._is_told = False  # before what is taken: who comes after that tells again
-        while self._calls:
-            self._calls.popleft().begin(self.loop)
+        with self._lock:
+            calls, self._calls = self._calls, deque()
+            self._is_told = False
+        self.running += len(calls)
+        for call in calls:
+            call.begin(self.loop)
 
     async def _serve(self, begun: threading.Event) -> None:
         self.loop = asyncio.get_running_loop()
         self._stop = asyncio.Event()
         begun.set()
         await self._stop.wait()
-        self.is_ending = True
+        with self._lock:
+            self.is_ending = True
 
 
 _lock = threading.Lock()
@@ -153,11 +193,17 @@ _parents: list[_Thread] = []  # of a child: what it must not touch, nor let go o
 
 def _current() -> _Thread:
     global _thread
-    if _thread is None:
+    if _thread is None or _thread.is_ending:
         with _lock:
-            if _thread is None:
+            if _thread is None or _thread.is_ending:
                 _thread = _Thread()
     return _thread
+
+
+def end_if_unused() -> None:
+    """Let go of the thread and its event loop if no client is connected any more: a process may then be forked."""
+    if _thread is not None:
+        _thread.end_if_unused()
 
 
 def _end() -> None:

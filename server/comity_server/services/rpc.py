@@ -199,8 +199,11 @@ async def _read(context: Context, *, patient: bool = False) -> bytes:
     """Read a request, which may be long in coming only for the patient. Raises EOFError if there is none,
     RequestTimeout."""
     try:
-        async with asyncio.timeout(None if patient else REQUEST_SECONDS):
+        if patient:
             data: Any = await context.read()
+        else:
+            async with asyncio.timeout(REQUEST_SECONDS):
+                data = await context.read()
     except TimeoutError:
         raise RequestTimeout(REQUEST_SECONDS) from None
     if data is grpc.aio.EOF:
