@@ -166,6 +166,12 @@ class Channels:
             self._by_loop.setdefault(loop, {})[place] = connection
         return connection
 
+    def _before_fork(self) -> None:
+        # With a stream open the child may crash, whatever it does: gRPC ends in it what it does not own.
+        for connections in list(self._by_loop.values()):
+            for connection in list(connections.values()):
+                connection.lanes.interrupt()
+
     def _after_fork(self) -> None:
         # The child keeps what its parent connected: to let go of it would wait for threads that the child lacks.
         if self._by_loop:
@@ -182,10 +188,15 @@ def is_connected(loop: asyncio.AbstractEventLoop) -> bool:
     return any(channels.is_connected(loop) for channels in list(_all))
 
 
+def _before_fork() -> None:
+    for channels in list(_all):
+        channels._before_fork()
+
+
 def _after_fork() -> None:
     for channels in list(_all):
         channels._after_fork()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+    os.register_at_fork(before=_before_fork, after_in_child=_after_fork)

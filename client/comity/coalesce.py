@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import math
+import threading
 from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 __all__ = ["Aside", "Lane", "Lanes"]
 
 LANES: Final = 8  # of one connection: a server lets one have 16 pipelines, which clients of one process may share
+INTERRUPT_SECONDS: Final = 1.0  # that another thread's event loop may take to end its streams
 IDLE_SECONDS: Final = 60.0  # after so long a stream without a call ends
 BUSY_SECONDS: Final = 1.0  # so long after a call a lane does not yet make place for another
 
@@ -90,6 +92,7 @@ class Lanes:
         self.failed = failed
         self.detour = Detour()
         self.loop = asyncio.get_running_loop()
+        self._thread = threading.get_ident()
         self.tasks: set[asyncio.Task[None]] = set()  # of all streams
         self._lanes: dict[tuple[str, str, str], Lane] = {}
         self._ended = False
@@ -108,6 +111,24 @@ class Lanes:
         for lane in self._lanes.values():
             lane.close()
         self._lanes.clear()
+
+    def interrupt(self) -> None:
+        """End all streams, from any thread; a little later calls begin others."""
+        if self.loop.is_closed():
+            return
+        done = threading.Event()
+        if self.loop.is_running() and threading.get_ident() != self._thread:
+            self.loop.call_soon_threadsafe(self._interrupt, done)
+            done.wait(INTERRUPT_SECONDS)
+        else:
+            self._interrupt(done)
+
+    def _interrupt(self, done: threading.Event) -> None:
+        self.detour.begin(self.loop.time())
+        self.detour.end()
+        for lane in self._lanes.values():
+            lane.close()
+        done.set()
 
     async def ended(self) -> None:
         """Wait until nothing is left of the streams."""

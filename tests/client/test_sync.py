@@ -417,7 +417,7 @@ def test_a_write_is_traced_in_the_context_of_its_caller(server: Server, namespac
 def script(text: str, *arguments: str) -> list[str]:
     """What a program prints, which must end well and warn of nothing."""
     ended = subprocess.run(
-        [sys.executable, "-X", "dev", "-W", "error", "-c", textwrap.dedent(text), *arguments],
+        [sys.executable, "-X", "faulthandler", "-W", "error", "-c", textwrap.dedent(text), *arguments],
         capture_output=True,
         text=True,
         timeout=60,
