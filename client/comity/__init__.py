@@ -59,11 +59,17 @@ from .transaction import Entries, Transaction
 from .watch import Watch
 
 if TYPE_CHECKING:
+    from . import sync
+
     __version__: str
 else:
 
-    def __getattr__(name: str) -> str:
+    def __getattr__(name: str) -> object:
         # Looked up when asked for: few ask, and it takes as long as many an import.
+        if name == "sync":
+            from importlib import import_module
+
+            return import_module("comity.sync")
         if name != "__version__":
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         from importlib.metadata import version
@@ -131,4 +137,5 @@ __all__ = [
     "Violation",
     "Watch",
     "connect",
+    "sync",
 ]

@@ -1,10 +1,15 @@
 """What all parts of a client have in common: its namespace, its author, and how it makes calls."""
 
-from typing import Protocol, Self, TypeVar
+import asyncio
+from typing import Any, Protocol, Self, TypeVar
 
 from . import requests
-from .calls import Calls, Method, check_timeout
-from .request_ids import RequestId, RequestIds
+from .calls import Calls, Method, check_timeout, traced
+from .coalesce import Aside
+from .errors import ComityError
+from .pipelined import Asked
+from .request_ids import RequestId, RequestIds, Writer
+from .retry import MAX_WRITE_SECONDS, Retry
 from .v1 import types_pb2
 
 __all__ = ["Base"]
@@ -19,6 +24,7 @@ class Write(Protocol):
 
 Request = TypeVar("Request", bound=Write)
 Response = TypeVar("Response")
+T = TypeVar("T")
 
 
 class Base:
@@ -55,6 +61,52 @@ class Base:
         with self._request_ids.use(request_id) as used:
             request.options.CopyFrom(requests.options(used, self.author, message))
             return await self._calls.write(method, request, self._timeout(timeout))
+
+    async def _ask(
+        self, asked: Asked[T], timeout: float | None, message: str = "", request_id: RequestId | None = None
+    ) -> T:
+        """Ask for one operation along with those that are in flight, or else by a call; again while that may help."""
+        if request_id is not None:
+            return await asked.alone(
+                lambda method, request, options=None: self._write(method, request, message, timeout, request_id)
+            )
+        seconds = self._timeout(timeout)
+        trace_parent = None
+        if asked.writes:
+            seconds = min(seconds, MAX_WRITE_SECONDS)
+            trace_parent = self._calls.trace_parent()
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + seconds
+        writer = self._request_ids.writer(loop)
+        id = writer.begin() if asked.writes else writer.skip()
+        retry: Retry | None = None
+        try:
+            while True:
+                try:
+                    lane = self._calls.channels.connection().lanes.lane(self.namespace, self.author, writer)
+                    if lane is not None and asked.fits:
+                        try:
+                            return asked.answer(await lane.ask(asked, id, deadline, message, trace_parent))
+                        except Aside:
+                            pass
+                    return await self._ask_alone(asked, writer, id, deadline - loop.time(), message, trace_parent)
+                except ComityError as error:
+                    if retry is None:
+                        retry = Retry(deadline)
+                    await asyncio.sleep(retry.delay(error, loop.time()))
+        finally:
+            if asked.writes:
+                writer.end(id)
+
+    async def _ask_alone(
+        self, asked: Asked[T], writer: Writer, id: int, seconds: float, message: str, trace_parent: str | None
+    ) -> T:
+        def send(method: Method[Any, Any], request: Any, options: types_pb2.WriteOptions | None = None) -> Any:
+            if options is not None:
+                options.CopyFrom(requests.options(writer.request_id(id), self.author, message))
+            return self._calls.attempt(method, request, max(0.0, seconds), metadata=traced(trace_parent))
+
+        return await asked.alone(send)
 
     def _timeout(self, timeout: float | None) -> float:
         return self.timeout if timeout is None else check_timeout(timeout)

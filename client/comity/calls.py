@@ -12,7 +12,7 @@ from .channel import Channels, Connection
 from .retry import MAX_WRITE_SECONDS, Retry
 from .status import error_from_call, is_transient
 
-__all__ = ["Calls", "Method", "TraceParent", "check_timeout", "is_task_cancelled"]
+__all__ = ["Calls", "Method", "TraceParent", "check_timeout", "is_task_cancelled", "traced"]
 
 Request = TypeVar("Request")
 Response = TypeVar("Response")
@@ -62,7 +62,7 @@ class Calls:
 
     async def write(self, method: Method[Request, Response], request: Request, timeout: float) -> Response:
         """The same, of a request that has a request id: the server applies it once, however often it is sent."""
-        return await self._retried(method, request, min(timeout, MAX_WRITE_SECONDS), self._traced())
+        return await self._retried(method, request, min(timeout, MAX_WRITE_SECONDS), traced(self.trace_parent()))
 
     async def once(self, method: Method[Request, Response], request: Request, timeout: float) -> Response:
         """Find a server that answers, and call it once: for what must not be done twice and has no request id."""
@@ -104,11 +104,14 @@ class Calls:
             except errors.ComityError as error:
                 await asyncio.sleep(retry.delay(error, clock()))
 
-    def _traced(self) -> Metadata | None:
-        """The metadata of a write. Raises ValueError for what is no traceparent."""
+    def trace_parent(self) -> str | None:
+        """The traceparent of the write that begins now. Raises ValueError for what is none."""
         value = None if self._trace_parent is None else self._trace_parent()
-        if value is None:
-            return None
-        if not TRACE_PARENT.fullmatch(value):
+        if value is not None and not TRACE_PARENT.fullmatch(value):
             raise ValueError(f"a traceparent is VERSION-TRACE-PARENT-FLAGS as the W3C has it, not {value!r}")
-        return (("traceparent", value),)
+        return value
+
+
+def traced(trace_parent: str | None) -> Metadata | None:
+    """The metadata that says it."""
+    return None if trace_parent is None else (("traceparent", trace_parent),)

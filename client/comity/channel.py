@@ -5,15 +5,17 @@ import ipaddress
 import os
 import threading
 import weakref
+from collections.abc import Callable
 from itertools import groupby
 
 import grpc
 
+from .coalesce import Lanes
 from .v1.checkpoint_pb2_grpc import CheckpointServiceStub
 from .v1.namespace_pb2_grpc import NamespaceServiceStub
 from .v1.state_pb2_grpc import StateServiceStub
 
-__all__ = ["Channels", "Connection", "targets"]
+__all__ = ["Channels", "Connection", "is_connected", "targets"]
 
 DEFAULT_PORT = 7171
 
@@ -74,7 +76,7 @@ def _parse(address: str) -> tuple[str, str]:
 class Connection:
     """A channel to one target on one event loop, with its stubs."""
 
-    def __init__(self, target: str) -> None:
+    def __init__(self, target: str, channels: "Channels") -> None:
         self.address = target.removeprefix("dns:///").removeprefix("ipv4:").removeprefix("ipv6:")
         self.channel = grpc.aio.insecure_channel(target, options=OPTIONS)
         self.state = StateServiceStub(self.channel)
@@ -83,6 +85,20 @@ class Connection:
         self.health: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = self.channel.unary_unary(
             "/grpc.health.v1.Health/Check"
         )
+        self.lanes = Lanes(self.state.Pipeline, self.health, self.address, self._failing(channels))
+        weakref.finalize(self, self.lanes.end_soon).atexit = False
+
+    def _failing(self, channels: "Channels") -> Callable[[], None]:
+        """What says that this is of no use now. It keeps neither of them: streams call it, and end with both."""
+        connection = weakref.ref(self)
+        failed = weakref.WeakMethod(channels.failed)
+
+        def call() -> None:
+            this, tell = connection(), failed()
+            if this is not None and tell is not None:
+                tell(this)
+
+        return call
 
 
 class Channels:
@@ -129,7 +145,13 @@ class Channels:
         with self._lock:
             connections = self._by_loop.pop(asyncio.get_running_loop(), {})
         for connection in connections.values():
+            connection.lanes.end()
+            await connection.lanes.ended()
             await connection.channel.close()
+
+    def is_connected(self, loop: asyncio.AbstractEventLoop) -> bool:
+        """Whether there are connections of this event loop."""
+        return loop in self._by_loop
 
     def _connect(self, loop: asyncio.AbstractEventLoop, place: int) -> Connection:
         if _parents:
@@ -137,12 +159,18 @@ class Channels:
                 "this process was forked from one that was connected, which gRPC does not survive: fork before the "
                 "first call or after close(), or start processes by spawn"
             )
-        connection = Connection(self._targets[place])
+        connection = Connection(self._targets[place], self)
         with self._lock:
             # A loop that is closed can close nothing more; its channels end with their last reference.
             self._by_loop = {known: made for known, made in self._by_loop.items() if not known.is_closed()}
             self._by_loop.setdefault(loop, {})[place] = connection
         return connection
+
+    def _before_fork(self) -> None:
+        # With a stream open the child may crash, whatever it does: gRPC ends in it what it does not own.
+        for connections in list(self._by_loop.values()):
+            for connection in list(connections.values()):
+                connection.lanes.interrupt()
 
     def _after_fork(self) -> None:
         # The child keeps what its parent connected: to let go of it would wait for threads that the child lacks.
@@ -155,10 +183,20 @@ _all: weakref.WeakSet[Channels] = weakref.WeakSet()
 _parents: list[object] = []  # of a child: the connections that were open when it was forked
 
 
+def is_connected(loop: asyncio.AbstractEventLoop) -> bool:
+    """Whether any client is connected in this event loop."""
+    return any(channels.is_connected(loop) for channels in list(_all))
+
+
+def _before_fork() -> None:
+    for channels in list(_all):
+        channels._before_fork()
+
+
 def _after_fork() -> None:
     for channels in list(_all):
         channels._after_fork()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+    os.register_at_fork(before=_before_fork, after_in_child=_after_fork)

@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Self, TypeVar, overload
 
-from . import convert, listing, model, requests
+from . import codec, convert, listing, model, pipelined, requests
 from .arguments import built
 from .base import Base
 from .cell import MISSING, Cell
@@ -13,6 +13,7 @@ from .health import wait_until_serving
 from .namespaces import Namespaces
 from .operations import Condition, Operation
 from .request_ids import RequestId
+from .snapshot import Reading
 from .transaction import Transaction, run
 from .v1 import state_pb2
 from .watch import Watch
@@ -56,9 +57,7 @@ class Client(Checkpoints, Namespaces, Base):
 
         revision: 0 is the newest. Raises Compacted below the floor, OutOfRange above the newest.
         """
-        request = built(state_pb2.GetRequest, namespace=self.namespace, key=key, revision=revision)
-        response = await self._calls.read(lambda to: to.state.Get, request, self._timeout(timeout))
-        return convert.entry(response.entry) if response.HasField("entry") else None
+        return (await self._ask(pipelined.Get(self.namespace, key, revision), timeout))[1]
 
     def list(
         self,
@@ -222,17 +221,9 @@ class Client(Checkpoints, Namespaces, Base):
 
         Raises TypeError for a value that JSON cannot hold; ValueError for NaN, infinities and text that is not Unicode.
         """
-        request = requests.put(
-            self.namespace,
-            key,
-            value,
-            content_type=content_type,
-            if_version=if_version,
-            if_revision=if_revision,
-            return_previous=return_previous,
-        )
-        response = await self._write(lambda to: to.state.Put, request, message, timeout, request_id)
-        return convert.put_result(response, response.revision)
+        data, content_type = codec.encode(value, content_type)
+        asked = pipelined.Put(self.namespace, key, data, content_type, if_version, if_revision, return_previous)
+        return await self._ask(asked, timeout, message, request_id)
 
     async def delete(
         self,
@@ -256,16 +247,8 @@ class Client(Checkpoints, Namespaces, Base):
 
         Raises TypeError unless given either a key or a prefix.
         """
-        request = requests.delete(
-            self.namespace,
-            key,
-            prefix,
-            if_version=if_version,
-            if_revision=if_revision,
-            return_previous=return_previous,
-        )
-        response = await self._write(lambda to: to.state.Delete, request, message, timeout, request_id)
-        return convert.delete_result(response, response.revision)
+        asked = pipelined.Delete(self.namespace, key, prefix, if_version, if_revision, return_previous)
+        return await self._ask(asked, timeout, message, request_id)
 
     @overload
     async def transact(
@@ -321,9 +304,15 @@ class Client(Checkpoints, Namespaces, Base):
                 raise TypeError(f"function must take a Transaction, not be of type {type(function).__name__}")
             if conditions or then or otherwise or request_id is not None:
                 raise TypeError("transact takes either a function, or conditions and operations")
-            return await run(self._transact, self._calls, self.namespace, function, message, self._timeout(timeout))
-        request = requests.transact(self.namespace, conditions, then, otherwise)
+            return await run(self._reading(self._timeout(timeout)), self._transact, function, message)
+        request = requests.transact(conditions, then, otherwise)
         return convert.transaction_result(await self._transact(request, message, timeout, request_id))
+
+    def _reading(self, timeout: float) -> Reading:
+        async def get(key: str, revision: int) -> tuple[int, model.Entry | None]:
+            return await self._ask(pipelined.Get(self.namespace, key, revision), timeout)
+
+        return Reading(get, lambda prefix, revision: self.list(prefix, revision=revision, timeout=timeout), timeout)
 
     async def _transact(
         self,
@@ -332,7 +321,7 @@ class Client(Checkpoints, Namespaces, Base):
         timeout: float | None,
         request_id: RequestId | None = None,
     ) -> state_pb2.TransactResponse:
-        return await self._write(lambda to: to.state.Transact, request, message, timeout, request_id)
+        return await self._ask(pipelined.Transact(self.namespace, request), timeout, message, request_id)
 
     @overload
     def cell(self, key: str, type: type[T], *, default: T = MISSING) -> Cell[T]: ...

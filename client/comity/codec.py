@@ -64,7 +64,7 @@ def is_json(content_type: str) -> bool:
 def to_json(value: object) -> bytes:
     """A value as compact JSON in UTF-8. Raises TypeError and ValueError as `encode` does."""
     try:
-        return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_plain).encode()
+        return _compact(value).encode()
     except UnicodeEncodeError as error:
         raise ValueError(f"the value has text that is not Unicode: {error}") from error
     except (ValueError, RecursionError) as error:
@@ -96,3 +96,6 @@ def _plain(value: object) -> object:
     if pydantic is not None and isinstance(value, pydantic.BaseModel):
         return value.model_dump(mode="json", by_alias=True, round_trip=True)
     raise TypeError(f"a value of type {type(value).__name__} cannot be written as JSON; encode it to bytes yourself")
+
+
+_compact = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_plain).encode

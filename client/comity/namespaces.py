@@ -1,7 +1,7 @@
 """The namespaces of a server: what there is, deleting it, forgetting its past, branching it and merging the branch."""
 
 from collections.abc import AsyncIterator
-from typing import Literal, Self
+from typing import Literal, Protocol, Self, runtime_checkable
 
 from . import convert, listing, model, requests
 from .arguments import built
@@ -16,6 +16,14 @@ STRATEGIES = {
     model.MergeStrategy.OURS: namespace_pb2.MERGE_STRATEGY_OURS,
     model.MergeStrategy.THEIRS: namespace_pb2.MERGE_STRATEGY_THEIRS,
 }
+
+
+@runtime_checkable
+class HasNamespace(Protocol):
+    """A client, synchronous or not."""
+
+    @property
+    def namespace(self) -> str: ...
 
 
 class Namespaces(Base):
@@ -89,7 +97,7 @@ class Namespaces(Base):
 
     async def merge(
         self,
-        fork: Base | str,
+        fork: HasNamespace | str,
         *,
         strategy: model.MergeStrategy | Literal["fail", "ours", "theirs"] = model.MergeStrategy.FAIL,
         dry_run: bool = False,
@@ -111,7 +119,7 @@ class Namespaces(Base):
         request = built(
             namespace_pb2.MergeRequest,
             namespace=self.namespace,
-            fork=fork.namespace if isinstance(fork, Base) else fork,
+            fork=fork.namespace if isinstance(fork, HasNamespace) else fork,
             strategy=STRATEGIES[model.MergeStrategy(strategy)],
             dry_run=dry_run,
         )

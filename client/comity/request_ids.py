@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-__all__ = ["RequestId", "RequestIds"]
+__all__ = ["RequestId", "RequestIds", "Writer"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ class RequestIds:
         _all.add(self)
 
     def _start(self) -> None:
-        self._writers: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Writer] = weakref.WeakKeyDictionary()
+        self._writers: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Writer] = weakref.WeakKeyDictionary()
 
     @contextmanager
     def use(self, given: RequestId | None = None) -> Iterator[RequestId]:
@@ -45,27 +45,51 @@ class RequestIds:
         if given is not None:
             yield given
             return
-        loop = asyncio.get_running_loop()
+        writer = self.writer(asyncio.get_running_loop())
+        sequence = writer.begin()
+        try:
+            yield writer.request_id(sequence)
+        finally:
+            writer.end(sequence)
+
+    def writer(self, loop: asyncio.AbstractEventLoop) -> "Writer":
+        """The name that an event loop writes under."""
         writer = self._writers.get(loop)
         if writer is None:
-            writer = self._writers[loop] = _Writer()
-        request_id = writer.begin()
-        try:
-            yield request_id
-        finally:
-            del writer.in_flight[request_id.sequence]
+            writer = self._writers[loop] = Writer()
+        return writer
 
 
-class _Writer:
+class Writer:
+    """Counts what is done under one name."""
+
     def __init__(self) -> None:
         self.name = str(uuid.uuid4())
-        self.last = 0
-        self.in_flight: dict[int, None] = {}  # in growing order, so that the first one is the lowest
+        self._last = 0
+        self._in_flight: dict[int, None] = {}  # in growing order, so that the first one is the lowest
 
-    def begin(self) -> RequestId:
-        self.last += 1
-        self.in_flight[self.last] = None
-        return RequestId(self.name, self.last, awaited=next(iter(self.in_flight)))
+    def begin(self) -> int:
+        """A new sequence, which counts as awaited until its end."""
+        self._last += 1
+        self._in_flight[self._last] = None
+        return self._last
+
+    def skip(self) -> int:
+        """A sequence that names no write, so that nobody awaits it."""
+        self._last += 1
+        return self._last
+
+    def end(self, sequence: int) -> None:
+        """The outcome is known, or nobody asks for it any more."""
+        del self._in_flight[sequence]
+
+    def awaited(self) -> int:
+        """The lowest sequence that counts as awaited; 0: none does."""
+        return next(iter(self._in_flight), 0)
+
+    def request_id(self, sequence: int) -> RequestId:
+        """What a call by itself says."""
+        return RequestId(self.name, sequence, self.awaited())
 
 
 _all: weakref.WeakSet[RequestIds] = weakref.WeakSet()

@@ -83,14 +83,13 @@ def delete(
 
 
 def transact(
-    namespace: str,
     conditions: Sequence[operations.Condition],
     then: Sequence[operations.Operation],
     otherwise: Sequence[operations.Operation] = NO_OPERATIONS,
 ) -> state_pb2.TransactRequest:
+    """A transaction that names no namespace yet."""
     return built(
         state_pb2.TransactRequest,
-        namespace=namespace,
         conditions=each_made("conditions", condition, conditions),
         then=each_made("then", operation, then),
         otherwise=each_made("otherwise", operation, otherwise),

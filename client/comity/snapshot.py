@@ -2,21 +2,27 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Sequence
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from . import convert
-from .arguments import built
-from .calls import Calls
 from .errors import OutOfRange
 from .listing import Listing
 from .model import Entry
 from .operations import Condition, Key, Prefix
 from .v1 import state_pb2
 
-__all__ = ["Snapshot"]
+__all__ = ["Reading", "Snapshot"]
 
 T = TypeVar("T")
 Entries = dict[str, Entry]
+
+
+class Reading(NamedTuple):
+    """How a snapshot reads."""
+
+    get: Callable[[str, int], Awaitable[tuple[int, Entry | None]]]  # a key at a revision, 0 being the newest
+    list: Callable[[str, int], Listing]  # likewise
+    timeout: float  # seconds, of each call
 
 
 class Snapshot:
@@ -25,10 +31,8 @@ class Snapshot:
     `gone` is the error of a read that found the revision compacted: what was read is then not the whole state.
     """
 
-    def __init__(self, calls: Calls, namespace: str, timeout: float) -> None:
-        self._calls = calls
-        self._namespace = namespace
-        self._timeout = timeout
+    def __init__(self, reading: Reading) -> None:
+        self._reading = reading
         self._first = asyncio.Lock()
         self._revision: int | None = None
         self._entries: dict[str, Entry | None] = {}
@@ -68,7 +72,7 @@ class Snapshot:
         The answer has the entries of the conditions that failed, and what the others are about is as it was. So the
         next run of the function reads nothing that the last one has read.
         """
-        moved = Snapshot(self._calls, self._namespace, self._timeout)
+        moved = Snapshot(self._reading)
         moved._revision = response.revision
         failed = {found.index: found for found in response.failed}
         for index, (key, entry) in enumerate(self._entries.items()):
@@ -83,17 +87,11 @@ class Snapshot:
         return moved
 
     async def _read_key(self, key: str) -> Entry | None:
-        async def read(revision: int) -> tuple[int, Entry | None]:
-            request = built(state_pb2.GetRequest, namespace=self._namespace, key=key, revision=revision)
-            response = await self._calls.read(lambda to: to.state.Get, request, self._timeout)
-            return response.revision, convert.entry(response.entry) if response.HasField("entry") else None
-
-        return await self._read(read, None)
+        return await self._read(lambda revision: self._reading.get(key, revision), None)
 
     async def _read_prefix(self, prefix: str) -> Entries:
         async def read(revision: int) -> tuple[int, Entries]:
-            request = built(state_pb2.ListRequest, namespace=self._namespace, prefix=prefix, revision=revision)
-            listing = Listing(self._calls, request, self._timeout)
+            listing = self._reading.list(prefix, revision)
             entries = {entry.key: entry async for entry in listing}
             return listing.revision, entries
 

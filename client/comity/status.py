@@ -11,8 +11,9 @@ from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-unty
 
 from . import errors
 from .unreachable import explained
+from .v1 import state_pb2
 
-__all__ = ["error_from_call", "error_from_status", "is_transient"]
+__all__ = ["error_from_call", "error_from_result", "error_from_status", "is_transient"]
 
 Trailer = Iterable[tuple[str, str | bytes]]
 Detail = TypeVar("Detail", bound=Message)
@@ -43,6 +44,9 @@ BY_CODE: dict[grpc.StatusCode, type[errors.ComityError]] = {
         errors.Internal,
     )
 }
+BY_NUMBER: dict[int, grpc.StatusCode] = {code.value[0]: code for code in grpc.StatusCode}
+# Fields of an operation of a pipeline, as requests have them.
+FIELDS = {"message": "options.message"}
 BY_REASON: dict[str, type[errors.ComityError]] = {
     "COMPACTED": errors.Compacted,
     "EPOCH_CHANGED": errors.Compacted,
@@ -89,6 +93,24 @@ def error_from_call(error: grpc.aio.AioRpcError, address: str) -> errors.ComityE
     if isinstance(made, errors.DeadlineExceeded) and made.message == OUT_OF_TIME:
         return errors.DeadlineExceeded(f"no answer from {address} in time")
     return made
+
+
+def error_from_result(result: state_pb2.PipelineResult) -> errors.ComityError:
+    """The error for what a pipeline says of an operation: the one that a call by itself would raise."""
+    said = result.error
+    code = BY_NUMBER.get(result.code, grpc.StatusCode.UNKNOWN)
+    kind = BY_REASON.get(said.reason) or BY_CODE.get(code, errors.Internal)
+    return kind(
+        said.message or code.name,
+        code=code,
+        reason=said.reason,
+        metadata=said.metadata,
+        violations=tuple(
+            errors.Violation(FIELDS.get(field, field), description)
+            for field, description in sorted(said.violations.items())
+        ),
+        retry_delay=said.retry_delay.seconds + said.retry_delay.nanos / 1e9 if said.HasField("retry_delay") else None,
+    )
 
 
 def is_transient(error: errors.ComityError) -> bool:

@@ -8,11 +8,10 @@ from typing import Any
 
 from . import requests
 from .arguments import expect
-from .calls import Calls
 from .errors import ComityError, Conflict, InvalidArgument, OutOfRange
 from .model import Entry
 from .retry import Backoff
-from .snapshot import Snapshot
+from .snapshot import Reading, Snapshot
 from .v1 import state_pb2
 from .writes import Writes
 
@@ -118,24 +117,18 @@ class Transaction:
             raise RuntimeError("the transaction has ended: use what its function is given only inside of the function")
 
 
-async def run(
-    commit: Commit,
-    calls: Calls,
-    namespace: str,
-    function: Callable[[Transaction], Any],
-    message: str,
-    timeout: float,
-) -> Any:
-    """Run the function, and again while it loses against others and `timeout` seconds have not passed."""
+async def run(reading: Reading, commit: Commit, function: Callable[[Transaction], Any], message: str) -> Any:
+    """Run the function, and again while it loses against others and the seconds of a call have not passed."""
+    timeout = reading.timeout
     clock = asyncio.get_running_loop().time
     deadline = clock() + timeout
     backoff = Backoff(first=0.005, most=0.5)
-    snapshot = Snapshot(calls, namespace, timeout)
+    snapshot = Snapshot(reading)
     while True:
         tried = clock()
         request = None
         try:
-            result, request = await _attempt(snapshot, namespace, function)
+            result, request = await _attempt(snapshot, function)
             if request is None:
                 return result
             tried = clock()
@@ -149,7 +142,7 @@ async def run(
             if request is None and error is not snapshot.gone:
                 raise  # the function's own
             lost: ComityError = error
-            following = Snapshot(calls, namespace, timeout)
+            following = Snapshot(reading)
         else:
             if response.committed:
                 return result
@@ -160,12 +153,12 @@ async def run(
         if delay is None:
             raise lost
         # What the answer brought is newer than what a read would bring, unless the wait is longer than a call takes.
-        snapshot = following if delay <= now - tried else Snapshot(calls, namespace, timeout)
+        snapshot = following if delay <= now - tried else Snapshot(reading)
         await asyncio.sleep(delay)
 
 
 async def _attempt(
-    snapshot: Snapshot, namespace: str, function: Callable[[Transaction], Any]
+    snapshot: Snapshot, function: Callable[[Transaction], Any]
 ) -> tuple[Any, state_pb2.TransactRequest | None]:
     """What the function returned, and what is to be committed. Raises OutOfRange if the snapshot is gone."""
     transaction = Transaction(snapshot)
@@ -186,7 +179,7 @@ async def _attempt(
         raise snapshot.gone
     if not writes:
         return result, None
-    return result, requests.transact(namespace, snapshot.conditions(), list(writes.operations(replaced)))
+    return result, requests.transact(snapshot.conditions(), list(writes.operations(replaced)))
 
 
 def _refused(request: state_pb2.TransactRequest, error: InvalidArgument) -> InvalidArgument | None:

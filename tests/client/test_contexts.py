@@ -132,6 +132,42 @@ def test_a_process_that_was_forked_too_late_is_told_so(server: Server, namespace
     assert run_script(script, server.address, namespace).split() == ["2"]
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
+@pytest.mark.parametrize("client", ["async", "sync"])
+def test_a_child_that_leaves_the_client_alone_is_not_harmed_by_it(server: Server, namespace: str, client: str) -> None:
+    script = """
+        import asyncio, os, sys, time
+        import comity
+        import comity.coalesce
+
+        comity.coalesce.ASIDE_SECONDS = 0.0, 0.0  # each fork finds a stream
+        if sys.argv[3] == "sync":
+            state = comity.sync.connect(sys.argv[1], namespace=sys.argv[2])
+            put = lambda: state.put("k", 1)
+        else:
+            loop = asyncio.new_event_loop()
+            state = comity.connect(sys.argv[1], namespace=sys.argv[2])
+            put = lambda: loop.run_until_complete(state.put("k", 1))
+        for number in range(8):
+            assert put().version == number + 1
+            child = os.fork()
+            if child == 0:
+                time.sleep(0.02)
+                os._exit(0)
+            assert os.waitpid(child, 0)[1] == 0
+        print("well")
+        os._exit(0)
+    """
+    ended = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script), server.address, namespace, client],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (ended.returncode, ended.stdout) == (0, "well\n"), ended.stderr
+
+
 def test_a_program_may_end_with_everything_open(server: Server, namespace: str) -> None:
     script = """
         import asyncio, sys
@@ -173,7 +209,7 @@ async def test_a_client_that_is_dropped_leaves_no_task(server: Server, namespace
 
     await use()
     gc.collect()
-    await until(lambda: not tasks_besides_this_one())
+    await until(lambda: not tasks_besides_this_one(), 20)  # before an unused stream would end by itself
 
 
 async def test_a_server_that_comes_up_later_is_waited_for() -> None:

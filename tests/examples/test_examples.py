@@ -78,6 +78,10 @@ def test_three_ideas() -> None:
     assert "\n$ python examples/three_ideas.py\n" + "\n".join(lines) + "\n```\n" in shown
 
 
+def test_threads() -> None:
+    assert run("threads.py") == ["8 threads did 40 pages, 40 of them different: 2460 words"]
+
+
 def test_shared_budget_says_why_its_server_does_not_start() -> None:
     done = start(EXAMPLES / "shared_budget.py", COMITY_DRAIN_TIMEOUT="soon")
     assert done.returncode == 1

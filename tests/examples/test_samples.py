@@ -29,7 +29,7 @@ def samples(name: str) -> list[str]:
 CLIENT = samples("docs/client.md")
 TESTED = (
     *("comity.connect(", "state.history(", "def spend(", "def retire(", "conditions=[", "as watch:"),
-    *("state.checkpoint(", "state.fork(", "state.cell("),
+    *("state.checkpoint(", "state.fork(", "state.cell(", "comity.sync.connect("),
 )
 
 
@@ -75,8 +75,20 @@ def begin(code: str, state: Client, server: Server) -> tuple["asyncio.Task[None]
     return asyncio.create_task(run()), known
 
 
+def test_the_sample_without_async(server: Server, namespace: str) -> None:
+    code = sample("comity.sync.connect(")
+    code = code.replace("localhost:7171", server.address).replace('"research"', f'"{namespace}"')
+    code = code.replace("    for event in state.watch", '    state.put("agents/a", 1)\n    for event in state.watch')
+    code = code.replace('watch("agents/")', 'watch("agents/", from_revision=1)')
+    known: dict[str, Any] = {"comity": comity}
+    exec(code.replace("...", "break"), known)
+    with comity.sync.connect(server.address, namespace=namespace) as state:
+        assert known["event"].key == "agents/a"
+        assert [entry.value for entry in state.list()] == [1, 90, {"step": 1}]
+
+
 def test_the_sample_of_the_readme(server: Server, namespace: str, tmp_path: Path) -> None:
-    (code,) = samples("README.md")
+    code, plain = samples("README.md")
     program = tmp_path / "program.py"
     program.write_text(code.replace("localhost:7171", server.address).replace('"research"', f'"{namespace}"'))
     with subprocess.Popen(
@@ -90,6 +102,8 @@ def test_the_sample_of_the_readme(server: Server, namespace: str, tmp_path: Path
         lines = [process.stdout.readline() for _ in range(2)]
         process.kill()
     assert lines == ["1 planner budget 100\n", "2 planner budget 90\n"]
+    program.write_text(plain.replace("localhost:7171", server.address).replace('"research"', f'"{namespace}"'))
+    assert subprocess.check_output([sys.executable, str(program)], text=True, timeout=60) == "1\n"
 
 
 def test_each_sample_of_the_client_has_a_test() -> None:

@@ -1,0 +1,42 @@
+"""What a plain function reads and writes with in a transaction."""
+
+import builtins
+
+from comity import transaction
+from comity.model import Entry
+
+from .thread import run
+from .waiting import delegating, waiting
+
+__all__ = ["Transaction"]
+
+
+def same(nothing: None) -> None:
+    return nothing
+
+
+class Transaction:
+    """What a transaction function reads and writes with. Of use only until the function has returned.
+
+    All reads show one revision, that of the first read, and the function's own writes. Writes are only noted; they are
+    applied together when the function has returned, if nothing that it read has changed meanwhile.
+
+    A function may read up to 1,000 keys and prefixes, and make up to 1,000 writes of 4 MiB in all, unless the server is
+    set otherwise: `transact` raises InvalidArgument beyond. What `get` and `delete` count for is said there.
+    """
+
+    def __init__(self, transaction: transaction.Transaction) -> None:
+        self._async = transaction
+
+    get = waiting(transaction.Transaction.get)
+
+    def list(self, prefix: str = "") -> builtins.list[Entry]:
+        """All entries under a prefix, in the order of keys. Entries as of `get`."""
+        return run(self._list(prefix))
+
+    async def _list(self, prefix: str) -> builtins.list[Entry]:
+        return await self._async.list(prefix)
+
+    put = delegating(transaction.Transaction.put, same)
+    delete = delegating(transaction.Transaction.delete, same)
+    increment = delegating(transaction.Transaction.increment, same)
