@@ -11,6 +11,7 @@ from . import errors
 from .channel import Channels, Connection
 from .retry import MAX_WRITE_SECONDS, Retry
 from .status import error_from_call, is_transient
+from .turns import Turns
 
 __all__ = ["Calls", "Method", "TraceParent", "check_timeout", "is_task_cancelled", "traced"]
 
@@ -54,6 +55,7 @@ class Calls:
 
     def __init__(self, channels: Channels, trace_parent: TraceParent | None = None) -> None:
         self.channels = channels
+        self.turns = Turns()
         self._trace_parent = trace_parent
 
     async def read(self, method: Method[Request, Response], request: Request, timeout: float) -> Response:

@@ -312,7 +312,12 @@ class Client(Checkpoints, Namespaces, Base):
         async def get(key: str, revision: int) -> tuple[int, model.Entry | None]:
             return await self._ask(pipelined.Get(self.namespace, key, revision), timeout)
 
-        return Reading(get, lambda prefix, revision: self.list(prefix, revision=revision, timeout=timeout), timeout)
+        return Reading(
+            get,
+            lambda prefix, revision: self.list(prefix, revision=revision, timeout=timeout),
+            timeout,
+            self._calls.turns.contender(self.namespace),
+        )
 
     async def _transact(
         self,

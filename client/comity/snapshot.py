@@ -9,6 +9,7 @@ from .errors import OutOfRange
 from .listing import Listing
 from .model import Entry
 from .operations import Condition, Key, Prefix
+from .turns import Contender, Left
 from .v1 import state_pb2
 
 __all__ = ["Reading", "Snapshot"]
@@ -23,6 +24,7 @@ class Reading(NamedTuple):
     get: Callable[[str, int], Awaitable[tuple[int, Entry | None]]]  # a key at a revision, 0 being the newest
     list: Callable[[str, int], Listing]  # likewise
     timeout: float  # seconds, of each call
+    contender: Contender  # of the keys that are read first
 
 
 class Snapshot:
@@ -66,6 +68,23 @@ class Snapshot:
         keys = [Key(key).mod_revision == (entry.mod_revision if entry else 0) for key, entry in self._entries.items()]
         return keys + [Prefix(prefix).unchanged_since(self._revision) for prefix in self._lists]
 
+    def left(self, key: str, response: state_pb2.TransactResponse, written: bool) -> Left | None:
+        """What a key holds after a transaction with these conditions. `written`: what it wrote ends with a read of it.
+
+        None: it is not known.
+        """
+        if not written:
+            return Left(response.revision, self._entries[key]) if key in self._entries else None
+        found = response.results[-1].get
+        return Left(response.revision, convert.entry(found.entry) if found.HasField("entry") else None)
+
+    def known(self, key: str, left: Left) -> "Snapshot":
+        """The snapshot at a later revision, of which nothing else is known than what a key holds."""
+        known = Snapshot(self._reading)
+        known._revision = left.revision
+        known._known_entries[key] = left.entry
+        return known
+
     def moved(self, response: state_pb2.TransactResponse) -> "Snapshot":
         """The snapshot at the revision at which a transaction with these conditions failed.
 
@@ -87,7 +106,11 @@ class Snapshot:
         return moved
 
     async def _read_key(self, key: str) -> Entry | None:
-        return await self._read(lambda revision: self._reading.get(key, revision), None)
+        async def read(revision: int) -> tuple[int, Entry | None]:
+            left = None if revision else await self._reading.contender.begin(key)
+            return left or await self._reading.get(key, revision)
+
+        return await self._read(read, None)
 
     async def _read_prefix(self, prefix: str) -> Entries:
         async def read(revision: int) -> tuple[int, Entries]:

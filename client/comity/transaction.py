@@ -12,10 +12,13 @@ from .errors import ComityError, Conflict, InvalidArgument, OutOfRange
 from .model import Entry
 from .retry import Backoff
 from .snapshot import Reading, Snapshot
+from .turns import Contender
 from .v1 import state_pb2
 from .writes import Writes
 
 __all__ = ["Entries", "Transaction", "run"]
+
+OPERATIONS = 1_000  # of a transaction, unless the server is set otherwise
 
 Commit = Callable[[state_pb2.TransactRequest, str, float], Awaitable[state_pb2.TransactResponse]]
 
@@ -119,24 +122,36 @@ class Transaction:
 
 async def run(reading: Reading, commit: Commit, function: Callable[[Transaction], Any], message: str) -> Any:
     """Run the function, and again while it loses against others and the seconds of a call have not passed."""
-    timeout = reading.timeout
+    try:
+        return await _run(reading, commit, function, message)
+    finally:
+        reading.contender.end(None)
+
+
+async def _run(reading: Reading, commit: Commit, function: Callable[[Transaction], Any], message: str) -> Any:
+    timeout, contender = reading.timeout, reading.contender
     clock = asyncio.get_running_loop().time
     deadline = clock() + timeout
     backoff = Backoff(first=0.005, most=0.5)
     snapshot = Snapshot(reading)
     while True:
         tried = clock()
-        request = None
+        request = key = None
+        handed_on = False
         try:
             result, request = await _attempt(snapshot, function)
             if request is None:
                 return result
+            handed_on = _read_back(request, contender)
             tried = clock()
             response = await commit(request, message, timeout)
         except InvalidArgument as error:
             refused = None if request is None else _refused(request, error)
             if refused is None:
                 raise
+            if handed_on:  # it may be one too many for what the server is set to
+                contender.end(None)
+                continue
             raise refused from error
         except OutOfRange as error:
             if request is None and error is not snapshot.gone:
@@ -145,16 +160,32 @@ async def run(reading: Reading, commit: Commit, function: Callable[[Transaction]
             following = Snapshot(reading)
         else:
             if response.committed:
+                if contender.key is not None:
+                    contender.end(snapshot.left(contender.key, response, handed_on))
                 return result
             lost = _conflict(request, response)
             following = snapshot.moved(response)
+            key = request.conditions[response.failed[0].index].key
         now = clock()
         delay = backoff.delay(deadline - now)
         if delay is None:
             raise lost
+        if key and key != contender.key:
+            left = await contender.lost(key)
+            snapshot = following if left is None or left.revision <= response.revision else following.known(key, left)
+            continue
         # What the answer brought is newer than what a read would bring, unless the wait is longer than a call takes.
         snapshot = following if delay <= now - tried else Snapshot(reading)
         await asyncio.sleep(delay)
+
+
+def _read_back(request: state_pb2.TransactRequest, contender: Contender) -> bool:
+    """Have a transaction tell what it leaves at the key whose turn it has, if the next one wants to know."""
+    key = contender.key
+    if key is None or not contender.wanted() or len(request.then) >= OPERATIONS:
+        return False
+    request.then.add().get.key = key
+    return True
 
 
 async def _attempt(

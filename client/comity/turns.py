@@ -1,0 +1,104 @@
+"""Turns of transaction functions that contend for a key: those of one event loop go one after another.
+
+Of many that try at the same time one gets through, and the others run again. In turns each gets through at its first
+try, and begins with what the one before has left, so that it need not read it. A turn is an expedient and no lock:
+whoever has waited for long goes on without one, and what decides is the server, as always.
+"""
+
+import asyncio
+import weakref
+from collections import deque
+from typing import NamedTuple
+
+from .model import Entry
+
+__all__ = ["Contender", "Left", "Turns"]
+
+WAIT_SECONDS = 0.25  # for a turn, which a function that takes long may have, or one that waits for this one
+
+
+class Left(NamedTuple):
+    """What a key holds at a revision; None: it is absent."""
+
+    revision: int
+    entry: Entry | None
+
+
+class _Queue:
+    """Of one key, while somebody has the turn."""
+
+    def __init__(self) -> None:
+        self.waiting: deque[asyncio.Future[Left | None]] = deque()
+
+
+class Turns:
+    """The queues of a client and of all that share its connections, for each event loop its own."""
+
+    def __init__(self) -> None:
+        self._queues: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, dict[tuple[str, str], _Queue]] = (
+            weakref.WeakKeyDictionary()
+        )
+
+    def contender(self, namespace: str) -> "Contender":
+        """For one run of `transact` on the running event loop."""
+        return Contender(self._queues.setdefault(asyncio.get_running_loop(), {}), namespace)
+
+
+class Contender:
+    """One that may have a turn: at the key that it lost at, or finds others to contend for when it begins."""
+
+    def __init__(self, queues: dict[tuple[str, str], _Queue], namespace: str) -> None:
+        self._queues = queues
+        self._namespace = namespace
+        self._queue: _Queue | None = None
+        self.key: str | None = None  # whose turn this has
+
+    async def begin(self, key: str) -> Left | None:
+        """Wait for a turn at a key that is about to be read first, if others contend for it.
+
+        Returns what it holds, if that is known and no older than this call.
+        """
+        if self._queue is not None or (self._namespace, key) not in self._queues:
+            return None
+        return await self._take(key)
+
+    async def lost(self, key: str) -> Left | None:
+        """Wait for a turn at a key that somebody else has changed. Returns as `begin` does."""
+        if self.key == key:
+            return None
+        self.end(None)
+        return await self._take(key)
+
+    def wanted(self) -> bool:
+        """Whether somebody waits for the turn to end."""
+        return self._queue is not None and bool(self._queue.waiting)
+
+    def end(self, left: Left | None) -> None:
+        """Leave the turn to the next one, with what is left, if that is known. Without a turn nothing happens."""
+        queue, key = self._queue, self.key
+        if queue is None or key is None:
+            return
+        self._queue = self.key = None
+        while queue.waiting:
+            turn = queue.waiting.popleft()
+            if not turn.done():
+                turn.set_result(left)
+                return
+        del self._queues[self._namespace, key]
+
+    async def _take(self, key: str) -> Left | None:
+        queue = self._queues.get((self._namespace, key))
+        if queue is None:
+            self._queues[self._namespace, key] = self._queue = _Queue()
+            self.key = key
+            return None
+        turn: asyncio.Future[Left | None] = asyncio.get_running_loop().create_future()
+        queue.waiting.append(turn)
+        try:
+            await asyncio.wait([turn], timeout=WAIT_SECONDS)
+        finally:
+            if turn.done():  # it may have come just when this was cancelled
+                self._queue, self.key = queue, key
+            else:
+                turn.cancel()
+        return turn.result() if turn.done() and not turn.cancelled() else None

@@ -1,0 +1,169 @@
+"""Transaction functions that contend for a key take turns, and nobody waits for ever for one."""
+
+import asyncio
+
+import pytest
+
+import comity
+from comity import Client, Transaction
+from comity.turns import Turns
+from tests.servers import Server
+from tests.waiting import until
+
+
+async def one_more(tx: Transaction) -> None:
+    entry = await tx.get("counter")
+    tx.put("counter", 1 if entry is None else entry.value + 1)
+
+
+async def counted(state: Client) -> object:
+    entry = await state.get("counter")
+    return entry and entry.value
+
+
+async def test_many_that_contend_for_a_key_hardly_ever_run_again(state: Client) -> None:
+    agents, each = 16, 20
+    runs = 0
+
+    async def counting(tx: Transaction) -> None:
+        nonlocal runs
+        runs += 1
+        await one_more(tx)
+
+    async def agent() -> None:
+        for _ in range(each):
+            await state.transact(counting)
+
+    await asyncio.gather(*(agent() for _ in range(agents)))
+    assert await counted(state) == agents * each
+    assert runs <= agents * each + 4 * agents  # those that began before it was known that they contend
+
+
+async def test_who_has_the_next_turn_sees_what_the_one_before_left(state: Client) -> None:
+    """A key that is written, written again with another, and deleted, in turns: each finds it as its history says."""
+    seen: list[tuple[int, int] | None] = []
+
+    async def step(tx: Transaction) -> tuple[int, int] | None:
+        entry = await tx.get("counter")
+        if entry is None:
+            tx.put("counter", 1)
+        elif entry.value == 1:
+            tx.put("counter", 2)
+            tx.put("other", entry.mod_revision)
+        else:
+            tx.delete("counter")
+        return None if entry is None else (entry.value, entry.mod_revision)
+
+    async def agent() -> None:
+        seen.append(await state.transact(step))
+
+    await asyncio.gather(*(agent() for _ in range(30)))
+    left: list[tuple[int, int] | None] = [None]
+    async for commit in state.history("counter", newest_first=False):
+        (event,) = commit.events
+        left.append(None if event.type is comity.EventType.DELETE else (event.entry.value, commit.revision))
+    assert sorted(seen, key=str) == sorted(left[:30], key=str)
+
+
+async def test_two_clients_and_a_writer_of_its_own_lose_nothing(server: Server, namespace: str) -> None:
+    async with (
+        comity.connect(server.address, namespace=namespace) as one,
+        comity.connect(server.address, namespace=namespace) as two,
+    ):
+
+        async def agent(client: Client) -> None:
+            for _ in range(10):
+                await client.transact(one_more)
+
+        async def writer() -> None:
+            for _ in range(30):
+                await one.transact(then=[comity.Increment("counter", 1)])
+
+        await asyncio.gather(writer(), *(agent(client) for client in (one, two) for _ in range(4)))
+        assert await counted(one) == 110
+
+
+async def test_a_function_that_waits_for_another_of_the_same_key_gets_on(state: Client) -> None:
+    """The inner ones make the outer lose, so that it has the turn that they wait for when it runs again."""
+    inner = 3
+
+    async def outer(tx: Transaction) -> None:
+        nonlocal inner
+        await one_more(tx)
+        if inner:
+            inner -= 1
+            await state.transact(one_more)
+
+    await state.transact(outer, timeout=30)
+    assert await counted(state) == 4
+
+
+async def test_a_turn_ends_with_what_fails_and_with_what_is_cancelled(state: Client) -> None:
+    begun = asyncio.Event()
+
+    async def stuck(tx: Transaction) -> None:
+        await one_more(tx)
+        if begun.is_set():
+            await asyncio.Event().wait()
+        begun.set()
+        await state.transact(then=[comity.Increment("counter", 1)])  # so that it loses, and has a turn next time
+
+    async def failing(tx: Transaction) -> None:
+        await one_more(tx)
+        raise LookupError
+
+    holder = asyncio.create_task(state.transact(stuck, timeout=60))
+    await begun.wait()
+    others = [asyncio.create_task(state.transact(one_more)) for _ in range(4)]
+    await asyncio.wait(others)  # each goes on without a turn after a while
+    holder.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await holder
+    with pytest.raises(LookupError):
+        await state.transact(failing)
+    await state.transact(one_more)
+    assert await counted(state) == 6
+
+
+async def test_a_waiter_that_is_cancelled_as_its_turn_comes_leaves_it_to_the_next() -> None:
+    turns = Turns()
+    first, second, third = (turns.contender("n") for _ in range(3))
+    assert await first.lost("k") is None
+    waiting = [asyncio.create_task(contender.begin("k")) for contender in (second, third)]
+    queue = turns._queues[asyncio.get_running_loop()]["n", "k"]
+    await until(lambda: len(queue.waiting) == 2)
+    first.end(None)
+    waiting[0].cancel()
+    await asyncio.wait([waiting[0]])
+    second.end(None)  # as `run` does in the end
+    assert await asyncio.wait_for(waiting[1], 5) is None
+    assert third.key == "k"
+    third.end(None)
+    assert not turns._queues[asyncio.get_running_loop()]
+
+
+async def test_who_reads_only_takes_no_turn(state: Client) -> None:
+    await state.put("counter", 1)
+
+    async def read(tx: Transaction) -> object:
+        entry = await tx.get("counter")
+        return entry and entry.value
+
+    assert await state.transact(read) == 1
+    assert not state._calls.turns._queues[asyncio.get_running_loop()]
+
+
+def test_loops_have_queues_of_their_own(server: Server, namespace: str) -> None:
+    client = comity.connect(server.address, namespace=namespace)
+
+    async def some() -> None:
+        await asyncio.gather(*(client.transact(one_more) for _ in range(8)))
+
+    for _ in range(2):
+        asyncio.run(some())
+
+    async def look() -> object:
+        async with client:
+            return await counted(client)
+
+    assert asyncio.run(look()) == 16
