@@ -5,18 +5,19 @@ from typing import Any
 
 import pytest
 
-from comity_server.errors import Compacted, NamespaceNotFound, QuotaExceeded, StoreUnavailable
+from comity_server.errors import Compacted, Conflict, NamespaceNotFound, QuotaExceeded, StoreUnavailable
 from comity_server.limits import Limits, Retention
 from comity_server.model import Condition, Outcome, Put, RequestId, Test, Transaction
 from comity_server.stores.redis import journal
 from comity_server.stores.redis.client import Passing
-from comity_server.stores.redis.journal import APPEND, DELETE
+from comity_server.stores.redis.journal import APPEND, CLAIM, DELETE
 from comity_server.stores.redis.keys import Keys
 from comity_server.stores.redis.store import RedisStore
 from tests.contract.space import Space
 from tests.redis_servers import program
 from tests.stores.garbage import garbage
 from tests.stores.sharing import NAME, Shared, after, before, once, redis_store
+from tests.waiting import until
 
 pytestmark = pytest.mark.skipif(program() is None, reason="there is no redis-server")
 
@@ -214,6 +215,87 @@ async def test_deletions_at_once(shared: Shared) -> None:
             found = await asyncio.gather(*deletions, *compactions, return_exceptions=True)
         assert [type(one) for one in found[:3]].count(NamespaceNotFound) == 2
         assert {type(one) for one in found} <= {NamespaceNotFound, type(None), int}
+
+
+async def test_a_deletion_beside_one_who_writes_at_another_server(
+    shared: Shared, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It lets no other write come first twice."""
+    monkeypatch.setattr(journal, "CLAIM_SECONDS", 60.0)
+    space, other = await shared.spaces()
+    await space.put("k")
+    tries = 0
+
+    async def overtake(script: Any, *_: Any) -> None:
+        nonlocal tries
+        if script is CLAIM:
+            tries += 1
+            if tries == 1:
+                await other.put("k", b"other")
+                waiting.clear()
+            else:
+                writes.append(asyncio.create_task(other.put("k", b"late")))
+                await until(lambda: bool(waiting))
+
+    async def wait(script: Any, names: Any, *_: Any) -> None:
+        if script is APPEND:
+            waiting.append(1)
+
+    writes: list[asyncio.Task[int]] = []
+    waiting: list[int] = []
+    with pytest.MonkeyPatch.context() as patch:
+        before(patch, redis_store(space)._client, "run", overtake)
+        after(patch, redis_store(other)._client, "run", wait)
+        async with asyncio.timeout(20):
+            await space.store.delete_namespace(NAME)
+    assert tries == 2
+    assert await writes[0] == 4, "it is written to what begins after the deletion"
+    assert await Space(await shared.open(), NAME).contents() == {"k": b"late"}
+
+
+async def test_a_deletion_that_is_refused_holds_up_nobody(shared: Shared, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(journal, "CLAIM_SECONDS", 60.0)
+    space, other = await shared.spaces()
+    await space.put("k")
+    overtakes = once(lambda: other.put("k", b"other"))
+
+    async def overtake(script: Any, *_: Any) -> None:
+        if script is CLAIM:
+            await overtakes()
+
+    with pytest.MonkeyPatch.context() as patch:
+        before(patch, redis_store(space)._client, "run", overtake)
+        with pytest.raises(Conflict):
+            await space.store.delete_namespace(NAME, 1)
+    assert await other.put("k") == 3
+    await other.store.delete_namespace(NAME)
+
+
+@pytest.mark.parametrize("what", ["compact", "delete"])
+async def test_a_claim_whose_answer_is_lost(shared: Shared, monkeypatch: pytest.MonkeyPatch, what: str) -> None:
+    monkeypatch.setattr(journal, "CLAIM_SECONDS", 60.0)
+    (space,) = await shared.spaces(1)
+    for _ in range(2):
+        await space.put("k")
+
+    async def lost() -> None:
+        raise Passing(StoreUnavailable("the answer is lost"))
+
+    loses = once(lost)
+
+    async def after_claim(script: Any, *_: Any) -> None:
+        if script is CLAIM:
+            await loses()
+
+    with pytest.MonkeyPatch.context() as patch:
+        after(patch, redis_store(space)._client, "run", after_claim)
+        async with asyncio.timeout(20):
+            if what == "delete":
+                await space.store.delete_namespace(NAME)
+            else:
+                await space.compact()
+    if what == "compact":
+        assert (await redis_store(space)._replicas.meta(NAME)).base == 2
 
 
 async def test_outcomes_of_deleted_namespaces_go_by_themselves(shared: Shared) -> None:

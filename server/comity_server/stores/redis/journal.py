@@ -57,6 +57,7 @@ class RedisJournal:
         self._client = client
         self._limits = limits
         self._replicas = replicas
+        self._deleter = "d" + secrets.token_hex(6)  # what tokens begin with by which this server deletes namespaces
         self.ended: dict[str, tuple[Namespace, bool]] = {}  # what was deleted, and whether forks share it
         self.revised: dict[str, Meta] = {}  # where namespaces stand in Redis as soon as a draft is applied
 
@@ -172,8 +173,10 @@ class RedisJournal:
         name = namespace.name
         replica = self._replicas.find(name)
         of, meta = self._replicas.keys(name), replica.meta
-        token = ("d" if ends else "c") + secrets.token_hex(12)
-        arguments = [*meta.stands, token, int(CLAIM_SECONDS * 1000)]
+        token = (self._deleter if ends else "c") + secrets.token_hex(12)
+        # A claim whose answer was lost may be its own, and so may that of a deletion which others came before.
+        own = self._deleter if ends else token
+        arguments = [*meta.stands, token, own, int(CLAIM_SECONDS * 1000)]
         claim = partial(self._client.run, CLAIM, [of.meta, of.requests], arguments)
         if not await self._decide(name, replica, claim):
             return False
@@ -196,6 +199,10 @@ class RedisJournal:
         if replica is not None and replica.mark is not None:
             names = [self._replicas.keys(namespace.name).meta]
             await self._client.repeated(partial(self._client.run, RELEASE, names, [replica.mark.token]))
+
+    async def give_up_deletion(self, name: str) -> None:
+        """Others need not wait for a deletion that came to nothing. Errors as of `Client.run`."""
+        await self._client.run(RELEASE, [self._replicas.keys(name).meta], [self._deleter])
 
     async def _write_hash(self, replica: Replica, token: str, key: str, wanted: dict[bytes, bytes]) -> bool:
         """Make a hash equal to what is wanted, a little at a time. Returns whether no other server has begun to."""
@@ -273,9 +280,15 @@ class RedisJournal:
             pieces = await self._stage(of.staged(token.hex()), data)
             field, value = "s", f"{token.hex()}:{pieces}".encode()
             names += [of.staged(token.hex()), of.large(meta.generation)]
-        arguments = [*meta.stands, *place, token.hex(), int(frees), field, value, *fields]
+        arguments = [*meta.stands, *place, token.hex(), int(frees), self._deleter, int(CLAIM_SECONDS * 1000)]
+        arguments += [field, value, *fields]
+        deletion = Passing(StoreUnavailable(f"namespace {name} is about to be deleted"))
+        patience = self._client.patience()
         try:
-            await self._decide(name, replica, lambda: self._client.run(APPEND, names, arguments), place, token)
+            while not await self._decide(
+                name, replica, partial(self._client.run, APPEND, names, arguments), place, token
+            ):
+                await patience.wait(deletion)
         except Moved:
             if field == "s":
                 await self._client.call("UNLINK", of.staged(token.hex()))

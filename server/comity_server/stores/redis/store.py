@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from itertools import takewhile
 from typing import Final
 
@@ -237,22 +238,30 @@ class RedisStore(MemoryStore):
         return empty.id  # its generation
 
     async def _delete(self, name: str, if_revision: int | None) -> None:
-        attempt = 0
-        while True:
-            await self._replicas.fresh(name)
-            try:
-                await super()._delete(name, if_revision)
-                break
-            except Moved:
-                continue
-            except Busy:
-                await asyncio.sleep(backoff(attempt))
-                attempt += 1
+        try:
+            await self._delete_alone(name, if_revision)
+        except StateError:
+            with suppress(StateError, Passing):
+                await self._redis.give_up_deletion(name)
+            raise
         state, is_shared = self._redis.ended.pop(name)
         self._replicas.distrust(name, told=True)
         await self._replicas.fresh(name)
         if state.parent is not None and not is_shared:  # else the last of them lets go
             await self._holds.let_go(state.parent)
+
+    async def _delete_alone(self, name: str, if_revision: int | None) -> None:
+        """Delete it as soon as no other server is about to."""
+        attempt = 0
+        while True:
+            await self._replicas.fresh(name)
+            try:
+                return await super()._delete(name, if_revision)
+            except Moved:
+                continue
+            except Busy:
+                await asyncio.sleep(backoff(attempt))
+                attempt += 1
 
     # Compaction
 
