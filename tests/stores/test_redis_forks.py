@@ -172,6 +172,52 @@ async def test_what_was_held_for_a_fork_that_was_not_made_is_let_go(
     assert not redis_store(space)._replicas.find(space.name).state.heirs
 
 
+async def test_a_fork_whose_server_stands_still_while_it_is_made(
+    shared: Shared, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Others let go of what it holds, and compact it: so it is made of what there is then."""
+    monkeypatch.setattr(holds, "ORPHAN_SECONDS", 0.0)
+    space, other = await shared.spaces()
+    await space.put("k", b"1")
+    made = space.sibling("fork")
+
+    async def go_on() -> None:
+        assert len((await redis_store(other)._replicas.fresh(space.name)).heirs) == 1
+        for _ in range(2):
+            await other.store.retain(space.name, Retention())
+        assert not (await redis_store(other)._replicas.fresh(space.name)).heirs
+        await other.put("k", b"2")
+        await other.compact()
+
+    goes_on = once(go_on)
+
+    async def stand_still(name: str, *_: Any, **__: Any) -> None:
+        if name == made.name:
+            await goes_on()
+
+    with monkeypatch.context() as patch:
+        before(patch, redis_store(space)._redis, "_append", stand_still)
+        assert isinstance(await fork(made, space), Outcome)
+    for one in (space.store, other.store, await shared.open()):
+        assert await Space(one, made.name).contents() == {"k": b"2"}
+
+
+async def test_a_fork_that_lacks_what_it_shares_is_not_shown(shared: Shared) -> None:
+    space, other = await shared.spaces()
+    await space.put("k")
+    made = await space.fork("fork")
+    store = redis_store(other)
+    parent = (await redis_store(space)._replicas.fresh(made.name)).parent
+    assert parent is not None
+    await store._replicas.fresh(space.name)
+    async with store.lock(space.name):  # as if Redis had lost what holds it
+        await store._redis.let_go(parent._replace(namespace=store._replicas.find(space.name).state))
+    await other.delete("k")
+    await other.compact()
+    with pytest.raises(StoreUnavailable, match="lost"):
+        await Space(await shared.open(), made.name).keys()
+
+
 @pytest.mark.parametrize("how", ["used", "unused"])
 async def test_a_fork_that_another_server_deletes_holds_nothing(shared: Shared, how: str) -> None:
     """Not a revision, nor memory of who made it."""

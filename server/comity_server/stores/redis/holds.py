@@ -94,6 +94,8 @@ class Holds:
                 self._orphans.pop(hold, None)
             elif now - self._orphans.setdefault(hold, now) > ORPHAN_SECONDS:
                 del self._orphans[hold]
+                # It may only seem so, where its server stood still: what is held counts until it cannot begin any more.
+                await self._journal.outdate(*_parse(hold))
                 await self._bury(hold)
                 await self.let_go(Parent(state, held.revision, hold))
 

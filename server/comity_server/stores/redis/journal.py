@@ -29,6 +29,7 @@ CLAIM: Final = Script("claim")
 COLLECT: Final = Script("collect")
 DELETE: Final = Script("delete")
 DISINHERIT: Final = Script("disinherit")
+OUTDATE: Final = Script("outdate")
 PERSIST: Final = Script("persist")
 REGISTER: Final = Script("register")
 RELEASE: Final = Script("release")
@@ -160,6 +161,11 @@ class RedisJournal:
         """The holds of those who share a deleted namespace."""
         found = await self._client.call("SMEMBERS", self._replicas.keys(name).heirs(generation))
         return [hold.decode() for hold in found]
+
+    async def outdate(self, name: str, generation: int) -> None:
+        """Have nothing begin any more in a generation of a name, unless it has."""
+        names = [self._replicas.keys(name).meta]
+        await self._client.repeated(partial(self._client.run, OUTDATE, names, [generation]))
 
     async def forget_clients(self, namespace: str, clients: Sequence[str]) -> None:
         """The next compaction writes down who is known."""

@@ -16,10 +16,10 @@ from typing import Any, Final, NamedTuple, Protocol
 
 import structlog
 
-from comity_server.errors import StateError
+from comity_server.errors import StateError, StoreUnavailable
 from comity_server.limits import Limits
 from comity_server.model import Commit
-from comity_server.stores.memory.actions import let_go
+from comity_server.stores.memory.actions import give_up_fork, let_go
 from comity_server.stores.memory.namespace import Namespace
 from comity_server.stores.redis import codec, keys
 from comity_server.stores.redis.client import Client, Script
@@ -301,6 +301,10 @@ class Replicas:
         if loaded is None:
             raise Ended
         replica = Replica(*loaded)
+        parent = replica.state.parent
+        if parent is not None and not parent.namespace.can_read(parent.revision):
+            give_up_fork(replica.state)
+            raise StoreUnavailable(f"Redis has lost what {name} shares with {parent.namespace.name}")
         self._replicas[name] = replica
         self._host.adopt(replica.meta, replica.state)
         self._absent.pop(name, None)
