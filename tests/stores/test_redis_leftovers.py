@@ -10,7 +10,7 @@ from comity_server.limits import Limits, Retention
 from comity_server.model import Condition, Outcome, Put, RequestId, Test, Transaction
 from comity_server.stores.redis import journal
 from comity_server.stores.redis.client import Passing
-from comity_server.stores.redis.journal import APPEND, CLAIM, DELETE
+from comity_server.stores.redis.journal import APPEND, CLAIM, DELETE, STAGE
 from comity_server.stores.redis.keys import Keys
 from comity_server.stores.redis.store import RedisStore
 from tests.contract.space import Space
@@ -92,6 +92,24 @@ async def test_an_entry_that_was_staged_in_vain_is_staged_anew(shared: Shared) -
         assert await Space(await shared.open(), NAME).contents() == {"k": LARGE}
     assert [seconds for seconds in (await keys_like(space, "staged")).values() if seconds > 0] == []
     assert await space.revision() == 4
+
+
+async def test_an_entry_whose_first_pieces_have_expired_is_staged_anew(shared: Shared) -> None:
+    """As where its server stood still while it brought them: without them nobody could read the log any more."""
+    (space,) = await shared.spaces(1)
+    pieces = 0
+
+    async def expire(script: Any, names: Any, *_: Any) -> None:
+        nonlocal pieces
+        pieces += script is STAGE
+        if script is STAGE and pieces == 3:
+            await redis_store(space)._client.call("DEL", *names)
+
+    with pytest.MonkeyPatch.context() as patch:
+        before(patch, redis_store(space)._client, "run", expire)
+        await space.put("k", LARGE)
+    assert await Space(await shared.open(), NAME).contents() == {"k": LARGE}
+    assert len(await keys_like(space, "staged")) == 1
 
 
 async def test_nothing_is_left_of_long_entries(shared: Shared) -> None:

@@ -11,8 +11,9 @@
 --       12 field  13 value: of the entry, "d" and the entry itself, or "s" and TOKEN:PIECES, as it is staged
 --       14... names and values that become fields of meta
 --
--- Answers {1} if the entry was appended; {0, generation, revision, sub, epoch, exists}: where the namespace stands; or
--- {2} if another server is about to delete it.
+-- Answers {1} if the entry was appended; {2} if another server is about to delete the namespace; or
+-- {0, generation, revision, sub, epoch, exists}: where it stands, which is where the caller thinks if of what is staged
+-- a part has gone by itself.
 --
 -- All that may fail for want of memory is the first write: after it, Redis lets a script go on.
 if ARGV[9] == '1' then
@@ -23,7 +24,8 @@ local generation = stands[1] or '1'
 local revision, sub = stands[2] or '0', stands[3] or '0'
 local epoch = stands[4] or ARGV[4]
 if generation ~= ARGV[1] or revision ~= ARGV[2] or sub ~= ARGV[3] or epoch ~= ARGV[4] or
-   (stands[6] or '') ~= ARGV[5] or (KEYS[3] and redis.call('EXISTS', KEYS[3]) == 0) then
+   (stands[6] or '') ~= ARGV[5] or
+   (KEYS[3] and redis.call('HLEN', KEYS[3]) ~= tonumber(string.match(ARGV[13], ':(%d+)$'))) then
   return {0, generation, revision, sub, stands[4] or '', stands[5] or '0'}
 end
 local mark = stands[7] or ''
