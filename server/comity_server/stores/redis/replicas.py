@@ -186,7 +186,9 @@ class Replicas:
         return await self._load(name, replica, generation)
 
     async def read_log(self, name: str, replica: Replica, entries: Sequence[Any]) -> None:
-        """Take in what a follower read. The lock is held."""
+        """Take in what a follower read. The lock is held. Raises Trimmed if the replica is to be loaded anew."""
+        if replica.stale:
+            raise Trimmed
         for id, fields in entries:
             await self._take(name, replica, id, fields)
 
@@ -275,12 +277,16 @@ class Replicas:
         if entry.commits and entry.commits[0][0].revision != state.revision + 1:
             raise Trimmed
         commits: list[Commit] = []
-        for head, changes in entry.commits:
-            events = tuple([codec.event(change, state.versions.head(change.record[0])) for change in changes])
-            commits.append(head._replace(events=events))
-            await state.apply(commits[-1:])
-        take_marks(state, entry)
-        take_outcomes(state, entry, time.monotonic())
+        try:
+            for head, changes in entry.commits:
+                events = tuple([codec.event(change, state.versions.head(change.record[0])) for change in changes])
+                commits.append(head._replace(events=events))
+                await state.apply(commits[-1:])
+            take_marks(state, entry)
+            take_outcomes(state, entry, time.monotonic())
+        except BaseException:  # whoever followed does so no more: a part of it is there, and would be taken in again
+            replica.stale = True
+            raise
         replica.meta = replica.meta._replace(revision=revision, sub=sub, last=entry.token.hex())
         if commits:
             self._host.publish(name, commits)
