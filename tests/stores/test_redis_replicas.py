@@ -73,6 +73,23 @@ async def test_what_nobody_asks_for_is_let_go_of_and_comes_back_as_it_is(
     assert await space.store.checkpoint(space.name, "c")
 
 
+@pytest.mark.parametrize("who", ["read", "write", "compaction"])
+async def test_only_clients_ask_for_a_namespace(join: Join, who: str) -> None:
+    one = await join()
+    space = Space(one, fresh_name())
+    await space.put("k")
+    one._replicas.find(space.name).used -= store.IDLE_SECONDS + 1
+    match who:
+        case "read":
+            await space.get("k")
+        case "write":
+            await space.put("k")
+        case "compaction":  # as of all namespaces, over and over
+            await one.retain(space.name, Retention())
+    await one.sweep()
+    assert (space.name in one.namespaces_by_name) == (who != "compaction")
+
+
 async def test_a_list_of_namespaces_loads_none(join: Join) -> None:
     one = await join()
     spaces = [Space(one, fresh_name()) for _ in range(5)]

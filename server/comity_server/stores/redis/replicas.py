@@ -61,7 +61,7 @@ class Replica:
         self.meta = meta  # where it stands
         self.state = state
         self.stale = False  # it may not be what Redis has
-        self.used = time.monotonic()  # when it was last asked for
+        self.used = time.monotonic()  # when a client last asked for it
         self.told = False  # whoever follows it knows that its history has ended
         self.mark: Mark | None = None  # of what was written down last by this server
         self.left_off: int | None = None  # the base from which another server was found to have gone on instead
@@ -160,7 +160,6 @@ class Replicas:
                 self._barriers.pop(name, None)
             replica = self._replicas.get(name)
             if replica is not None:  # else it was evicted just now
-                replica.used = time.monotonic()
                 return replica.state
 
     async def advance(self, name: str, generation: int | None = None) -> Replica:
@@ -206,8 +205,14 @@ class Replicas:
         del self._replicas[name]
         self._absent.pop(name, None)
 
+    def use(self, name: str) -> None:
+        """A client asks for a namespace."""
+        replica = self._replicas.get(name)
+        if replica is not None:
+            replica.used = time.monotonic()
+
     def evict(self, before: float) -> None:
-        """Let go of replicas that were not asked for since a time."""
+        """Let go of replicas that no client has asked for since a time."""
         for name in [name for name, replica in self._replicas.items() if replica.used < before]:
             self._evict(name)
 

@@ -139,6 +139,8 @@ class RedisStore(MemoryStore):
                     outcomes += await self._commit_others(namespace, rest)
         except StateError as error:
             return [error] * len(group)
+        finally:
+            self._replicas.use(namespace)
         return outcomes
 
     async def _commit_others(self, namespace: str, group: Sequence[Write]) -> Sequence[Outcome | StateError]:
@@ -148,7 +150,7 @@ class RedisStore(MemoryStore):
             await self._replicas.fresh(namespace)
         for write in some:  # not under the lock of what they are merged into
             if isinstance(write, Merge):
-                await self._replicas.fresh(write.fork)
+                await self._fresh(write.fork)
         return await super().commit(namespace, some)
 
     async def _commit_fork(self, name: str, action: Fork) -> Outcome | StateError:
@@ -356,6 +358,7 @@ class RedisStore(MemoryStore):
 
     async def _fresh(self, name: str) -> None:
         await self._replicas.fresh(name)
+        self._replicas.use(name)
 
     async def namespaces(self, prefix: str, *, after: str = "", limit: int) -> Sequence[NamespaceInfo]:
         found: list[NamespaceInfo] = []
