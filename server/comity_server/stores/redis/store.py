@@ -443,13 +443,13 @@ class RedisStore(MemoryStore):
                 log.exception("Redis could not be looked at")
 
     async def _look(self) -> None:
-        """Ask Redis for its time; and where a write has failed, whether it takes writes again."""
+        """Ask Redis for its time; and where a call has failed, whether it takes writes again."""
         before = time.monotonic_ns()
         now, epoch = await self._client.look(keys.epoch(self._target.prefix))
         after = time.monotonic_ns()
         self._ahead = now - (before + after) // 2000
         await self._replicas.look(epoch)
-        if self._client.refusal is not None:
+        if self._client.failure is not None or self._client.refusal is not None:
             await self._client.probe()
 
 
