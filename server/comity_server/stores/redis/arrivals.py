@@ -159,7 +159,7 @@ class RedisArrivals:
         taken = []
         for name, revision, time, requests in counters:
             of = self._replicas.keys(name)
-            for some in few(codec.remembered_rows(requests)):
+            for some in few(codec.remembered_rows(codec.remembered(requests))):
                 await self._client.call("HSET", of.requests, *chain.from_iterable(some))
                 await self._client.call("EXPIRE", of.requests, int(LIMITS.request_window) + 1)
             arguments = [revision, time, uuid.uuid4().hex]
@@ -213,7 +213,7 @@ class RedisArrivals:
         marks = ((name.encode(), codec.pack_checkpoint(made)) for name, made in state.checkpoints.items())
         for some in few(marks):
             await self._fill_hash(coming, "checkpoints", some)
-        for some in few(codec.remembered_rows(coming.arrival.requests)):
+        for some in few(codec.remembered_rows(codec.remembered(coming.arrival.requests))):
             await self._fill_hash(coming, "requests", some)
 
     async def _write_log(self, coming: _Coming, progress: Progress, done: int, total: int) -> None:

@@ -1,19 +1,21 @@
 """Appends what a namespace does to its log in Redis, and moves what was compacted into its base."""
 
 import secrets
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import chain
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import structlog
 
 from comity_server.errors import StateError, StoreUnavailable
 from comity_server.limits import Limits
+from comity_server.model import Checkpoint
 from comity_server.record import KEY, MOD_REVISION, VERSION, Record
 from comity_server.stores.memory.draft import Draft
 from comity_server.stores.memory.log import history_bytes
-from comity_server.stores.memory.namespace import Collected, Namespace, Parent
+from comity_server.stores.memory.namespace import Collected, Held, Namespace, Parent
+from comity_server.stores.memory.pace import Pace
 from comity_server.stores.redis import codec, keys
 from comity_server.stores.redis.client import Client, Passing, Script
 from comity_server.stores.redis.codec import Row
@@ -48,6 +50,16 @@ class TooMany(Exception):
 
 class Busy(Exception):
     """Another server is about to delete the namespace."""
+
+
+class Claimed(NamedTuple):
+    """What a server is to write down, as of when it claimed that."""
+
+    replica: Replica
+    mark: Mark
+    checkpoints: Mapping[str, Checkpoint]
+    heirs: Mapping[str, Held]
+    outcomes: codec.Known
 
 
 class RedisJournal:
@@ -176,6 +188,12 @@ class RedisJournal:
     async def persist(self, namespace: Namespace, *, ends: bool = False) -> bool:
         """Write down what only the log has besides versions, before it is trimmed or, if it `ends`, deleted. Returns
         whether it was done, and not by another server. The lock is held. Raises Moved where others were faster."""
+        claimed = await self.claim(namespace, ends=ends)
+        return claimed is not None and await self.write_down(claimed)
+
+    async def claim(self, namespace: Namespace, *, ends: bool = False) -> "Claimed | None":
+        """Become the server that does so, unless another one is. The lock is held, and need not be from then on. Raises
+        Moved where others were faster."""
         name = namespace.name
         replica = self._replicas.find(name)
         of, meta = self._replicas.keys(name), replica.meta
@@ -185,18 +203,29 @@ class RedisJournal:
         arguments = [*meta.stands, token, own, int(CLAIM_SECONDS * 1000)]
         claim = partial(self._client.run, CLAIM, [of.meta, of.requests], arguments)
         if not await self._decide(name, replica, claim):
-            return False
+            return None
+        outcomes = codec.remembered(namespace.requests)
+        return Claimed(replica, Mark(token, meta.place), {**namespace.checkpoints}, {**namespace.heirs}, outcomes)
+
+    async def write_down(self, claimed: "Claimed") -> bool:
+        """Write down what was claimed. Returns whether it was done, and no other server has claimed it since."""
+        replica, pace = claimed.replica, Pace()
+        of = self._replicas.keys(replica.state.name)
         marks: dict[bytes, bytes] = {}
-        for checkpoint, made in namespace.checkpoints.items():
+        for checkpoint, made in claimed.checkpoints.items():
             marks[checkpoint.encode()] = codec.pack_checkpoint(made)
-        for hold, held in namespace.heirs.items():
+            await pace.step()
+        for hold, held in claimed.heirs.items():
             marks[codec.heir_field(hold)] = codec.pack_heir(held)
-        if not await self._write_hash(replica, token, of.checkpoints(meta.generation), marks):
+        if not await self._write_hash(replica, claimed.mark.token, of.checkpoints(replica.meta.generation), marks):
             return False
-        outcomes = dict(codec.remembered_rows(namespace.requests))
-        if not await self._write_hash(replica, token, of.requests, outcomes):
+        outcomes: dict[bytes, bytes] = {}
+        for field, packed in codec.remembered_rows(claimed.outcomes):
+            outcomes[field] = packed
+            await pace.step()
+        if not await self._write_hash(replica, claimed.mark.token, of.requests, outcomes):
             return False
-        replica.mark = Mark(token, meta.place)
+        replica.mark = claimed.mark
         return True
 
     async def release(self, namespace: Namespace) -> None:
@@ -220,7 +249,7 @@ class RedisJournal:
             elif wanted[field] == value:
                 news.pop(field, None)
         names = [self._replicas.keys(name).meta, key]
-        for some, fields in _steps(list(news.items()), gone):
+        for some, fields in _steps(news.items(), gone):
             arguments = [replica.meta.generation, token, len(some), *chain.from_iterable(some), *fields]
             if not await self._client.repeated(partial(self._client.run, PERSIST, names, arguments)):
                 return False
@@ -231,18 +260,22 @@ class RedisJournal:
         key = self._replicas.keys(name).compactor
         return bool(await self._client.call("SET", key, 1, "NX", "EX", seconds))
 
-    async def trim(self, namespace: Namespace) -> None:
-        """Drop entries of the log that came after its last commit, which no compaction would. The lock is held. Raises
-        Moved where others were faster."""
+    async def claim_trim(self, namespace: Namespace) -> "Claimed | None":
+        """Claim what `trim` does, if it is worth it. The lock is held. Raises Moved where others were faster."""
         replica = self._replicas.find(namespace.name)
         if namespace.log.base < namespace.revision:
-            return
+            return None
         trimmed = parse_id((await self._replicas.meta(namespace.name)).trimmed)
         if replica.meta.place < (trimmed[0], trimmed[1] + SPARE):
-            return
-        if await self.persist(namespace):
-            await self._collect_some(replica, namespace.log.base, namespace.log.base, (), ())
-            await self.release(namespace)
+            return None
+        return await self.claim(namespace)
+
+    async def trim(self, claimed: "Claimed") -> None:
+        """Drop entries of the log that came after its last commit, which no compaction would."""
+        base = claimed.mark.place[0]
+        if await self.write_down(claimed):
+            await self._collect_some(claimed.replica, base, base, (), ())
+            await self.release(claimed.replica.state)
 
     async def _register(self, name: str) -> None:
         """A name is listed before the namespace is there, since the two are in different slots. Raises TooMany, and
@@ -443,11 +476,13 @@ def few(rows: Iterable[Row]) -> Iterator[Sequence[Row]]:
         yield some
 
 
-def _steps(sets: Sequence[Row], gone: Sequence[bytes]) -> Iterator[tuple[Sequence[Row], Sequence[bytes]]]:
+def _steps(sets: Iterable[Row], gone: Sequence[bytes]) -> Iterator[tuple[Sequence[Row], Sequence[bytes]]]:
     """What one script call after the other sets and drops."""
-    *full, last = [*few(sets)] or [()]
-    for some in full:
-        yield some, ()
+    last: Sequence[Row] = ()
+    for some in few(sets):
+        if last:
+            yield last, ()
+        last = some
     room = ROWS - len(last)
     if last or gone:
         yield last, gone[:room]

@@ -18,9 +18,11 @@ import structlog
 
 from comity_server.errors import StateError, StoreUnavailable
 from comity_server.limits import Limits
-from comity_server.model import Commit
+from comity_server.model import Commit, Event
+from comity_server.record import KEY
 from comity_server.stores.memory.actions import give_up_fork, let_go
 from comity_server.stores.memory.namespace import Namespace
+from comity_server.stores.memory.pace import Pace
 from comity_server.stores.redis import codec, keys
 from comity_server.stores.redis.client import Client, Script
 from comity_server.stores.redis.keys import Keys
@@ -101,6 +103,7 @@ class Replicas:
         self._barriers: dict[str, _Barrier] = {}
         self._absent: OrderedDict[str, None] = OrderedDict()  # replicas of what does not exist, the oldest first
         self._loader = Loader(client, host.limits, self.share)
+        self._pace = Pace()
 
     def keys(self, name: str) -> Keys:
         return Keys(self._prefix, name)
@@ -284,11 +287,15 @@ class Replicas:
         commits: list[Commit] = []
         try:
             for head, changes in entry.commits:
-                events = tuple([codec.event(change, state.versions.head(change.record[0])) for change in changes])
-                commits.append(head._replace(events=events))
+                events: list[Event] = []
+                for packed in changes:
+                    change = codec.change(head, packed)
+                    events.append(codec.event(change, state.versions.head(change.record[KEY])))
+                    await self._pace.step()
+                commits.append(head._replace(events=tuple(events)))
                 await state.apply(commits[-1:])
             take_marks(state, entry)
-            take_outcomes(state, entry, time.monotonic())
+            await take_outcomes(state, entry.named, time.monotonic(), self._pace)
         except BaseException:  # whoever followed does so no more: a part of it is there, and would be taken in again
             replica.stale = True
             raise

@@ -280,7 +280,9 @@ class RedisStore(MemoryStore):
         floor = await super().retain(name, retention)
         try:
             async with self._lock(name):
-                await self._redis.trim(self._existing(name))
+                claimed = await self._redis.claim_trim(self._existing(name))
+            if claimed is not None:
+                await self._redis.trim(claimed)
         except Moved:
             pass  # there is a next time
         return floor
@@ -324,13 +326,15 @@ class RedisStore(MemoryStore):
                         await self._redis.floor(state, floor)
                     is_behind = state.log.base < state.floor
                     is_behind = is_behind and (await self._replicas.meta(state.name)).base < state.floor
-                    if is_behind and not await self._redis.persist(state):
-                        return  # another server does this: what that leaves is dropped the next time
+                    claimed = await self._redis.claim(state) if is_behind else None
                     break
             except NamespaceNotFound:
                 return
             except Moved:
                 continue
+        # Without the lock, since it may take long.
+        if is_behind and not (claimed is not None and await self._redis.write_down(claimed)):
+            return  # another server does this: what that leaves is dropped the next time
         await super()._compact(state, state.floor)
         await self._redis.release(state)
 
