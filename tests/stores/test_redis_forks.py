@@ -7,7 +7,7 @@ import pytest
 
 from comity_server.errors import Compacted, NamespaceExists, NamespaceNotFound, StateError, StoreUnavailable
 from comity_server.limits import Retention
-from comity_server.model import Fork, Outcome
+from comity_server.model import Fork, Outcome, Put, Transaction
 from comity_server.stores.redis import client, holds
 from comity_server.stores.redis.client import Passing
 from comity_server.stores.redis.journal import APPEND
@@ -123,6 +123,26 @@ async def test_a_fork_of_which_nobody_knows_whether_it_was_made(
     (new,) = await shared.spaces(1)
     for one in (new, other, space):
         assert await Space(one.store, made.name).keys() == ["k"]
+
+
+async def test_what_comes_before_a_fork_that_cannot_be_made_is_answered(
+    shared: Shared, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the same group: Redis goes away in between."""
+    (space,) = await shared.spaces(1)
+    await space.put("k")
+
+    async def away(*_: Any) -> None:
+        raise StoreUnavailable("Redis is away")
+
+    before(monkeypatch, redis_store(space), "_want", away)
+    put, *others = await space.group(
+        Transaction(then=[Put("k", b"2")]), Fork(parent="other"), Transaction(then=[Put("k", b"3")])
+    )
+    assert isinstance(put, Outcome)
+    assert put.revision == 2
+    assert {type(other) for other in others} == {StoreUnavailable}
+    assert await space.contents() == {"k": b"2"}
 
 
 async def test_a_fork_whose_name_was_used_meanwhile(shared: Shared, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -137,8 +137,8 @@ class RedisStore(MemoryStore):
                     outcomes.append(await self._commit_fork(namespace, rest[0]))
                 else:
                     outcomes += await self._commit_others(namespace, rest)
-        except StateError as error:
-            return [error] * len(group)
+        except StateError as error:  # what came before it was applied
+            outcomes += [error] * (len(group) - len(outcomes))
         finally:
             self._replicas.use(namespace)
         return outcomes
