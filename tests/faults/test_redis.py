@@ -131,6 +131,8 @@ async def test_writes_that_redis_refuses(redis: RedisServer, cause: str) -> None
                 client.config_set("maxmemory", 1)
             else:
                 client.execute_command("REPLICAOF", "127.0.0.1", "1")
+            for number in range(2):  # though nobody writes there
+                await shared.says(NOT_SERVING, of=number)
             for _ in range(2):
                 refusal = await shared.refused(shared.new("k").request)
                 if cause == "full":

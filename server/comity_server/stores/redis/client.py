@@ -33,7 +33,7 @@ from redis.exceptions import (
 )
 
 from comity_server.errors import StateError, StoreFull, StoreUnavailable
-from comity_server.stores.redis import keys
+from comity_server.stores.redis.primaries import Primaries
 from comity_server.stores.redis.url import Target
 
 log = structlog.get_logger(__name__)
@@ -85,12 +85,19 @@ class Client:
         self.failure: StateError | None = None  # why the last call failed; None: it did not
         self.refusal: StateError | None = None  # why the last write was refused; None: it was not
         self.reachable = True  # when it was last looked at
+        self.trouble: StateError | None = None  # why a primary would refuse writes, when they were last tried
         self.wait_replicas = wait_replicas
         self._failing_since: float | None = None
         self._moved = False  # whether a Cluster may have given slots to other nodes
         self._redis = _connect(target, ANSWER_SECONDS)
         self._blocking = _connect(target, BLOCK_SECONDS + ANSWER_SECONDS)
         self._looking = _connect(target, LOOK_SECONDS)
+        self._primaries = Primaries(target, self._looking, wait_replicas)
+
+    @property
+    def writable(self) -> bool:
+        """Whether writes are taken, by all that is known."""
+        return self.reachable and all(one is None for one in (self.failure, self.refusal, self.trouble))
 
     async def close(self) -> None:
         for connection in (self._redis, self._blocking, self._looking):
@@ -159,14 +166,35 @@ class Client:
         except StateError as error:
             self.refusal = error
             raise
-        self.refusal = None
+        if self.target.form != "cluster":  # where others may refuse what this node takes
+            self.refusal = None
         return answer
 
-    async def probe(self) -> None:
-        """Write something of no meaning, to see whether Redis takes writes. Errors as of `run`."""
-        key = keys.probes(self.target.prefix)
-        await self.once(lambda redis: self._waited(redis, key, ("INCR", key)))
-        self.refusal = None
+    async def try_writes(self) -> None:
+        """See whether each primary takes writes and has its replicas, without waiting long, and where a call has failed
+        whether it would succeed. Errors as of `once`."""
+        try:
+            tried = await self._primaries.check()
+        except PASSING as error:
+            self.trouble = _passing(error)
+            raise Passing(self.trouble) from error
+        except RedisError as error:
+            self.trouble = _translate(error)
+            raise self.trouble from error
+        except StoreUnavailable as error:
+            self.trouble = error
+            raise
+        self.trouble = None
+        if self.failure is not None or self.refusal is not None:
+            await self._probe(tried)
+
+    async def _probe(self, written: Sequence[str]) -> None:
+        """Write something of no meaning to each primary, and wait for its replicas. Errors as of `once`."""
+        refusal = self.refusal
+        for key in written:
+            await self.once(partial(self._waited, key=key, command=("INCR", key)))
+        if self.refusal is refusal:
+            self.refusal = None
 
     async def await_replicas(self, key: str) -> None:
         """Return when as many replicas as are wanted have all that was written to the node of a key. Errors as of

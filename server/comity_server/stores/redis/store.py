@@ -86,6 +86,8 @@ class RedisStore(MemoryStore):
         try:
             await preflight.check(self._client, require_durable=self._require_durable)
             await self._look()
+            with suppress(StateError, Passing):  # health says so; what has room for reads may be served
+                await self._client.try_writes()
         except (StateError, Passing) as error:
             await self._client.close()
             raise unavailable(self._target, error) from error
@@ -106,8 +108,7 @@ class RedisStore(MemoryStore):
         lost = self._replicas.lost_at
         if lost is not None and time.monotonic() < lost + LOST_SECONDS:
             return False
-        client = self._client
-        return client.reachable and client.failure is None and client.refusal is None
+        return self._client.writable
 
     def time(self) -> int:
         """By the clock of Redis: those of servers do not matter."""
@@ -441,20 +442,19 @@ class RedisStore(MemoryStore):
             await asyncio.sleep(LOOK_SECONDS)
             try:
                 await self._look()
+                await self._client.try_writes()
             except (StateError, Passing) as error:
                 log.debug("Redis is not well", error=str(error))
             except Exception:  # to look no more would be to say the last answer for ever
                 log.exception("Redis could not be looked at")
 
     async def _look(self) -> None:
-        """Ask Redis for its time; and where a call has failed, whether it takes writes again."""
+        """Ask Redis for its time, and whether it has lost something."""
         before = time.monotonic_ns()
         now, epoch = await self._client.look(keys.epoch(self._target.prefix))
         after = time.monotonic_ns()
         self._ahead = now - (before + after) // 2000
         await self._replicas.look(epoch)
-        if self._client.failure is not None or self._client.refusal is not None:
-            await self._client.probe()
 
 
 async def _end(task: "asyncio.Task[None]") -> None:
