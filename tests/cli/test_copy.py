@@ -1,6 +1,7 @@
 """`comity copy`: what it says, and how it ends."""
 
 import json
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -105,6 +106,23 @@ def test_a_long_copy_says_how_far_it_is(filled: str, redis_url: str) -> None:
     done = subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, check=True, text=True)
     assert json.loads(done.stdout)["ending"] == "copied"
     assert done.stderr == "research: 3 of 3 versions and commits\n"
+
+
+@pytest.mark.parametrize("dry_run", [False, True])
+def test_an_interrupted_copy_ends_at_once(comity: Comity, filled: str, dry_run: bool) -> None:
+    """Wherever it is, and redis-py loses a cancellation at some places where it connects."""
+    arguments = ["copy", "--from", filled, *(["--dry-run"] if dry_run else [])]
+    for _ in range(3):
+        with socket.create_server(("127.0.0.1", 0)) as mute:
+            host, port = mute.getsockname()
+            with comity.started(*arguments, "--to", f"redis://{host}:{port}") as copying:
+                connection, _ = mute.accept()
+                with connection:
+                    assert connection.recv(1)
+                    ended = copying.interrupt()
+        assert (ended.code, ended.text) == (130, "")
+        goes_on = "" if dry_run else ": the same command goes on with what is not there yet"
+        assert ended.errors == f"comity: interrupted{goes_on}\n"
 
 
 def test_usage(comity: Comity, filled: str) -> None:

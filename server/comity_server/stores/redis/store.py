@@ -32,6 +32,7 @@ from comity_server.stores.redis.loading import Meta, Trimmed
 from comity_server.stores.redis.portions import ENTRIES, Portion
 from comity_server.stores.redis.replicas import Moved, Replicas
 from comity_server.stores.redis.url import Target
+from comity_server.tasks import end
 
 log = structlog.get_logger(__name__)
 
@@ -96,7 +97,7 @@ class RedisStore(MemoryStore):
     async def close(self) -> None:
         tasks = [*self._followers.values(), *([self._looking] if self._looking else [])]
         for task in tasks:
-            await _end(task)
+            await end(task)
         await self._replicas.close()
         await self._client.close()
 
@@ -398,7 +399,7 @@ class RedisStore(MemoryStore):
         await super().unfollow(namespace)
         follower = self._followers.pop(namespace, None)
         if follower is not None:
-            await _end(follower)
+            await end(follower)
 
     async def _follow(self, name: str) -> None:
         """Read the log as it grows, until cancelled."""
@@ -455,10 +456,3 @@ class RedisStore(MemoryStore):
         after = time.monotonic_ns()
         self._ahead = now - (before + after) // 2000
         await self._replicas.look(epoch)
-
-
-async def _end(task: "asyncio.Task[None]") -> None:
-    """Cancel a task until it ends: redis-py loses a cancellation that comes while it connects."""
-    while not task.done():
-        task.cancel()
-        await asyncio.wait([task], timeout=0.1)
