@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import random
+import re
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from functools import partial
 from importlib.resources import files
@@ -59,6 +60,8 @@ PASSING: Final = (  # what is tried again: it ends by itself
     OSError,
     RedisClusterException,
 )
+
+SEE_LOG: Final = "; the log of the server says why"  # to clients, who are told nothing that a library says
 
 T = TypeVar("T")
 Connection = Any  # a Redis or a RedisCluster: redis-py types their commands apart
@@ -292,10 +295,15 @@ class Patience:
 
 
 def unavailable(target: Target, error: StateError | Passing) -> StoreUnavailable:
-    """That a Redis cannot be used, and why."""
+    """That a Redis cannot be used, and why, for who runs the server."""
     message = error.failure.message if isinstance(error, Passing) else error.message
     cause = f" ({error.__cause__})" if error.__cause__ is not None else ""
-    return StoreUnavailable(f"{target}: {message}{cause}")
+    return StoreUnavailable(f"{target}: {message.removesuffix(SEE_LOG)}{cause}")
+
+
+def is_of_user(error: BaseException) -> bool:
+    """Whether Redis refuses the server's user, for good."""
+    return any(isinstance(one, AuthenticationError | NoPermissionError) for one in _causes(error))
 
 
 def backoff(attempt: int) -> float:
@@ -345,7 +353,7 @@ def _passing(error: Exception) -> StateError:
     """What is wrong where it is worth another attempt."""
     if isinstance(error, ReadOnlyError):
         return StoreUnavailable("Redis is read-only")
-    if any(isinstance(one, AuthenticationError | NoPermissionError) for one in _causes(error)):
+    if is_of_user(error):
         return StoreUnavailable("Redis refuses the server's user")
     if "Cluster mode is not enabled" in str(error):
         return StoreUnavailable("this Redis is no Cluster")
@@ -363,11 +371,13 @@ def _translate(error: RedisError) -> StateError:
     if isinstance(error, OutOfMemoryError) or "OOM " in str(error):
         return StoreFull("Redis is out of memory; nothing was done")
     if isinstance(error, NoPermissionError):
-        return StoreUnavailable("Redis refuses the server's user")
+        refused = re.search(r"'([\w|]+)' command", str(error))
+        what = f"the command {refused[1].upper()}" if refused else "its keys"
+        return StoreUnavailable(f"Redis refuses the server's user {what}")
     if isinstance(error, ResponseError) and "NOREPLICAS" in str(error):
         return StoreUnavailable("Redis has too few replicas to take writes")
     if isinstance(error, ResponseError) and "unknown command" in str(error) and "SENTINEL" in str(error):
         return StoreUnavailable("this is no Sentinel")
     if isinstance(error, ResponseError) and "MISCONF" in str(error):
         return StoreUnavailable("Redis cannot write to its disk")
-    return StoreUnavailable("Redis refused; the log of the server says why")
+    return StoreUnavailable(f"Redis refused{SEE_LOG}")

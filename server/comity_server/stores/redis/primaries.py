@@ -16,6 +16,10 @@ LEARN_SECONDS: Final = 30.0  # how often a Cluster is asked whether it has other
 KEYS_TRIED: Final = 1000  # for each primary, until one is found that it has
 
 
+class TooFewReplicas(StoreUnavailable):
+    """No write is acknowledged before there are more."""
+
+
 class Primaries:
     """The primaries of a Redis: one, or on a Cluster those that have slots.
 
@@ -33,7 +37,7 @@ class Primaries:
         self._learned = time.monotonic()
 
     async def check(self) -> Sequence[str]:
-        """Returns a key of each of them that may be written to. Raises StoreUnavailable if one lacks replicas, and what
+        """Returns a key of each of them that may be written to. Raises TooFewReplicas if one lacks replicas, and what
         redis-py raises if one cannot be reached, or refuses to write."""
         tried = await self._tried()
         for error in await asyncio.gather(*map(self._check, tried), return_exceptions=True):
@@ -65,7 +69,7 @@ class Primaries:
                 return
             connected = replicas(told)
             if connected < self._wait_replicas:
-                raise StoreUnavailable(f"only {connected} of {self._wait_replicas} replicas are connected to Redis")
+                raise TooFewReplicas(f"only {connected} of {self._wait_replicas} replicas are connected to Redis")
 
     def _chosen(self, names: set[str]) -> Iterator[tuple[str, str]]:
         lacking = set(names)

@@ -85,10 +85,10 @@ class RedisStore(MemoryStore):
 
     async def open(self) -> None:
         try:
-            await preflight.check(self._client, require_durable=self._require_durable)
+            await preflight.look(self._client)
             await self._look()
-            with suppress(StateError, Passing):  # health says so; what has room for reads may be served
-                await self._client.try_writes()
+            await preflight.try_writes(self._client, require_durable=self._require_durable)
+            await preflight.check(self._client, require_durable=self._require_durable)
         except (StateError, Passing) as error:
             await self._client.close()
             raise unavailable(self._target, error) from error
