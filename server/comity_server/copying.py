@@ -16,6 +16,7 @@ from comity_server.stores.copy.copying import Choice, Ending, NoNamespace, Resul
 from comity_server.stores.copy.protocol import NoStore
 from comity_server.stores.copy.run import SameStore, copy
 from comity_server.stores.redis.client import Passing
+from comity_server.stores.url import check_replicas
 from comity_server.tasks import end
 
 EXAMPLES: Final = """\b
@@ -94,6 +95,7 @@ def command(
         raise click.UsageError(f"--from: {error}", click.get_current_context()) from None
     try:
         ends.reader(target)
+        check_replicas(target, wait_replicas)
     except ValueError as error:
         raise click.UsageError(f"--to: {error}", click.get_current_context()) from None
     copying = copy(

@@ -88,6 +88,7 @@ def test_what_cannot_be_used(comity: Comity, filled: str, redis_url: str, tmp_pa
     assert "one store" in refused(redis_url, redis_url, 2)
     assert "--from: memory:" in refused("memory:", target, 2)
     assert "--to: memory:" in refused(filled, "memory:", 2)
+    assert "--to: redis_wait_replicas" in refused(filled, target, 2, "--redis-wait-replicas", "1")
     assert "--from: none: is a kind of store" in refused("none:x", target, 2)
     assert "--to: after the scheme" in refused(filled, "redis://", 2)
     secret = refused(filled, "redis://ann:secret@host:port", 2)

@@ -161,6 +161,13 @@ def test_others_are_not(version: str) -> None:
     check_kind("single", {"redis_version": version})
 
 
+@pytest.mark.parametrize("url", ["memory:", "sqlite:store.db"])
+def test_a_store_without_replicas(url: str) -> None:
+    ended = servers.run("--store", url, "--redis-wait-replicas", "1")
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert "redis_wait_replicas" in ended.stderr
+
+
 def test_memory_is_nothing_durable() -> None:
     ended = servers.run("--store", "memory:", "--require-durable")
     assert (ended.returncode, "require_durable" in ended.stderr) == (2, True)
