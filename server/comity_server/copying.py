@@ -15,7 +15,6 @@ from comity_server.stores.copy import ends
 from comity_server.stores.copy.copying import Choice, Ending, NoNamespace, Result
 from comity_server.stores.copy.protocol import NoStore
 from comity_server.stores.copy.run import SameStore, copy
-from comity_server.stores.redis.client import Passing
 from comity_server.stores.url import check_replicas
 from comity_server.tasks import end
 
@@ -119,8 +118,6 @@ def command(
         raise Failed(f"the source has no namespace {error}", NOT_FOUND) from None
     except StateError as error:
         raise Failed(error.message, UNAVAILABLE) from None
-    except Passing as error:
-        raise Failed(error.failure.message, UNAVAILABLE) from None
     for line in _lines(results, dry_run=dry_run, as_json=as_json):
         click.echo(line)
     if any(result.ending == "conflict" for result in results):

@@ -139,3 +139,25 @@ def test_nothing_to_copy(comity: Comity, redis_server: RedisServer, tmp_path: Pa
     url = f"{redis_server.url}?prefix=nobody-uses-this"
     text = comity("copy", "--from", url, "--to", f"sqlite:{tmp_path / 'target.db'}").text
     assert text == "the source has no namespaces\n"
+
+
+def test_a_user_who_may_not_copy(comity: Comity, filled: str, tmp_path: Path) -> None:
+    """It is said which store refuses which command, also if that is within a script."""
+    target = f"sqlite:{tmp_path / 'target.db'}"
+    with RedisServer() as server, server.client() as client:
+        url = f"redis://ann:secret@{server.address}"
+        for lacking, source, to in (
+            ("xrevrange", filled, url),
+            ("xlen", filled, url),
+            ("hgetall", filled, url),
+            ("scan", url, target),
+            ("xrange", url, target),
+        ):
+            client.flushall()
+            if source == url:
+                comity("copy", "--from", filled, "--to", server.url)
+            client.execute_command("ACL", "SETUSER", "ann", "reset", "on", ">secret", "~*", "+@all", f"-{lacking}")
+            errors = comity("copy", "--from", source, "--to", to, code=5).errors
+            assert f"redis://{server.address}?prefix=comity: Redis refuses the server's user" in errors
+            assert f"the command {lacking.upper()} (" in errors
+            assert "secret" not in errors

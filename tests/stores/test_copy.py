@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from comity_server.errors import Conflict, NotAFork, RequestIdForgotten, StoreFull, StoreUnavailable
+from comity_server.errors import Conflict, NotAFork, RequestIdForgotten, StoreUnavailable
 from comity_server.limits import Limits, Retention
 from comity_server.model import (
     Commit,
@@ -697,7 +697,7 @@ async def test_redis_that_is_full_is_told_and_the_copy_goes_on(urls: Urls) -> No
         with redis.client() as client:
             used = int(redis.says("memory", "used_memory"))  # type: ignore[call-overload]
             client.config_set("maxmemory", used + 8_000_000)
-        with pytest.raises(StoreFull):
+        with pytest.raises(StoreUnavailable, match="out of memory"):
             await copied(source, redis.url)
         async with opened(redis.url) as other:
             assert list(await other.store.namespaces("", limit=9)) == []

@@ -5,6 +5,7 @@ import hashlib
 import random
 import re
 from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from importlib.resources import files
 from typing import Any, Final, TypeVar
@@ -73,6 +74,17 @@ class Script:
     def __init__(self, name: str) -> None:
         self.text = files("comity_server.stores.redis").joinpath("scripts", f"{name}.lua").read_text("utf-8")
         self.digest = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
+
+    def refusal(self, error: ResponseError) -> NoPermissionError | None:
+        """The error of a command of it that the user may not run. Redis 6.2 says only in which line that is."""
+        said = str(error)
+        if "ACL failure" in said:
+            return NoPermissionError(said)
+        if "user executing the script can't" not in said:
+            return None
+        line = re.search(r"user_script: ?(\d+)", said)
+        names = re.findall(r"redis\.call\('(\w+)'", self.text.splitlines()[int(line[1]) - 1]) if line else []
+        return NoPermissionError(f"in a script this user may not run the '{'|'.join(names)}' command")
 
 
 class Client:
@@ -157,9 +169,15 @@ class Client:
 
         async def evaluate(redis: Connection) -> Any:
             try:
-                return await self._waited(redis, names[0], ("EVALSHA", script.digest, *rest))
-            except NoScriptError:
-                return await self._waited(redis, names[0], ("EVAL", script.text, *rest))
+                try:
+                    return await self._waited(redis, names[0], ("EVALSHA", script.digest, *rest))
+                except NoScriptError:
+                    return await self._waited(redis, names[0], ("EVAL", script.text, *rest))
+            except ResponseError as error:
+                refusal = script.refusal(error)
+                if refusal is None:
+                    raise
+                raise refusal from error
 
         try:
             answer = await self.once(evaluate)
@@ -294,11 +312,25 @@ class Patience:
         await asyncio.sleep(pause)
 
 
-def unavailable(target: Target, error: StateError | Passing) -> StoreUnavailable:
-    """That a Redis cannot be used, and why, for who runs the server."""
+class Unusable(StoreUnavailable):
+    """A Redis cannot be used. The message says which one, and why, to whoever runs a server or a command."""
+
+
+@contextmanager
+def named(target: Target) -> Iterator[None]:
+    """In the block, raise Unusable where a Redis fails."""
+    try:
+        yield
+    except Unusable:
+        raise
+    except (StoreUnavailable, StoreFull, Passing) as error:
+        raise unavailable(target, error) from error
+
+
+def unavailable(target: Target, error: StateError | Passing) -> Unusable:
     message = error.failure.message if isinstance(error, Passing) else error.message
     cause = f" ({error.__cause__})" if error.__cause__ is not None else ""
-    return StoreUnavailable(f"{target}: {message.removesuffix(SEE_LOG)}{cause}")
+    return Unusable(f"{target}: {message.removesuffix(SEE_LOG)}{cause}")
 
 
 def is_of_user(error: BaseException) -> bool:
@@ -372,8 +404,8 @@ def _translate(error: RedisError) -> StateError:
         return StoreFull("Redis is out of memory; nothing was done")
     if isinstance(error, NoPermissionError):
         refused = re.search(r"'([\w|]+)' command", str(error))
-        what = f"the command {refused[1].upper()}" if refused else "its keys"
-        return StoreUnavailable(f"Redis refuses the server's user {what}")
+        what = f" the command {refused[1].upper()}" if refused else " its keys" if " key" in str(error) else ""
+        return StoreUnavailable(f"Redis refuses the server's user{what}")
     if isinstance(error, ResponseError) and "NOREPLICAS" in str(error):
         return StoreUnavailable("Redis has too few replicas to take writes")
     if isinstance(error, ResponseError) and "unknown command" in str(error) and "SENTINEL" in str(error):
