@@ -332,6 +332,26 @@ async def test_outcomes_of_deleted_namespaces_go_by_themselves(shared: Shared) -
     assert await keys_like(space, "requests") == {name: -1}
 
 
+async def test_clients_that_are_long_silent_do_not_come_back(shared: Shared) -> None:
+    """With a load, as long as the log has what they wrote; but of the others nothing is forgotten."""
+    (space,) = await shared.spaces(1)
+    store = redis_store(space)
+    begun, window = store.time(), int(Limits().request_window * 1e6)
+    revisions: dict[RequestId, int] = {}
+    with pytest.MonkeyPatch.context() as patch:
+        for at, clients in ((0, ("old", "both")), (window - 1, ("both", "new")), (window + 1, ("last",))):
+            patch.setattr(store, "time", lambda at=at: begun + at)
+            for client in clients:
+                request = RequestId(client, 1 + at)
+                revisions[request] = (await space.apply(Put("k", b""), request_id=request)).revision
+    (new,) = await shared.spaces(1)
+    state = await redis_store(new)._replicas.fresh(NAME)
+    assert sorted(state.requests.names()) == ["both", "last", "new"]
+    for request, revision in revisions.items():
+        if request.client != "old":
+            assert (await new.apply(Put("k", b""), request_id=request)).revision == revision
+
+
 async def test_a_compaction_that_nobody_ends_is_gone_on_with(shared: Shared, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(journal, "CLAIM_SECONDS", 0.0)
     for step in range(1, 12):
