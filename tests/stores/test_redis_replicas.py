@@ -9,6 +9,7 @@ import pytest
 from comity_server.limits import Limits, Retention
 from comity_server.model import Get, Put, RequestId
 from comity_server.record import VALUE
+from comity_server.stores.memory import requests
 from comity_server.stores.redis import loading, replicas, store
 from comity_server.stores.redis.client import Client
 from comity_server.stores.redis.portions import scan
@@ -120,6 +121,21 @@ async def test_what_another_server_has_is_compacted_there(join: Join) -> None:
     assert await three.retain(space.name, little) == 10  # but not each of them
     assert not three.namespaces_by_name
     assert await two.retain(space.name, little) == 30
+
+
+async def test_a_server_that_only_follows_forgets_silent_clients_too(
+    join: Join, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(requests, "_SWEPT", 10)
+    one, two = await join(), await join()
+    space = Space(one, fresh_name())
+    for number in range(50):
+        await space.apply(Put("k", b""), request_id=RequestId(f"c{number}", 1))
+    state = await two._replicas.fresh(space.name)
+    assert len(state.requests.names()) == 50
+    monkeypatch.setattr(state.requests, "_limits", Limits(request_window=0.0))
+    await two.retain(space.name, Retention())
+    assert state.requests.names() == []
 
 
 async def test_what_redis_says_twice_counts_once(join: Join, monkeypatch: pytest.MonkeyPatch) -> None:

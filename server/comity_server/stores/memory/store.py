@@ -379,10 +379,14 @@ class MemoryStore:
         return floor
 
     async def retain(self, name: str, retention: Retention) -> int:
-        async with self._lock(name):  # else a write that is on its way would be forgotten with what came before it
-            state = self._existing(name)
-            state.requests.sweep(time.monotonic())
-            await self._forget_clients(state)
+        while True:
+            async with self._lock(name):  # else a write that is on its way would be forgotten with what came before it
+                state = self._existing(name)
+                more = state.requests.sweep(time.monotonic())
+                await self._forget_clients(state)
+            if not more:
+                break
+            await asyncio.sleep(0)
         await self._compact(state, state.floor)  # after a start only this tells what is kept for pins
         more = True
         while more:
