@@ -316,6 +316,37 @@ async def test_a_claim_whose_answer_is_lost(shared: Shared, monkeypatch: pytest.
         assert (await redis_store(space)._replicas.meta(NAME)).base == 2
 
 
+async def marked(space: Space, mark: str, ahead: int) -> None:
+    """As by another server, when the clock of Redis was ahead by so many seconds."""
+    store = redis_store(space)
+    at = store.time() // 1000 + ahead * 1000
+    await store._client.call("HSET", Keys(store._target.prefix, NAME).meta, "mark", mark, "marked", at)
+
+
+async def test_claims_from_a_clock_that_was_ahead(shared: Shared, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(journal, "CLAIM_SECONDS", 60.0)
+    (space,) = await shared.spaces(1)
+    for _ in range(2):
+        await space.put("k")
+    await marked(space, "c00", 3600)
+    await space.compact()
+    assert (await redis_store(space)._replicas.meta(NAME)).base == 2
+    await marked(space, "d00", 3600)
+    assert await space.put("k") == 3
+    async with asyncio.timeout(20):
+        await space.store.delete_namespace(NAME)
+
+
+async def test_a_deletion_that_another_server_does_not_end(shared: Shared, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(journal, "CLAIM_SECONDS", 60.0)
+    monkeypatch.setattr("comity_server.stores.redis.store.DELETION_SECONDS", 0.0)
+    (space,) = await shared.spaces(1)
+    await space.put("k")
+    await marked(space, "d00", 0)
+    with pytest.raises(StoreUnavailable):
+        await space.store.delete_namespace(NAME)
+
+
 async def test_outcomes_of_deleted_namespaces_go_by_themselves(shared: Shared) -> None:
     space, other = await shared.spaces()
     named = Transaction(then=[Put("k", b"1")], request_id=RequestId("c", 1))

@@ -39,6 +39,7 @@ LOOK_SECONDS: Final = 0.2  # how often Redis is asked for its time, which tells 
 LOST_SECONDS: Final = 5.0  # how long health says so when Redis has lost what it had acknowledged
 IDLE_SECONDS: Final = 900.0  # how long a replica is kept that nobody asks for
 COMPACTION_SECONDS: Final = 60  # how long others leave it to a server to compact what none has loaded
+DELETION_SECONDS: Final = 30.0  # how long a deletion waits for another server's
 PAGE: Final = 200  # names that are looked up at a time
 
 
@@ -253,8 +254,9 @@ class RedisStore(MemoryStore):
             await self._holds.let_go(state.parent)
 
     async def _delete_alone(self, name: str, if_revision: int | None) -> None:
-        """Delete it as soon as no other server is about to."""
+        """Delete it as soon as no other server is about to. Raises StoreUnavailable if one is for long."""
         attempt = 0
+        deadline = time.monotonic() + DELETION_SECONDS
         while True:
             await self._replicas.fresh(name)
             try:
@@ -262,6 +264,8 @@ class RedisStore(MemoryStore):
             except Moved:
                 continue
             except Busy:
+                if time.monotonic() > deadline:
+                    raise StoreUnavailable(f"another server is about to delete namespace {name}") from None
                 await asyncio.sleep(backoff(attempt))
                 attempt += 1
 
