@@ -186,15 +186,19 @@ async def test_a_namespace_that_is_not_listed_is_listed_again(shared: Shared) ->
     assert [info.name for info in await other.store.namespaces("", limit=10)] == [NAME]
 
 
-async def test_names_that_were_only_asked_for_are_forgotten(shared: Shared) -> None:
+async def test_names_that_were_only_asked_for_or_deleted_are_forgotten(shared: Shared) -> None:
     (space,) = await shared.spaces(1)
     store = redis_store(space)
     await space.put("k")
     for number in range(20):
         await Space(store, f"none-{number}").get("k")
+    for number in range(5):
+        await Space(store, f"gone-{number}").put("k")
+        await store.delete_namespace(f"gone-{number}")
     await store.sweep()
     assert set(store._replicas._replicas) == {NAME}
     assert not store.deleted
+    assert not store._deletions
 
 
 async def test_a_deletion_whose_answer_is_lost(shared: Shared) -> None:

@@ -125,7 +125,7 @@ class RedisStore(MemoryStore):
             self.deleted.pop(state.name, None)
         else:
             self.namespaces_by_name.pop(state.name, None)
-            self.deleted[state.name] = (0.0, state)
+            self.keep_deleted(state)
 
     # Writes
 
@@ -239,6 +239,10 @@ class RedisStore(MemoryStore):
 
     def _id_above(self, empty: Namespace) -> int:
         return empty.id  # its generation
+
+    def keep_deleted(self, empty: Namespace) -> None:
+        """Redis keeps the outcomes for the window; what is here of the name goes as `sweep` says."""
+        self.deleted[empty.name] = (0.0, empty)
 
     async def _delete(self, name: str, if_revision: int | None) -> None:
         try:
