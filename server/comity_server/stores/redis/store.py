@@ -104,11 +104,17 @@ class RedisStore(MemoryStore):
         return RedisArrivals(self, self._client, self._replicas, self._redis, self._holds)
 
     def writable(self) -> bool:
+        return not self._trouble()
+
+    def _trouble(self) -> str:
+        """Why it cannot be written to; empty: it can."""
         lost = self._replicas.lost_at
         if lost is not None and time.monotonic() < lost + LOST_SECONDS:
-            return False
-        client = self._client
-        return client.reachable and client.failure is None and client.refusal is None
+            return "Redis has lost what it had acknowledged"
+        failure = self._client.failure or self._client.refusal
+        if failure is not None:
+            return failure.message
+        return "" if self._client.reachable else "Redis cannot be reached"
 
     def time(self) -> int:
         """By the clock of Redis: those of servers do not matter."""
@@ -445,6 +451,8 @@ class RedisStore(MemoryStore):
     # Health
 
     async def _keep_looking(self) -> None:
+        """Look how Redis is, until cancelled. The log says when it cannot be written to, and when it can again."""
+        was_writable = True
         while True:
             await asyncio.sleep(LOOK_SECONDS)
             try:
@@ -453,6 +461,12 @@ class RedisStore(MemoryStore):
                 log.debug("Redis is not well", error=str(error))
             except Exception:  # to look no more would be to say the last answer for ever
                 log.exception("Redis could not be looked at")
+            trouble = self._trouble()
+            if was_writable and trouble:
+                log.warning("the store cannot be written", reason=trouble, redis=str(self._target))
+            elif not was_writable and not trouble:
+                log.info("the store can be written again", redis=str(self._target))
+            was_writable = not trouble
 
     async def _look(self) -> None:
         """Ask Redis for its time; and where a call has failed, whether it takes writes again."""
