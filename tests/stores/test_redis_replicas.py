@@ -1,5 +1,6 @@
 """A server has in memory what its clients ask for, and lets go of it when they no longer do."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from typing import Protocol
@@ -17,6 +18,8 @@ from comity_server.stores.redis.store import RedisStore
 from comity_server.stores.url import open_store
 from tests.contract.crowd import all_of
 from tests.contract.space import Space, fresh_name
+from tests.stores.sharing import before
+from tests.waiting import until
 
 
 class Join(Protocol):
@@ -89,6 +92,46 @@ async def test_only_clients_ask_for_a_namespace(join: Join, who: str) -> None:
             await one.retain(space.name, Retention())
     await one.sweep()
     assert (space.name in one.namespaces_by_name) == (who != "compaction")
+
+
+async def test_readers_share_their_looks_at_redis(join: Join, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those who come while one is under way share the next one."""
+    one = await join()
+    space = Space(one, fresh_name())
+    await space.put("k")
+    looks: list[str] = []
+
+    async def look(name: str) -> None:
+        looks.append(name)
+
+    before(monkeypatch, one._replicas, "_look", look)
+
+    async def read() -> None:
+        for _ in range(10):
+            await space.get("k")
+
+    await asyncio.gather(*(read() for _ in range(20)))
+    assert len(looks) <= 20  # of 200 reads
+
+
+async def test_whoever_waits_for_a_look_hears_of_its_end(join: Join, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With those who came after it had begun."""
+    one = await join()
+    space = Space(one, fresh_name())
+    begun = asyncio.Event()
+
+    async def look(name: str) -> None:
+        begun.set()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(one._replicas, "_look", look)
+    readers = [asyncio.create_task(space.get("k"))]
+    await begun.wait()
+    readers.append(asyncio.create_task(space.get("k")))
+    await until(lambda: one._replicas._barriers[space.name]._next is not None)
+    await one._replicas.close()
+    done, _ = await asyncio.wait(readers, timeout=10)
+    assert len(done) == 2
 
 
 async def test_a_list_of_namespaces_loads_none(join: Join) -> None:

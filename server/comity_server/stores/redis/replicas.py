@@ -158,9 +158,11 @@ class Replicas:
             barrier = self._barriers.get(name)
             if barrier is None:
                 barrier = self._barriers[name] = _Barrier()
-            await barrier.passed(lambda: self._look(name))
-            if not barrier.used:
-                self._barriers.pop(name, None)
+            try:
+                await barrier.passed(lambda: self._look(name))
+            finally:
+                if not barrier.used and self._barriers.get(name) is barrier:  # else the name has another one now
+                    del self._barriers[name]
             replica = self._replicas.get(name)
             if replica is not None:  # else it was evicted just now
                 return replica.state
@@ -417,8 +419,10 @@ class _Barrier:
                 log.exception("a namespace could not be looked at")
                 self._fail(waiting, error)
             except BaseException:
-                waiting.cancel()
-                self._task = None
+                for one in (waiting, self._next):
+                    if one is not None:
+                        one.cancel()
+                self._next = self._task = None
                 raise
             else:
                 waiting.set_result(None)
