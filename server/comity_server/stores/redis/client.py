@@ -104,6 +104,18 @@ class Client:
         """A command that may be done twice. Errors as of `repeated`."""
         return await self.repeated(partial(self.ask, *command))
 
+    async def call_all(self, commands: Sequence[Sequence[Any]]) -> Sequence[Any]:
+        """Commands that may be done twice, all at a time, by one connection to each node. Errors as of `repeated`."""
+
+        async def ask(redis: Connection) -> Sequence[Any]:
+            pipeline = redis.pipeline(transaction=False)
+            for command in commands:
+                pipeline.execute_command(*command)
+            answers: Sequence[Any] = await pipeline.execute()
+            return answers
+
+        return await self.repeated(partial(self.once, ask))
+
     async def ask(self, *command: Any) -> Any:
         """A command, once. Errors as of `once`."""
         return await self.once(lambda redis: redis.execute_command(*command))

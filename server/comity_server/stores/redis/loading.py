@@ -120,6 +120,11 @@ class Loader:
         """Where a namespace stands."""
         return await self._meta(self._keys(name).meta)
 
+    async def metas(self, names: Sequence[str]) -> Sequence[Meta]:
+        """Where namespaces stand."""
+        found = await self._client.call_all([("HMGET", self._keys(name).meta, *FIGURES) for name in names])
+        return [_parse_meta(values) for values in found]
+
     async def buried(self, name: str, generation: int) -> Meta:
         """Where a deleted one stood that forks share."""
         return await self._meta(self._keys(name).buried(generation))

@@ -117,7 +117,13 @@ class Replicas:
 
     async def meta(self, name: str) -> Meta:
         """Where a namespace stands in Redis, or that it would begin in the epoch of the whole."""
-        meta = await self._loader.meta(name)
+        return self._begun(await self._loader.meta(name))
+
+    async def metas(self, names: Sequence[str]) -> Sequence[Meta]:
+        """Likewise, of several."""
+        return [self._begun(meta) for meta in await self._loader.metas(names)]
+
+    def _begun(self, meta: Meta) -> Meta:
         return meta if meta.epoch else meta._replace(epoch=self.epoch)
 
     async def buried(self, name: str, generation: int) -> Meta:

@@ -386,7 +386,7 @@ class RedisStore(MemoryStore):
             low = f"[{prefix}" if not after or after < prefix else f"({after}"
             page = await self._client.call("ZRANGEBYLEX", names, low, high, "LIMIT", 0, min(limit, PAGE))
             listed = [name.decode() for name in page]
-            metas = await asyncio.gather(*map(self._replicas.meta, listed))
+            metas = await self._replicas.metas(listed)
             for name, meta in zip(listed, metas, strict=True):
                 after = name
                 if not meta.exists:  # whoever was to begin or to delete it has ended before it was through
