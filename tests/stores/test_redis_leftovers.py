@@ -8,6 +8,8 @@ import pytest
 from comity_server.errors import Compacted, Conflict, NamespaceNotFound, QuotaExceeded, StoreUnavailable
 from comity_server.limits import Limits, Retention
 from comity_server.model import Condition, Outcome, Put, RequestId, Test, Transaction
+from comity_server.stores.copy.protocol import Counter
+from comity_server.stores.memory.requests import Requests
 from comity_server.stores.redis import journal
 from comity_server.stores.redis.client import Passing
 from comity_server.stores.redis.journal import APPEND, CLAIM, DELETE, STAGE
@@ -365,6 +367,22 @@ async def test_outcomes_of_deleted_namespaces_go_by_themselves(shared: Shared) -
     await other.put("k", b"2")
     await other.compact()
     assert await keys_like(space, "requests") == {name: -1}
+
+
+async def test_a_counter_that_comes_where_a_namespace_has_begun_changes_nothing(shared: Shared) -> None:
+    """Not even for how long its outcomes are remembered."""
+    (space,) = await shared.spaces(1)
+    await space.apply(Put("k", b""), request_id=RequestId("c", 1))
+    await space.compact()
+    before = await keys_like(space, "requests")
+    coming = Requests(Limits())
+    coming.remember(RequestId("theirs", 1), 0, Outcome(True, 9, ()), 0.0)
+    counter = Counter(NAME, 9, 0, coming)
+    assert await redis_store(space).arrivals().raise_counters([counter]) == [NAME]
+    assert await keys_like(space, "requests") == before
+    assert (await Space(await shared.open(), NAME).position()).revision == 1
+    new = await redis_store(space)._client.call("HKEYS", Keys(redis_store(space)._target.prefix, NAME).requests)
+    assert not [field for field in new if field.startswith(b"theirs")]
 
 
 async def test_clients_that_are_long_silent_do_not_come_back(shared: Shared) -> None:

@@ -159,12 +159,13 @@ class RedisArrivals:
         taken = []
         for name, revision, time, requests in counters:
             of = self._replicas.keys(name)
+            arguments = [revision, time, uuid.uuid4().hex]
+            if not await self._client.repeated(partial(self._client.run, COUNT, [of.meta], arguments)):
+                taken.append(name)  # and what it remembers is its own
+                continue
             for some in few(codec.remembered_rows(codec.remembered(requests))):
                 await self._client.call("HSET", of.requests, *chain.from_iterable(some))
                 await self._client.call("EXPIRE", of.requests, int(LIMITS.request_window) + 1)
-            arguments = [revision, time, uuid.uuid4().hex]
-            if not await self._client.repeated(partial(self._client.run, COUNT, [of.meta], arguments)):
-                taken.append(name)
         return taken
 
     async def raise_least(self, revision: int) -> None:
