@@ -230,9 +230,12 @@ class Replicas:
     def _evict(self, name: str) -> None:
         """Let go of a replica, unless it is used. It is loaded anew when it is asked for."""
         state = self._replicas[name].state
-        if self._host.is_used(name) or name in self._barriers or state.forks or state.quiet.locked():
+        barrier = self._barriers.get(name)
+        is_looked_at = barrier is not None and barrier.used
+        if self._host.is_used(name) or is_looked_at or state.forks or state.quiet.locked():
             return
         del self._replicas[name]
+        self._barriers.pop(name, None)  # of one who did not wait for its end
         self._absent.pop(name, None)
         self._host.evicted(name)
         state.replaced = True
