@@ -296,6 +296,30 @@ async def test_a_deletion_that_is_refused_holds_up_nobody(shared: Shared, monkey
 
 
 @pytest.mark.parametrize("what", ["compact", "delete"])
+async def test_a_store_that_is_closed_ends_what_it_has_begun(shared: Shared, what: str) -> None:
+    """Though nobody waits for it any more."""
+    space, other = await shared.spaces()
+    for _ in range(3):
+        await space.put("k")
+    claimed = asyncio.Event()
+
+    async def claim(script: Any, *_: Any) -> None:
+        if script is CLAIM:
+            claimed.set()
+            await asyncio.sleep(0)
+
+    with pytest.MonkeyPatch.context() as patch:
+        before(patch, redis_store(space)._client, "run", claim)
+        work = space.store.delete_namespace(NAME) if what == "delete" else space.compact()
+        asking = asyncio.ensure_future(work)
+        await claimed.wait()
+        asking.cancel()
+        await redis_store(space).close()
+    meta = await redis_store(other)._replicas.meta(NAME)
+    assert not meta.exists if what == "delete" else meta.base == 3
+
+
+@pytest.mark.parametrize("what", ["compact", "delete"])
 async def test_a_claim_whose_answer_is_lost(shared: Shared, monkeypatch: pytest.MonkeyPatch, what: str) -> None:
     monkeypatch.setattr(journal, "CLAIM_SECONDS", 60.0)
     (space,) = await shared.spaces(1)

@@ -5,7 +5,7 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from itertools import takewhile
-from typing import Final
+from typing import Any, Final
 
 import structlog
 
@@ -40,6 +40,7 @@ LOST_SECONDS: Final = 5.0  # how long health says so when Redis has lost what it
 IDLE_SECONDS: Final = 900.0  # how long a replica is kept that nobody asks for
 COMPACTION_SECONDS: Final = 60  # how long others leave it to a server to compact what none has loaded
 DELETION_SECONDS: Final = 30.0  # how long a deletion waits for another server's
+FINISH_SECONDS: Final = 5.0  # how long deletions and compactions are waited for at the end
 PAGE: Final = 200  # names that are looked up at a time
 
 
@@ -93,7 +94,9 @@ class RedisStore(MemoryStore):
         self._looking = asyncio.get_running_loop().create_task(self._keep_looking())
 
     async def close(self) -> None:
-        tasks = [*self._followers.values(), *([self._looking] if self._looking else [])]
+        if self._finishing:
+            await asyncio.wait(self._finishing, timeout=FINISH_SECONDS)
+        tasks = [*self._finishing, *self._followers.values(), *([self._looking] if self._looking else [])]
         for task in tasks:
             await _end(task)
         await self._replicas.close()
@@ -479,7 +482,7 @@ class RedisStore(MemoryStore):
             await self._client.probe()
 
 
-async def _end(task: "asyncio.Task[None]") -> None:
+async def _end(task: "asyncio.Task[Any]") -> None:
     """Cancel a task until it ends: redis-py loses a cancellation that comes while it connects."""
     while not task.done():
         task.cancel()
