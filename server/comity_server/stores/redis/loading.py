@@ -91,16 +91,16 @@ class Meta(NamedTuple):
         return self.generation, self.revision, self.sub, self.epoch, self.last
 
 
-async def read_entry(client: Client, keys: Keys, fields: Mapping[bytes, bytes]) -> codec.Entry:
+async def read_entry(client: Client, keys: Keys, fields: Mapping[bytes, bytes], pace: Pace) -> codec.Entry:
     """An entry of a log, from where it is staged if it is too large to be in the log itself. Raises Trimmed."""
     data = fields.get(b"d")
-    if data is None:
-        token, _, pieces = fields[b"s"].decode().partition(":")
-        read = [await client.call("HGET", keys.staged(token), place) for place in range(int(pieces))]
-        if None in read:
-            raise Trimmed
-        data = b"".join(read)
-    return codec.unpack_entry(data)
+    if data is not None:
+        return codec.unpack_entry(data)
+    token, _, pieces = fields[b"s"].decode().partition(":")
+    read = [await client.call("HGET", keys.staged(token), place) for place in range(int(pieces))]
+    if None in read:
+        raise Trimmed
+    return await codec.unpack_long_entry(b"".join(read), pace)
 
 
 class Loader:
@@ -257,7 +257,7 @@ class _Loading:
                     break
                 raise Trimmed
             place = parse_id(id)
-            entry = await read_entry(self._client, self._keys, fields)
+            entry = await read_entry(self._client, self._keys, fields, self._pace)
             last = entry.token.hex()
             await self._take(entry)
         reached = max(place, self._meta.place)
