@@ -13,8 +13,8 @@ from comity_server.errors import StateError
 from comity_server.failures import Failed
 from comity_server.stores.copy import ends
 from comity_server.stores.copy.copying import Choice, Ending, NoNamespace, Result
-from comity_server.stores.copy.protocol import NoStore
 from comity_server.stores.copy.run import SameStore, copy
+from comity_server.stores.transfer import NoStore
 from comity_server.stores.url import check_replicas
 from comity_server.tasks import end
 

@@ -238,6 +238,33 @@ async def test_a_fork_that_lacks_what_it_shares_is_not_shown(shared: Shared) -> 
         await Space(await shared.open(), made.name).keys()
 
 
+async def test_forks_are_looked_for_together(shared: Shared, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many there are, and nothing is remembered of those that are gone."""
+    monkeypatch.setattr(holds, "ORPHAN_SECONDS", 1e9)
+    space, other = await shared.spaces()
+    await space.put("k")
+    for number in range(10):
+        await space.fork(f"fork-{number}")
+    store = redis_store(other)
+    asked = 0
+
+    async def count(*_: Any) -> None:
+        nonlocal asked
+        asked += 1
+
+    state = await store._replicas.fresh(space.name)
+    with monkeypatch.context() as patch:
+        before(patch, store._client, "once", count)
+        await store._holds.let_go_of_orphans(state)
+    assert asked == 1
+    with monkeypatch.context() as patch:  # as if none had ever come
+        patch.setattr(holds, "_began", lambda *_: False)
+        await store._holds.let_go_of_orphans(state)
+    assert len(store._holds._orphans[space.name]) == 10
+    await store._holds.let_go_of_orphans(state)
+    assert not store._holds._orphans
+
+
 @pytest.mark.parametrize("how", ["used", "unused"])
 async def test_a_fork_that_another_server_deletes_holds_nothing(shared: Shared, how: str) -> None:
     """Not a revision, nor memory of who made it."""

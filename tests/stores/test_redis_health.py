@@ -5,9 +5,13 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 
 import pytest
+import structlog
+from structlog.testing import LogCapture
+from structlog.typing import EventDict
 
-from comity_server.errors import StoreUnavailable
+from comity_server.errors import StoreFull, StoreUnavailable
 from comity_server.limits import Limits
+from comity_server.stores.redis import client, store
 from comity_server.stores.redis.keys import probes
 from comity_server.stores.redis.store import RedisStore
 from comity_server.stores.redis.url import parse
@@ -25,11 +29,26 @@ def redis() -> Iterator[RedisServer]:
 
 
 @pytest.fixture
-async def space(redis: RedisServer) -> AsyncIterator[Space]:
-    store = RedisStore(parse(redis.url), Limits())
-    await store.open()
-    yield Space(store, "n")
-    await store.close()
+def logged(monkeypatch: pytest.MonkeyPatch) -> list[EventDict]:
+    """What the modules that speak to Redis say."""
+    capture = LogCapture()
+    bound = structlog.wrap_logger(None, processors=[capture])
+    for module in (client, store):
+        monkeypatch.setattr(module, "log", bound)
+    return capture.entries
+
+
+def above_debug(logged: list[EventDict]) -> list[tuple[str, str]]:
+    return [(entry["log_level"], entry["event"]) for entry in logged if entry["log_level"] != "debug"]
+
+
+@pytest.fixture
+async def space(redis: RedisServer, logged: list[EventDict]) -> AsyncIterator[Space]:
+    opened = RedisStore(parse(redis.url), Limits())
+    await opened.open()
+    logged.clear()
+    yield Space(opened, "n")
+    await opened.close()
 
 
 async def test_after_a_read_that_failed(redis: RedisServer, space: Space) -> None:
@@ -43,21 +62,58 @@ async def test_after_a_read_that_failed(redis: RedisServer, space: Space) -> Non
     await until(space.store.writable, 10)
 
 
+async def test_an_outage_is_logged_once_and_so_is_its_end(
+    redis: RedisServer, space: Space, logged: list[EventDict]
+) -> None:
+    await space.put("k")
+    redis.kill()
+    await until(lambda: bool(logged) and not space.store.writable())
+    for _ in range(3):
+        with pytest.raises(StoreUnavailable):
+            await space.put("k")
+    redis.start()
+    await until(lambda: above_debug(logged)[-1][0] == "info")
+    assert above_debug(logged) == [
+        ("warning", "the store cannot be written"),
+        ("info", "the store can be written again"),
+    ]
+
+
+async def test_refusals_are_logged_once_until_writes_succeed(
+    redis: RedisServer, space: Space, logged: list[EventDict]
+) -> None:
+    def refusals() -> int:
+        return len([entry for entry in logged if entry["event"] == "Redis refused"])
+
+    for time in range(1, 3):
+        with redis.client() as direct:
+            direct.config_set("maxmemory", 1)
+            before = refusals()
+            for _ in range(5):
+                with pytest.raises(StoreFull):
+                    await space.put("k")
+            await until(lambda before=before: refusals() >= before + 8)  # type: ignore[misc]
+            direct.config_set("maxmemory", 0)
+        await until(space.store.writable)
+        await space.put("k")
+        assert above_debug(logged).count(("warning", "Redis refused")) == time
+
+
 async def test_a_redis_that_is_full_and_nobody_writes_to(redis: RedisServer, space: Space) -> None:
-    with redis.client() as client:
-        client.config_set("maxmemory", 1)
+    with redis.client() as direct:
+        direct.config_set("maxmemory", 1)
         await until(lambda: not space.store.writable(), 10)
-        client.config_set("maxmemory", 0)
+        direct.config_set("maxmemory", 0)
     await until(space.store.writable, 10)
 
 
 async def test_what_is_tried_leaves_nothing_behind(redis: RedisServer, space: Space) -> None:
     """Else files and replicas would have work to do for nothing."""
-    with redis.client() as client:
-        await until(lambda: client.info("commandstats").get("cmdstat_set", {"calls": 0})["calls"] > 2)
+    with redis.client() as direct:
+        await until(lambda: direct.info("commandstats").get("cmdstat_set", {"calls": 0})["calls"] > 2)
         before = (redis.folder / "appendonly.aof").read_bytes()
-        tried = client.info("commandstats")["cmdstat_set"]["calls"]
-        await until(lambda: client.info("commandstats")["cmdstat_set"]["calls"] > tried + 5)
+        tried = direct.info("commandstats")["cmdstat_set"]["calls"]
+        await until(lambda: direct.info("commandstats")["cmdstat_set"]["calls"] > tried + 5)
     assert (redis.folder / "appendonly.aof").read_bytes() == before
 
 
@@ -69,10 +125,10 @@ def cluster() -> Iterator[RedisCluster]:
 
 @contextmanager
 def full(master: RedisServer, replica: RedisServer) -> Iterator[None]:
-    with master.client() as client:
-        client.config_set("maxmemory", 1)
+    with master.client() as direct:
+        direct.config_set("maxmemory", 1)
         yield
-        client.config_set("maxmemory", 0)
+        direct.config_set("maxmemory", 0)
 
 
 @contextmanager
@@ -99,16 +155,16 @@ async def test_a_master_of_a_cluster_that_takes_no_writes(
         if cause is not full and master is first:
             continue
         healthy = next(name for name in map(str, range(100)) if cluster.master_of(f"{{{name}}}") is not master)
-        store = RedisStore(parse(cluster.url), Limits(), wait_replicas=1)
-        await store.open()
+        opened = RedisStore(parse(cluster.url), Limits(), wait_replicas=1)
+        await opened.open()
         try:
-            await Space(store, healthy).put("k")  # the list of names may be on the other one
-            assert store.writable()
+            await Space(opened, healthy).put("k")  # the list of names may be on the other one
+            assert opened.writable()
             with cause(master, replica):
-                await until(lambda store=store: not store.writable(), 10)  # type: ignore[misc]
+                await until(lambda opened=opened: not opened.writable(), 10)  # type: ignore[misc]
                 for _ in range(100):
-                    await Space(store, healthy).put("k")
-                    assert not store.writable()
-            await until(store.writable, 20)
+                    await Space(opened, healthy).put("k")
+                    assert not opened.writable()
+            await until(opened.writable, 20)
         finally:
-            await store.close()
+            await opened.close()

@@ -3,13 +3,13 @@
 from contextlib import AbstractContextManager, nullcontext
 
 from comity_server.limits import Limits
-from comity_server.stores.copy.protocol import Reader
 from comity_server.stores.redis.client import named
 from comity_server.stores.redis.reading import RedisReader
 from comity_server.stores.redis.store import RedisStore
 from comity_server.stores.redis.url import FORMS, parse
 from comity_server.stores.sqlite.reading import SqliteReader
 from comity_server.stores.sqlite.store import SqliteStore
+from comity_server.stores.transfer import Reader
 from comity_server.stores.url import open_store, sqlite_path
 
 Target = SqliteStore | RedisStore

@@ -46,6 +46,8 @@ LOOK_SECONDS: Final = 0.5  # likewise, where it only tells whether Redis is ther
 GIVE_UP_SECONDS: Final = 3.0  # how long a call is tried again while Redis cannot be reached
 BACKOFF_SECONDS: Final = (0.02, 0.5)  # the first and the longest wait between two attempts, before the jitter
 BLOCK_SECONDS: Final = 1.0  # how long a blocking read waits
+SEE_LOG: Final = "; the log of the server says why"  # to clients, who are told nothing that a library says
+REFUSED: Final = f"Redis refused{SEE_LOG}"
 CONNECTIONS: Final = 1 << 20  # no bound: how many calls there are at a time is for others to bound
 
 PASSING: Final = (  # what is tried again: it ends by itself
@@ -61,8 +63,6 @@ PASSING: Final = (  # what is tried again: it ends by itself
     OSError,
     RedisClusterException,
 )
-
-SEE_LOG: Final = "; the log of the server says why"  # to clients, who are told nothing that a library says
 
 T = TypeVar("T")
 Connection = Any  # a Redis or a RedisCluster: redis-py types their commands apart
@@ -103,16 +103,12 @@ class Client:
         self.trouble: StateError | None = None  # why a primary would refuse writes, when they were last tried
         self.wait_replicas = wait_replicas
         self._failing_since: float | None = None
+        self._told = ""  # why Redis refused, as the log has it
         self._moved = False  # whether a Cluster may have given slots to other nodes
         self._redis = _connect(target, ANSWER_SECONDS)
         self._blocking = _connect(target, BLOCK_SECONDS + ANSWER_SECONDS)
         self._looking = _connect(target, LOOK_SECONDS)
         self._primaries = Primaries(target, self._looking, wait_replicas)
-
-    @property
-    def writable(self) -> bool:
-        """Whether writes are taken, by all that is known."""
-        return self.reachable and all(one is None for one in (self.failure, self.refusal, self.trouble))
 
     async def close(self) -> None:
         for connection in (self._redis, self._blocking, self._looking):
@@ -123,6 +119,18 @@ class Client:
     async def call(self, *command: Any) -> Any:
         """A command that may be done twice. Errors as of `repeated`."""
         return await self.repeated(partial(self.ask, *command))
+
+    async def call_all(self, commands: Sequence[Sequence[Any]]) -> Sequence[Any]:
+        """Commands that may be done twice, all at a time, by one connection to each node. Errors as of `repeated`."""
+
+        async def ask(redis: Connection) -> Sequence[Any]:
+            pipeline = redis.pipeline(transaction=False)
+            for command in commands:
+                pipeline.execute_command(*command)
+            answers: Sequence[Any] = await pipeline.execute()
+            return answers
+
+        return await self.repeated(partial(self.once, ask))
 
     async def ask(self, *command: Any) -> Any:
         """A command, once. Errors as of `once`."""
@@ -154,8 +162,7 @@ class Client:
             log.debug("Redis cannot be reached", error=str(error))
             raise Passing(self.failure) from error
         except RedisError as error:
-            self.failure = _translate(error)
-            log.warning("Redis refused", error=str(error))
+            self.failure = self._refused(error)
             raise self.failure from error
         self.failure = self._failing_since = None
         return result
@@ -188,7 +195,7 @@ class Client:
             self.refusal = error
             raise
         if self.target.form != "cluster":  # where others may refuse what this node takes
-            self.refusal = None
+            self._takes_writes()
         return answer
 
     async def try_writes(self) -> None:
@@ -200,12 +207,13 @@ class Client:
             self.trouble = _passing(error)
             raise Passing(self.trouble) from error
         except RedisError as error:
-            self.trouble = _translate(error)
+            self.trouble = self._refused(error)
             raise self.trouble from error
         except StoreUnavailable as error:
             self.trouble = error
             raise
-        self.trouble = None
+        if self.trouble is not None:
+            self.trouble, self._told = None, ""
         if self.failure is not None or self.refusal is not None:
             await self._probe(tried)
 
@@ -215,7 +223,20 @@ class Client:
         for key in written:
             await self.once(partial(self._waited, key=key, command=("INCR", key)))
         if self.refusal is refusal:
-            self.refusal = None
+            self._takes_writes()
+
+    def _takes_writes(self) -> None:
+        self.refusal = None
+        self._told = ""
+
+    def _refused(self, error: RedisError) -> StateError:
+        """What a refusal means, which the log has once, until writes are taken again: it is tried over and over, by
+        clients too."""
+        failure = _translate(error)
+        why = str(error) if failure.message == REFUSED else failure.message
+        (log.debug if why == self._told else log.warning)("Redis refused", error=str(error))
+        self._told = why
+        return failure
 
     async def await_replicas(self, key: str) -> None:
         """Return when as many replicas as are wanted have all that was written to the node of a key. Errors as of
@@ -412,4 +433,4 @@ def _translate(error: RedisError) -> StateError:
         return StoreUnavailable("this is no Sentinel")
     if isinstance(error, ResponseError) and "MISCONF" in str(error):
         return StoreUnavailable("Redis cannot write to its disk")
-    return StoreUnavailable(f"Redis refused{SEE_LOG}")
+    return StoreUnavailable(REFUSED)

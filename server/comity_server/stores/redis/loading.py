@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from operator import itemgetter
 from typing import Any, Final, NamedTuple
 
@@ -91,16 +91,16 @@ class Meta(NamedTuple):
         return self.generation, self.revision, self.sub, self.epoch, self.last
 
 
-async def read_entry(client: Client, keys: Keys, fields: Mapping[bytes, bytes]) -> codec.Entry:
+async def read_entry(client: Client, keys: Keys, fields: Mapping[bytes, bytes], pace: Pace) -> codec.Entry:
     """An entry of a log, from where it is staged if it is too large to be in the log itself. Raises Trimmed."""
     data = fields.get(b"d")
-    if data is None:
-        token, _, pieces = fields[b"s"].decode().partition(":")
-        read = [await client.call("HGET", keys.staged(token), place) for place in range(int(pieces))]
-        if None in read:
-            raise Trimmed
-        data = b"".join(read)
-    return codec.unpack_entry(data)
+    if data is not None:
+        return codec.unpack_entry(data)
+    token, _, pieces = fields[b"s"].decode().partition(":")
+    read = [await client.call("HGET", keys.staged(token), place) for place in range(int(pieces))]
+    if None in read:
+        raise Trimmed
+    return await codec.unpack_long_entry(b"".join(read), pace)
 
 
 class Loader:
@@ -119,6 +119,11 @@ class Loader:
     async def meta(self, name: str) -> Meta:
         """Where a namespace stands."""
         return await self._meta(self._keys(name).meta)
+
+    async def metas(self, names: Sequence[str]) -> Sequence[Meta]:
+        """Where namespaces stand."""
+        found = await self._client.call_all([("HMGET", self._keys(name).meta, *FIGURES) for name in names])
+        return [_parse_meta(values) for values in found]
 
     async def buried(self, name: str, generation: int) -> Meta:
         """Where a deleted one stood that forks share."""
@@ -178,7 +183,7 @@ class Loader:
             parent=parent,
             totals=totals,
         )
-        loading = _Loading(self._client, self._keys(name), meta, state)
+        loading = _Loading(self._client, self._keys(name), meta, state, self._limits.request_window)
         try:
             with collector.held_off():
                 if meta.exists:
@@ -201,14 +206,15 @@ class Loader:
 class _Loading:
     """One attempt to load one namespace."""
 
-    def __init__(self, client: Client, keys: Keys, meta: Meta, state: Namespace) -> None:
+    def __init__(self, client: Client, keys: Keys, meta: Meta, state: Namespace, window: float) -> None:
         self._client = client
         self._keys = keys
+        self._window = window  # of request ids, in seconds
         self._meta = meta
         self._state = state
         self._said: dict[int, Provenance] = {}  # by commits that are in the log no more
         self._commits: list[Commit] = []
-        self._named: list[Sequence[Named]] = []
+        self._named: list[tuple[int, Sequence[Named]]] = []  # by entry, with its time
         self._pace = Pace()
 
     async def load_base(self) -> None:
@@ -251,7 +257,7 @@ class _Loading:
                     break
                 raise Trimmed
             place = parse_id(id)
-            entry = await read_entry(self._client, self._keys, fields)
+            entry = await read_entry(self._client, self._keys, fields, self._pace)
             last = entry.token.hex()
             await self._take(entry)
         reached = max(place, self._meta.place)
@@ -260,12 +266,16 @@ class _Loading:
         return self._meta._replace(revision=reached[0], sub=reached[1], last=last)
 
     async def load_requests(self) -> None:
-        """Every client has the whole window before it, as if it was heard now."""
+        """Every client has the whole window before it, as if it was heard now; but for those that were silent for as
+        long when the newest entry came. Else they would come back for as long as the log has something of them."""
         now = time.monotonic()
+        silent = await self._silent()
         clients: dict[str, RequestClient] = {}
         outcomes: dict[str, dict[int, bytes]] = {}  # since a scan may show a field more than once
         async for field, data in scan(self._client, self._keys.requests):
             client, sequence = codec.split_outcome_field(field)
+            if client in silent:
+                continue
             if sequence is None:
                 clients[client] = self._state.requests.load(client, *codec.unpack_client(data), now)
             else:
@@ -275,8 +285,21 @@ class _Loading:
                 if sequence >= known.awaited:
                     self._state.requests.load_outcome(known, sequence, *codec.unpack_outcome(data))
                 await self._pace.step()
-        for named in self._named:
-            await take_outcomes(self._state, named, now, self._pace)
+        for _, named in self._named:
+            heard = [one for one in named if one.request.client not in silent]
+            await take_outcomes(self._state, heard, now, self._pace)
+
+    async def _silent(self) -> Collection[str]:
+        """The clients that were silent for the window, by the times of the log."""
+        last: dict[str, int] = {}
+        for at, named in self._named:
+            for one in named:
+                last[one.request.client] = at
+                await self._pace.step()
+        if not self._named:
+            return ()
+        newest, _ = self._named[-1]
+        return {client for client, at in last.items() if at < newest - int(self._window * 1e6)}
 
     async def finish(self) -> None:
         state = self._state
@@ -300,7 +323,7 @@ class _Loading:
             self._commits.append(head._replace(events=tuple(events)))
             state.revision, state.time = head.revision, head.time
         take_marks(state, entry)
-        self._named.append(entry.named)
+        self._named.append((entry.time, entry.named))
 
 
 def take_marks(state: Namespace, entry: codec.Entry) -> None:

@@ -117,7 +117,13 @@ class Replicas:
 
     async def meta(self, name: str) -> Meta:
         """Where a namespace stands in Redis, or that it would begin in the epoch of the whole."""
-        meta = await self._loader.meta(name)
+        return self._begun(await self._loader.meta(name))
+
+    async def metas(self, names: Sequence[str]) -> Sequence[Meta]:
+        """Likewise, of several."""
+        return [self._begun(meta) for meta in await self._loader.metas(names)]
+
+    def _begun(self, meta: Meta) -> Meta:
         return meta if meta.epoch else meta._replace(epoch=self.epoch)
 
     async def buried(self, name: str, generation: int) -> Meta:
@@ -158,9 +164,11 @@ class Replicas:
             barrier = self._barriers.get(name)
             if barrier is None:
                 barrier = self._barriers[name] = _Barrier()
-            await barrier.passed(lambda: self._look(name))
-            if not barrier.used:
-                self._barriers.pop(name, None)
+            try:
+                await barrier.passed(lambda: self._look(name))
+            finally:
+                if not barrier.used and self._barriers.get(name) is barrier:  # else the name has another one now
+                    del self._barriers[name]
             replica = self._replicas.get(name)
             if replica is not None:  # else it was evicted just now
                 return replica.state
@@ -222,9 +230,12 @@ class Replicas:
     def _evict(self, name: str) -> None:
         """Let go of a replica, unless it is used. It is loaded anew when it is asked for."""
         state = self._replicas[name].state
-        if self._host.is_used(name) or name in self._barriers or state.forks or state.quiet.locked():
+        barrier = self._barriers.get(name)
+        is_looked_at = barrier is not None and barrier.used
+        if self._host.is_used(name) or is_looked_at or state.forks or state.quiet.locked():
             return
         del self._replicas[name]
+        self._barriers.pop(name, None)  # of one who did not wait for its end
         self._absent.pop(name, None)
         self._host.evicted(name)
         state.replaced = True
@@ -280,7 +291,7 @@ class Replicas:
             if now.generation != replica.meta.generation or parse_id(now.trimmed) > replica.meta.place:
                 raise Trimmed
             raise Parted
-        entry = await read_entry(self.client, self.keys(name), fields)
+        entry = await read_entry(self.client, self.keys(name), fields, self._pace)
         state = replica.state
         if entry.commits and entry.commits[0][0].revision != state.revision + 1:
             raise Trimmed
@@ -417,8 +428,10 @@ class _Barrier:
                 log.exception("a namespace could not be looked at")
                 self._fail(waiting, error)
             except BaseException:
-                waiting.cancel()
-                self._task = None
+                for one in (waiting, self._next):
+                    if one is not None:
+                        one.cancel()
+                self._next = self._task = None
                 raise
             else:
                 waiting.set_result(None)

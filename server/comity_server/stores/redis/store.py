@@ -40,6 +40,8 @@ LOOK_SECONDS: Final = 0.2  # how often Redis is asked for its time, which tells 
 LOST_SECONDS: Final = 5.0  # how long health says so when Redis has lost what it had acknowledged
 IDLE_SECONDS: Final = 900.0  # how long a replica is kept that nobody asks for
 COMPACTION_SECONDS: Final = 60  # how long others leave it to a server to compact what none has loaded
+DELETION_SECONDS: Final = 30.0  # how long a deletion waits for another server's
+FINISH_SECONDS: Final = 5.0  # how long deletions and compactions are waited for at the end
 PAGE: Final = 200  # names that are looked up at a time
 
 
@@ -95,7 +97,9 @@ class RedisStore(MemoryStore):
         self._looking = asyncio.get_running_loop().create_task(self._keep_looking())
 
     async def close(self) -> None:
-        tasks = [*self._followers.values(), *([self._looking] if self._looking else [])]
+        if self._finishing:
+            await asyncio.wait(self._finishing, timeout=FINISH_SECONDS)
+        tasks = [*self._finishing, *self._followers.values(), *([self._looking] if self._looking else [])]
         for task in tasks:
             await end(task)
         await self._replicas.close()
@@ -106,10 +110,17 @@ class RedisStore(MemoryStore):
         return RedisArrivals(self, self._client, self._replicas, self._redis, self._holds)
 
     def writable(self) -> bool:
+        return not self._trouble()
+
+    def _trouble(self) -> str:
+        """Why it cannot be written to; empty: it can."""
         lost = self._replicas.lost_at
         if lost is not None and time.monotonic() < lost + LOST_SECONDS:
-            return False
-        return self._client.writable
+            return "Redis has lost what it had acknowledged"
+        failure = self._client.failure or self._client.refusal or self._client.trouble
+        if failure is not None:
+            return failure.message
+        return "" if self._client.reachable else "Redis cannot be reached"
 
     def time(self) -> int:
         """By the clock of Redis: those of servers do not matter."""
@@ -126,7 +137,7 @@ class RedisStore(MemoryStore):
             self.deleted.pop(state.name, None)
         else:
             self.namespaces_by_name.pop(state.name, None)
-            self.deleted[state.name] = (0.0, state)
+            self.keep_deleted(state)
 
     # Writes
 
@@ -241,6 +252,10 @@ class RedisStore(MemoryStore):
     def _id_above(self, empty: Namespace) -> int:
         return empty.id  # its generation
 
+    def keep_deleted(self, empty: Namespace) -> None:
+        """Redis keeps the outcomes for the window; what is here of the name goes as `sweep` says."""
+        self.deleted[empty.name] = (0.0, empty)
+
     async def _delete(self, name: str, if_revision: int | None) -> None:
         try:
             await self._delete_alone(name, if_revision)
@@ -255,8 +270,9 @@ class RedisStore(MemoryStore):
             await self._holds.let_go(state.parent)
 
     async def _delete_alone(self, name: str, if_revision: int | None) -> None:
-        """Delete it as soon as no other server is about to."""
+        """Delete it as soon as no other server is about to. Raises StoreUnavailable if one is for long."""
         attempt = 0
+        deadline = time.monotonic() + DELETION_SECONDS
         while True:
             await self._replicas.fresh(name)
             try:
@@ -264,6 +280,8 @@ class RedisStore(MemoryStore):
             except Moved:
                 continue
             except Busy:
+                if time.monotonic() > deadline:
+                    raise StoreUnavailable(f"another server is about to delete namespace {name}") from None
                 await asyncio.sleep(backoff(attempt))
                 attempt += 1
 
@@ -374,7 +392,7 @@ class RedisStore(MemoryStore):
             low = f"[{prefix}" if not after or after < prefix else f"({after}"
             page = await self._client.call("ZRANGEBYLEX", names, low, high, "LIMIT", 0, min(limit, PAGE))
             listed = [name.decode() for name in page]
-            metas = await asyncio.gather(*map(self._replicas.meta, listed))
+            metas = await self._replicas.metas(listed)
             for name, meta in zip(listed, metas, strict=True):
                 after = name
                 if not meta.exists:  # whoever was to begin or to delete it has ended before it was through
@@ -439,6 +457,8 @@ class RedisStore(MemoryStore):
     # Health
 
     async def _keep_looking(self) -> None:
+        """Look how Redis is, until cancelled. The log says when it cannot be written to, and when it can again."""
+        was_writable = self.writable()  # what it was opened with was warned of
         while True:
             await asyncio.sleep(LOOK_SECONDS)
             try:
@@ -448,6 +468,12 @@ class RedisStore(MemoryStore):
                 log.debug("Redis is not well", error=str(error))
             except Exception:  # to look no more would be to say the last answer for ever
                 log.exception("Redis could not be looked at")
+            trouble = self._trouble()
+            if was_writable and trouble:
+                log.warning("the store cannot be written", reason=trouble, redis=str(self._target))
+            elif not was_writable and not trouble:
+                log.info("the store can be written again", redis=str(self._target))
+            was_writable = not trouble
 
     async def _look(self) -> None:
         """Ask Redis for its time, and whether it has lost something."""

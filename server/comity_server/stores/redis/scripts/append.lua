@@ -31,7 +31,8 @@ end
 local mark = stands[7] or ''
 if string.sub(mark, 1, 1) == 'd' and string.sub(mark, 1, #ARGV[10]) ~= ARGV[10] then
   local time = redis.call('TIME')
-  if time[1] * 1000 + math.floor(time[2] / 1000) - tonumber(stands[8] or '0') < tonumber(ARGV[11]) then
+  local age = time[1] * 1000 + math.floor(time[2] / 1000) - tonumber(stands[8] or '0')
+  if age >= 0 and age < tonumber(ARGV[11]) then  -- as in claim.lua
     return {2}
   end
 end

@@ -24,9 +24,10 @@ if not is_there and not deletes then
 end
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local mark = stands[7] or ''
+local mark, age = stands[7] or '', now - tonumber(stands[8] or '0')
+-- One that is less than 0 is by a clock that was ahead: of a node that was the primary before.
 if string.sub(mark, 1, #ARGV[7]) ~= ARGV[7] and (not deletes or string.sub(mark, 1, 1) == 'd') and
-   now - tonumber(stands[8] or '0') < tonumber(ARGV[8]) then
+   age >= 0 and age < tonumber(ARGV[8]) then
   return {2}
 end
 redis.call('HSET', KEYS[1], 'mark', ARGV[6], 'marked', string.format('%.0f', now))
