@@ -290,6 +290,12 @@ class RedisCluster(Together):
     def masters(self) -> Sequence[RedisServer]:
         return [node for node in self.nodes if node.process.poll() is None and self._is_master(node)]
 
+    def replicas(self) -> Iterator[tuple[RedisServer, RedisServer]]:
+        """Each master with its replica."""
+        for master in self.masters():
+            port = master.says("replication", "slave0")["port"]  # type: ignore[index]
+            yield master, next(node for node in self.nodes if node.port == port)
+
     def master_of(self, key: str) -> RedisServer:
         """The node that has a key."""
         slot = key_slot(key.encode())

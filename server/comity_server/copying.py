@@ -3,8 +3,8 @@
 import asyncio
 import json
 import time
-from collections.abc import Iterator, Sequence
-from typing import Final
+from collections.abc import Coroutine, Iterator, Sequence
+from typing import Any, Final
 
 import click
 
@@ -13,9 +13,10 @@ from comity_server.errors import StateError
 from comity_server.failures import Failed
 from comity_server.stores.copy import ends
 from comity_server.stores.copy.copying import Choice, Ending, NoNamespace, Result
-from comity_server.stores.copy.protocol import NoStore
 from comity_server.stores.copy.run import SameStore, copy
-from comity_server.stores.redis.client import Passing
+from comity_server.stores.transfer import NoStore
+from comity_server.stores.url import check_replicas
+from comity_server.tasks import end
 
 EXAMPLES: Final = """\b
 Examples:
@@ -26,6 +27,8 @@ PROGRESS_SECONDS: Final = 5.0  # how often a long copy says how far it is
 CONFLICT: Final = 3
 NOT_FOUND: Final = 4
 UNAVAILABLE: Final = 5
+INTERRUPTED: Final = 130  # what shells use: 128 + SIGINT
+INTERRUPTION: Final = "interrupted: the same command goes on with what is not there yet"
 TEXTS: Final[dict[Ending, str]] = {
     "copied": "copied",
     "replaced": "copied in place of another",
@@ -82,7 +85,7 @@ def command(
     interrupted, and made again: what is there is not copied twice, and what has come since is.
 
     Exits with 0 if the target has all that the source has, with 3 if it has other namespaces of these names, with 4 if
-    there is nothing to copy, with 5 if a store cannot be used, with 1 for any other failure.
+    there is nothing to copy, with 5 if a store cannot be used, with 130 after Ctrl-C, with 1 for any other failure.
     """
     logs.configure("error")
     try:
@@ -91,6 +94,7 @@ def command(
         raise click.UsageError(f"--from: {error}", click.get_current_context()) from None
     try:
         ends.reader(target)
+        check_replicas(target, wait_replicas)
     except ValueError as error:
         raise click.UsageError(f"--to: {error}", click.get_current_context()) from None
     copying = copy(
@@ -103,7 +107,9 @@ def command(
         progress=_Progress(),
     )
     try:
-        results = asyncio.run(copying)
+        results = asyncio.run(_stoppable(copying))
+    except KeyboardInterrupt:
+        raise Failed("interrupted" if dry_run else INTERRUPTION, INTERRUPTED) from None
     except SameStore:
         raise click.UsageError("--from and --to are one store", click.get_current_context()) from None
     except NoStore as error:
@@ -112,14 +118,23 @@ def command(
         raise Failed(f"the source has no namespace {error}", NOT_FOUND) from None
     except StateError as error:
         raise Failed(error.message, UNAVAILABLE) from None
-    except Passing as error:
-        raise Failed(error.failure.message, UNAVAILABLE) from None
     for line in _lines(results, dry_run=dry_run, as_json=as_json):
         click.echo(line)
     if any(result.ending == "conflict" for result in results):
         raise click.exceptions.Exit(CONFLICT)
     if not all(result.is_equal for result in results):
         raise click.exceptions.Exit(1)
+
+
+async def _stoppable(work: Coroutine[Any, Any, Sequence[Result]]) -> Sequence[Result]:
+    """What can be cancelled at any time, though the work may lose a cancellation."""
+    task = asyncio.ensure_future(work)
+    try:
+        await asyncio.wait([task])
+    except asyncio.CancelledError:
+        await end(task)
+        raise
+    return task.result()
 
 
 class _Progress:

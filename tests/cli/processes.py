@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -54,8 +54,8 @@ class Result:
         return found
 
 
-class Watching:
-    """A `comity watch` that runs."""
+class Running:
+    """A command that runs."""
 
     def __init__(self, process: subprocess.Popen[bytes]) -> None:
         self._process = process
@@ -100,20 +100,24 @@ class Comity:
         return result
 
     @contextmanager
-    def watch(self, *arguments: str) -> Iterator[Watching]:
-        """Start `comity watch`. It is killed at the end of the block if it still runs."""
+    def started(self, *arguments: str) -> Iterator[Running]:
+        """Start a command. It is killed at the end of the block if it still runs."""
         process = subprocess.Popen(
-            [*command(), "watch", *arguments],
+            [*command(), *arguments],
             env=self.environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
         )
         try:
-            yield Watching(process)
+            yield Running(process)
         finally:
             process.kill()
             process.communicate()
+
+    def watch(self, *arguments: str) -> AbstractContextManager[Running]:
+        """Start `comity watch`, as `started` does."""
+        return self.started("watch", *arguments)
 
     def shell(self, script: str) -> Result:
         """Run a line of bash in which `comity` is the command."""

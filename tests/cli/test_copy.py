@@ -1,6 +1,7 @@
 """`comity copy`: what it says, and how it ends."""
 
 import json
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -87,6 +88,7 @@ def test_what_cannot_be_used(comity: Comity, filled: str, redis_url: str, tmp_pa
     assert "one store" in refused(redis_url, redis_url, 2)
     assert "--from: memory:" in refused("memory:", target, 2)
     assert "--to: memory:" in refused(filled, "memory:", 2)
+    assert "--to: redis_wait_replicas" in refused(filled, target, 2, "--redis-wait-replicas", "1")
     assert "--from: none: is a kind of store" in refused("none:x", target, 2)
     assert "--to: after the scheme" in refused(filled, "redis://", 2)
     secret = refused(filled, "redis://ann:secret@host:port", 2)
@@ -107,6 +109,23 @@ def test_a_long_copy_says_how_far_it_is(filled: str, redis_url: str) -> None:
     assert done.stderr == "research: 3 of 3 versions and commits\n"
 
 
+@pytest.mark.parametrize("dry_run", [False, True])
+def test_an_interrupted_copy_ends_at_once(comity: Comity, filled: str, dry_run: bool) -> None:
+    """Wherever it is, and redis-py loses a cancellation at some places where it connects."""
+    arguments = ["copy", "--from", filled, *(["--dry-run"] if dry_run else [])]
+    for _ in range(3):
+        with socket.create_server(("127.0.0.1", 0)) as mute:
+            host, port = mute.getsockname()
+            with comity.started(*arguments, "--to", f"redis://{host}:{port}") as copying:
+                connection, _ = mute.accept()
+                with connection:
+                    assert connection.recv(1)
+                    ended = copying.interrupt()
+        assert (ended.code, ended.text) == (130, "")
+        goes_on = "" if dry_run else ": the same command goes on with what is not there yet"
+        assert ended.errors == f"comity: interrupted{goes_on}\n"
+
+
 def test_usage(comity: Comity, filled: str) -> None:
     assert "--from" in comity("copy", "--to", filled, code=2).errors
     assert "--to" in comity("copy", "--from", filled, code=2).errors
@@ -120,3 +139,25 @@ def test_nothing_to_copy(comity: Comity, redis_server: RedisServer, tmp_path: Pa
     url = f"{redis_server.url}?prefix=nobody-uses-this"
     text = comity("copy", "--from", url, "--to", f"sqlite:{tmp_path / 'target.db'}").text
     assert text == "the source has no namespaces\n"
+
+
+def test_a_user_who_may_not_copy(comity: Comity, filled: str, tmp_path: Path) -> None:
+    """It is said which store refuses which command, also if that is within a script."""
+    target = f"sqlite:{tmp_path / 'target.db'}"
+    with RedisServer() as server, server.client() as client:
+        url = f"redis://ann:secret@{server.address}"
+        for lacking, source, to in (
+            ("xrevrange", filled, url),
+            ("xlen", filled, url),
+            ("hgetall", filled, url),
+            ("scan", url, target),
+            ("xrange", url, target),
+        ):
+            client.flushall()
+            if source == url:
+                comity("copy", "--from", filled, "--to", server.url)
+            client.execute_command("ACL", "SETUSER", "ann", "reset", "on", ">secret", "~*", "+@all", f"-{lacking}")
+            errors = comity("copy", "--from", source, "--to", to, code=5).errors
+            assert f"redis://{server.address}?prefix=comity: Redis refuses the server's user" in errors
+            assert f"the command {lacking.upper()} (" in errors
+            assert "secret" not in errors

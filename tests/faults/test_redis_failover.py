@@ -157,7 +157,10 @@ def test_a_master_of_a_cluster_is_replaced(cluster: RedisCluster, wait_replicas:
             killed.kill()
             wait_until("another master", lambda: len(cluster.masters()) == 3)
             if wait_replicas:
-                more([writer for writer in running if writer.namespace != names[killed.port]])
+                others = [writer for writer in running if writer.namespace != names[killed.port]]
+                for _ in range(10):  # that they are answered does not make up for it
+                    more(others, 5)
+                    assert not serving(server)
                 killed.start()
                 wait_until("a replica", killed.is_linked)
             more(running)

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from comity_server.errors import Conflict, NotAFork, RequestIdForgotten, StoreFull, StoreUnavailable
+from comity_server.errors import Conflict, NotAFork, RequestIdForgotten, StoreUnavailable
 from comity_server.limits import Limits, Retention
 from comity_server.model import (
     Commit,
@@ -34,7 +34,6 @@ from comity_server.stores.copy import ends
 from comity_server.stores.copy.comparing import compare
 from comity_server.stores.copy.copying import Choice, Copy, NoNamespace, Result
 from comity_server.stores.copy.planning import Plan
-from comity_server.stores.copy.protocol import NoStore, Reader
 from comity_server.stores.copy.run import SameStore, copy, ignore
 from comity_server.stores.memory.namespace import Namespace
 from comity_server.stores.memory.store import MemoryStore
@@ -42,6 +41,7 @@ from comity_server.stores.redis import holds
 from comity_server.stores.redis.client import Client
 from comity_server.stores.sqlite.check import check
 from comity_server.stores.sqlite.writer import Writer
+from comity_server.stores.transfer import NoStore, Reader
 from comity_server.stores.url import open_store, sqlite_path
 from tests.contract.crowd import all_of, clear, crowd
 from tests.contract.space import Space, plain
@@ -697,7 +697,7 @@ async def test_redis_that_is_full_is_told_and_the_copy_goes_on(urls: Urls) -> No
         with redis.client() as client:
             used = int(redis.says("memory", "used_memory"))  # type: ignore[call-overload]
             client.config_set("maxmemory", used + 8_000_000)
-        with pytest.raises(StoreFull):
+        with pytest.raises(StoreUnavailable, match="out of memory"):
             await copied(source, redis.url)
         async with opened(redis.url) as other:
             assert list(await other.store.namespaces("", limit=9)) == []

@@ -12,7 +12,7 @@ from .bench import bench
 from .checkpoints import checkpoint, checkpoints, restore
 from .diff import diff
 from .entries import delete, get, list_, put
-from .failures import Failure, report
+from .failures import INTERRUPTED, Failure, report
 from .forks import fork, merge
 from .history import blame, log
 from .main import NEEDS
@@ -75,8 +75,8 @@ def run() -> int:
         code: Any = app.main(prog_name="comity", standalone_mode=False)
     except click.ClickException as error:
         return _report(error)
-    except click.Abort:
-        return 1
+    except click.Abort as error:
+        return INTERRUPTED if isinstance(error.__cause__, KeyboardInterrupt) else 1
     except ModuleNotFoundError as error:
         return _report(Failure(f"{NEEDS} ({error})"))
     except OSError as error:

@@ -16,13 +16,14 @@ def open_store(url: str, limits: Limits, *, wait_replicas: int = 0, require_dura
     """Make the store that a URL names, not yet opened: `memory:`, `sqlite:PATH` or a Redis. Raises ValueError.
 
     Args:
-        wait_replicas: how many replicas of a Redis must have a write before it is acknowledged.
+        wait_replicas: how many replicas of a Redis must have a write before it is acknowledged. 0 for other stores.
         require_durable: not to take a store that may lose what it has acknowledged. Of a Redis that is known when the
             store is opened.
     """
     scheme, colon, rest = url.partition(":")
     if not colon:
         raise ValueError(f"{url!r} is not the URL of a store, such as memory: or sqlite:PATH")
+    check_replicas(url, wait_replicas)
     if scheme == "memory":
         if rest:
             raise ValueError(f"memory: takes nothing after the colon, and got {rest!r}")
@@ -36,6 +37,13 @@ def open_store(url: str, limits: Limits, *, wait_replicas: int = 0, require_dura
         return RedisStore(target, limits, wait_replicas=wait_replicas, require_durable=require_durable)
     kinds = "memory:, sqlite:PATH, and redis://HOST in its forms"
     raise ValueError(f"{scheme}: is a kind of store that does not exist: there are {kinds}")
+
+
+def check_replicas(url: str, wait_replicas: int) -> None:
+    """Raises ValueError if replicas are to be waited for where there are none."""
+    scheme = url.partition(":")[0]
+    if wait_replicas and scheme in ("memory", "sqlite"):
+        raise ValueError(f"redis_wait_replicas is for replicas of a Redis, and {scheme}: has none")
 
 
 def shown(url: str) -> str:

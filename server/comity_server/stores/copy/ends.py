@@ -1,12 +1,15 @@
 """The two ends of a copy, by the URLs of the stores."""
 
+from contextlib import AbstractContextManager, nullcontext
+
 from comity_server.limits import Limits
-from comity_server.stores.copy.protocol import Reader
+from comity_server.stores.redis.client import named
 from comity_server.stores.redis.reading import RedisReader
 from comity_server.stores.redis.store import RedisStore
 from comity_server.stores.redis.url import FORMS, parse
 from comity_server.stores.sqlite.reading import SqliteReader
 from comity_server.stores.sqlite.store import SqliteStore
+from comity_server.stores.transfer import Reader
 from comity_server.stores.url import open_store, sqlite_path
 
 Target = SqliteStore | RedisStore
@@ -28,6 +31,11 @@ def store(url: str, *, wait_replicas: int = 0) -> Target:
     made = open_store(url, Limits(), wait_replicas=wait_replicas)
     assert isinstance(made, SqliteStore | RedisStore)
     return made
+
+
+def naming(url: str) -> AbstractContextManager[None]:
+    """In the block, errors of a Redis that a store uses say which one it is."""
+    return named(parse(url)) if url.partition(":")[0] in FORMS else nullcontext()
 
 
 def are_one(source: Reader, target: Reader) -> bool:

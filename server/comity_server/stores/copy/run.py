@@ -6,9 +6,9 @@ from contextlib import AsyncExitStack
 from comity_server.limits import Limits
 from comity_server.stores.copy import ends
 from comity_server.stores.copy.copying import Choice, Copy, Result
-from comity_server.stores.copy.protocol import NoStore, Progress, Reader
 from comity_server.stores.memory.store import MemoryStore
 from comity_server.stores.redis.reading import RedisReader
+from comity_server.stores.transfer import NoStore, Progress, Reader
 
 
 class SameStore(Exception):
@@ -39,7 +39,8 @@ async def copy(
     Raises:
         SameStore: the two are one.
         NoStore, NoNamespace: there is nothing to copy.
-        StateError: a store cannot be used. What was copied is there, and is not copied again by the next one.
+        StateError: a store cannot be used, and of a Redis the message says which. What was copied is there, and is not
+            copied again by the next one.
     """
     target = ends.reader(target_url)
     if ends.are_one(source, target):
@@ -59,11 +60,12 @@ async def copy(
         if dry_run:
             await copying.plan(lambda names: _has(target if is_there else None, names))
             return copying.results
-        async with AsyncExitStack() as inner:
-            store = await _open(inner, target_url, wait_replicas)
-            await copying.write(store, store.arrivals(), progress)
-        async with AsyncExitStack() as inner:
-            await copying.verify(await _open(inner, target_url, wait_replicas))
+        with ends.naming(target_url):  # those of the source do so already
+            async with AsyncExitStack() as inner:
+                store = await _open(inner, target_url, wait_replicas)
+                await copying.write(store, store.arrivals(), progress)
+            async with AsyncExitStack() as inner:
+                await copying.verify(await _open(inner, target_url, wait_replicas))
     return copying.results
 
 

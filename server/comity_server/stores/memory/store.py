@@ -5,7 +5,8 @@ import itertools
 import time
 import uuid
 from collections import OrderedDict, deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
+from typing import Any, TypeVar
 from weakref import WeakValueDictionary
 
 from sortedcontainers import SortedDict
@@ -31,12 +32,14 @@ from comity_server.model import (
     Write,
 )
 from comity_server.stores.memory import actions, differences
-from comity_server.stores.memory.draft import Draft, Named
+from comity_server.stores.memory.draft import Draft, Following
 from comity_server.stores.memory.journal import Journal
 from comity_server.stores.memory.judge import Quick, judge, judge_action, recall
 from comity_server.stores.memory.namespace import Namespace, Parent
 from comity_server.stores.memory.pins import Totals
 from comity_server.stores.protocol import Listener
+
+T = TypeVar("T")
 
 _JUDGING_SECONDS = 0.005
 _FILTERED = 2_000  # checkpoints that are looked at in one go
@@ -57,6 +60,7 @@ class MemoryStore:
         self._beginning: set[str] = set()  # namespaces that are on their way to the journal
         self._deletions: deque[tuple[float, str]] = deque()
         self._listeners: dict[str, Listener] = {}
+        self._finishing: set[asyncio.Task[Any]] = set()
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def open(self) -> None:
@@ -193,19 +197,12 @@ class MemoryStore:
         """A namespace as this store has it, or the empty one that it would begin as."""
         return self._find(name)
 
-    async def take_over(
-        self,
-        name: str,
-        commits: Sequence[Commit],
-        totals: Totals,
-        checkpoints: Mapping[str, Checkpoint | None],
-        named: Sequence[Named],
-    ) -> None:
-        """Append what came next in another store that has the same namespace: commits as they are, with how much there
-        is after them, checkpoints that were made and dropped, and outcomes.
+    async def take_over(self, name: str, following: Following) -> None:
+        """Append what came next in another store that has the same namespace.
 
         Raises Conflict if it was changed here, and what the journal does.
         """
+        commits, totals, checkpoints, named = following
         async with self._lock(name):
             draft = self._draft(self._existing(name))
             if commits and commits[0].revision != draft.revision + 1:
@@ -342,7 +339,7 @@ class MemoryStore:
         return found
 
     async def delete_namespace(self, name: str, if_revision: int | None = None) -> None:
-        await asyncio.shield(self._delete(name, if_revision))  # what was begun is finished, whoever waits for it
+        await self._finish(self._delete(name, if_revision))
 
     async def _delete(self, name: str, if_revision: int | None) -> None:
         async with self._lock(name):
@@ -374,7 +371,7 @@ class MemoryStore:
         self._deletions.append((now, empty.name))
 
     async def compact(self, name: str, revision: int = 0) -> int:
-        return await asyncio.shield(self._compact_to(name, revision))  # what was begun is finished, whoever waits
+        return await self._finish(self._compact_to(name, revision))
 
     async def _compact_to(self, name: str, revision: int) -> int:
         await self._fresh(name)
@@ -384,10 +381,14 @@ class MemoryStore:
         return floor
 
     async def retain(self, name: str, retention: Retention) -> int:
-        async with self._lock(name):  # else a write that is on its way would be forgotten with what came before it
-            state = self._existing(name)
-            state.requests.sweep(time.monotonic())
-            await self._forget_clients(state)
+        while True:
+            async with self._lock(name):  # else a write that is on its way would be forgotten with what came before it
+                state = self._existing(name)
+                more = state.requests.sweep(time.monotonic())
+                await self._forget_clients(state)
+            if not more:
+                break
+            await asyncio.sleep(0)
         await self._compact(state, state.floor)  # after a start only this tells what is kept for pins
         more = True
         while more:
@@ -461,6 +462,13 @@ class MemoryStore:
         except BaseException:
             state.requests.swept += swept
             raise
+
+    async def _finish(self, work: Coroutine[Any, Any, T]) -> T:
+        """What was begun is finished, whoever waits for it."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._finishing.add(task)
+        task.add_done_callback(self._finishing.discard)
+        return await asyncio.shield(task)
 
     def _lock(self, name: str) -> asyncio.Lock:
         """Who holds it is alone in changing a namespace."""

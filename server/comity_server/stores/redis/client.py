@@ -3,7 +3,9 @@
 import asyncio
 import hashlib
 import random
+import re
 from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from importlib.resources import files
 from typing import Any, Final, TypeVar
@@ -33,7 +35,7 @@ from redis.exceptions import (
 )
 
 from comity_server.errors import StateError, StoreFull, StoreUnavailable
-from comity_server.stores.redis import keys
+from comity_server.stores.redis.primaries import Primaries
 from comity_server.stores.redis.url import Target
 
 log = structlog.get_logger(__name__)
@@ -44,6 +46,8 @@ LOOK_SECONDS: Final = 0.5  # likewise, where it only tells whether Redis is ther
 GIVE_UP_SECONDS: Final = 3.0  # how long a call is tried again while Redis cannot be reached
 BACKOFF_SECONDS: Final = (0.02, 0.5)  # the first and the longest wait between two attempts, before the jitter
 BLOCK_SECONDS: Final = 1.0  # how long a blocking read waits
+SEE_LOG: Final = "; the log of the server says why"  # to clients, who are told nothing that a library says
+REFUSED: Final = f"Redis refused{SEE_LOG}"
 CONNECTIONS: Final = 1 << 20  # no bound: how many calls there are at a time is for others to bound
 
 PASSING: Final = (  # what is tried again: it ends by itself
@@ -71,6 +75,17 @@ class Script:
         self.text = files("comity_server.stores.redis").joinpath("scripts", f"{name}.lua").read_text("utf-8")
         self.digest = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
 
+    def refusal(self, error: ResponseError) -> NoPermissionError | None:
+        """The error of a command of it that the user may not run. Redis 6.2 says only in which line that is."""
+        said = str(error)
+        if "ACL failure" in said:
+            return NoPermissionError(said)
+        if "user executing the script can't" not in said:
+            return None
+        line = re.search(r"user_script: ?(\d+)", said)
+        names = re.findall(r"redis\.call\('(\w+)'", self.text.splitlines()[int(line[1]) - 1]) if line else []
+        return NoPermissionError(f"in a script this user may not run the '{'|'.join(names)}' command")
+
 
 class Client:
     """Connections to one Redis. Use from one event loop.
@@ -85,12 +100,15 @@ class Client:
         self.failure: StateError | None = None  # why the last call failed; None: it did not
         self.refusal: StateError | None = None  # why the last write was refused; None: it was not
         self.reachable = True  # when it was last looked at
+        self.trouble: StateError | None = None  # why a primary would refuse writes, when they were last tried
         self.wait_replicas = wait_replicas
         self._failing_since: float | None = None
+        self._told = ""  # why Redis refused, as the log has it
         self._moved = False  # whether a Cluster may have given slots to other nodes
         self._redis = _connect(target, ANSWER_SECONDS)
         self._blocking = _connect(target, BLOCK_SECONDS + ANSWER_SECONDS)
         self._looking = _connect(target, LOOK_SECONDS)
+        self._primaries = Primaries(target, self._looking, wait_replicas)
 
     async def close(self) -> None:
         for connection in (self._redis, self._blocking, self._looking):
@@ -101,6 +119,18 @@ class Client:
     async def call(self, *command: Any) -> Any:
         """A command that may be done twice. Errors as of `repeated`."""
         return await self.repeated(partial(self.ask, *command))
+
+    async def call_all(self, commands: Sequence[Sequence[Any]]) -> Sequence[Any]:
+        """Commands that may be done twice, all at a time, by one connection to each node. Errors as of `repeated`."""
+
+        async def ask(redis: Connection) -> Sequence[Any]:
+            pipeline = redis.pipeline(transaction=False)
+            for command in commands:
+                pipeline.execute_command(*command)
+            answers: Sequence[Any] = await pipeline.execute()
+            return answers
+
+        return await self.repeated(partial(self.once, ask))
 
     async def ask(self, *command: Any) -> Any:
         """A command, once. Errors as of `once`."""
@@ -132,8 +162,7 @@ class Client:
             log.debug("Redis cannot be reached", error=str(error))
             raise Passing(self.failure) from error
         except RedisError as error:
-            self.failure = _translate(error)
-            log.warning("Redis refused", error=str(error))
+            self.failure = self._refused(error)
             raise self.failure from error
         self.failure = self._failing_since = None
         return result
@@ -147,9 +176,15 @@ class Client:
 
         async def evaluate(redis: Connection) -> Any:
             try:
-                return await self._waited(redis, names[0], ("EVALSHA", script.digest, *rest))
-            except NoScriptError:
-                return await self._waited(redis, names[0], ("EVAL", script.text, *rest))
+                try:
+                    return await self._waited(redis, names[0], ("EVALSHA", script.digest, *rest))
+                except NoScriptError:
+                    return await self._waited(redis, names[0], ("EVAL", script.text, *rest))
+            except ResponseError as error:
+                refusal = script.refusal(error)
+                if refusal is None:
+                    raise
+                raise refusal from error
 
         try:
             answer = await self.once(evaluate)
@@ -159,14 +194,49 @@ class Client:
         except StateError as error:
             self.refusal = error
             raise
-        self.refusal = None
+        if self.target.form != "cluster":  # where others may refuse what this node takes
+            self._takes_writes()
         return answer
 
-    async def probe(self) -> None:
-        """Write something of no meaning, to see whether Redis takes writes. Errors as of `run`."""
-        key = keys.probes(self.target.prefix)
-        await self.once(lambda redis: self._waited(redis, key, ("INCR", key)))
+    async def try_writes(self) -> None:
+        """See whether each primary takes writes and has its replicas, without waiting long, and where a call has failed
+        whether it would succeed. Errors as of `once`."""
+        try:
+            tried = await self._primaries.check()
+        except PASSING as error:
+            self.trouble = _passing(error)
+            raise Passing(self.trouble) from error
+        except RedisError as error:
+            self.trouble = self._refused(error)
+            raise self.trouble from error
+        except StoreUnavailable as error:
+            self.trouble = error
+            raise
+        if self.trouble is not None:
+            self.trouble, self._told = None, ""
+        if self.failure is not None or self.refusal is not None:
+            await self._probe(tried)
+
+    async def _probe(self, written: Sequence[str]) -> None:
+        """Write something of no meaning to each primary, and wait for its replicas. Errors as of `once`."""
+        refusal = self.refusal
+        for key in written:
+            await self.once(partial(self._waited, key=key, command=("INCR", key)))
+        if self.refusal is refusal:
+            self._takes_writes()
+
+    def _takes_writes(self) -> None:
         self.refusal = None
+        self._told = ""
+
+    def _refused(self, error: RedisError) -> StateError:
+        """What a refusal means, which the log has once, until writes are taken again: it is tried over and over, by
+        clients too."""
+        failure = _translate(error)
+        why = str(error) if failure.message == REFUSED else failure.message
+        (log.debug if why == self._told else log.warning)("Redis refused", error=str(error))
+        self._told = why
+        return failure
 
     async def await_replicas(self, key: str) -> None:
         """Return when as many replicas as are wanted have all that was written to the node of a key. Errors as of
@@ -263,11 +333,30 @@ class Patience:
         await asyncio.sleep(pause)
 
 
-def unavailable(target: Target, error: StateError | Passing) -> StoreUnavailable:
-    """That a Redis cannot be used, and why."""
+class Unusable(StoreUnavailable):
+    """A Redis cannot be used. The message says which one, and why, to whoever runs a server or a command."""
+
+
+@contextmanager
+def named(target: Target) -> Iterator[None]:
+    """In the block, raise Unusable where a Redis fails."""
+    try:
+        yield
+    except Unusable:
+        raise
+    except (StoreUnavailable, StoreFull, Passing) as error:
+        raise unavailable(target, error) from error
+
+
+def unavailable(target: Target, error: StateError | Passing) -> Unusable:
     message = error.failure.message if isinstance(error, Passing) else error.message
     cause = f" ({error.__cause__})" if error.__cause__ is not None else ""
-    return StoreUnavailable(f"{target}: {message}{cause}")
+    return Unusable(f"{target}: {message.removesuffix(SEE_LOG)}{cause}")
+
+
+def is_of_user(error: BaseException) -> bool:
+    """Whether Redis refuses the server's user, for good."""
+    return any(isinstance(one, AuthenticationError | NoPermissionError) for one in _causes(error))
 
 
 def backoff(attempt: int) -> float:
@@ -317,7 +406,7 @@ def _passing(error: Exception) -> StateError:
     """What is wrong where it is worth another attempt."""
     if isinstance(error, ReadOnlyError):
         return StoreUnavailable("Redis is read-only")
-    if any(isinstance(one, AuthenticationError | NoPermissionError) for one in _causes(error)):
+    if is_of_user(error):
         return StoreUnavailable("Redis refuses the server's user")
     if "Cluster mode is not enabled" in str(error):
         return StoreUnavailable("this Redis is no Cluster")
@@ -335,11 +424,13 @@ def _translate(error: RedisError) -> StateError:
     if isinstance(error, OutOfMemoryError) or "OOM " in str(error):
         return StoreFull("Redis is out of memory; nothing was done")
     if isinstance(error, NoPermissionError):
-        return StoreUnavailable("Redis refuses the server's user")
+        refused = re.search(r"'([\w|]+)' command", str(error))
+        what = f" the command {refused[1].upper()}" if refused else " its keys" if " key" in str(error) else ""
+        return StoreUnavailable(f"Redis refuses the server's user{what}")
     if isinstance(error, ResponseError) and "NOREPLICAS" in str(error):
         return StoreUnavailable("Redis has too few replicas to take writes")
     if isinstance(error, ResponseError) and "unknown command" in str(error) and "SENTINEL" in str(error):
         return StoreUnavailable("this is no Sentinel")
     if isinstance(error, ResponseError) and "MISCONF" in str(error):
         return StoreUnavailable("Redis cannot write to its disk")
-    return StoreUnavailable("Redis refused; the log of the server says why")
+    return StoreUnavailable(REFUSED)

@@ -15,7 +15,7 @@ PREFIX:{NAME}:incoming:…      …       its log, base, checkpoints, requests a
 PREFIX:{NAME}:coming          set     deleted generations that are copied here, until a fork that shares them is there
 PREFIX:names                  zset    the names of namespaces, in order
 PREFIX:epoch                  string  another one for each history of the whole
-PREFIX:probes                 string  counts how often it was tried whether Redis takes writes again
+PREFIX:probes, PREFIX:probes:N  string  to try whether Redis takes writes; on a Cluster each primary has one
 """
 
 
@@ -79,5 +79,5 @@ def epoch(prefix: str) -> str:
     return f"{prefix}:epoch"
 
 
-def probes(prefix: str) -> str:
-    return f"{prefix}:probes"
+def probes(prefix: str, number: int = 0) -> str:
+    return f"{prefix}:probes:{number}" if number else f"{prefix}:probes"

@@ -8,8 +8,9 @@ from typing import Any, Final
 import structlog
 from redis.exceptions import NoPermissionError, ResponseError
 
-from comity_server.errors import StoreUnavailable
-from comity_server.stores.redis.client import Client, Connection
+from comity_server.errors import StateError, StoreUnavailable
+from comity_server.stores.redis.client import Client, Connection, Passing, is_of_user
+from comity_server.stores.redis.primaries import TooFewReplicas
 
 log = structlog.get_logger(__name__)
 
@@ -20,7 +21,6 @@ SETTINGS: Final = ("appendonly", "appendfsync", "no-appendfsync-on-rewrite", "ma
 async def check(client: Client, *, require_durable: bool) -> None:
     """Warn of everything that may lose an acknowledged write, or with `require_durable` refuse. Raises
     StoreUnavailable; errors as of `Client.call` too."""
-    await look(client)
     settings: list[Mapping[str, str] | None] = []  # of each primary; None: it does not tell
     for name in SETTINGS:
         found = await _everywhere(client, "CONFIG GET", name)
@@ -35,12 +35,30 @@ async def check(client: Client, *, require_durable: bool) -> None:
 
 
 async def look(client: Client) -> Collection[str]:
-    """The ids of the servers that are its primaries, as far as they tell. Raises StoreUnavailable as `check_kind` does;
-    errors as of `Client.call` too."""
+    """Find out whether it is a Redis that will do. Returns the ids of the servers that are its primaries, as far as
+    they tell. Raises StoreUnavailable as `check_kind` does; errors as of `Client.call` too."""
     servers = [_texts(told or {}) for told in await _everywhere(client, "INFO", "server")]
     for told in servers:
         check_kind(client.target.form, told)
     return {told["run_id"] for told in servers if "run_id" in told}
+
+
+async def try_writes(client: Client, *, require_durable: bool) -> None:
+    """Find out whether the user may write, and wait for replicas. If Redis takes no writes for another reason, warn:
+    that may pass, and meanwhile there is what can be read. But with `require_durable` it has to have its replicas.
+    Raises StoreUnavailable; errors as of `Client.call` too."""
+    if client.wait_replicas and None in await _everywhere(client, "WAIT", 0, 1):
+        raise StoreUnavailable("Redis refuses the server's user the command WAIT, and redis_wait_replicas is set")
+    try:
+        await client.try_writes()
+    except TooFewReplicas as error:
+        if require_durable:
+            raise StoreUnavailable(f"{error.message}, and require_durable is set") from None
+        log.warning("Redis takes no writes", why=error.message, redis=str(client.target))
+    except (StateError, Passing) as error:
+        if is_of_user(error):
+            raise
+        log.warning("Redis takes no writes", why=str(error.__cause__ or error), redis=str(client.target))
 
 
 def check_kind(form: str, told: Mapping[str, str]) -> None:
@@ -58,6 +76,8 @@ def _dangers(client: Client, settings: Sequence[Mapping[str, str] | None]) -> It
         if found is None:
             yield "it is not known how, for the server's user may not use CONFIG GET"
             continue
+        if not found:  # as some that is hosted does
+            yield "it is not known how, for CONFIG GET does not tell all"
         for name, value in found.items():
             match name, value:
                 case "appendonly", "no":
@@ -72,20 +92,21 @@ def _dangers(client: Client, settings: Sequence[Mapping[str, str] | None]) -> It
         yield "redis_wait_replicas is 0: a failover loses what the replicas do not have yet"
 
 
-async def _everywhere(client: Client, *command: str) -> Sequence[Any]:
+async def _everywhere(client: Client, name: str, *arguments: str | int) -> Sequence[Any]:
     """What each primary answers, or None where the user may not ask."""
 
     async def ask(redis: Connection) -> Sequence[Any]:
         try:
             if client.target.form != "cluster":
-                return [await redis.execute_command(*command)]
+                return [await redis.execute_command(name, *arguments)]
             await redis.initialize()
             nodes = redis.get_primaries()
-            return [await redis.execute_command(*command, target_nodes=node) for node in nodes]
+            return [await redis.execute_command(name, *arguments, target_nodes=node) for node in nodes]
         except NoPermissionError:
             return [None]
         except ResponseError as error:
-            if "unknown command" in str(error).lower():  # as some that is hosted says
+            said = str(error).lower()
+            if "unknown command" in said and name.partition(" ")[0].lower() in said:  # as some that is hosted says
                 return [None]
             raise
 

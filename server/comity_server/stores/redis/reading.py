@@ -6,19 +6,19 @@ from typing import Final
 
 from comity_server.errors import StateError, StoreUnavailable
 from comity_server.limits import Limits
-from comity_server.stores.copy.protocol import Ancestor, Loaded
 from comity_server.stores.memory.namespace import Namespace
 from comity_server.stores.memory.store import MemoryStore
 from comity_server.stores.redis import keys, preflight
-from comity_server.stores.redis.client import Client, Connection, Passing, unavailable
+from comity_server.stores.redis.client import Client, Connection, named
 from comity_server.stores.redis.loading import ATTEMPTS, Loader, Meta
 from comity_server.stores.redis.url import Target
+from comity_server.stores.transfer import Ancestor, Loaded
 
 SCANNED: Final = 1000  # keys that one call looks at
 
 
 class RedisReader:
-    """Implements `stores.copy.protocol.Reader`."""
+    """Implements `stores.transfer.Reader`."""
 
     least_revision = 0
 
@@ -34,20 +34,30 @@ class RedisReader:
 
     async def open(self) -> None:
         try:
-            self.servers = await preflight.look(self._client)
-        except (StateError, Passing) as error:
+            with named(self._target):
+                self.servers = await preflight.look(self._client)
+        except StateError:
             await self._client.close()
-            raise unavailable(self._target, error) from error
+            raise
 
     async def close(self) -> None:
         await self._client.close()
 
     async def names(self, prefix: str = "") -> Sequence[str]:
-        metas = await self._client.repeated(partial(self._client.once, partial(_scan, self._target, prefix)))
+        with named(self._target):
+            metas = await self._client.repeated(partial(self._client.once, partial(_scan, self._target, prefix)))
         names = {keys.name_of(self._target.prefix, meta.decode()) for meta in metas}
         return sorted(name for name in names if name.startswith(prefix))  # a pattern may match more
 
     async def lineage(self, name: str) -> Sequence[Ancestor]:
+        with named(self._target):
+            return await self._lineage(name)
+
+    async def load(self, names: Sequence[str]) -> Loaded:
+        with named(self._target):
+            return await self._load(names)
+
+    async def _lineage(self, name: str) -> Sequence[Ancestor]:
         loader = _Family(self._client).loader
         meta = await loader.meta(name)
         found = [Ancestor(name, meta.generation, meta.exists)]
@@ -59,7 +69,7 @@ class RedisReader:
             found.append(Ancestor(name, generation, exists))
         return found
 
-    async def load(self, names: Sequence[str]) -> Loaded:
+    async def _load(self, names: Sequence[str]) -> Loaded:
         for _ in range(ATTEMPTS):
             family = _Family(self._client)
             for name in names:

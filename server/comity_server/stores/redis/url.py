@@ -93,10 +93,13 @@ def parse(url: str) -> Target:
 
 
 def _host(address: str, port: int) -> tuple[str, int]:
-    match = re.fullmatch(r"(\[[0-9A-Fa-f:.]+\]|[^\[\]:\s]+)(?::(\d{1,5}))?", address)
-    if match is None or not 0 < int(match[2] or port) <= 65535:
+    match = re.fullmatch(r"(\[[0-9A-Fa-f:.]+\]|[^\[\]:\s]+)(?::([0-9]{1,20}))?", address)
+    if match is None:
         raise ValueError("after the scheme and [USER:PASSWORD@] follows HOST or HOST:PORT")
-    return match[1].strip("[]"), int(match[2] or port)
+    port = int(match[2] or port)
+    if not 0 < port <= 65535:
+        raise ValueError("the port is out of range: it is 1 to 65535")
+    return match[1].strip("[]"), port
 
 
 def _db(text: str) -> int:

@@ -1,0 +1,16 @@
+"""How tasks of asyncio end."""
+
+import asyncio
+from typing import Any, Final
+
+FIRST_SECONDS: Final = 0.1  # after which a cancellation counts as lost; then twice as long
+
+
+async def end(task: "asyncio.Task[Any]") -> None:
+    """Cancel a task until it ends: redis-py loses a cancellation that comes while it connects. How it ended is not
+    looked at; what it still does by then, as to close connections, is given ever more time."""
+    patience = FIRST_SECONDS
+    while not task.done():
+        task.cancel()
+        await asyncio.wait([task], timeout=patience)
+        patience *= 2
