@@ -56,7 +56,7 @@ proto: $(VENV)/.dev ## generate client/comity/v1 from protos/
 	$(BIN)/python hatch_build.py
 	@touch $(VENV)/.serve $(VENV)/.stubs
 
-bench: $(VENV)/.stubs ## measure Comity beside its peers (ARGS goes to benchmarks/)
+bench: $(VENV)/.bench ## measure Comity beside its peers (ARGS goes to benchmarks/)
 	$(BIN)/python -m benchmarks $(ARGS)
 
 soak: $(VENV)/.stubs ## run the long form of the tests that have one
@@ -85,6 +85,10 @@ $(VENV)/.dev: pyproject.toml hatch_build.py | $(BIN)/pip
 $(VENV)/.stubs: $(VENV)/.dev $(PROTOS)
 	$(BIN)/python hatch_build.py
 	@touch $(VENV)/.serve $@
+
+$(VENV)/.bench: $(VENV)/.stubs
+	$(PIP) install --editable '.[bench]'
+	@touch $@
 
 # Where the stubs were cleaned away, no stamp counts.
 ifeq ($(wildcard $(STUBS)),)

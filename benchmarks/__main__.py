@@ -1,6 +1,6 @@
 """`make bench`, or `make bench ARGS="NAME..."`: run all benchmarks, or some.
 
-Prints tables, and writes the same figures as JSON. Machines differ and are noisy: quote the ratios, not the times.
+Prints tables, writes the same figures as JSON, and draws them. Machines differ and are noisy: quote ratios, not times.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ from typing import Any
 import click
 from rich.console import Console
 
-from benchmarks import catalog, report
+from benchmarks import catalog, plot, report
 from benchmarks.options import Options
 from comity_server import logs
 from comity_server.serve import new_event_loop
@@ -68,6 +68,9 @@ def main(
             result = runner.run(benchmark.run(Options(quick, place, peers)))
         report.show(console, result)
         found[name] = result.as_json()
+        file.parent.mkdir(parents=True, exist_ok=True)
+        for picture in plot.draw(result, file, name):
+            console.print(f"drawn to {picture}", highlight=False)
         _write(file, {"began": began.isoformat(), "quick": quick, "machine": _machine(), "benchmarks": found})
     console.print(f"written to {file}", highlight=False)
 
@@ -80,7 +83,6 @@ def _folder(within: Path) -> Iterator[Path]:
 
 
 def _write(file: Path, found: dict[str, Any]) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(json.dumps(found, indent=2) + "\n", "utf-8")
 
 

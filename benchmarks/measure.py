@@ -1,16 +1,15 @@
 """Times the same call over and over, so many at a time, with what it costs client and server."""
 
-import asyncio
-import itertools
 import statistics
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from benchmarks.peers.process import Process
 from benchmarks.report import Cell, Column, Table, ratio
+from comity.load import Call, Times, drive
 
-Call = Callable[[int], Awaitable[object]]
+__all__ = ["Call", "Round", "add_rows", "columns", "measure", "medians", "percentiles"]
 
 
 class Round(NamedTuple):
@@ -25,27 +24,16 @@ class Round(NamedTuple):
 
 async def measure(call: Call, tasks: int, seconds: float, server: Process) -> Round:
     """Make calls from so many tasks for a while. The call is told its number."""
-    numbers = itertools.count()
-    times: list[float] = []
-    end = time.perf_counter() + seconds
-
-    async def work() -> None:
-        while (began := time.perf_counter()) < end:
-            await call(next(numbers))
-            times.append(time.perf_counter() - began)
-
+    times = Times()
     busy, own = server.processor_seconds(), time.process_time()
-    began = time.perf_counter()
-    async with asyncio.TaskGroup() as group:
-        for _ in range(tasks):
-            group.create_task(work())
-    took = time.perf_counter() - began
+    took = await drive(call, tasks=tasks, seconds=seconds, times=times)
     used = time.process_time() - own
     return Round(
-        len(times) / took,
-        *percentiles(times),
-        used / len(times),
-        (server.processor_seconds() - busy) / len(times),
+        times.count / took,
+        times.percentile(50),
+        times.percentile(99),
+        used / times.count,
+        (server.processor_seconds() - busy) / times.count,
     )
 
 
@@ -77,9 +65,14 @@ def add_rows(table: Table, before: Sequence[Cell], found: dict[str, list[Round]]
         table.add(
             *before,
             name,
-            *(statistics.median(round[place] for round in rounds) for place in range(len(Round._fields))),
+            *medians(rounds),
             *(_ratio(rounds, found.get(base)) for base in bases),
         )
+
+
+def medians(rounds: Sequence[Round]) -> Sequence[float]:
+    """Of each figure."""
+    return [statistics.median(figures) for figures in zip(*rounds, strict=True)]
 
 
 def _ratio(rounds: Sequence[Round], others: Sequence[Round] | None) -> float | None:

@@ -38,6 +38,9 @@ def test_a_benchmark_measures_and_says_so_in_a_table_and_in_json(name: str, tmp_
     for table in tables:
         check(table)
         assert table["title"] in done.stdout
+    pictures = list(file.parent.glob(f"{file.stem}-{name}-*.svg"))
+    assert pictures
+    assert all(b"<svg" in picture.read_bytes() for picture in pictures)
     assert not list((tmp_path / "data").iterdir()), "what was written for the measurement is removed"
 
 

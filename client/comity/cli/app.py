@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from .bench import bench
 from .checkpoints import checkpoint, checkpoints, restore
 from .diff import diff
 from .entries import delete, get, list_, put
@@ -60,7 +61,7 @@ for _command in (
     *(get, put, delete, list_, watch, transact),
     *(log, diff, blame, checkpoint, checkpoints, restore, fork, merge),
     *(status, namespaces, compact),
-    *(serve, health, backup, check, copy),
+    *(serve, health, backup, check, copy, bench),
 ):
     app.add_command(_command)
 
