@@ -67,7 +67,8 @@ class Detour:
         self._until = now + self._seconds
         self._seconds = min(self._seconds * 2, ASIDE_SECONDS[1])
 
-    def end(self) -> None:
+    def reset(self) -> None:
+        """The next one is a first one."""
         self._seconds = ASIDE_SECONDS[0]
 
     def lasts(self, now: float) -> bool:
@@ -125,7 +126,7 @@ class Lanes:
 
     def _interrupt(self, done: threading.Event) -> None:
         self.detour.begin(self.loop.time())
-        self.detour.end()
+        self.detour.reset()
         for lane in self._lanes.values():
             lane.close()
         done.set()
@@ -376,8 +377,8 @@ class _Stream:
                 if not self._has_answered:
                     self._has_answered = True
                     self._doubt_handle.cancel()
-                    self._lane.detour.end()
-                    self._lanes.detour.end()
+                    self._lane.detour.reset()
+                    self._lanes.detour.reset()
                 for result in response.results:
                     waiter = unanswered.pop(result.id, None)
                     if waiter is not None and not waiter[0].done():
