@@ -2,6 +2,9 @@
 
 Each of these can also be said by a call of its own, under the same request id: where there is no stream, where it is
 large, or where protobuf refuses what a caller gave, which the building of a request explains.
+
+Lists always go by calls of their own, though a pipeline could say them: a page costs what it carries and not its call,
+and on a stream it would hold up the answers behind it, and wait for the lists before it.
 """
 
 from __future__ import annotations

@@ -10,7 +10,8 @@ import pytest
 
 import comity
 from comity import Client, Delete, Get, Increment, Key, List, Prefix, Put, RequestId
-from comity.coalesce import LANES, OPERATIONS, UNANSWERED
+from comity.coalesce import LANES
+from comity.stream import OPERATIONS, UNANSWERED
 from tests.client.streams import Watched, alone, lanes
 from tests.proxy import Proxy
 from tests.servers import Server
@@ -410,7 +411,7 @@ async def test_close_ends_what_waits_for_an_answer(server: Server, namespace: st
 
 
 async def test_a_stream_that_is_not_used_ends(state: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("comity.coalesce.IDLE_SECONDS", 0.0)
+    monkeypatch.setattr("comity.stream.IDLE_SECONDS", 0.0)
     watched = Watched(state)
     await state.put("k", 1)
     lane = next(iter(lanes(state)._lanes.values()))

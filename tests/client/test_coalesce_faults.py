@@ -124,7 +124,7 @@ async def test_where_a_proxy_breaks_streams_calls_go_by_themselves(
 async def test_where_a_proxy_holds_back_answers_calls_go_by_themselves(
     server: Server, namespace: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("comity.coalesce.PATIENCE_SECONDS", 0.3)
+    monkeypatch.setattr("comity.stream.PATIENCE_SECONDS", 0.3)
     async with (
         Layer7(server.address, be_silent) as proxy,
         comity.connect(proxy.address, namespace=namespace, timeout=30) as client,
