@@ -29,6 +29,7 @@ CLAIM: Final = Script("claim")
 COLLECT: Final = Script("collect")
 DELETE: Final = Script("delete")
 DISINHERIT: Final = Script("disinherit")
+FREE: Final = Script("free")
 PERSIST: Final = Script("persist")
 REGISTER: Final = Script("register")
 RELEASE: Final = Script("release")
@@ -126,8 +127,8 @@ class RedisJournal:
         names = [of.meta, of.log(meta.generation), of.buried(meta.generation), of.heirs(meta.generation), of.requests]
         names += await self._besides(of, meta.generation)
         token = secrets.token_bytes(12)
-        arguments = [*meta.stands, replica.mark.token, revision, KEPT_SECONDS, int(self._limits.request_window) + 1]
-        arguments += [token.hex(), *namespace.heirs]
+        arguments = [*meta.stands, replica.mark.token, replica.mark.steps, revision, KEPT_SECONDS]
+        arguments += [int(self._limits.request_window) + 1, token.hex(), *namespace.heirs]
         await self._decide(name, replica, lambda: self._client.run(DELETE, names, arguments), (revision, 0), token)
         self.ended[name] = namespace, bool(namespace.heirs)
         await self.unlist(name)
@@ -177,17 +178,18 @@ class RedisJournal:
         claim = partial(self._client.run, CLAIM, [of.meta, of.requests], arguments)
         if not await self._decide(name, replica, claim):
             return False
+        mark = Mark(token, meta.place)
         marks: dict[bytes, bytes] = {}
         for checkpoint, made in namespace.checkpoints.items():
             marks[checkpoint.encode()] = codec.pack_checkpoint(made)
         for hold, held in namespace.heirs.items():
             marks[codec.heir_field(hold)] = codec.pack_heir(held)
-        if not await self._write_hash(replica, token, of.checkpoints(meta.generation), marks):
+        if not await self._write_hash(replica, mark, of.checkpoints(meta.generation), marks):
             return False
         outcomes = dict(codec.remembered_rows(namespace.requests))
-        if not await self._write_hash(replica, token, of.requests, outcomes):
+        if not await self._write_hash(replica, mark, of.requests, outcomes):
             return False
-        replica.mark = Mark(token, meta.place)
+        replica.mark = mark
         return True
 
     async def release(self, namespace: Namespace) -> None:
@@ -197,8 +199,9 @@ class RedisJournal:
             names = [self._replicas.keys(namespace.name).meta]
             await self._client.repeated(partial(self._client.run, RELEASE, names, [replica.mark.token]))
 
-    async def _write_hash(self, replica: Replica, token: str, key: str, wanted: dict[bytes, bytes]) -> bool:
-        """Make a hash equal to what is wanted, a little at a time. Returns whether no other server has begun to."""
+    async def _write_hash(self, replica: Replica, mark: Mark, key: str, wanted: dict[bytes, bytes]) -> bool:
+        """Make a hash equal to what is wanted, a little at a time. Returns whether no other server has begun to, and
+        Redis has lost nothing of it."""
         name = replica.state.name
         news, gone = dict(wanted), []
         async for field, value in scan(self._client, key):
@@ -208,9 +211,11 @@ class RedisJournal:
                 news.pop(field, None)
         names = [self._replicas.keys(name).meta, key]
         for some, fields in _steps(list(news.items()), gone):
-            arguments = [replica.meta.generation, token, len(some), *chain.from_iterable(some), *fields]
+            arguments = [replica.meta.generation, mark.token, mark.steps + 1, len(some)]
+            arguments += [*chain.from_iterable(some), *fields]
             if not await self._client.repeated(partial(self._client.run, PERSIST, names, arguments)):
                 return False
+            mark.steps += 1
         return True
 
     async def begin_compaction(self, name: str, seconds: int) -> bool:
@@ -228,7 +233,7 @@ class RedisJournal:
         if replica.meta.place < (trimmed[0], trimmed[1] + SPARE):
             return
         if await self.persist(namespace):
-            await self._collect_some(replica, namespace.log.base, namespace.log.base, (), ())
+            await self._collect_some(replica, namespace.log.base, namespace.log.base, (), (), mark=replica.mark)
             await self.release(namespace)
 
     async def _register(self, name: str) -> None:
@@ -337,11 +342,10 @@ class RedisJournal:
     async def _unlink_large(self, of: Keys, generation: int, before: tuple[int, int]) -> None:
         """Free the long entries of a log before a place."""
         places: dict[bytes, bytes] = await self._client.call("HGETALL", of.large(generation))
-        tokens = [token for token, place in places.items() if parse_id(place) < before]
-        for token in tokens:
-            await self._client.call("UNLINK", of.staged(token.decode()))
-        if tokens:
-            await self._client.call("HDEL", of.large(generation), *tokens)
+        tokens = [token.decode() for token, place in places.items() if parse_id(place) < before]
+        for some in (tokens[start : start + ROWS] for start in range(0, len(tokens), ROWS)):
+            names = [of.meta, of.large(generation), *map(of.staged, some)]
+            await self._client.repeated(partial(self._client.run, FREE, names, [generation, *before, *some]))
 
     async def _besides(self, of: Keys, generation: int) -> Sequence[str]:
         """The keys of a generation that nobody needs when it is deleted, but for those who share it."""
@@ -358,16 +362,16 @@ class RedisJournal:
         gone = [_field(record) for record in collected.versions]
         gone += [codec.origin_field(revision) for revision in collected.commits]
         clears = any(not record[VERSION] for record in collected.versions)
-        since = collected.since
+        since, mark = collected.since, replica.mark  # of all that is set here: with another one its steps count no more
         for some, fields in _steps(sets, gone):
             if replica.left_off == since:  # what it has is not in the base then, whoever does this now
                 some = ()
             if some or fields:
-                done = await self._collect_some(replica, since, since, some, fields, clears=clears)
+                done = await self._collect_some(replica, since, since, some, fields, mark=mark, clears=clears)
                 if not done and not collected.late:
                     replica.left_off = since
         if replica.left_off != since and collected.base > since:
-            await self._collect_some(replica, since, collected.base, (), ())
+            await self._collect_some(replica, since, collected.base, (), (), mark=mark)
 
     async def _collect_some(
         self,
@@ -377,24 +381,30 @@ class RedisJournal:
         sets: Sequence[Row],
         gone: Sequence[bytes],
         *,
+        mark: Mark | None,
         clears: bool = False,
     ) -> bool:
         """Change the base of a namespace, if it reaches from `since` to `base` at the most, and have it reach to that.
         With nothing to set or to drop, trim the log. `clears`: tombstones may be among what is dropped. Returns whether
-        it was done, and not by another server."""
+        it was done, and not by another server, and Redis has lost nothing of it."""
         of, generation = self._replicas.keys(replica.state.name), replica.meta.generation
-        trim, mark = (0, 0), replica.mark
+        trim, meta = (0, 0), replica.meta
         if not sets and not gone:
             if mark is None:  # another server does this
                 return False
             trim = (base + 1, 0) if base < mark.place[0] else (mark.place[0], mark.place[1] + 1)
         names = [of.meta, of.log(generation), of.base(generation)]
-        arguments = [generation, since, base, mark.token if mark else "", f"{trim[0]}-{trim[1]}"]
-        arguments += [int(clears), replica.state.history_bytes, len(sets), *chain.from_iterable(sets), *gone]
+        arguments = [generation, *meta.place, meta.last, since, base]
+        arguments += [*((mark.token, mark.steps + 1) if mark else ("", 0)), f"{trim[0]}-{trim[1]}", int(clears)]
+        arguments += [replica.state.history_bytes, len(sets), *chain.from_iterable(sets), *gone]
         done = await self._client.repeated(partial(self._client.run, COLLECT, names, arguments))
-        if done and trim > (0, 0):
+        if done > 0 and mark is not None:
+            mark.steps += 1
+        if done < 0:  # what was dropped here may be needed there
+            replica.stale = True
+        if done > 0 and trim > (0, 0):
             await self._unlink_large(of, generation, trim)
-        return bool(done)
+        return bool(done > 0)
 
 
 def _beginning(draft: Draft) -> Sequence[Any]:

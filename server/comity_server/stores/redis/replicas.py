@@ -12,7 +12,7 @@ from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from functools import partial
 from itertools import islice
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final, Protocol
 
 import structlog
 
@@ -47,11 +47,14 @@ class Ended(Exception):
     """A namespace was deleted."""
 
 
-class Mark(NamedTuple):
-    """What the log has besides versions was written down, up to a place in it, by whoever has the token."""
+class Mark:
+    """What the log has besides versions was written down, up to a place in it, by whoever has the token, which then
+    moves versions too. Redis counts the steps of all that: none is done where it has lost one before."""
 
-    token: str
-    place: tuple[int, int]
+    def __init__(self, token: str, place: tuple[int, int]) -> None:
+        self.token = token
+        self.place = place
+        self.steps = 0  # that are known to be done
 
 
 class Replica:

@@ -20,6 +20,6 @@ if now - tonumber(stands[8] or '0') < tonumber(ARGV[7]) and
    (string.sub(ARGV[6], 1, 1) == 'c' or string.sub(stands[7], 1, 1) == 'd') then
   return {2}
 end
-redis.call('HSET', KEYS[1], 'mark', ARGV[6], 'marked', string.format('%.0f', now))
+redis.call('HSET', KEYS[1], 'mark', ARGV[6], 'marked', string.format('%.0f', now), 'steps', '0')
 redis.call('PERSIST', KEYS[2])
 return {1}
