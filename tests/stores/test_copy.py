@@ -470,6 +470,22 @@ async def test_forks_of_what_is_replaced(pair: tuple[str, str]) -> None:
         assert (await other.space("f").contents())["a"] == b"one"
 
 
+async def test_names_that_go_round_are_copied(pair: tuple[str, str]) -> None:
+    """A fork has the name of what that was forked from which it is a fork of."""
+    source, target = pair
+    async with opened(source) as one:
+        await one.space("a").put("k", b"old")
+        await one.space("d").commit(Fork(parent="a"))
+        await one.store.delete_namespace("a")
+        await one.space("a").commit(Fork(parent="d"))
+        await one.space("a").put("own")
+    assert set((await made_equal(source, target)).values()) == {"copied"}
+    async with opened(target) as other:
+        assert await other.space("d").contents() == {"k": b"old"}
+        assert await other.space("a").contents() == {"k": b"old", "own": b"v"}
+        await other.space("d").merge(other.space("a"))
+
+
 async def test_a_fork_that_is_replaced_finds_what_it_shares(pair: tuple[str, str]) -> None:
     """Although nothing but the one in its place kept it."""
     source, target = pair
