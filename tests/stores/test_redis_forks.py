@@ -7,7 +7,7 @@ import pytest
 
 from comity_server.errors import Compacted, NamespaceExists, NamespaceNotFound, StateError, StoreUnavailable
 from comity_server.limits import Retention
-from comity_server.model import Fork, Outcome
+from comity_server.model import Fork, Outcome, Put, Transaction
 from comity_server.stores.redis import client, holds
 from comity_server.stores.redis.client import Passing
 from comity_server.stores.redis.journal import APPEND
@@ -125,6 +125,26 @@ async def test_a_fork_of_which_nobody_knows_whether_it_was_made(
         assert await Space(one.store, made.name).keys() == ["k"]
 
 
+async def test_what_comes_before_a_fork_that_cannot_be_made_is_answered(
+    shared: Shared, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the same group: Redis goes away in between."""
+    (space,) = await shared.spaces(1)
+    await space.put("k")
+
+    async def away(*_: Any) -> None:
+        raise StoreUnavailable("Redis is away")
+
+    before(monkeypatch, redis_store(space), "_want", away)
+    put, *others = await space.group(
+        Transaction(then=[Put("k", b"2")]), Fork(parent="other"), Transaction(then=[Put("k", b"3")])
+    )
+    assert isinstance(put, Outcome)
+    assert put.revision == 2
+    assert {type(other) for other in others} == {StoreUnavailable}
+    assert await space.contents() == {"k": b"2"}
+
+
 async def test_a_fork_whose_name_was_used_meanwhile(shared: Shared, monkeypatch: pytest.MonkeyPatch) -> None:
     """Between what was held for it and its first commit."""
     monkeypatch.setattr(holds, "ORPHAN_SECONDS", 0.0)
@@ -170,6 +190,79 @@ async def test_what_was_held_for_a_fork_that_was_not_made_is_let_go(
         await other.store.retain(space.name, Retention())
     await space.position()
     assert not redis_store(space)._replicas.find(space.name).state.heirs
+
+
+async def test_a_fork_whose_server_stands_still_while_it_is_made(
+    shared: Shared, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Others let go of what it holds, and compact it: so it is made of what there is then."""
+    monkeypatch.setattr(holds, "ORPHAN_SECONDS", 0.0)
+    space, other = await shared.spaces()
+    await space.put("k", b"1")
+    made = space.sibling("fork")
+
+    async def go_on() -> None:
+        assert len((await redis_store(other)._replicas.fresh(space.name)).heirs) == 1
+        for _ in range(2):
+            await other.store.retain(space.name, Retention())
+        assert not (await redis_store(other)._replicas.fresh(space.name)).heirs
+        await other.put("k", b"2")
+        await other.compact()
+
+    goes_on = once(go_on)
+
+    async def stand_still(name: str, *_: Any, **__: Any) -> None:
+        if name == made.name:
+            await goes_on()
+
+    with monkeypatch.context() as patch:
+        before(patch, redis_store(space)._redis, "_append", stand_still)
+        assert isinstance(await fork(made, space), Outcome)
+    for one in (space.store, other.store, await shared.open()):
+        assert await Space(one, made.name).contents() == {"k": b"2"}
+
+
+async def test_a_fork_that_lacks_what_it_shares_is_not_shown(shared: Shared) -> None:
+    space, other = await shared.spaces()
+    await space.put("k")
+    made = await space.fork("fork")
+    store = redis_store(other)
+    parent = (await redis_store(space)._replicas.fresh(made.name)).parent
+    assert parent is not None
+    await store._replicas.fresh(space.name)
+    async with store.lock(space.name):  # as if Redis had lost what holds it
+        await store._redis.let_go(parent._replace(namespace=store._replicas.find(space.name).state))
+    await other.delete("k")
+    await other.compact()
+    with pytest.raises(StoreUnavailable, match="lost"):
+        await Space(await shared.open(), made.name).keys()
+
+
+async def test_forks_are_looked_for_together(shared: Shared, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many there are, and nothing is remembered of those that are gone."""
+    monkeypatch.setattr(holds, "ORPHAN_SECONDS", 1e9)
+    space, other = await shared.spaces()
+    await space.put("k")
+    for number in range(10):
+        await space.fork(f"fork-{number}")
+    store = redis_store(other)
+    asked = 0
+
+    async def count(*_: Any) -> None:
+        nonlocal asked
+        asked += 1
+
+    state = await store._replicas.fresh(space.name)
+    with monkeypatch.context() as patch:
+        before(patch, store._client, "once", count)
+        await store._holds.let_go_of_orphans(state)
+    assert asked == 1
+    with monkeypatch.context() as patch:  # as if none had ever come
+        patch.setattr(holds, "_began", lambda *_: False)
+        await store._holds.let_go_of_orphans(state)
+    assert len(store._holds._orphans[space.name]) == 10
+    await store._holds.let_go_of_orphans(state)
+    assert not store._holds._orphans
 
 
 @pytest.mark.parametrize("how", ["used", "unused"])

@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 import ssl
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from urllib.parse import quote
@@ -63,6 +63,27 @@ async def test_cluster(redis_cluster: RedisCluster, wait_replicas: int) -> None:
     names = [await works(redis_cluster.url, wait_replicas=wait_replicas) for _ in range(8)]
     masters = {redis_cluster.master_of(f"{{{name}}}").port for name in names}
     assert len(masters) > 1
+
+
+def connections(nodes: Sequence[RedisServer]) -> int:
+    """How many were made to some servers so far."""
+    return sum(int(str(node.says("stats", "total_connections_received"))) for node in nodes)
+
+
+@pytest.mark.parametrize("form", ["redis", "redis+cluster"])
+async def test_many_namespaces_are_listed_by_few_connections(
+    redis_server: RedisServer, redis_cluster: RedisCluster, form: str
+) -> None:
+    url, nodes = (redis_server.url, [redis_server]) if form == "redis" else (redis_cluster.url, redis_cluster.masters())
+    async with opened(f"{url}?prefix={fresh_name()}") as store:
+        assert await store.namespaces("", limit=10) == []
+        names = sorted(fresh_name() for _ in range(50))
+        for name in names:
+            await Space(store, name).put("k")
+        before = connections(nodes)
+        found = await store.namespaces("", limit=100)
+        assert [(info.name, info.revision) for info in found] == [(name, 1) for name in names]
+        assert connections(nodes) - before <= 2 * len(nodes)  # those of `connections` itself, and one more to each
 
 
 async def test_too_few_replicas(replicated: Replicated, redis_cluster: RedisCluster) -> None:

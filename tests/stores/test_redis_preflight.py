@@ -7,7 +7,10 @@ from pathlib import Path
 import pytest
 
 from comity_server.errors import StoreUnavailable
+from comity_server.stores.redis import preflight
+from comity_server.stores.redis.client import Client
 from comity_server.stores.redis.preflight import check_kind
+from comity_server.stores.redis.url import parse
 from tests import servers
 from tests.redis_servers import RedisCluster, RedisServer, Replicated
 
@@ -68,6 +71,16 @@ def test_what_cannot_be_known(tmp_path: Path) -> None:
         assert "CONFIG GET" in why
         ended = servers.run("--store", url, "--require-durable")
         assert (ended.returncode, "CONFIG GET" in ended.stderr) == (1, True)
+
+
+async def test_a_redis_that_does_not_tell(plain: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(preflight, "SETTINGS", ("appendonly", "a-setting-that-it-does-not-have"))
+    client = Client(parse(plain.url))
+    try:
+        with pytest.raises(StoreUnavailable, match="does not tell"):
+            await preflight.check(client, require_durable=True)
+    finally:
+        await client.close()
 
 
 @pytest.mark.parametrize("form", ["replicated", "redis_cluster"])

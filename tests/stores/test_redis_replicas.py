@@ -1,5 +1,6 @@
 """A server has in memory what its clients ask for, and lets go of it when they no longer do."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from typing import Protocol
@@ -9,6 +10,7 @@ import pytest
 from comity_server.limits import Limits, Retention
 from comity_server.model import Get, Put, RequestId
 from comity_server.record import VALUE
+from comity_server.stores.memory import requests
 from comity_server.stores.redis import loading, replicas, store
 from comity_server.stores.redis.client import Client
 from comity_server.stores.redis.portions import scan
@@ -16,6 +18,8 @@ from comity_server.stores.redis.store import RedisStore
 from comity_server.stores.url import open_store
 from tests.contract.crowd import all_of
 from tests.contract.space import Space, fresh_name
+from tests.stores.sharing import before
+from tests.waiting import until
 
 
 class Join(Protocol):
@@ -73,6 +77,63 @@ async def test_what_nobody_asks_for_is_let_go_of_and_comes_back_as_it_is(
     assert await space.store.checkpoint(space.name, "c")
 
 
+@pytest.mark.parametrize("who", ["read", "write", "compaction"])
+async def test_only_clients_ask_for_a_namespace(join: Join, who: str) -> None:
+    one = await join()
+    space = Space(one, fresh_name())
+    await space.put("k")
+    one._replicas.find(space.name).used -= store.IDLE_SECONDS + 1
+    match who:
+        case "read":
+            await space.get("k")
+        case "write":
+            await space.put("k")
+        case "compaction":  # as of all namespaces, over and over
+            await one.retain(space.name, Retention())
+    await one.sweep()
+    assert (space.name in one.namespaces_by_name) == (who != "compaction")
+
+
+async def test_readers_share_their_looks_at_redis(join: Join, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those who come while one is under way share the next one."""
+    one = await join()
+    space = Space(one, fresh_name())
+    await space.put("k")
+    looks: list[str] = []
+
+    async def look(name: str) -> None:
+        looks.append(name)
+
+    before(monkeypatch, one._replicas, "_look", look)
+
+    async def read() -> None:
+        for _ in range(10):
+            await space.get("k")
+
+    await asyncio.gather(*(read() for _ in range(20)))
+    assert len(looks) <= 20  # of 200 reads
+
+
+async def test_whoever_waits_for_a_look_hears_of_its_end(join: Join, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With those who came after it had begun."""
+    one = await join()
+    space = Space(one, fresh_name())
+    begun = asyncio.Event()
+
+    async def look(name: str) -> None:
+        begun.set()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(one._replicas, "_look", look)
+    readers = [asyncio.create_task(space.get("k"))]
+    await begun.wait()
+    readers.append(asyncio.create_task(space.get("k")))
+    await until(lambda: one._replicas._barriers[space.name]._next is not None)
+    await one._replicas.close()
+    done, _ = await asyncio.wait(readers, timeout=10)
+    assert len(done) == 2
+
+
 async def test_a_list_of_namespaces_loads_none(join: Join) -> None:
     one = await join()
     spaces = [Space(one, fresh_name()) for _ in range(5)]
@@ -103,6 +164,21 @@ async def test_what_another_server_has_is_compacted_there(join: Join) -> None:
     assert await three.retain(space.name, little) == 10  # but not each of them
     assert not three.namespaces_by_name
     assert await two.retain(space.name, little) == 30
+
+
+async def test_a_server_that_only_follows_forgets_silent_clients_too(
+    join: Join, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(requests, "_SWEPT", 10)
+    one, two = await join(), await join()
+    space = Space(one, fresh_name())
+    for number in range(50):
+        await space.apply(Put("k", b""), request_id=RequestId(f"c{number}", 1))
+    state = await two._replicas.fresh(space.name)
+    assert len(state.requests.names()) == 50
+    monkeypatch.setattr(state.requests, "_limits", Limits(request_window=0.0))
+    await two.retain(space.name, Retention())
+    assert state.requests.names() == []
 
 
 async def test_what_redis_says_twice_counts_once(join: Join, monkeypatch: pytest.MonkeyPatch) -> None:

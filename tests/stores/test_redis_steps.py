@@ -8,10 +8,13 @@ import pytest
 from comity_server.errors import Compacted
 from comity_server.limits import Retention
 from comity_server.model import Commit, Increment, Outcome, Put, RequestId, Transaction
+from comity_server.record import KEY
+from comity_server.stores.memory import namespace
 from comity_server.stores.redis import journal, keys
 from tests.contract.space import Space, plain
 from tests.redis_servers import program
 from tests.stores.sharing import NAME, Shared, after, before, once, raise_floor, redis_store
+from tests.waiting import until
 
 pytestmark = pytest.mark.skipif(program() is None, reason="there is no redis-server")
 
@@ -111,6 +114,42 @@ async def test_a_server_that_fell_behind_what_is_deleted(shared: Shared) -> None
         assert await slow.contents() == {"k": b"new"}
     assert (await slow.position()).epoch == epoch
     assert store._replicas.lost_at is None
+
+
+@pytest.mark.parametrize("ends", ["cancelled", "failed"])
+async def test_a_follower_that_ends_while_it_takes_in_a_large_commit(
+    shared: Shared, monkeypatch: pytest.MonkeyPatch, ends: str
+) -> None:
+    """What it took in of the commit it does not take in again."""
+    monkeypatch.setattr(namespace, "_APPLIED", 10)
+    space, other = await shared.spaces()
+    await other.put("k")
+    store, heard = redis_store(space), Heard()
+    await store.follow(NAME, heard)
+    state = (await store._replicas.fresh(NAME)).versions
+    reached = asyncio.Event()
+    original = state.apply
+
+    def apply(event: Any) -> None:
+        original(event)
+        if event.entry[KEY] == "k15":
+            reached.set()
+            if ends == "failed":
+                raise ValueError("out of order")
+
+    monkeypatch.setattr(state, "apply", apply)
+    await other.apply(*(Put(f"k{number:02}", b"") for number in range(50)))
+    await reached.wait()
+    if ends == "cancelled":
+        await store.unfollow(NAME)
+        await store.follow(NAME, heard)
+    else:  # it goes on by itself
+        await until(lambda: heard.resets > 0 or bool(heard.commits))
+    assert plain(await space.info()) == plain(await other.info())
+    commits = [(await one.store.commits(NAME, first=2, last=2, limit=1)).commits[0] for one in (space, other)]
+    assert plain(commits[0]) == plain(commits[1])
+    await other.put("k15", b"later")
+    assert await space.contents() == await other.contents()
 
 
 # Compactions at once

@@ -8,6 +8,7 @@ from typing import Any, overload
 from comity_server.model import Cause, Commit, Event
 from comity_server.record import VERSION, Record
 from comity_server.record import size as record_size
+from comity_server.stores.memory.pace import Pace
 from comity_server.stores.memory.pins import Totals
 
 _COMMIT_BYTES = 64  # what a commit counts for, beside its texts
@@ -48,13 +49,25 @@ class Log:
 
     def load(self, commits: Sequence[Commit], totals: Totals) -> None:
         """Begin with some commits, given how much there is after the last of them."""
+        for _ in self._load(commits, totals):
+            pass
+
+    async def load_paced(self, commits: Sequence[Commit], totals: Totals, pace: Pace) -> None:
+        """The same, a little at a time."""
+        for events in self._load(commits, totals):
+            await pace.step(events)
+
+    def _load(self, commits: Sequence[Commit], totals: Totals) -> Iterator[int]:
+        """Yields how many events each step has looked at."""
         after = []
         for commit in reversed(commits):
             after.append(totals)
             totals = totals_before(totals, commit)
+            yield 1 + len(commit.events)
         self._base_totals = totals
         for commit, totals in zip(commits, reversed(after), strict=True):
             self.append(commit, pack(commit.events), totals)
+            yield 1 + len(commit.events)
 
     def totals(self, revision: int) -> Totals:
         """How much there is at a revision from the base on."""

@@ -10,8 +10,9 @@ class Pace:
     def __init__(self) -> None:
         self._steps = 0
 
-    async def step(self) -> None:
-        """One more step was done."""
-        self._steps += 1
-        if self._steps % _STEPS == 0:
+    async def step(self, count: int = 1) -> None:
+        """So many more steps were done."""
+        self._steps += count
+        if self._steps >= _STEPS:
+            self._steps = 0
             await asyncio.sleep(0)

@@ -167,17 +167,18 @@ class Requests:
         """The clients that are known."""
         return list(self._clients)
 
-    def sweep(self, now: float) -> None:
-        """Forget clients that were silent for the window: a bounded number of them."""
+    def sweep(self, now: float) -> bool:
+        """Forget some of the clients that were silent for the window. Returns whether there may be more."""
         for _ in range(_SWEPT):
             if not self._clients:
-                return
+                return False
             name, client = next(iter(self._clients.items()))
             if client.heard + self._limits.request_window > now:
-                return
+                return False
             self._size_bytes -= client.size_bytes
             self.swept.append(name)
             del self._clients[name]
+        return True
 
     def take_swept(self) -> list[str]:
         """The clients that were forgotten since this was asked last, and are not known again."""

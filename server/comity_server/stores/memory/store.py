@@ -5,7 +5,8 @@ import itertools
 import time
 import uuid
 from collections import OrderedDict, deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
+from typing import Any, TypeVar
 from weakref import WeakValueDictionary
 
 from sortedcontainers import SortedDict
@@ -37,6 +38,8 @@ from comity_server.stores.memory.namespace import Namespace, Parent
 from comity_server.stores.memory.pins import Totals
 from comity_server.stores.protocol import Listener
 
+T = TypeVar("T")
+
 _JUDGING_SECONDS = 0.005
 _FILTERED = 2_000  # checkpoints that are looked at in one go
 
@@ -56,6 +59,7 @@ class MemoryStore:
         self._beginning: set[str] = set()  # namespaces that are on their way to the journal
         self._deletions: deque[tuple[float, str]] = deque()
         self._listeners: dict[str, Listener] = {}
+        self._finishing: set[asyncio.Task[Any]] = set()
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def open(self) -> None:
@@ -337,7 +341,7 @@ class MemoryStore:
         return found
 
     async def delete_namespace(self, name: str, if_revision: int | None = None) -> None:
-        await asyncio.shield(self._delete(name, if_revision))  # what was begun is finished, whoever waits for it
+        await self._finish(self._delete(name, if_revision))
 
     async def _delete(self, name: str, if_revision: int | None) -> None:
         async with self._lock(name):
@@ -369,7 +373,7 @@ class MemoryStore:
         self._deletions.append((now, empty.name))
 
     async def compact(self, name: str, revision: int = 0) -> int:
-        return await asyncio.shield(self._compact_to(name, revision))  # what was begun is finished, whoever waits
+        return await self._finish(self._compact_to(name, revision))
 
     async def _compact_to(self, name: str, revision: int) -> int:
         await self._fresh(name)
@@ -379,10 +383,14 @@ class MemoryStore:
         return floor
 
     async def retain(self, name: str, retention: Retention) -> int:
-        async with self._lock(name):  # else a write that is on its way would be forgotten with what came before it
-            state = self._existing(name)
-            state.requests.sweep(time.monotonic())
-            await self._forget_clients(state)
+        while True:
+            async with self._lock(name):  # else a write that is on its way would be forgotten with what came before it
+                state = self._existing(name)
+                more = state.requests.sweep(time.monotonic())
+                await self._forget_clients(state)
+            if not more:
+                break
+            await asyncio.sleep(0)
         await self._compact(state, state.floor)  # after a start only this tells what is kept for pins
         more = True
         while more:
@@ -456,6 +464,13 @@ class MemoryStore:
         except BaseException:
             state.requests.swept += swept
             raise
+
+    async def _finish(self, work: Coroutine[Any, Any, T]) -> T:
+        """What was begun is finished, whoever waits for it."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._finishing.add(task)
+        task.add_done_callback(self._finishing.discard)
+        return await asyncio.shield(task)
 
     def _lock(self, name: str) -> asyncio.Lock:
         """Who holds it is alone in changing a namespace."""

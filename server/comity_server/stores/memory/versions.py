@@ -16,6 +16,7 @@ from sortedcontainers import SortedList
 
 from comity_server.model import Event
 from comity_server.record import KEY, MOD_REVISION, VERSION, Record, size
+from comity_server.stores.memory.pace import Pace
 from comity_server.stores.memory.pins import NOTHING, Pins, Totals
 
 _mod_revision = itemgetter(MOD_REVISION)
@@ -123,6 +124,18 @@ class Versions:
         """Index what was loaded, and count it."""
         self._live = SortedList(key for key, head in self._heads.items() if head[VERSION])
         self._dead = SortedList(key for key, head in self._heads.items() if not head[VERSION])
+        for _ in self._count_loaded():
+            pass
+
+    async def load_end_paced(self, pace: Pace) -> None:
+        """The same, a little at a time, which takes longer."""
+        for key, head in self._heads.items():
+            (self._live if head[VERSION] else self._dead).add(key)
+            await pace.step()
+        for _ in self._count_loaded():
+            await pace.step()
+
+    def _count_loaded(self) -> Iterator[None]:
         for key, head in self._heads.items():
             if self.base is not None and (shared := self.base.live_at(key, self.base_revision)) is not None:
                 self.key_count -= 1
@@ -133,9 +146,11 @@ class Versions:
             else:
                 self.older_bytes += size(head)
                 self.stale.add(key)
+            yield
         for key, older in self._older.items():
             self.older_bytes += sum(map(size, older))
             self.stale.add(key)
+            yield
 
     def apply(self, event: Event) -> None:
         """Make the entry of an event the newest version of its key."""

@@ -159,12 +159,13 @@ class RedisArrivals:
         taken = []
         for name, revision, time, requests in counters:
             of = self._replicas.keys(name)
-            for some in few(codec.remembered_rows(requests)):
-                await self._client.call("HSET", of.requests, *chain.from_iterable(some))
-                await self._client.call("EXPIRE", of.requests, int(LIMITS.request_window) + 1)
             arguments = [revision, time, uuid.uuid4().hex]
             if not await self._client.repeated(partial(self._client.run, COUNT, [of.meta], arguments)):
-                taken.append(name)
+                taken.append(name)  # and what it remembers is its own
+                continue
+            for some in few(codec.remembered_rows(codec.remembered(requests))):
+                await self._client.call("HSET", of.requests, *chain.from_iterable(some))
+                await self._client.call("EXPIRE", of.requests, int(LIMITS.request_window) + 1)
         return taken
 
     async def raise_least(self, revision: int) -> None:
@@ -213,7 +214,7 @@ class RedisArrivals:
         marks = ((name.encode(), codec.pack_checkpoint(made)) for name, made in state.checkpoints.items())
         for some in few(marks):
             await self._fill_hash(coming, "checkpoints", some)
-        for some in few(codec.remembered_rows(coming.arrival.requests)):
+        for some in few(codec.remembered_rows(codec.remembered(coming.arrival.requests))):
             await self._fill_hash(coming, "requests", some)
 
     async def _write_log(self, coming: _Coming, progress: Progress, done: int, total: int) -> None:

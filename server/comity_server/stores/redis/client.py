@@ -44,6 +44,7 @@ LOOK_SECONDS: Final = 0.5  # likewise, where it only tells whether Redis is ther
 GIVE_UP_SECONDS: Final = 3.0  # how long a call is tried again while Redis cannot be reached
 BACKOFF_SECONDS: Final = (0.02, 0.5)  # the first and the longest wait between two attempts, before the jitter
 BLOCK_SECONDS: Final = 1.0  # how long a blocking read waits
+REFUSED: Final = "Redis refused; the log of the server says why"
 CONNECTIONS: Final = 1 << 20  # no bound: how many calls there are at a time is for others to bound
 
 PASSING: Final = (  # what is tried again: it ends by itself
@@ -87,6 +88,7 @@ class Client:
         self.reachable = True  # when it was last looked at
         self.wait_replicas = wait_replicas
         self._failing_since: float | None = None
+        self._told = ""  # why Redis refused, as the log has it
         self._moved = False  # whether a Cluster may have given slots to other nodes
         self._redis = _connect(target, ANSWER_SECONDS)
         self._blocking = _connect(target, BLOCK_SECONDS + ANSWER_SECONDS)
@@ -101,6 +103,18 @@ class Client:
     async def call(self, *command: Any) -> Any:
         """A command that may be done twice. Errors as of `repeated`."""
         return await self.repeated(partial(self.ask, *command))
+
+    async def call_all(self, commands: Sequence[Sequence[Any]]) -> Sequence[Any]:
+        """Commands that may be done twice, all at a time, by one connection to each node. Errors as of `repeated`."""
+
+        async def ask(redis: Connection) -> Sequence[Any]:
+            pipeline = redis.pipeline(transaction=False)
+            for command in commands:
+                pipeline.execute_command(*command)
+            answers: Sequence[Any] = await pipeline.execute()
+            return answers
+
+        return await self.repeated(partial(self.once, ask))
 
     async def ask(self, *command: Any) -> Any:
         """A command, once. Errors as of `once`."""
@@ -133,7 +147,10 @@ class Client:
             raise Passing(self.failure) from error
         except RedisError as error:
             self.failure = _translate(error)
-            log.warning("Redis refused", error=str(error))
+            why = str(error) if self.failure.message == REFUSED else self.failure.message
+            # Once, until it takes writes again: it is tried over and over, by clients too.
+            (log.debug if why == self._told else log.warning)("Redis refused", error=str(error))
+            self._told = why
             raise self.failure from error
         self.failure = self._failing_since = None
         return result
@@ -159,14 +176,18 @@ class Client:
         except StateError as error:
             self.refusal = error
             raise
-        self.refusal = None
+        self._takes_writes()
         return answer
 
     async def probe(self) -> None:
         """Write something of no meaning, to see whether Redis takes writes. Errors as of `run`."""
         key = keys.probes(self.target.prefix)
         await self.once(lambda redis: self._waited(redis, key, ("INCR", key)))
+        self._takes_writes()
+
+    def _takes_writes(self) -> None:
         self.refusal = None
+        self._told = ""
 
     async def await_replicas(self, key: str) -> None:
         """Return when as many replicas as are wanted have all that was written to the node of a key. Errors as of
@@ -342,4 +363,4 @@ def _translate(error: RedisError) -> StateError:
         return StoreUnavailable("this is no Sentinel")
     if isinstance(error, ResponseError) and "MISCONF" in str(error):
         return StoreUnavailable("Redis cannot write to its disk")
-    return StoreUnavailable("Redis refused; the log of the server says why")
+    return StoreUnavailable(REFUSED)

@@ -10,12 +10,14 @@ from comity_server.record import KEY, MOD_REVISION, VERSION, Record
 from comity_server.stores.memory.draft import Draft, Named
 from comity_server.stores.memory.namespace import Held
 from comity_server.stores.memory.pins import Totals
-from comity_server.stores.memory.requests import Requests
+from comity_server.stores.memory.requests import Remembered, Requests
 from comity_server.stores.outcomes import decode, encode
 
 _SEPARATOR = b"\0"  # no key has it
 
 Row = tuple[bytes, bytes]  # a field of a hash, and its value
+Known = Sequence[tuple[str, int, bool, Sequence[tuple[int, Remembered]]]]  # of `Requests.all`
+Packed = Sequence[Any]  # a change, as it is stored
 
 
 class Control(NamedTuple):
@@ -40,7 +42,9 @@ class Entry(NamedTuple):
 
     token: bytes  # of the attempt that appended it
     time: int
-    commits: Sequence[tuple[Commit, Sequence[Change]]]  # the commits without their events
+    commits: Sequence[
+        tuple[Commit, Sequence[Packed]]
+    ]  # the commits without their events, and what `change` makes these of
     checkpoints: Sequence[tuple[str, Checkpoint | None]]
     named: Sequence[Named]
     control: Control | None
@@ -82,17 +86,19 @@ def _plain(commit: Commit) -> tuple[Any, ...]:
 
 
 def _commit(
-    time: int, revision: int, author: str, message: str, trace_parent: str, changes: Any
-) -> tuple[Commit, Sequence[Change]]:
-    made = [
-        Change((key, value, kind, version, created, revision, lease, time), Cause(cause))
-        for key, value, kind, version, created, lease, cause in changes
-    ]
-    return Commit(revision, time, author, message, trace_parent, ()), made
+    time: int, revision: int, author: str, message: str, trace_parent: str, changes: Sequence[Packed]
+) -> tuple[Commit, Sequence[Packed]]:
+    return Commit(revision, time, author, message, trace_parent, ()), changes
 
 
 def _named(client: str, sequence: int, awaited: int, fingerprint: int, revision: int, outcome: int | str) -> Named:
     return Named(RequestId(client, sequence, awaited), fingerprint, decode(revision, outcome))
+
+
+def change(head: Commit, packed: Packed) -> Change:
+    """One of a commit's: a large commit has so many that they are not all made in one go."""
+    key, value, kind, version, created, lease, cause = packed
+    return Change((key, value, kind, version, created, head.revision, lease, head.time), Cause(cause))
 
 
 def event(change: Change, previous: Record | None) -> Event:
@@ -178,11 +184,16 @@ def pack_outcome(fingerprint: int, outcome: Outcome) -> bytes:
     return _pack((fingerprint, outcome.revision, encode(outcome)))
 
 
-def remembered_rows(requests: Requests) -> Iterator[Row]:
+def remembered(requests: Requests) -> Known:
+    """What is remembered now, which may change meanwhile."""
+    return [(client, awaited, says, [*outcomes.items()]) for client, awaited, says, outcomes in requests.all()]
+
+
+def remembered_rows(known: Known) -> Iterator[Row]:
     """Fields and values: of each client, and of each of its outcomes."""
-    for client, awaited, says_awaited, outcomes in requests.all():
+    for client, awaited, says_awaited, outcomes in known:
         yield client_field(client), pack_client(awaited, says_awaited)
-        for sequence, one in outcomes.items():
+        for sequence, one in outcomes:
             yield outcome_field(client, sequence), pack_outcome(one.fingerprint, one.outcome)
 
 

@@ -18,10 +18,12 @@ from comity_server.stores.memory.namespace import Namespace, Parent
 from comity_server.stores.redis.client import Passing
 from comity_server.stores.redis.codec import Control
 from comity_server.stores.redis.journal import RedisJournal
+from comity_server.stores.redis.loading import Meta
 from comity_server.stores.redis.replicas import Moved, Replicas
 
 log = structlog.get_logger(__name__)
 
+FORKS: Final = 200  # that are looked up at a time
 ORPHAN_SECONDS: Final = 60.0  # how long a fork may take to come into being
 
 
@@ -46,7 +48,7 @@ class Holds:
         self._replicas = replicas
         self._journal = journal
         self._lock = lock
-        self._orphans: dict[str, float] = {}
+        self._orphans: dict[str, dict[str, float]] = {}  # since when holds seem to be, by what is held
 
     async def take(self, empty: Namespace, action: Fork) -> Parent:
         """Hold what is to be forked in place of an empty namespace: in Redis, and (as one of its `forks`) in this
@@ -89,13 +91,24 @@ class Holds:
     async def let_go_of_orphans(self, state: Namespace) -> None:
         """Let go of what is held for forks that never came into being, or are gone."""
         now = time.monotonic()
-        for hold, held in list(state.heirs.items()):
-            if await self.is_alive(hold):
-                self._orphans.pop(hold, None)
-            elif now - self._orphans.setdefault(hold, now) > ORPHAN_SECONDS:
-                del self._orphans[hold]
+        known = self._orphans.get(state.name, {})
+        orphans: dict[str, float] = {}
+        holds = list(state.heirs.items())
+        for some in (holds[start : start + FORKS] for start in range(0, len(holds), FORKS)):
+            metas = await self._replicas.metas([name(hold) for hold, _ in some])
+            for (hold, held), meta in zip(some, metas, strict=True):
+                if _began(hold, meta) or await self.is_alive(hold):
+                    continue
+                if now - known.get(hold, now) <= ORPHAN_SECONDS:
+                    orphans[hold] = known.get(hold, now)
+                    continue
+                # It may only seem so, where its server stood still: what is held counts until it cannot begin any more.
+                await self._journal.outdate(*_parse(hold))
                 await self._bury(hold)
                 await self.let_go(Parent(state, held.revision, hold))
+        self._orphans.pop(state.name, None)
+        if orphans:
+            self._orphans[state.name] = orphans
 
     async def is_alive(self, hold: str) -> bool:
         """Whether a fork has come into being, or is being copied here, and is there still, or is deleted and shared by
@@ -103,7 +116,7 @@ class Holds:
         fork, generation = _parse(hold)
         meta = await self._replicas.meta(fork)
         if meta.generation == generation:
-            return (meta.exists and meta.hold == hold) or await self._replicas.coming_hold(fork) == hold
+            return _began(hold, meta) or await self._replicas.coming_hold(fork) == hold
         if (await self._replicas.buried(fork, generation)).hold != hold:
             return False
         for heir in await self._journal.heirs(fork, generation):
@@ -116,6 +129,11 @@ class Holds:
         fork, generation = _parse(hold)
         if (await self._replicas.buried(fork, generation)).hold == hold:
             await self._journal.disinherit(fork, generation, await self._journal.heirs(fork, generation))
+
+
+def _began(hold: str, meta: Meta) -> bool:
+    """Whether a fork stands where its name does."""
+    return meta.exists and meta.hold == hold
 
 
 def _parse(hold: str) -> tuple[str, int]:

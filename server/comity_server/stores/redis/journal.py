@@ -1,19 +1,21 @@
 """Appends what a namespace does to its log in Redis, and moves what was compacted into its base."""
 
 import secrets
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import chain
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import structlog
 
 from comity_server.errors import StateError, StoreUnavailable
 from comity_server.limits import Limits
+from comity_server.model import Checkpoint
 from comity_server.record import KEY, MOD_REVISION, VERSION, Record
 from comity_server.stores.memory.draft import Draft
 from comity_server.stores.memory.log import history_bytes
-from comity_server.stores.memory.namespace import Collected, Namespace, Parent
+from comity_server.stores.memory.namespace import Collected, Held, Namespace, Parent
+from comity_server.stores.memory.pace import Pace
 from comity_server.stores.redis import codec, keys
 from comity_server.stores.redis.client import Client, Passing, Script
 from comity_server.stores.redis.codec import Row
@@ -30,6 +32,7 @@ COLLECT: Final = Script("collect")
 DELETE: Final = Script("delete")
 DISINHERIT: Final = Script("disinherit")
 FREE: Final = Script("free")
+OUTDATE: Final = Script("outdate")
 PERSIST: Final = Script("persist")
 REGISTER: Final = Script("register")
 RELEASE: Final = Script("release")
@@ -50,6 +53,16 @@ class Busy(Exception):
     """Another server is about to delete the namespace."""
 
 
+class Claimed(NamedTuple):
+    """What a server is to write down, as of when it claimed that."""
+
+    replica: Replica
+    mark: Mark
+    checkpoints: Mapping[str, Checkpoint]
+    heirs: Mapping[str, Held]
+    outcomes: codec.Known
+
+
 class RedisJournal:
     """Implements `stores.memory.journal.Journal`. Of a namespace that it is told of, the lock is held, except where
     something was collected."""
@@ -58,6 +71,7 @@ class RedisJournal:
         self._client = client
         self._limits = limits
         self._replicas = replicas
+        self._deleter = "d" + secrets.token_hex(6)  # what tokens begin with by which this server deletes namespaces
         self.ended: dict[str, tuple[Namespace, bool]] = {}  # what was deleted, and whether forks share it
         self.revised: dict[str, Meta] = {}  # where namespaces stand in Redis as soon as a draft is applied
 
@@ -161,6 +175,11 @@ class RedisJournal:
         found = await self._client.call("SMEMBERS", self._replicas.keys(name).heirs(generation))
         return [hold.decode() for hold in found]
 
+    async def outdate(self, name: str, generation: int) -> None:
+        """Have nothing begin any more in a generation of a name, unless it has."""
+        names = [self._replicas.keys(name).meta]
+        await self._client.repeated(partial(self._client.run, OUTDATE, names, [generation]))
+
     async def forget_clients(self, namespace: str, clients: Sequence[str]) -> None:
         """The next compaction writes down who is known."""
 
@@ -170,26 +189,44 @@ class RedisJournal:
     async def persist(self, namespace: Namespace, *, ends: bool = False) -> bool:
         """Write down what only the log has besides versions, before it is trimmed or, if it `ends`, deleted. Returns
         whether it was done, and not by another server. The lock is held. Raises Moved where others were faster."""
+        claimed = await self.claim(namespace, ends=ends)
+        return claimed is not None and await self.write_down(claimed)
+
+    async def claim(self, namespace: Namespace, *, ends: bool = False) -> "Claimed | None":
+        """Become the server that does so, unless another one is. The lock is held, and need not be from then on. Raises
+        Moved where others were faster."""
         name = namespace.name
         replica = self._replicas.find(name)
         of, meta = self._replicas.keys(name), replica.meta
-        token = ("d" if ends else "c") + secrets.token_hex(12)
-        arguments = [*meta.stands, token, int(CLAIM_SECONDS * 1000)]
+        token = (self._deleter if ends else "c") + secrets.token_hex(12)
+        # A claim whose answer was lost may be its own, and so may that of a deletion which others came before.
+        own = self._deleter if ends else token
+        arguments = [*meta.stands, token, own, int(CLAIM_SECONDS * 1000)]
         claim = partial(self._client.run, CLAIM, [of.meta, of.requests], arguments)
         if not await self._decide(name, replica, claim):
-            return False
-        mark = Mark(token, meta.place)
+            return None
+        outcomes = codec.remembered(namespace.requests)
+        return Claimed(replica, Mark(token, meta.place), {**namespace.checkpoints}, {**namespace.heirs}, outcomes)
+
+    async def write_down(self, claimed: "Claimed") -> bool:
+        """Write down what was claimed. Returns whether it was done, and no other server has claimed it since."""
+        replica, pace = claimed.replica, Pace()
+        of = self._replicas.keys(replica.state.name)
         marks: dict[bytes, bytes] = {}
-        for checkpoint, made in namespace.checkpoints.items():
+        for checkpoint, made in claimed.checkpoints.items():
             marks[checkpoint.encode()] = codec.pack_checkpoint(made)
-        for hold, held in namespace.heirs.items():
+            await pace.step()
+        for hold, held in claimed.heirs.items():
             marks[codec.heir_field(hold)] = codec.pack_heir(held)
-        if not await self._write_hash(replica, mark, of.checkpoints(meta.generation), marks):
+        if not await self._write_hash(replica, claimed.mark, of.checkpoints(replica.meta.generation), marks):
             return False
-        outcomes = dict(codec.remembered_rows(namespace.requests))
-        if not await self._write_hash(replica, mark, of.requests, outcomes):
+        outcomes: dict[bytes, bytes] = {}
+        for field, packed in codec.remembered_rows(claimed.outcomes):
+            outcomes[field] = packed
+            await pace.step()
+        if not await self._write_hash(replica, claimed.mark, of.requests, outcomes):
             return False
-        replica.mark = mark
+        replica.mark = claimed.mark
         return True
 
     async def release(self, namespace: Namespace) -> None:
@@ -198,6 +235,10 @@ class RedisJournal:
         if replica is not None and replica.mark is not None:
             names = [self._replicas.keys(namespace.name).meta]
             await self._client.repeated(partial(self._client.run, RELEASE, names, [replica.mark.token]))
+
+    async def give_up_deletion(self, name: str) -> None:
+        """Others need not wait for a deletion that came to nothing. Errors as of `Client.run`."""
+        await self._client.run(RELEASE, [self._replicas.keys(name).meta], [self._deleter])
 
     async def _write_hash(self, replica: Replica, mark: Mark, key: str, wanted: dict[bytes, bytes]) -> bool:
         """Make a hash equal to what is wanted, a little at a time. Returns whether no other server has begun to, and
@@ -210,7 +251,7 @@ class RedisJournal:
             elif wanted[field] == value:
                 news.pop(field, None)
         names = [self._replicas.keys(name).meta, key]
-        for some, fields in _steps(list(news.items()), gone):
+        for some, fields in _steps(news.items(), gone):
             arguments = [replica.meta.generation, mark.token, mark.steps + 1, len(some)]
             arguments += [*chain.from_iterable(some), *fields]
             if not await self._client.repeated(partial(self._client.run, PERSIST, names, arguments)):
@@ -223,18 +264,22 @@ class RedisJournal:
         key = self._replicas.keys(name).compactor
         return bool(await self._client.call("SET", key, 1, "NX", "EX", seconds))
 
-    async def trim(self, namespace: Namespace) -> None:
-        """Drop entries of the log that came after its last commit, which no compaction would. The lock is held. Raises
-        Moved where others were faster."""
+    async def claim_trim(self, namespace: Namespace) -> "Claimed | None":
+        """Claim what `trim` does, if it is worth it. The lock is held. Raises Moved where others were faster."""
         replica = self._replicas.find(namespace.name)
         if namespace.log.base < namespace.revision:
-            return
+            return None
         trimmed = parse_id((await self._replicas.meta(namespace.name)).trimmed)
         if replica.meta.place < (trimmed[0], trimmed[1] + SPARE):
-            return
-        if await self.persist(namespace):
-            await self._collect_some(replica, namespace.log.base, namespace.log.base, (), (), mark=replica.mark)
-            await self.release(namespace)
+            return None
+        return await self.claim(namespace)
+
+    async def trim(self, claimed: "Claimed") -> None:
+        """Drop entries of the log that came after its last commit, which no compaction would."""
+        base = claimed.mark.place[0]
+        if await self.write_down(claimed):
+            await self._collect_some(claimed.replica, base, base, (), (), mark=claimed.mark)
+            await self.release(claimed.replica.state)
 
     async def _register(self, name: str) -> None:
         """A name is listed before the namespace is there, since the two are in different slots. Raises TooMany, and
@@ -278,9 +323,15 @@ class RedisJournal:
             pieces = await self._stage(of.staged(token.hex()), data)
             field, value = "s", f"{token.hex()}:{pieces}".encode()
             names += [of.staged(token.hex()), of.large(meta.generation)]
-        arguments = [*meta.stands, *place, token.hex(), int(frees), field, value, *fields]
+        arguments = [*meta.stands, *place, token.hex(), int(frees), self._deleter, int(CLAIM_SECONDS * 1000)]
+        arguments += [field, value, *fields]
+        deletion = Passing(StoreUnavailable(f"namespace {name} is about to be deleted"))
+        patience = self._client.patience()
         try:
-            await self._decide(name, replica, lambda: self._client.run(APPEND, names, arguments), place, token)
+            while not await self._decide(
+                name, replica, partial(self._client.run, APPEND, names, arguments), place, token
+            ):
+                await patience.wait(deletion)
         except Moved:
             if field == "s":
                 await self._client.call("UNLINK", of.staged(token.hex()))
@@ -434,11 +485,13 @@ def few(rows: Iterable[Row]) -> Iterator[Sequence[Row]]:
         yield some
 
 
-def _steps(sets: Sequence[Row], gone: Sequence[bytes]) -> Iterator[tuple[Sequence[Row], Sequence[bytes]]]:
+def _steps(sets: Iterable[Row], gone: Sequence[bytes]) -> Iterator[tuple[Sequence[Row], Sequence[bytes]]]:
     """What one script call after the other sets and drops."""
-    *full, last = [*few(sets)] or [()]
-    for some in full:
-        yield some, ()
+    last: Sequence[Row] = ()
+    for some in few(sets):
+        if last:
+            yield last, ()
+        last = some
     room = ROWS - len(last)
     if last or gone:
         yield last, gone[:room]

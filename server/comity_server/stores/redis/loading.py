@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from operator import itemgetter
 from typing import Any, Final, NamedTuple
 
@@ -10,9 +10,11 @@ import structlog
 
 from comity_server.errors import StoreUnavailable
 from comity_server.limits import Limits
-from comity_server.model import Commit, NamespaceInfo, Provenance
+from comity_server.model import Commit, Event, NamespaceInfo, Provenance
 from comity_server.record import MOD_REVISION, VERSION, Record
+from comity_server.stores.memory import collector
 from comity_server.stores.memory.actions import give_up_fork
+from comity_server.stores.memory.draft import Named
 from comity_server.stores.memory.namespace import Held, Namespace, Parent
 from comity_server.stores.memory.pace import Pace
 from comity_server.stores.memory.pins import NOTHING, Totals
@@ -118,6 +120,11 @@ class Loader:
         """Where a namespace stands."""
         return await self._meta(self._keys(name).meta)
 
+    async def metas(self, names: Sequence[str]) -> Sequence[Meta]:
+        """Where namespaces stand."""
+        found = await self._client.call_all([("HMGET", self._keys(name).meta, *FIGURES) for name in names])
+        return [_parse_meta(values) for values in found]
+
     async def buried(self, name: str, generation: int) -> Meta:
         """Where a deleted one stood that forks share."""
         return await self._meta(self._keys(name).buried(generation))
@@ -176,36 +183,39 @@ class Loader:
             parent=parent,
             totals=totals,
         )
-        loading = _Loading(self._client, self._keys(name), meta, state)
+        loading = _Loading(self._client, self._keys(name), meta, state, self._limits.request_window)
         try:
-            if meta.exists:
-                state.create_time = meta.create_time
-                await loading.load_base()
-                await loading.load_checkpoints()
-                meta = await loading.load_log(ended=ended)
-            await loading.load_requests()
-            after = await self._meta(meta_key)
-            if (after.base, after.trimmed, after.cleared) != (meta.base, meta.trimmed, meta.cleared):
-                raise Trimmed
+            with collector.held_off():
+                if meta.exists:
+                    state.create_time = meta.create_time
+                    await loading.load_base()
+                    await loading.load_checkpoints()
+                    meta = await loading.load_log(ended=ended)
+                await loading.load_requests()
+                after = await self._meta(meta_key)
+                if (after.base, after.trimmed, after.cleared) != (meta.base, meta.trimmed, meta.cleared):
+                    raise Trimmed
+                await loading.finish()
         except BaseException:
             if state.parent is not None:
                 give_up_fork(state)
             raise
-        loading.finish()
         return meta, state
 
 
 class _Loading:
     """One attempt to load one namespace."""
 
-    def __init__(self, client: Client, keys: Keys, meta: Meta, state: Namespace) -> None:
+    def __init__(self, client: Client, keys: Keys, meta: Meta, state: Namespace, window: float) -> None:
         self._client = client
         self._keys = keys
+        self._window = window  # of request ids, in seconds
         self._meta = meta
         self._state = state
         self._said: dict[int, Provenance] = {}  # by commits that are in the log no more
         self._commits: list[Commit] = []
-        self._entries: list[codec.Entry] = []
+        self._named: list[tuple[int, Sequence[Named]]] = []  # by entry, with its time
+        self._pace = Pace()
 
     async def load_base(self) -> None:
         found: dict[bytes, Record] = {}  # since a scan may show a field more than once
@@ -218,11 +228,11 @@ class _Loading:
         # What is above the base is in the log too: it is just being moved.
         records = [record for record in found.values() if record[MOD_REVISION] <= self._meta.base]
         records.sort(key=itemgetter(MOD_REVISION))
-        pace = Pace()
+        kept: Counter[int] = Counter()
         for record in records:
             self._state.versions.load(record)
-            await pace.step()
-        kept = Counter(record[MOD_REVISION] for record in records if record[VERSION])
+            kept[record[MOD_REVISION]] += record[VERSION] > 0
+            await self._pace.step()
         for revision, said in self._said.items():
             self._state.origins.load(revision, said, kept[revision])
 
@@ -249,47 +259,71 @@ class _Loading:
             place = parse_id(id)
             entry = await read_entry(self._client, self._keys, fields)
             last = entry.token.hex()
-            self._take(entry)
+            await self._take(entry)
         reached = max(place, self._meta.place)
         if not ended and self._state.revision != reached[0]:
             raise Trimmed
         return self._meta._replace(revision=reached[0], sub=reached[1], last=last)
 
     async def load_requests(self) -> None:
-        """Every client has the whole window before it, as if it was heard now."""
+        """Every client has the whole window before it, as if it was heard now; but for those that were silent for as
+        long when the newest entry came. Else they would come back for as long as the log has something of them."""
         now = time.monotonic()
+        silent = await self._silent()
         clients: dict[str, RequestClient] = {}
-        outcomes: dict[tuple[str, int], bytes] = {}  # since a scan may show a field more than once
+        outcomes: dict[str, dict[int, bytes]] = {}  # since a scan may show a field more than once
         async for field, data in scan(self._client, self._keys.requests):
             client, sequence = codec.split_outcome_field(field)
+            if client in silent:
+                continue
             if sequence is None:
                 clients[client] = self._state.requests.load(client, *codec.unpack_client(data), now)
             else:
-                outcomes[client, sequence] = data
-        for (client, sequence), data in sorted(outcomes.items()):
-            if client in clients and sequence >= clients[client].awaited:
-                self._state.requests.load_outcome(clients[client], sequence, *codec.unpack_outcome(data))
-        for entry in self._entries:
-            take_outcomes(self._state, entry, now)
+                outcomes.setdefault(client, {})[sequence] = data
+        for client, known in clients.items():
+            for sequence, data in sorted(outcomes.pop(client, {}).items()):
+                if sequence >= known.awaited:
+                    self._state.requests.load_outcome(known, sequence, *codec.unpack_outcome(data))
+                await self._pace.step()
+        for _, named in self._named:
+            heard = [one for one in named if one.request.client not in silent]
+            await take_outcomes(self._state, heard, now, self._pace)
 
-    def finish(self) -> None:
+    async def _silent(self) -> Collection[str]:
+        """The clients that were silent for the window, by the times of the log."""
+        last: dict[str, int] = {}
+        for at, named in self._named:
+            for one in named:
+                last[one.request.client] = at
+                await self._pace.step()
+        if not self._named:
+            return ()
+        newest, _ = self._named[-1]
+        return {client for client, at in last.items() if at < newest - int(self._window * 1e6)}
+
+    async def finish(self) -> None:
         state = self._state
-        state.versions.load_end()
-        state.log.load(self._commits, Totals(state.versions.key_count, state.versions.live_bytes))
+        await state.versions.load_end_paced(self._pace)
+        totals = Totals(state.versions.key_count, state.versions.live_bytes)
+        await state.log.load_paced(self._commits, totals, self._pace)
         state.floor = max(state.floor, self._meta.floor, self._meta.base)
 
-    def _take(self, entry: codec.Entry) -> None:
+    async def _take(self, entry: codec.Entry) -> None:
         state = self._state
         for head, changes in entry.commits:
             if head.revision <= state.revision:  # of a group that is in the base in part
                 continue
             if head.revision != state.revision + 1:
                 raise Trimmed
-            events = tuple([codec.event(change, state.versions.load(change.record)) for change in changes])
-            self._commits.append(head._replace(events=events))
+            events: list[Event] = []
+            for packed in changes:
+                change = codec.change(head, packed)
+                events.append(codec.event(change, state.versions.load(change.record)))
+                await self._pace.step()
+            self._commits.append(head._replace(events=tuple(events)))
             state.revision, state.time = head.revision, head.time
         take_marks(state, entry)
-        self._entries.append(entry)
+        self._named.append((entry.time, entry.named))
 
 
 def take_marks(state: Namespace, entry: codec.Entry) -> None:
@@ -307,11 +341,12 @@ def take_marks(state: Namespace, entry: codec.Entry) -> None:
             state.drop_heir(hold)
 
 
-def take_outcomes(state: Namespace, entry: codec.Entry, now: float) -> None:
+async def take_outcomes(state: Namespace, named: Sequence[Named], now: float, pace: Pace) -> None:
     """The outcomes that an entry says are to be remembered."""
-    for request, fingerprint, outcome in entry.named:
+    for request, fingerprint, outcome in named:
         if not state.requests.has_seen(request):
             state.requests.remember(request, fingerprint, outcome, now)
+        await pace.step()
 
 
 def parse_id(id: bytes | str) -> tuple[int, int]:

@@ -58,6 +58,8 @@ def _dangers(client: Client, settings: Sequence[Mapping[str, str] | None]) -> It
         if found is None:
             yield "it is not known how, for the server's user may not use CONFIG GET"
             continue
+        if not found:  # as some that is hosted does
+            yield "it is not known how, for CONFIG GET does not tell all"
         for name, value in found.items():
             match name, value:
                 case "appendonly", "no":

@@ -16,11 +16,13 @@ from typing import Any, Final, Protocol
 
 import structlog
 
-from comity_server.errors import StateError
+from comity_server.errors import StateError, StoreUnavailable
 from comity_server.limits import Limits
-from comity_server.model import Commit
-from comity_server.stores.memory.actions import let_go
+from comity_server.model import Commit, Event
+from comity_server.record import KEY
+from comity_server.stores.memory.actions import give_up_fork, let_go
 from comity_server.stores.memory.namespace import Namespace
+from comity_server.stores.memory.pace import Pace
 from comity_server.stores.redis import codec, keys
 from comity_server.stores.redis.client import Client, Script
 from comity_server.stores.redis.keys import Keys
@@ -64,7 +66,7 @@ class Replica:
         self.meta = meta  # where it stands
         self.state = state
         self.stale = False  # it may not be what Redis has
-        self.used = time.monotonic()  # when it was last asked for
+        self.used = time.monotonic()  # when a client last asked for it
         self.told = False  # whoever follows it knows that its history has ended
         self.mark: Mark | None = None  # of what was written down last by this server
         self.left_off: int | None = None  # the base from which another server was found to have gone on instead
@@ -104,6 +106,7 @@ class Replicas:
         self._barriers: dict[str, _Barrier] = {}
         self._absent: OrderedDict[str, None] = OrderedDict()  # replicas of what does not exist, the oldest first
         self._loader = Loader(client, host.limits, self.share)
+        self._pace = Pace()
 
     def keys(self, name: str) -> Keys:
         return Keys(self._prefix, name)
@@ -117,7 +120,13 @@ class Replicas:
 
     async def meta(self, name: str) -> Meta:
         """Where a namespace stands in Redis, or that it would begin in the epoch of the whole."""
-        meta = await self._loader.meta(name)
+        return self._begun(await self._loader.meta(name))
+
+    async def metas(self, names: Sequence[str]) -> Sequence[Meta]:
+        """Likewise, of several."""
+        return [self._begun(meta) for meta in await self._loader.metas(names)]
+
+    def _begun(self, meta: Meta) -> Meta:
         return meta if meta.epoch else meta._replace(epoch=self.epoch)
 
     async def buried(self, name: str, generation: int) -> Meta:
@@ -158,12 +167,13 @@ class Replicas:
             barrier = self._barriers.get(name)
             if barrier is None:
                 barrier = self._barriers[name] = _Barrier()
-            await barrier.passed(lambda: self._look(name))
-            if not barrier.used:
-                self._barriers.pop(name, None)
+            try:
+                await barrier.passed(lambda: self._look(name))
+            finally:
+                if not barrier.used and self._barriers.get(name) is barrier:  # else the name has another one now
+                    del self._barriers[name]
             replica = self._replicas.get(name)
             if replica is not None:  # else it was evicted just now
-                replica.used = time.monotonic()
                 return replica.state
 
     async def advance(self, name: str, generation: int | None = None) -> Replica:
@@ -189,7 +199,9 @@ class Replicas:
         return await self._load(name, replica, generation)
 
     async def read_log(self, name: str, replica: Replica, entries: Sequence[Any]) -> None:
-        """Take in what a follower read. The lock is held."""
+        """Take in what a follower read. The lock is held. Raises Trimmed if the replica is to be loaded anew."""
+        if replica.stale:
+            raise Trimmed
         for id, fields in entries:
             await self._take(name, replica, id, fields)
 
@@ -207,17 +219,26 @@ class Replicas:
         del self._replicas[name]
         self._absent.pop(name, None)
 
+    def use(self, name: str) -> None:
+        """A client asks for a namespace."""
+        replica = self._replicas.get(name)
+        if replica is not None:
+            replica.used = time.monotonic()
+
     def evict(self, before: float) -> None:
-        """Let go of replicas that were not asked for since a time."""
+        """Let go of replicas that no client has asked for since a time."""
         for name in [name for name, replica in self._replicas.items() if replica.used < before]:
             self._evict(name)
 
     def _evict(self, name: str) -> None:
         """Let go of a replica, unless it is used. It is loaded anew when it is asked for."""
         state = self._replicas[name].state
-        if self._host.is_used(name) or name in self._barriers or state.forks or state.quiet.locked():
+        barrier = self._barriers.get(name)
+        is_looked_at = barrier is not None and barrier.used
+        if self._host.is_used(name) or is_looked_at or state.forks or state.quiet.locked():
             return
         del self._replicas[name]
+        self._barriers.pop(name, None)  # of one who did not wait for its end
         self._absent.pop(name, None)
         self._host.evicted(name)
         state.replaced = True
@@ -278,12 +299,20 @@ class Replicas:
         if entry.commits and entry.commits[0][0].revision != state.revision + 1:
             raise Trimmed
         commits: list[Commit] = []
-        for head, changes in entry.commits:
-            events = tuple([codec.event(change, state.versions.head(change.record[0])) for change in changes])
-            commits.append(head._replace(events=events))
-            await state.apply(commits[-1:])
-        take_marks(state, entry)
-        take_outcomes(state, entry, time.monotonic())
+        try:
+            for head, changes in entry.commits:
+                events: list[Event] = []
+                for packed in changes:
+                    change = codec.change(head, packed)
+                    events.append(codec.event(change, state.versions.head(change.record[KEY])))
+                    await self._pace.step()
+                commits.append(head._replace(events=tuple(events)))
+                await state.apply(commits[-1:])
+            take_marks(state, entry)
+            await take_outcomes(state, entry.named, time.monotonic(), self._pace)
+        except BaseException:  # whoever followed does so no more: a part of it is there, and would be taken in again
+            replica.stale = True
+            raise
         replica.meta = replica.meta._replace(revision=revision, sub=sub, last=entry.token.hex())
         if commits:
             self._host.publish(name, commits)
@@ -304,6 +333,10 @@ class Replicas:
         if loaded is None:
             raise Ended
         replica = Replica(*loaded)
+        parent = replica.state.parent
+        if parent is not None and not parent.namespace.can_read(parent.revision):
+            give_up_fork(replica.state)
+            raise StoreUnavailable(f"Redis has lost what {name} shares with {parent.namespace.name}")
         self._replicas[name] = replica
         self._host.adopt(replica.meta, replica.state)
         self._absent.pop(name, None)
@@ -398,8 +431,10 @@ class _Barrier:
                 log.exception("a namespace could not be looked at")
                 self._fail(waiting, error)
             except BaseException:
-                waiting.cancel()
-                self._task = None
+                for one in (waiting, self._next):
+                    if one is not None:
+                        one.cancel()
+                self._next = self._task = None
                 raise
             else:
                 waiting.set_result(None)

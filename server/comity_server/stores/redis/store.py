@@ -3,8 +3,9 @@
 import asyncio
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from itertools import takewhile
-from typing import Final
+from typing import Any, Final
 
 import structlog
 
@@ -38,6 +39,8 @@ LOOK_SECONDS: Final = 0.2  # how often Redis is asked for its time, which tells 
 LOST_SECONDS: Final = 5.0  # how long health says so when Redis has lost what it had acknowledged
 IDLE_SECONDS: Final = 900.0  # how long a replica is kept that nobody asks for
 COMPACTION_SECONDS: Final = 60  # how long others leave it to a server to compact what none has loaded
+DELETION_SECONDS: Final = 30.0  # how long a deletion waits for another server's
+FINISH_SECONDS: Final = 5.0  # how long deletions and compactions are waited for at the end
 PAGE: Final = 200  # names that are looked up at a time
 
 
@@ -91,7 +94,9 @@ class RedisStore(MemoryStore):
         self._looking = asyncio.get_running_loop().create_task(self._keep_looking())
 
     async def close(self) -> None:
-        tasks = [*self._followers.values(), *([self._looking] if self._looking else [])]
+        if self._finishing:
+            await asyncio.wait(self._finishing, timeout=FINISH_SECONDS)
+        tasks = [*self._finishing, *self._followers.values(), *([self._looking] if self._looking else [])]
         for task in tasks:
             await _end(task)
         await self._replicas.close()
@@ -102,11 +107,17 @@ class RedisStore(MemoryStore):
         return RedisArrivals(self, self._client, self._replicas, self._redis, self._holds)
 
     def writable(self) -> bool:
+        return not self._trouble()
+
+    def _trouble(self) -> str:
+        """Why it cannot be written to; empty: it can."""
         lost = self._replicas.lost_at
         if lost is not None and time.monotonic() < lost + LOST_SECONDS:
-            return False
-        client = self._client
-        return client.reachable and client.failure is None and client.refusal is None
+            return "Redis has lost what it had acknowledged"
+        failure = self._client.failure or self._client.refusal
+        if failure is not None:
+            return failure.message
+        return "" if self._client.reachable else "Redis cannot be reached"
 
     def time(self) -> int:
         """By the clock of Redis: those of servers do not matter."""
@@ -123,7 +134,7 @@ class RedisStore(MemoryStore):
             self.deleted.pop(state.name, None)
         else:
             self.namespaces_by_name.pop(state.name, None)
-            self.deleted[state.name] = (0.0, state)
+            self.keep_deleted(state)
 
     # Writes
 
@@ -136,8 +147,10 @@ class RedisStore(MemoryStore):
                     outcomes.append(await self._commit_fork(namespace, rest[0]))
                 else:
                     outcomes += await self._commit_others(namespace, rest)
-        except StateError as error:
-            return [error] * len(group)
+        except StateError as error:  # what came before it was applied
+            outcomes += [error] * (len(group) - len(outcomes))
+        finally:
+            self._replicas.use(namespace)
         return outcomes
 
     async def _commit_others(self, namespace: str, group: Sequence[Write]) -> Sequence[Outcome | StateError]:
@@ -147,7 +160,7 @@ class RedisStore(MemoryStore):
             await self._replicas.fresh(namespace)
         for write in some:  # not under the lock of what they are merged into
             if isinstance(write, Merge):
-                await self._replicas.fresh(write.fork)
+                await self._fresh(write.fork)
         return await super().commit(namespace, some)
 
     async def _commit_fork(self, name: str, action: Fork) -> Outcome | StateError:
@@ -236,23 +249,38 @@ class RedisStore(MemoryStore):
     def _id_above(self, empty: Namespace) -> int:
         return empty.id  # its generation
 
+    def keep_deleted(self, empty: Namespace) -> None:
+        """Redis keeps the outcomes for the window; what is here of the name goes as `sweep` says."""
+        self.deleted[empty.name] = (0.0, empty)
+
     async def _delete(self, name: str, if_revision: int | None) -> None:
-        attempt = 0
-        while True:
-            await self._replicas.fresh(name)
-            try:
-                await super()._delete(name, if_revision)
-                break
-            except Moved:
-                continue
-            except Busy:
-                await asyncio.sleep(backoff(attempt))
-                attempt += 1
+        try:
+            await self._delete_alone(name, if_revision)
+        except StateError:
+            with suppress(StateError, Passing):
+                await self._redis.give_up_deletion(name)
+            raise
         state, is_shared = self._redis.ended.pop(name)
         self._replicas.distrust(name, told=True)
         await self._replicas.fresh(name)
         if state.parent is not None and not is_shared:  # else the last of them lets go
             await self._holds.let_go(state.parent)
+
+    async def _delete_alone(self, name: str, if_revision: int | None) -> None:
+        """Delete it as soon as no other server is about to. Raises StoreUnavailable if one is for long."""
+        attempt = 0
+        deadline = time.monotonic() + DELETION_SECONDS
+        while True:
+            await self._replicas.fresh(name)
+            try:
+                return await super()._delete(name, if_revision)
+            except Moved:
+                continue
+            except Busy:
+                if time.monotonic() > deadline:
+                    raise StoreUnavailable(f"another server is about to delete namespace {name}") from None
+                await asyncio.sleep(backoff(attempt))
+                attempt += 1
 
     # Compaction
 
@@ -269,7 +297,9 @@ class RedisStore(MemoryStore):
         floor = await super().retain(name, retention)
         try:
             async with self._lock(name):
-                await self._redis.trim(self._existing(name))
+                claimed = await self._redis.claim_trim(self._existing(name))
+            if claimed is not None:
+                await self._redis.trim(claimed)
         except Moved:
             pass  # there is a next time
         return floor
@@ -313,13 +343,15 @@ class RedisStore(MemoryStore):
                         await self._redis.floor(state, floor)
                     is_behind = state.log.base < state.floor
                     is_behind = is_behind and (await self._replicas.meta(state.name)).base < state.floor
-                    if is_behind and not await self._redis.persist(state):
-                        return  # another server does this: what that leaves is dropped the next time
+                    claimed = await self._redis.claim(state) if is_behind else None
                     break
             except NamespaceNotFound:
                 return
             except Moved:
                 continue
+        # Without the lock, since it may take long.
+        if is_behind and not (claimed is not None and await self._redis.write_down(claimed)):
+            return  # another server does this: what that leaves is dropped the next time
         await super()._compact(state, state.floor)
         await self._redis.release(state)
 
@@ -347,6 +379,7 @@ class RedisStore(MemoryStore):
 
     async def _fresh(self, name: str) -> None:
         await self._replicas.fresh(name)
+        self._replicas.use(name)
 
     async def namespaces(self, prefix: str, *, after: str = "", limit: int) -> Sequence[NamespaceInfo]:
         found: list[NamespaceInfo] = []
@@ -356,7 +389,7 @@ class RedisStore(MemoryStore):
             low = f"[{prefix}" if not after or after < prefix else f"({after}"
             page = await self._client.call("ZRANGEBYLEX", names, low, high, "LIMIT", 0, min(limit, PAGE))
             listed = [name.decode() for name in page]
-            metas = await asyncio.gather(*map(self._replicas.meta, listed))
+            metas = await self._replicas.metas(listed)
             for name, meta in zip(listed, metas, strict=True):
                 after = name
                 if not meta.exists:  # whoever was to begin or to delete it has ended before it was through
@@ -421,6 +454,8 @@ class RedisStore(MemoryStore):
     # Health
 
     async def _keep_looking(self) -> None:
+        """Look how Redis is, until cancelled. The log says when it cannot be written to, and when it can again."""
+        was_writable = True
         while True:
             await asyncio.sleep(LOOK_SECONDS)
             try:
@@ -429,19 +464,25 @@ class RedisStore(MemoryStore):
                 log.debug("Redis is not well", error=str(error))
             except Exception:  # to look no more would be to say the last answer for ever
                 log.exception("Redis could not be looked at")
+            trouble = self._trouble()
+            if was_writable and trouble:
+                log.warning("the store cannot be written", reason=trouble, redis=str(self._target))
+            elif not was_writable and not trouble:
+                log.info("the store can be written again", redis=str(self._target))
+            was_writable = not trouble
 
     async def _look(self) -> None:
-        """Ask Redis for its time; and where a write has failed, whether it takes writes again."""
+        """Ask Redis for its time; and where a call has failed, whether it takes writes again."""
         before = time.monotonic_ns()
         now, epoch = await self._client.look(keys.epoch(self._target.prefix))
         after = time.monotonic_ns()
         self._ahead = now - (before + after) // 2000
         await self._replicas.look(epoch)
-        if self._client.refusal is not None:
+        if self._client.failure is not None or self._client.refusal is not None:
             await self._client.probe()
 
 
-async def _end(task: "asyncio.Task[None]") -> None:
+async def _end(task: "asyncio.Task[Any]") -> None:
     """Cancel a task until it ends: redis-py loses a cancellation that comes while it connects."""
     while not task.done():
         task.cancel()

@@ -12,6 +12,7 @@ from filelock import FileLock, Timeout
 
 from comity_server.errors import StateError, StoreUnavailable
 from comity_server.limits import Limits
+from comity_server.stores.memory import collector
 from comity_server.stores.memory.namespace import Namespace
 from comity_server.stores.memory.store import MemoryStore
 from comity_server.stores.sqlite import schema
@@ -84,17 +85,11 @@ class SqliteStore(MemoryStore):
             raise StoreUnavailable(f"it cannot be used: {error.strerror}") from None
 
     async def _load(self) -> None:
-        # What is loaded stays: the garbage collector would look through it again and again, and in vain.
-        collecting = gc.isenabled()
-        gc.disable()
-        try:
+        with collector.held_off():
             began = time.monotonic()
             loaded = await self._writer.read(lambda connection: load(connection, self.limits, began))
             adopt(self, loaded)
             gc.freeze()
-        finally:
-            if collecting:
-                gc.enable()
         if loaded.leftovers:
             try:
                 await self._writer.write(lambda connection: _drop_commits(connection, loaded))

@@ -6,29 +6,42 @@
 --         and sub are 0 where it does not exist yet, and last, the token of the newest entry, is empty
 --       6 revision  7 sub  8 last: where it stands afterwards
 --       9 whether it goes on where memory is short, since what follows it frees some: 1, or else 0
---       10 field  11 value: of the entry, "d" and the entry itself, or "s" and TOKEN:PIECES, as it is staged
---       12... names and values that become fields of meta
+--       10 what tokens of claim.lua begin with by which the caller itself is to delete the namespace
+--       11 how long another server that is to is waited for without a sign of it, in ms
+--       12 field  13 value: of the entry, "d" and the entry itself, or "s" and TOKEN:PIECES, as it is staged
+--       14... names and values that become fields of meta
 --
--- Answers {1} if the entry was appended, or {0, generation, revision, sub, epoch, exists}: where the namespace stands.
+-- Answers {1} if the entry was appended; {2} if another server is about to delete the namespace; or
+-- {0, generation, revision, sub, epoch, exists}: where it stands, which is where the caller thinks if of what is staged
+-- a part has gone by itself.
 --
 -- All that may fail for want of memory is the first write: after it, Redis lets a script go on.
 if ARGV[9] == '1' then
   redis.call('HDEL', KEYS[1], '')  -- as in claim.lua
 end
-local stands = redis.call('HMGET', KEYS[1], 'generation', 'revision', 'sub', 'epoch', 'exists', 'last')
+local stands = redis.call('HMGET', KEYS[1], 'generation', 'revision', 'sub', 'epoch', 'exists', 'last', 'mark', 'marked')
 local generation = stands[1] or '1'
 local revision, sub = stands[2] or '0', stands[3] or '0'
 local epoch = stands[4] or ARGV[4]
 if generation ~= ARGV[1] or revision ~= ARGV[2] or sub ~= ARGV[3] or epoch ~= ARGV[4] or
-   (stands[6] or '') ~= ARGV[5] or (KEYS[3] and redis.call('EXISTS', KEYS[3]) == 0) then
+   (stands[6] or '') ~= ARGV[5] or
+   (KEYS[3] and redis.call('HLEN', KEYS[3]) ~= tonumber(string.match(ARGV[13], ':(%d+)$'))) then
   return {0, generation, revision, sub, stands[4] or '', stands[5] or '0'}
 end
+local mark = stands[7] or ''
+if string.sub(mark, 1, 1) == 'd' and string.sub(mark, 1, #ARGV[10]) ~= ARGV[10] then
+  local time = redis.call('TIME')
+  local age = time[1] * 1000 + math.floor(time[2] / 1000) - tonumber(stands[8] or '0')
+  if age >= 0 and age < tonumber(ARGV[11]) then  -- as in claim.lua
+    return {2}
+  end
+end
 local id = ARGV[6] .. '-' .. ARGV[7]
-redis.call('XADD', KEYS[2], id, ARGV[10], ARGV[11], 'p', ARGV[5])
+redis.call('XADD', KEYS[2], id, ARGV[12], ARGV[13], 'p', ARGV[5])
 if KEYS[3] then  -- what is staged and not appended goes by itself
   redis.call('PERSIST', KEYS[3])
   redis.call('HSET', KEYS[4], ARGV[8], id)
 end
 redis.call('HSET', KEYS[1], 'generation', generation, 'revision', ARGV[6], 'sub', ARGV[7], 'last', ARGV[8],
-           'epoch', epoch, unpack(ARGV, 12))
+           'epoch', epoch, unpack(ARGV, 14))
 return {1}
