@@ -65,6 +65,10 @@ T = TypeVar("T")
 Connection = Any  # a Redis or a RedisCluster: redis-py types their commands apart
 
 
+class Unreadable(StoreUnavailable):
+    """What Redis has under a key is not what a server writes: it may be another program's."""
+
+
 class Script:
     """A Lua script, known by its digest."""
 
@@ -105,13 +109,19 @@ class Client:
         return await self.repeated(partial(self.ask, *command))
 
     async def call_all(self, commands: Sequence[Sequence[Any]]) -> Sequence[Any]:
-        """Commands that may be done twice, all at a time, by one connection to each node. Errors as of `repeated`."""
+        """Commands that may be done twice, all at a time, by one connection to each node. Errors as of `repeated`; but
+        where something else has a command's key, Unreadable is its answer."""
 
         async def ask(redis: Connection) -> Sequence[Any]:
             pipeline = redis.pipeline(transaction=False)
             for command in commands:
                 pipeline.execute_command(*command)
-            answers: Sequence[Any] = await pipeline.execute()
+            answers: list[Any] = await pipeline.execute(raise_on_error=False)
+            for place, answer in enumerate(answers):
+                if isinstance(answer, Exception):
+                    answers[place] = _unreadable(answer)
+                    if answers[place] is None:
+                        raise answer
             return answers
 
         return await self.repeated(partial(self.once, ask))
@@ -146,7 +156,10 @@ class Client:
             log.debug("Redis cannot be reached", error=str(error))
             raise Passing(self.failure) from error
         except RedisError as error:
-            self.failure = _translate(error)
+            failure = _translate(error)
+            if isinstance(failure, Unreadable):  # Redis is well
+                raise failure from error
+            self.failure = failure
             why = str(error) if self.failure.message == REFUSED else self.failure.message
             # Once, until it takes writes again: it is tried over and over, by clients too.
             (log.debug if why == self._told else log.warning)("Redis refused", error=str(error))
@@ -172,6 +185,8 @@ class Client:
             answer = await self.once(evaluate)
         except Passing as error:  # it may be that Redis takes no writes, while all else succeeds
             self.refusal = error.failure
+            raise
+        except Unreadable:
             raise
         except StateError as error:
             self.refusal = error
@@ -352,7 +367,13 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__ or error.__context__
 
 
+def _unreadable(error: Exception) -> Unreadable | None:
+    return Unreadable("Redis has something else under a key of the store") if "WRONGTYPE" in str(error) else None
+
+
 def _translate(error: RedisError) -> StateError:
+    if (unreadable := _unreadable(error)) is not None:
+        return unreadable
     if isinstance(error, OutOfMemoryError) or "OOM " in str(error):
         return StoreFull("Redis is out of memory; nothing was done")
     if isinstance(error, NoPermissionError):

@@ -15,7 +15,7 @@ import structlog
 from comity_server.errors import NamespaceNotFound, StateError
 from comity_server.model import Fork, Ref
 from comity_server.stores.memory.namespace import Namespace, Parent
-from comity_server.stores.redis.client import Passing
+from comity_server.stores.redis.client import Passing, Unreadable
 from comity_server.stores.redis.codec import Control
 from comity_server.stores.redis.journal import RedisJournal
 from comity_server.stores.redis.loading import Meta
@@ -97,6 +97,8 @@ class Holds:
         for some in (holds[start : start + FORKS] for start in range(0, len(holds), FORKS)):
             metas = await self._replicas.metas([name(hold) for hold, _ in some])
             for (hold, held), meta in zip(some, metas, strict=True):
+                if isinstance(meta, Unreadable):  # nobody can tell
+                    continue
                 if _began(hold, meta) or await self.is_alive(hold):
                     continue
                 if now - known.get(hold, now) <= ORPHAN_SECONDS:

@@ -24,9 +24,18 @@ from comity_server.stores.memory.actions import give_up_fork, let_go
 from comity_server.stores.memory.namespace import Namespace
 from comity_server.stores.memory.pace import Pace
 from comity_server.stores.redis import codec, keys
-from comity_server.stores.redis.client import Client, Script
+from comity_server.stores.redis.client import Client, Script, Unreadable
 from comity_server.stores.redis.keys import Keys
-from comity_server.stores.redis.loading import Loader, Meta, Trimmed, parse_id, read_entry, take_marks, take_outcomes
+from comity_server.stores.redis.loading import (
+    Loader,
+    Meta,
+    Trimmed,
+    parse_id,
+    read_entry,
+    take_marks,
+    take_outcomes,
+    understood,
+)
 from comity_server.stores.redis.portions import entries_after
 
 log = structlog.get_logger(__name__)
@@ -122,9 +131,10 @@ class Replicas:
         """Where a namespace stands in Redis, or that it would begin in the epoch of the whole."""
         return self._begun(await self._loader.meta(name))
 
-    async def metas(self, names: Sequence[str]) -> Sequence[Meta]:
-        """Likewise, of several."""
-        return [self._begun(meta) for meta in await self._loader.metas(names)]
+    async def metas(self, names: Sequence[str]) -> Sequence[Meta | Unreadable]:
+        """Likewise, of several, as far as it can be told."""
+        found = await self._loader.metas(names)
+        return [meta if isinstance(meta, Unreadable) else self._begun(meta) for meta in found]
 
     def _begun(self, meta: Meta) -> Meta:
         return meta if meta.epoch else meta._replace(epoch=self.epoch)
@@ -155,7 +165,8 @@ class Replicas:
             self._note(found)
 
     def _note(self, found: bytes | None) -> None:
-        epoch = (found or b"").decode()
+        with understood("its epoch"):
+            epoch = (found or b"").decode()
         if self.epoch and epoch != self.epoch:
             self.lost_at = time.monotonic()
             log.error("Redis has lost what it had acknowledged", epoch=epoch, known=self.epoch)
@@ -203,7 +214,8 @@ class Replicas:
         if replica.stale:
             raise Trimmed
         for id, fields in entries:
-            await self._take(name, replica, id, fields)
+            with understood(name):
+                await self._take(name, replica, id, fields)
 
     async def unlisted(self) -> Sequence[str]:
         """The namespaces that this server has something of, and that Redis does not list. Raises StoreUnavailable."""
@@ -276,7 +288,8 @@ class Replicas:
         log_key = self.keys(name).log(replica.meta.generation)
         after = f"({replica.meta.revision}-{replica.meta.sub}"
         async for id, fields in entries_after(self.client, log_key, after):
-            await self._take(name, replica, id, fields)
+            with understood(name):
+                await self._take(name, replica, id, fields)
         if replica.meta.place < target.place:
             raise Trimmed
 

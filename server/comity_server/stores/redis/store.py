@@ -25,7 +25,7 @@ from comity_server.stores.memory.store import MemoryStore
 from comity_server.stores.protocol import Listener
 from comity_server.stores.redis import holds, keys, preflight
 from comity_server.stores.redis.arrivals import RedisArrivals
-from comity_server.stores.redis.client import Client, Passing, backoff, unavailable
+from comity_server.stores.redis.client import Client, Passing, Unreadable, backoff, unavailable
 from comity_server.stores.redis.holds import Holds
 from comity_server.stores.redis.journal import Busy, RedisJournal, TooMany
 from comity_server.stores.redis.loading import Meta, Trimmed
@@ -82,6 +82,7 @@ class RedisStore(MemoryStore):
         self._followers: dict[str, asyncio.Task[None]] = {}
         self._looking: asyncio.Task[None] | None = None
         self._wanted: dict[str, Wanted] = {}  # by the forks that are being made, whose locks are held
+        self._unreadable: set[str] = set()  # namespaces of which the log has said so
         self._refused: set[str] = set()  # namespaces that may not begin, while that is answered
 
     async def open(self) -> None:
@@ -359,7 +360,10 @@ class RedisStore(MemoryStore):
         """Names are kept in Redis. What this server has of namespaces that are not there any more, it lets go of: else
         it would keep in memory what they share with others. And of what was not asked for in a long time."""
         for name in await self._replicas.unlisted():
-            state = await self._replicas.fresh(name)
+            try:
+                state = await self._replicas.fresh(name)
+            except Unreadable:
+                continue
             if state.create_time:
                 await self._redis.enlist(name)
             async with self._lock(name):
@@ -384,14 +388,19 @@ class RedisStore(MemoryStore):
     async def namespaces(self, prefix: str, *, after: str = "", limit: int) -> Sequence[NamespaceInfo]:
         found: list[NamespaceInfo] = []
         names = keys.names(self._target.prefix)
+        low = f"[{prefix}".encode() if not after or after < prefix else f"({after}".encode()
         high = b"[" + prefix.encode() + b"\xff"
         while len(found) < limit:
-            low = f"[{prefix}" if not after or after < prefix else f"({after}"
             page = await self._client.call("ZRANGEBYLEX", names, low, high, "LIMIT", 0, min(limit, PAGE))
-            listed = [name.decode() for name in page]
+            listed = [name.decode() for name in page if _is_text(name)]
             metas = await self._replicas.metas(listed)
             for name, meta in zip(listed, metas, strict=True):
-                after = name
+                if isinstance(meta, Unreadable):  # which keeps nothing from the others
+                    if name not in self._unreadable:
+                        log.error("a namespace cannot be read", namespace=name, error=meta.message)
+                    self._unreadable.add(name)
+                    continue
+                self._unreadable.discard(name)
                 if not meta.exists:  # whoever was to begin or to delete it has ended before it was through
                     await self._redis.unlist(name)
                 elif len(found) < limit:
@@ -400,6 +409,7 @@ class RedisStore(MemoryStore):
                     found.append(replica.state.info() if replica is not None and known else meta.info(name))
             if len(page) < min(limit, PAGE):
                 break
+            low = b"(" + page[-1]
         return found
 
     # Followers
@@ -439,7 +449,9 @@ class RedisStore(MemoryStore):
                     try:
                         await self._replicas.read_log(name, replica, entries)
                     except Trimmed:
-                        await self._replicas.advance(name)
+                        advanced = await self._replicas.advance(name)
+                        if advanced is replica and replica.meta.place == meta.place:  # no server has written that
+                            raise Unreadable(f"the log of {name} has what is not the store's") from None
                 attempt = 0
             except (StateError, Passing):
                 portion.failed()
@@ -480,6 +492,15 @@ class RedisStore(MemoryStore):
         await self._replicas.look(epoch)
         if self._client.failure is not None or self._client.refusal is not None:
             await self._client.probe()
+
+
+def _is_text(name: bytes) -> bool:
+    """Whether it may be the name of a namespace."""
+    try:
+        name.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 async def _end(task: "asyncio.Task[Any]") -> None:
