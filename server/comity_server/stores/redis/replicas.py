@@ -43,6 +43,7 @@ log = structlog.get_logger(__name__)
 NAMES: Final = 1000  # that Redis is asked about at a time
 LOOK_AGAIN_SECONDS: Final = 0.05  # how long the lock of what a fork shares is waited for without a look at it
 RENEW: Final = Script("renew")
+MISSED: Final = 10_000  # commits that those who follow are told of at a time
 ABSENT: Final = 2000  # names that no namespace has, of which a replica is kept
 
 
@@ -341,15 +342,21 @@ class Replicas:
         self._host.adopt(replica.meta, replica.state)
 
     async def _load(self, name: str, before: Replica | None, generation: int | None = None) -> Replica:
-        """Load a namespace anew. Whoever follows it is told, if anything came between. Raises Ended."""
+        """Load a namespace anew. Whoever follows it is told what came between, or that its history has ended, if that
+        cannot be told. Raises Ended."""
         loaded = await self._loader.load(name, self.epoch, generation)
         if loaded is None:
             raise Ended
         replica = Replica(*loaded)
         parent = replica.state.parent
-        if parent is not None and not parent.namespace.can_read(parent.revision):
-            give_up_fork(replica.state)
-            raise StoreUnavailable(f"Redis has lost what {name} shares with {parent.namespace.name}")
+        try:
+            if parent is not None and not parent.namespace.can_read(parent.revision):
+                raise StoreUnavailable(f"Redis has lost what {name} shares with {parent.namespace.name}")
+            missed = await self._missed(name, before.meta, replica) if before is not None else None
+        except BaseException:
+            if parent is not None:
+                give_up_fork(replica.state)
+            raise
         self._replicas[name] = replica
         self._host.adopt(replica.meta, replica.state)
         self._absent.pop(name, None)
@@ -365,9 +372,29 @@ class Replicas:
             before.state.replaced = True
             for gone in let_go(before.state):
                 self.forget_deleted(gone)
-            if not before.told:
-                self._host.reset(name)
+            if missed is None:
+                if not before.told:
+                    self._host.reset(name)
+            elif missed:
+                self._host.publish(name, missed)
         return replica
+
+    async def _missed(self, name: str, known: Meta, replica: Replica) -> Sequence[Commit] | None:
+        """The commits that came to a namespace since it was known to stand somewhere; None if it has another history
+        than that, or too many, or if the log does not tell any more."""
+        meta, log_of = replica.meta, replica.state.log
+        if (meta.generation, meta.epoch) != (known.generation, known.epoch) or (meta.parent and not known.exists):
+            return None
+        if meta.place != known.place:
+            key, after = self.keys(name).log(meta.generation), f"({known.revision}-{known.sub}"
+            found = await self.client.call("XRANGE", key, after, "+", "COUNT", 1)
+            if not found or found[0][1].get(b"p", b"").decode(errors="replace") != known.last:
+                return None
+        elif meta.last != known.last:
+            return None
+        if log_of.base > known.revision or meta.revision - known.revision > MISSED:
+            return None
+        return log_of.between(known.revision + 1, meta.revision)
 
     async def share(self, name: str, generation: int) -> Namespace:
         """What a fork shares: the namespace as it is, or as it was when it was deleted. The fork's lock is held.
