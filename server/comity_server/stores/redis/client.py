@@ -77,6 +77,9 @@ class Script:
         self.digest = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
 
 
+TOUCH: Final = Script("touch")
+
+
 class Client:
     """Connections to one Redis. Use from one event loop.
 
@@ -209,8 +212,7 @@ class Client:
         `call`."""
         if self.wait_replicas:
             # WAIT counts what its own connection has written: so it writes something of no meaning.
-            write = partial(self._waited, key=key, command=("HINCRBY", key, "waits", 1))
-            await self.repeated(partial(self.once, write))
+            await self.repeated(partial(self.run, TOUCH, [key], []))
 
     async def _waited(self, redis: Connection, key: str, command: Sequence[Any]) -> Any:
         """A command, and then WAIT on the same connection: it counts what was written by it."""

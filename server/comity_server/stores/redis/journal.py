@@ -2,6 +2,7 @@
 
 import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from itertools import chain
 from typing import Any, Final, NamedTuple
@@ -96,7 +97,7 @@ class RedisJournal:
                 await self.unlist(name)
             raise
         if begins:
-            await self.enlist(name)  # once more: whoever deletes a namespace of this name takes it off the list
+            await self._enlist_again(name)
         if begins and draft.base.parent is not None:
             parent = draft.base.parent
             meta = meta._replace(
@@ -145,7 +146,8 @@ class RedisJournal:
         arguments += [int(self._limits.request_window) + 1, token.hex(), *namespace.heirs]
         await self._decide(name, replica, lambda: self._client.run(DELETE, names, arguments), (revision, 0), token)
         self.ended[name] = namespace, bool(namespace.heirs)
-        await self.unlist(name)
+        with suppress(StateError):  # it is deleted all the same: else whoever lists it does this
+            await self.unlist(name)
 
     async def drop(self, namespaces: Sequence[Namespace]) -> None:
         """What a deleted namespace keeps in Redis goes with the last fork that shares it: see `let_go`."""
@@ -296,6 +298,14 @@ class RedisJournal:
     async def enlist(self, name: str) -> None:
         """A namespace is there."""
         await self._client.call("ZADD", keys.names(self._client.target.prefix), 0, name)
+
+    async def _enlist_again(self, name: str) -> None:
+        """Once more when it is there: whoever deletes a namespace of this name takes it off the list. That it has begun
+        stands, whether this can be done now or not."""
+        try:
+            await self.enlist(name)
+        except StateError as error:
+            log.warning("a namespace could not be listed yet", namespace=name, error=error.message)
 
     async def unlist(self, name: str) -> None:
         """Of a name no namespace is there any more."""

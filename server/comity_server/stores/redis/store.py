@@ -263,7 +263,8 @@ class RedisStore(MemoryStore):
             raise
         state, is_shared = self._redis.ended.pop(name)
         self._replicas.distrust(name, told=True)
-        await self._replicas.fresh(name)
+        with suppress(StateError):  # it is deleted all the same
+            await self._replicas.fresh(name)
         if state.parent is not None and not is_shared:  # else the last of them lets go
             await self._holds.let_go(state.parent)
 
