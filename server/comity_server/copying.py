@@ -13,9 +13,9 @@ from comity_server.errors import StateError
 from comity_server.failures import Failed
 from comity_server.stores.copy import ends
 from comity_server.stores.copy.copying import Choice, Ending, NoNamespace, Result
-from comity_server.stores.copy.protocol import NoStore
 from comity_server.stores.copy.run import SameStore, copy
 from comity_server.stores.redis.client import Passing
+from comity_server.stores.transfer import NoStore
 
 EXAMPLES: Final = """\b
 Examples:

@@ -427,13 +427,16 @@ class SlowToFollow(MemoryStore):
     def __init__(self) -> None:
         super().__init__(Limits())
         self.gate = asyncio.Event()
+        self.begun = asyncio.Event()  # to follow, or to end that
 
     async def follow(self, namespace: str, listener: Listener) -> Position:
         position = await super().follow(namespace, listener)
+        self.begun.set()
         await self.gate.wait()
         return position
 
     async def unfollow(self, namespace: str) -> None:
+        self.begun.set()
         await self.gate.wait()
         await super().unfollow(namespace)
 
@@ -442,10 +445,12 @@ async def test_a_watch_that_is_cancelled_as_it_begins_leaves_nothing_followed() 
     store = SlowToFollow()
     feed = Feed(store, encode)
     watching = [asyncio.create_task(feed.watch("n", EVERYTHING)) for _ in range(3)]
-    for _ in range(2):  # a second time while it lets go
-        await asyncio.sleep(0.01)
-        for task in watching:
-            task.cancel()
+    await store.begun.wait()
+    for task in watching:
+        task.cancel()
+    await until(lambda: not feed._followed["n"].users, 2)
+    for task in watching:  # a second time while it lets go
+        task.cancel()
     await asyncio.wait(watching)
     assert all(task.cancelled() for task in watching)
     store.gate.set()
@@ -459,8 +464,9 @@ async def test_a_close_that_is_cancelled_leaves_nothing_followed() -> None:
     store.gate.set()
     cursor = await feed.watch("n", EVERYTHING)
     store.gate.clear()
+    store.begun.clear()
     closing = asyncio.create_task(cursor.close())
-    await asyncio.sleep(0.01)
+    await store.begun.wait()
     closing.cancel()
     await asyncio.wait([closing])
     store.gate.set()

@@ -34,7 +34,6 @@ from comity_server.stores.copy import ends
 from comity_server.stores.copy.comparing import compare
 from comity_server.stores.copy.copying import Choice, Copy, NoNamespace, Result
 from comity_server.stores.copy.planning import Plan
-from comity_server.stores.copy.protocol import NoStore, Reader
 from comity_server.stores.copy.run import SameStore, copy, ignore
 from comity_server.stores.memory.namespace import Namespace
 from comity_server.stores.memory.store import MemoryStore
@@ -42,6 +41,7 @@ from comity_server.stores.redis import holds
 from comity_server.stores.redis.client import Client
 from comity_server.stores.sqlite.check import check
 from comity_server.stores.sqlite.writer import Writer
+from comity_server.stores.transfer import NoStore, Reader
 from comity_server.stores.url import open_store, sqlite_path
 from tests.contract.crowd import all_of, clear, crowd
 from tests.contract.space import Space, plain

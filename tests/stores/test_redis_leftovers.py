@@ -8,13 +8,13 @@ import pytest
 from comity_server.errors import Compacted, Conflict, NamespaceNotFound, QuotaExceeded, StoreUnavailable
 from comity_server.limits import Limits, Retention
 from comity_server.model import Condition, Outcome, Put, RequestId, Test, Transaction
-from comity_server.stores.copy.protocol import Counter
 from comity_server.stores.memory.requests import Requests
 from comity_server.stores.redis import journal
 from comity_server.stores.redis.client import Passing
 from comity_server.stores.redis.journal import APPEND, CLAIM, DELETE, STAGE
 from comity_server.stores.redis.keys import Keys
 from comity_server.stores.redis.store import RedisStore
+from comity_server.stores.transfer import Counter
 from tests.contract.space import Space
 from tests.redis_servers import program
 from tests.stores.garbage import garbage

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from comity_server.model import Put, RequestId, Transaction
+from comity_server.model import Cause, Commit, Event, Put, RequestId, Transaction
 from comity_server.stores.memory import collector, pace
 from comity_server.stores.memory.requests import Requests
 from comity_server.stores.redis import codec, portions
@@ -96,6 +96,20 @@ async def test_a_follower(shared: Shared, turns: Turns, monkeypatch: pytest.Monk
     assert len(changes) >= LEAST
 
 
+async def test_a_long_entry_is_read_as_a_short_one_is(turns: Turns) -> None:
+    change = ("k", b"v", "text/plain", 1, 1, 0, 0)
+    commits = [Commit(3, 9, "ann", "why", "trace", []), Commit(4, 9, "", "", "", [])]
+    made = [
+        head._replace(events=[Event((*change[:5], head.revision, 0, 9), None, Cause.CLIENT)] * KEYS) for head in commits
+    ]
+    data = codec.pack_commits(b"token", made)
+    before = turns.count
+    assert await codec.unpack_long_entry(data, pace.Pace()) == codec.unpack_entry(data)
+    assert turns.count - before >= 2 * LEAST
+    control = codec.pack_control(b"token", 9, codec.Control("pin", 3, "1.a:n", 1, 2))
+    assert await codec.unpack_long_entry(control, pace.Pace()) == codec.unpack_entry(control)
+
+
 async def test_writes_while_outcomes_are_written_down(shared: Shared, turns: Turns) -> None:
     """A compaction does so without holding up who writes to the namespace."""
     (space,) = await shared.spaces(1)
@@ -133,3 +147,22 @@ async def test_the_garbage_collector_waits_for_all_who_load(shared: Shared, monk
     await Space(await shared.open(), NAME).keys()
     assert enabled == [False]
     assert gc.isenabled()
+
+
+async def test_what_was_loaded_is_old_for_the_garbage_collector(shared: Shared) -> None:
+    """The first collection afterwards does not look through all of it."""
+    (space,) = await shared.spaces(1)
+    await space.outcomes(*(Transaction(then=[Put(f"k{number}", b"")]) for number in range(1000)))
+    new = await shared.open()
+    looked: list[int] = []
+
+    def look(phase: str, info: dict[str, int]) -> None:
+        if phase == "start" and info["generation"] < 2:
+            looked.append(sum(isinstance(thing, tuple) for thing in gc.get_objects(0)))
+
+    gc.callbacks.append(look)
+    try:
+        await new.position(NAME)
+    finally:
+        gc.callbacks.remove(look)
+    assert max(looked, default=0) < 1000

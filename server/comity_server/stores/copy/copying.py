@@ -7,11 +7,11 @@ from comity_server.errors import Conflict
 from comity_server.model import Checkpoint, RequestId
 from comity_server.stores.copy.comparing import ancestors, compare, lacks_requests
 from comity_server.stores.copy.planning import Action, Plan, Step
-from comity_server.stores.copy.protocol import Arrivals, Counter, Loaded, Progress, Reader
-from comity_server.stores.memory.draft import Named
+from comity_server.stores.memory.draft import Following, Named
 from comity_server.stores.memory.namespace import Namespace
 from comity_server.stores.memory.parts import batches, together
 from comity_server.stores.memory.store import MemoryStore
+from comity_server.stores.transfer import Arrivals, Counter, Loaded, Progress, Reader
 
 EVENTS: Final = 2_000  # of commits that are appended together
 NAMES: Final = 200  # of deleted namespaces that are seen to together
@@ -255,12 +255,12 @@ async def _continue(step: Step, arrivals: Arrivals, progress: Progress) -> None:
         newest = some[-1].revision
         named = [one for one in with_commits if one.outcome.revision <= newest]
         with_commits = with_commits[len(named) :]
-        await arrivals.take_over(state.name, some, state.log.totals(newest), {}, named)
+        await arrivals.take_over(state.name, Following(some, state.log.totals(newest), {}, named))
         progress(state.name, newest - since, total)
     checkpoints = {name: made for name, made in state.checkpoints.items() if there.checkpoints.get(name) != made}
     if checkpoints or others or with_commits:
         totals = state.log.totals(state.revision)
-        await arrivals.take_over(state.name, (), totals, checkpoints, [*with_commits, *others])
+        await arrivals.take_over(state.name, Following((), totals, checkpoints, [*with_commits, *others]))
 
 
 def _lacking(state: Namespace, there: Namespace) -> tuple[Sequence[Named], Sequence[Named]]:

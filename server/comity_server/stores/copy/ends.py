@@ -1,12 +1,12 @@
 """The two ends of a copy, by the URLs of the stores."""
 
 from comity_server.limits import Limits
-from comity_server.stores.copy.protocol import Reader
 from comity_server.stores.redis.reading import RedisReader
 from comity_server.stores.redis.store import RedisStore
 from comity_server.stores.redis.url import FORMS, parse
 from comity_server.stores.sqlite.reading import SqliteReader
 from comity_server.stores.sqlite.store import SqliteStore
+from comity_server.stores.transfer import Reader
 from comity_server.stores.url import open_store, sqlite_path
 
 Target = SqliteStore | RedisStore

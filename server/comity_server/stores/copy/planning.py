@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 from comity_server.stores.copy.comparing import ancestors, compare, shows_the_same
-from comity_server.stores.copy.protocol import Arrival
 from comity_server.stores.memory.namespace import Namespace
 from comity_server.stores.memory.parts import together
 from comity_server.stores.memory.requests import Requests
 from comity_server.stores.memory.store import MemoryStore
+from comity_server.stores.transfer import Arrival
 
 Action = Literal["copy", "replace", "continue", "nothing", "conflict"]
 

@@ -6,9 +6,9 @@ from contextlib import AsyncExitStack
 from comity_server.limits import Limits
 from comity_server.stores.copy import ends
 from comity_server.stores.copy.copying import Choice, Copy, Result
-from comity_server.stores.copy.protocol import NoStore, Progress, Reader
 from comity_server.stores.memory.store import MemoryStore
 from comity_server.stores.redis.reading import RedisReader
+from comity_server.stores.transfer import NoStore, Progress, Reader
 
 
 class SameStore(Exception):

@@ -24,4 +24,7 @@ def held_off() -> Iterator[None]:
     finally:
         _loading -= 1
         if not _loading and _was_enabled:
+            if not gc.get_freeze_count():  # what is loaded counts as old at once: to age it would be to look through it
+                gc.freeze()
+                gc.unfreeze()
             gc.enable()

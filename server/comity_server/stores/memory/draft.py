@@ -1,6 +1,6 @@
 """What a group of writes makes of a namespace, before it becomes part of it."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from sortedcontainers import SortedList
@@ -21,6 +21,15 @@ class Named(NamedTuple):
     request: RequestId
     fingerprint: int
     outcome: Outcome
+
+
+class Following(NamedTuple):
+    """What comes next in a namespace, as another store has it."""
+
+    commits: Sequence[Commit]  # as they are
+    totals: Totals  # how much there is after them
+    checkpoints: Mapping[str, Checkpoint | None]  # that were made, and dropped
+    named: Sequence[Named]
 
 
 class Draft:

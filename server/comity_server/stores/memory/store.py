@@ -31,7 +31,7 @@ from comity_server.model import (
     Write,
 )
 from comity_server.stores.memory import actions, differences
-from comity_server.stores.memory.draft import Draft, Named
+from comity_server.stores.memory.draft import Draft, Following
 from comity_server.stores.memory.journal import Journal
 from comity_server.stores.memory.judge import Quick, judge, judge_action, recall
 from comity_server.stores.memory.namespace import Namespace, Parent
@@ -196,19 +196,12 @@ class MemoryStore:
         """A namespace as this store has it, or the empty one that it would begin as."""
         return self._find(name)
 
-    async def take_over(
-        self,
-        name: str,
-        commits: Sequence[Commit],
-        totals: Totals,
-        checkpoints: Mapping[str, Checkpoint | None],
-        named: Sequence[Named],
-    ) -> None:
-        """Append what came next in another store that has the same namespace: commits as they are, with how much there
-        is after them, checkpoints that were made and dropped, and outcomes.
+    async def take_over(self, name: str, following: Following) -> None:
+        """Append what came next in another store that has the same namespace.
 
         Raises Conflict if it was changed here, and what the journal does.
         """
+        commits, totals, checkpoints, named = following
         async with self._lock(name):
             draft = self._draft(self._existing(name))
             if commits and commits[0].revision != draft.revision + 1:

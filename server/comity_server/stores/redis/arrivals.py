@@ -15,13 +15,10 @@ from typing import Any, Final, Protocol
 
 from comity_server.errors import Conflict, NamespaceNotFound, OutsideHistory, StoreUnavailable
 from comity_server.limits import Limits
-from comity_server.model import Checkpoint, Commit
 from comity_server.record import KEY, MOD_REVISION
-from comity_server.stores.copy.protocol import Arrival, Counter, Progress
-from comity_server.stores.memory.draft import Named
+from comity_server.stores.memory.draft import Following
 from comity_server.stores.memory.namespace import Held, Namespace
 from comity_server.stores.memory.parts import base_records, batches
-from comity_server.stores.memory.pins import Totals
 from comity_server.stores.memory.requests import Requests
 from comity_server.stores.redis import codec, holds, keys
 from comity_server.stores.redis.client import Client, Passing, Script
@@ -29,6 +26,7 @@ from comity_server.stores.redis.holds import Holds
 from comity_server.stores.redis.journal import PIECE, ROWS, RedisJournal, few
 from comity_server.stores.redis.loading import Meta
 from comity_server.stores.redis.replicas import Moved, Replicas
+from comity_server.stores.transfer import Arrival, Counter, Progress
 
 ADOPT: Final = Script("adopt")
 COUNT: Final = Script("count")
@@ -50,14 +48,7 @@ class Store(Protocol):
 
     async def delete_namespace(self, name: str, if_revision: int | None = None) -> None: ...
 
-    async def take_over(
-        self,
-        name: str,
-        commits: Sequence[Commit],
-        totals: Totals,
-        checkpoints: Mapping[str, Checkpoint | None],
-        named: Sequence[Named],
-    ) -> None: ...
+    async def take_over(self, name: str, following: Following) -> None: ...
 
 
 class _Coming:
@@ -97,7 +88,7 @@ class _Coming:
 
 
 class RedisArrivals:
-    """Implements `stores.copy.protocol.Arrivals`. Servers may use the Redis meanwhile."""
+    """Implements `stores.transfer.Arrivals`. Servers may use the Redis meanwhile."""
 
     one_time = True
 
@@ -131,16 +122,9 @@ class RedisArrivals:
             if coming.arrival.state.deleted:
                 await self._client.call("SREM", coming.keys.coming, coming.generation)
 
-    async def take_over(
-        self,
-        name: str,
-        commits: Sequence[Commit],
-        totals: Totals,
-        checkpoints: Mapping[str, Checkpoint | None],
-        named: Sequence[Named],
-    ) -> None:
+    async def take_over(self, name: str, following: Following) -> None:
         try:
-            await self._store.take_over(name, commits, totals, checkpoints, named)
+            await self._store.take_over(name, following)
         except Moved:
             raise _in_use(name) from None
 

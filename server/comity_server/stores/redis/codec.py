@@ -9,6 +9,7 @@ from comity_server.model import Cause, Checkpoint, Commit, Event, Outcome, Prove
 from comity_server.record import KEY, MOD_REVISION, VERSION, Record
 from comity_server.stores.memory.draft import Draft, Named
 from comity_server.stores.memory.namespace import Held
+from comity_server.stores.memory.pace import Pace
 from comity_server.stores.memory.pins import Totals
 from comity_server.stores.memory.requests import Remembered, Requests
 from comity_server.stores.outcomes import decode, encode
@@ -69,10 +70,40 @@ def pack_control(token: bytes, time: int, control: Control) -> bytes:
 
 def unpack_entry(data: bytes) -> Entry:
     token, time, commits, checkpoints, named, control = _unpack(data)
+    return _entry(token, time, [_commit(time, *commit) for commit in commits], checkpoints, named, control)
+
+
+async def unpack_long_entry(data: bytes, pace: Pace) -> Entry:
+    """The same, a change at a time."""
+    unpacker = msgpack.Unpacker(raw=False, max_buffer_size=len(data))
+    unpacker.feed(data)
+    unpacker.read_array_header()
+    token, time = unpacker.unpack(), unpacker.unpack()
+    commits: list[tuple[Commit, Sequence[Packed]]] = []
+    for _ in range(unpacker.read_array_header()):
+        unpacker.read_array_header()
+        revision, author, message, trace_parent = (unpacker.unpack() for _ in range(4))
+        changes: list[Packed] = []
+        for _ in range(unpacker.read_array_header()):
+            changes.append(unpacker.unpack())
+            await pace.step()
+        commits.append(_commit(time, revision, author, message, trace_parent, changes))
+    checkpoints, named, control = (unpacker.unpack() for _ in range(3))
+    return _entry(token, time, commits, checkpoints, named, control)
+
+
+def _entry(
+    token: bytes,
+    time: int,
+    commits: Sequence[tuple[Commit, Sequence[Packed]]],
+    checkpoints: Sequence[Any],
+    named: Sequence[Any],
+    control: Sequence[Any] | None,
+) -> Entry:
     return Entry(
         token,
         time,
-        [_commit(time, *commit) for commit in commits],
+        commits,
         [(name, None if made is None else checkpoint(made)) for name, made in checkpoints],
         [_named(*one) for one in named],
         None if control is None else Control(*control),

@@ -73,6 +73,8 @@ class RedisJournal:
         self._limits = limits
         self._replicas = replicas
         self._deleter = "d" + secrets.token_hex(6)  # what tokens begin with by which this server deletes namespaces
+        # For the store, which takes them out when it is through with the same: a replica must not say that it stands
+        # where its state does not yet.
         self.ended: dict[str, tuple[Namespace, bool]] = {}  # what was deleted, and whether forks share it
         self.revised: dict[str, Meta] = {}  # where namespaces stand in Redis as soon as a draft is applied
 

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from operator import itemgetter
 from typing import Any, Final, NamedTuple
 
+import msgpack
 import structlog
 
 from comity_server.errors import StoreUnavailable
@@ -97,21 +98,21 @@ def understood(what: str) -> Iterator[None]:
     """Raises Unreadable where something that was read in the block is not as servers write it."""
     try:
         yield
-    except (LookupError, TypeError, ValueError) as error:
+    except (LookupError, TypeError, ValueError, msgpack.UnpackException) as error:
         log.debug("what Redis has cannot be read", what=what, exc_info=error)
         raise Unreadable(f"what Redis has of {what} is not what a server writes") from error
 
 
-async def read_entry(client: Client, keys: Keys, fields: Mapping[bytes, bytes]) -> codec.Entry:
+async def read_entry(client: Client, keys: Keys, fields: Mapping[bytes, bytes], pace: Pace) -> codec.Entry:
     """An entry of a log, from where it is staged if it is too large to be in the log itself. Raises Trimmed."""
     data = fields.get(b"d")
-    if data is None:
-        token, _, pieces = fields[b"s"].decode().partition(":")
-        read = [await client.call("HGET", keys.staged(token), place) for place in range(int(pieces))]
-        if None in read:
-            raise Trimmed
-        data = b"".join(read)
-    return codec.unpack_entry(data)
+    if data is not None:
+        return codec.unpack_entry(data)
+    token, _, pieces = fields[b"s"].decode().partition(":")
+    read = [await client.call("HGET", keys.staged(token), place) for place in range(int(pieces))]
+    if None in read:
+        raise Trimmed
+    return await codec.unpack_long_entry(b"".join(read), pace)
 
 
 class Loader:
@@ -268,7 +269,7 @@ class _Loading:
                     break
                 raise Trimmed
             place = parse_id(id)
-            entry = await read_entry(self._client, self._keys, fields)
+            entry = await read_entry(self._client, self._keys, fields, self._pace)
             last = entry.token.hex()
             await self._take(entry)
         reached = max(place, self._meta.place)

@@ -6,19 +6,19 @@ from typing import Final
 
 from comity_server.errors import StateError, StoreUnavailable
 from comity_server.limits import Limits
-from comity_server.stores.copy.protocol import Ancestor, Loaded
 from comity_server.stores.memory.namespace import Namespace
 from comity_server.stores.memory.store import MemoryStore
 from comity_server.stores.redis import keys, preflight
 from comity_server.stores.redis.client import Client, Connection, Passing, unavailable
 from comity_server.stores.redis.loading import ATTEMPTS, Loader, Meta
 from comity_server.stores.redis.url import Target
+from comity_server.stores.transfer import Ancestor, Loaded
 
 SCANNED: Final = 1000  # keys that one call looks at
 
 
 class RedisReader:
-    """Implements `stores.copy.protocol.Reader`."""
+    """Implements `stores.transfer.Reader`."""
 
     least_revision = 0
 

@@ -308,7 +308,7 @@ class Replicas:
             if now.generation != replica.meta.generation or parse_id(now.trimmed) > replica.meta.place:
                 raise Trimmed
             raise Parted
-        entry = await read_entry(self.client, self.keys(name), fields)
+        entry = await read_entry(self.client, self.keys(name), fields, self._pace)
         state = replica.state
         if entry.commits and entry.commits[0][0].revision != state.revision + 1:
             raise Trimmed

@@ -10,13 +10,11 @@ import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
-from comity_server.model import Cause, Checkpoint, Commit
+from comity_server.model import Cause, Commit
 from comity_server.record import KEY, MOD_REVISION, VALUE, Record
-from comity_server.stores.copy.protocol import Arrival, Counter, Progress
-from comity_server.stores.memory.draft import Named
+from comity_server.stores.memory.draft import Following
 from comity_server.stores.memory.namespace import Namespace
 from comity_server.stores.memory.parts import base_records, batches
-from comity_server.stores.memory.pins import Totals
 from comity_server.stores.memory.requests import Requests
 from comity_server.stores.memory.store import MemoryStore
 from comity_server.stores.outcomes import encode
@@ -30,6 +28,7 @@ from comity_server.stores.sqlite.journal import (
     version_row,
 )
 from comity_server.stores.sqlite.writer import Writer
+from comity_server.stores.transfer import Arrival, Counter, Progress
 
 ROWS: Final = 2_000  # of one transaction
 BYTES: Final = 8 * 1024 * 1024  # of values, likewise
@@ -40,7 +39,7 @@ ADD_OUTCOMES: Final = ("INSERT INTO outcomes", 6)
 
 
 class SqliteArrivals:
-    """Implements `stores.copy.protocol.Arrivals`. The file is open, and nobody else uses it."""
+    """Implements `stores.transfer.Arrivals`. The file is open, and nobody else uses it."""
 
     one_time = False
 
@@ -63,15 +62,8 @@ class SqliteArrivals:
         coming = [(ids[id(arrival)], arrival) for arrival in arrivals if not arrival.state.deleted]
         await self._writer.write(lambda connection: _exist(connection, coming))
 
-    async def take_over(
-        self,
-        name: str,
-        commits: Sequence[Commit],
-        totals: Totals,
-        checkpoints: Mapping[str, Checkpoint | None],
-        named: Sequence[Named],
-    ) -> None:
-        await self._store.take_over(name, commits, totals, checkpoints, named)
+    async def take_over(self, name: str, following: Following) -> None:
+        await self._store.take_over(name, following)
 
     async def set_requests(self, name: str, requests: Requests) -> None:
         await self._writer.write(lambda connection: _set_requests(connection, name, requests))

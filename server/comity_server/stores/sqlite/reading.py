@@ -9,16 +9,16 @@ from filelock import FileLock, Timeout
 
 from comity_server.errors import StateError, StoreUnavailable
 from comity_server.limits import Limits
-from comity_server.stores.copy.protocol import Ancestor, Loaded, NoStore
 from comity_server.stores.memory.namespace import Namespace
 from comity_server.stores.memory.store import MemoryStore
 from comity_server.stores.sqlite import schema
 from comity_server.stores.sqlite.load import load
 from comity_server.stores.sqlite.store import adopt
+from comity_server.stores.transfer import Ancestor, Loaded, NoStore
 
 
 class SqliteReader:
-    """Implements `stores.copy.protocol.Reader`."""
+    """Implements `stores.transfer.Reader`."""
 
     def __init__(self, path: Path) -> None:
         self.least_revision = 0

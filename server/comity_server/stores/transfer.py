@@ -4,10 +4,8 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol, Union
 
-from comity_server.model import Checkpoint, Commit
-from comity_server.stores.memory.draft import Named
+from comity_server.stores.memory.draft import Following
 from comity_server.stores.memory.namespace import Namespace
-from comity_server.stores.memory.pins import Totals
 from comity_server.stores.memory.requests import Requests
 from comity_server.stores.memory.store import MemoryStore
 
@@ -90,14 +88,7 @@ class Arrivals(Protocol):
         Those that are replaced are deleted when all is written. Raises Conflict where another one has come meanwhile.
         """
 
-    async def take_over(
-        self,
-        name: str,
-        commits: Sequence[Commit],
-        totals: Totals,
-        checkpoints: Mapping[str, Checkpoint | None],
-        named: Sequence[Named],
-    ) -> None:
+    async def take_over(self, name: str, following: Following) -> None:
         """See MemoryStore. Raises Conflict where others write to the namespace."""
 
     async def set_requests(self, name: str, requests: Requests) -> None:
