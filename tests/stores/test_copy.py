@@ -38,6 +38,7 @@ from comity_server.stores.copy.run import SameStore, copy, ignore
 from comity_server.stores.memory.namespace import Namespace
 from comity_server.stores.memory.store import MemoryStore
 from comity_server.stores.redis import holds
+from comity_server.stores.redis.arrivals import FILL
 from comity_server.stores.redis.client import Client
 from comity_server.stores.sqlite.check import check
 from comity_server.stores.sqlite.writer import Writer
@@ -775,6 +776,31 @@ async def test_two_copies_at_once_do_not_mix(urls: Urls, monkeypatch: pytest.Mon
             assert isinstance(failures[0], Conflict | StoreUnavailable)
         async with ends_open(target) as there:
             assert (await compare(loaded.store, there, "f")).is_equal
+
+
+async def test_a_target_that_loses_a_piece_of_a_long_entry_is_told(
+    urls: Urls, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a replica that takes over without having it yet."""
+    source, target = urls.new("redis"), urls.new("redis")
+    async with opened(source) as one:
+        await one.space("n").apply(*(Put(f"k{number}", bytes(900_000)) for number in range(3)))
+    run, lost = Client.run, False
+
+    async def lose_first(self: Client, script: Any, names: Sequence[str], arguments: Sequence[Any]) -> Any:
+        nonlocal lost
+        answer = await run(self, script, names, arguments)
+        if script is FILL and ":staged:" in names[1] and not lost:
+            lost = True
+            with redis_server.client() as client:
+                client.delete(names[1])
+        return answer
+
+    monkeypatch.setattr(Client, "run", lose_first)
+    with pytest.raises(StoreUnavailable, match="Redis has lost a part of it"):
+        await copied(source, target)
+    assert lost
+    assert await made_equal(source, target) == {"n": "copied"}
 
 
 # Servers that use the target meanwhile
