@@ -67,12 +67,26 @@ class Holds:
                     if not replica.meta.exists:
                         raise NamespaceNotFound(name)
                     revision = replica.state.resolve(ref)
-                    totals = replica.state.totals(revision)
-                    await self._journal.control(name, Control("pin", revision, hold, *totals))
+                    await self.pin(name, revision, hold)
                     replica.state.forks += here
                     return Parent(replica.state, revision, hold)
             except Moved:
                 continue
+
+    async def pin(self, name: str, revision: int, hold: str) -> None:
+        """Keep a revision that can be read for a fork. The lock of the namespace is held. Raises Moved."""
+        totals = self._replicas.find(name).state.totals(revision)
+        await self._journal.control(name, Control("pin", revision, hold, *totals))
+
+    async def take_again(self, name: str) -> None:
+        """Keep what Redis has lost that forks hold, as far as it can be read and they are there. The lock of the
+        namespace is held. Raises Moved."""
+        replica = self._replicas.find(name)
+        for hold, held in list(replica.missing.items()):
+            state = replica.state
+            if hold not in state.heirs and state.can_read(held.revision) and await self.is_alive(hold):
+                await self.pin(name, held.revision, hold)
+            del replica.missing[hold]
 
     async def let_go(self, parent: Parent) -> None:
         """In Redis. What cannot be now `let_go_of_orphans` sees to."""

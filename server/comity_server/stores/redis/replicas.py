@@ -9,7 +9,8 @@ import asyncio
 import time
 import uuid
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from itertools import islice
 from typing import Any, Final, Protocol
@@ -21,7 +22,7 @@ from comity_server.limits import Limits
 from comity_server.model import Commit, Event
 from comity_server.record import KEY
 from comity_server.stores.memory.actions import give_up_fork, let_go
-from comity_server.stores.memory.namespace import Namespace
+from comity_server.stores.memory.namespace import Held, Namespace, Parent
 from comity_server.stores.memory.pace import Pace
 from comity_server.stores.redis import codec, keys
 from comity_server.stores.redis.client import Client, Script, Unreadable
@@ -80,6 +81,7 @@ class Replica:
         self.told = False  # whoever follows it knows that its history has ended
         self.mark: Mark | None = None  # of what was written down last by this server
         self.left_off: int | None = None  # the base from which another server was found to have gone on instead
+        self.missing: dict[str, Held] = {}  # by forks, before it was loaded anew, and not known to Redis any more
         self.lag: int | None = None  # the base in Redis, where it was behind this replica's
 
 
@@ -101,6 +103,9 @@ class Host(Protocol):
         """Whether somebody follows a replica or holds its lock."""
 
     def evicted(self, name: str) -> None: ...
+
+    async def pin(self, name: str, revision: int, hold: str) -> None:
+        """Keep a revision for a fork. The lock is held. Raises Moved."""
 
 
 class Replicas:
@@ -351,7 +356,9 @@ class Replicas:
         parent = replica.state.parent
         try:
             if parent is not None and not parent.namespace.can_read(parent.revision):
-                raise StoreUnavailable(f"Redis has lost what {name} shares with {parent.namespace.name}")
+                raise _lost(name, parent)
+            if parent is not None and not parent.namespace.deleted and parent.hold not in parent.namespace.heirs:
+                await self._hold_again(name, parent)
             missed = await self._missed(name, before.meta, replica) if before is not None else None
         except BaseException:
             if parent is not None:
@@ -369,6 +376,12 @@ class Replicas:
                     self._evict(oldest)
         if before is not None:
             before.state.deleted = before.meta.generation != replica.meta.generation
+            if not before.state.deleted:
+                replica.missing = {
+                    hold: held
+                    for hold, held in {**before.missing, **before.state.heirs}.items()
+                    if hold not in replica.state.heirs
+                }
             before.state.replaced = True
             for gone in let_go(before.state):
                 self.forget_deleted(gone)
@@ -403,6 +416,34 @@ class Replicas:
         nobody waits for ever, though names go round: what is forked from a fork may have the name of what that one
         was forked from.
         """
+        async with self._turn(name, generation) as is_there:
+            if is_there:
+                with suppress(Ended):
+                    return (await self.advance(name, generation)).state
+        return await self._loader.deleted(name, generation)
+
+    async def _hold_again(self, name: str, parent: Parent) -> None:
+        """Redis has lost that a fork holds what it shares, as a failover of one node of a Cluster may: hold it anew, or
+        raise StoreUnavailable if that cannot be read any more. The fork's lock is held."""
+        of, revision, hold = parent
+        while True:
+            async with self._turn(of.name, of.id) as is_there:
+                try:
+                    state = (await self.advance(of.name, of.id)).state if is_there else None
+                    if state is None or not state.can_read(revision):
+                        raise _lost(name, parent)
+                    if hold not in state.heirs and (await self.meta(name)).hold == hold:  # else it is deleted just now
+                        await self._host.pin(of.name, revision, hold)
+                        log.error("Redis had lost that a fork shares something", namespace=name, parent=of.name)
+                    return
+                except Ended:
+                    raise _lost(name, parent) from None
+                except Moved:
+                    continue
+
+    @asynccontextmanager
+    async def _turn(self, name: str, generation: int) -> AsyncIterator[bool]:
+        """Holds the lock of a namespace that is of a generation; else says False."""
         lock = self._host.lock(name)
         while (await self.meta(name)).generation == generation:
             try:
@@ -411,12 +452,11 @@ class Replicas:
             except TimeoutError:
                 continue
             try:
-                return (await self.advance(name, generation)).state
-            except Ended:
-                break
+                yield True
             finally:
                 lock.release()
-        return await self._loader.deleted(name, generation)
+            return
+        yield False
 
     def _is_lost(self, known: Meta, found: Meta) -> bool:
         """Whether Redis has forgotten what this server knows that it had."""
@@ -434,6 +474,10 @@ class Replicas:
             await self.client.repeated(partial(self.client.run, RENEW, [key], arguments))
         await self.agree()
         return await self.meta(name)
+
+
+def _lost(name: str, parent: Parent) -> StoreUnavailable:
+    return StoreUnavailable(f"Redis has lost what {name} shares with {parent.namespace.name}")
 
 
 class _Barrier:

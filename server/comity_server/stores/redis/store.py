@@ -341,6 +341,7 @@ class RedisStore(MemoryStore):
                     state = self._existing(state.name)
                     if state.id != generation or state.revision < floor:
                         return
+                    await self._holds.take_again(state.name)
                     if floor > state.floor:
                         await self._redis.floor(state, floor)
                     is_behind = state.log.base < state.floor
@@ -375,6 +376,9 @@ class RedisStore(MemoryStore):
 
     def is_used(self, name: str) -> bool:
         return name in self._listeners or self._lock(name).locked()
+
+    async def pin(self, name: str, revision: int, hold: str) -> None:
+        await self._holds.pin(name, revision, hold)
 
     def evicted(self, name: str) -> None:
         self.namespaces_by_name.pop(name, None)
