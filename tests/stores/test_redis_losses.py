@@ -126,3 +126,29 @@ async def test_a_checkpoint_whose_end_is_lost(forgetful: RedisServer, shared: Sh
     for each in (other, space):
         assert (await each.store.checkpoint(NAME, "mark")).revision == 1
         assert await each.contents(1) == {"k": b"old"}
+
+
+@pytest.mark.parametrize("how", ["compacted", "distrusted"])
+async def test_a_history_that_others_have_gone_on_from_and_compacted(
+    forgetful: RedisServer, shared: Shared, how: str
+) -> None:
+    """What is shown of it tells, though the log does not any more; or though the server was to load it anew anyway."""
+    (space,) = await shared.spaces(1)
+    await space.put("old")
+    save(forgetful)
+    for number in range(5):
+        await space.put(f"lost{number}")
+    before = await space.position()
+    lose(forgetful)
+    (other,) = await shared.spaces(1)
+    for number in range(8):
+        await other.put(f"new{number}")
+    replicas = redis_store(space)._replicas
+    if how == "compacted":
+        await other.compact()
+    else:
+        replicas.distrust(NAME)
+    assert await space.contents() == await other.contents()
+    assert replicas.lost_at is not None
+    assert not redis_store(space).writable()
+    assert (await space.position()).epoch == (await other.position()).epoch != before.epoch

@@ -20,7 +20,7 @@ import structlog
 from comity_server.errors import StateError, StoreUnavailable
 from comity_server.limits import Limits
 from comity_server.model import Commit, Event
-from comity_server.record import KEY
+from comity_server.record import KEY, MOD_REVISION, VERSION
 from comity_server.stores.memory.actions import give_up_fork, let_go
 from comity_server.stores.memory.namespace import Held, Namespace, Parent
 from comity_server.stores.memory.pace import Pace
@@ -360,10 +360,15 @@ class Replicas:
             if parent is not None and not parent.namespace.deleted and parent.hold not in parent.namespace.heirs:
                 await self._hold_again(name, parent)
             missed = await self._missed(name, before.meta, replica) if before is not None else None
-        except BaseException:
+            if before is not None and missed is None and await self._contradicts(before, replica):
+                raise Parted
+        except BaseException as error:
             if parent is not None:
                 give_up_fork(replica.state)
-            raise
+            if before is None or not isinstance(error, Parted):
+                raise
+            await self._renew(name, before.meta, replica.meta)
+            return await self._load(name, before, generation)
         self._replicas[name] = replica
         self._host.adopt(replica.meta, replica.state)
         self._absent.pop(name, None)
@@ -393,21 +398,38 @@ class Replicas:
         return replica
 
     async def _missed(self, name: str, known: Meta, replica: Replica) -> Sequence[Commit] | None:
-        """The commits that came to a namespace since it was known to stand somewhere; None if it has another history
-        than that, or too many, or if the log does not tell any more."""
+        """The commits that came to a namespace since it was known to stand somewhere; None if it is another one, or
+        there are too many, or the log does not tell any more. Raises Parted if it has another history."""
         meta, log_of = replica.meta, replica.state.log
         if (meta.generation, meta.epoch) != (known.generation, known.epoch) or (meta.parent and not known.exists):
             return None
         if meta.place != known.place:
             key, after = self.keys(name).log(meta.generation), f"({known.revision}-{known.sub}"
             found = await self.client.call("XRANGE", key, after, "+", "COUNT", 1)
-            if not found or found[0][1].get(b"p", b"").decode(errors="replace") != known.last:
+            if meta.place < known.place or not found or parse_id((await self.meta(name)).trimmed) > known.place:
                 return None
+            if found[0][1].get(b"p", b"").decode(errors="replace") != known.last:
+                raise Parted
         elif meta.last != known.last:
-            return None
+            raise Parted
         if log_of.base > known.revision or meta.revision - known.revision > MISSED:
             return None
         return log_of.between(known.revision + 1, meta.revision)
+
+    async def _contradicts(self, before: Replica, replica: Replica) -> bool:
+        """Whether a namespace that was loaded anew shows something of the time that was known before which was not so.
+        That tells what the log does not any more: others have gone on from an older state, and have compacted that."""
+        known, state = before.meta, replica.state
+        if (known.generation, known.epoch) != (replica.meta.generation, replica.meta.epoch) or not known.exists:
+            return False
+        for key in state.versions.own_keys():
+            record = state.versions.head(key)
+            await self._pace.step()
+            if record is None or not record[VERSION] or record[MOD_REVISION] > known.revision:
+                continue
+            if before.state.versions.at(key, record[MOD_REVISION]) != record:
+                return True
+        return False
 
     async def share(self, name: str, generation: int) -> Namespace:
         """What a fork shares: the namespace as it is, or as it was when it was deleted. The fork's lock is held.
