@@ -378,7 +378,7 @@ def _parse_meta(values: Sequence[bytes | None]) -> Meta:
     found: dict[str, Any] = {}
     for name, value in zip(FIGURES, values, strict=True):
         if value is not None:
-            with understood("where a namespace stands"):
+            with understood("a namespace"):
                 text = value.decode()
                 found[name] = text if name in _TEXTS else int(text)
     return Meta(**found)._replace(exists=found.get("exists") == 1)
