@@ -12,7 +12,7 @@ from typing import Any
 import structlog
 
 from comity_server import logs
-from comity_server.errors import StateError
+from comity_server.errors import StateError, Unavailable
 from comity_server.listening import ListenError
 from comity_server.serve import new_event_loop, serve, store_of
 from comity_server.settings import Settings
@@ -30,7 +30,7 @@ def main() -> int:
         _say(error=str(error))
         return 1
     except StateError as error:
-        _say(error=error.message)
+        _say(error=error.message, unavailable=isinstance(error, Unavailable))
         return 1
     return 0
 

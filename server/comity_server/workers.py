@@ -83,7 +83,8 @@ class Workers:
 
     Args:
         command: runs one. It is told what to do in a line of its standard input, whose end is that of this process; and
-            it writes a line when it serves, which is an object, with an `error` if it does not.
+            it writes a line when it serves, which is an object, with an `error` if it does not, and whether that is
+            because the store is `unavailable`.
         told: the line.
         count: how many.
     """
@@ -101,7 +102,8 @@ class Workers:
 
     async def run(self, serving: Callable[[], None]) -> int:
         """Run them until a signal to stop. `serving` is called when all of them serve. Returns their exit code. Raises
-        WorkerError if they do not come to serve, or one of them dies again and again."""
+        WorkerError if they do not come to serve, or one of them dies again and again: not where that is for want of the
+        store, which those that serve wait for as well."""
         self._announce = serving
         loop = asyncio.get_running_loop()
         for number in SIGNALS:
@@ -139,7 +141,7 @@ class Workers:
 
     async def _keep(self, number: int) -> int:
         """Run a worker, and another one when it has died, until all are to stop. Returns its exit code."""
-        tries = 0
+        tries = waits = 0
         while True:
             began = time.monotonic()
             said, code = await self._run(number)
@@ -149,13 +151,19 @@ class Workers:
             if self._announce is not None:
                 self._give_up(WorkerError(str(reason), max(code, 1)))
                 return code
-            tries = 1 if time.monotonic() - began > STEADY_SECONDS else tries + 1
+            if time.monotonic() - began > STEADY_SECONDS:
+                tries = waits = 0
+            if said is not None and said.get("unavailable"):
+                waits += 1
+            else:
+                tries, waits = tries + 1, 0
             if tries > TRIES:
                 self._give_up(WorkerError(f"worker {number} died {tries} times in a row: {reason}", max(code, 1)))
                 return code
             log.warning("a worker died, and another one takes its place", worker=number, code=code, reason=reason)
             first, longest = BACKOFF_SECONDS
-            await self._stops_within(0 if tries == 1 else min(longest, first * 2 ** (tries - 2)))
+            again = min(tries + waits - 2, 20)
+            await self._stops_within(0 if again < 0 else min(longest, first * 2**again))
             if self._stopping.is_set():
                 return 0
 

@@ -4,6 +4,7 @@ import asyncio
 import json
 import signal
 import socket
+import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
@@ -211,6 +212,53 @@ sys.stdin.readline() if number == 1 or first else sys.exit(7)
         with pytest.raises(workers.WorkerError, match="worker 2 died 3 times in a row: it ended with 7") as ended:
             await running
     assert ended.value.code == 7
+
+
+async def test_a_worker_that_cannot_start_for_want_of_the_store_is_waited_for(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """However long: those that serve go on."""
+    monkeypatch.setattr(workers, "TRIES", 2)
+    monkeypatch.setattr(workers, "BACKOFF_SECONDS", (0.0, 0.0))
+    starts = tmp_path / "starts"
+    starts.write_text("")
+    served = asyncio.Event()
+    script = f"""
+import json, sys
+number = json.loads(sys.stdin.readline())["worker"]
+with open({str(starts)!r}, "a+") as starts:
+    starts.write(str(number))
+    starts.seek(0)
+    before = starts.read().count("2")
+if number == 2 and 1 < before < 8:
+    print(json.dumps({{"error": "Redis cannot be reached", "unavailable": True}}), flush=True)
+    sys.exit(1)
+print("{{}}", flush=True)
+sys.stdin.readline()
+"""
+    command = [sys.executable, "-c", script]
+    running = asyncio.create_task(workers.Workers(command, "", 2).run(served.set))
+
+    def ours() -> Sequence[psutil.Process]:
+        return [one for one in psutil.Process().children() if str(tmp_path) in " ".join(one.cmdline())]
+
+    async with asyncio.timeout(60):
+        await served.wait()
+        max(ours(), key=lambda one: one.create_time()).kill()
+        await until(lambda: starts.read_text().count("2") == 8 or running.done())
+        assert not running.done()
+        await until(lambda: len(ours()) == 2)
+        signal.raise_signal(signal.SIGTERM)
+        await running
+
+
+def test_a_worker_says_that_the_store_is_not_there() -> None:
+    told = {"worker": 2, "settings": Settings(store="redis://127.0.0.1:1").model_dump_json()}
+    ended = subprocess.run(
+        [sys.executable, "-m", "comity_server.worker"], input=json.dumps(told) + "\n", capture_output=True, text=True
+    )
+    assert ended.returncode == 1
+    assert json.loads(ended.stdout)["unavailable"] is True
 
 
 def test_settings_reach_the_workers_as_they_are() -> None:

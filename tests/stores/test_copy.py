@@ -38,6 +38,7 @@ from comity_server.stores.copy.run import SameStore, copy, ignore
 from comity_server.stores.memory.namespace import Namespace
 from comity_server.stores.memory.store import MemoryStore
 from comity_server.stores.redis import holds
+from comity_server.stores.redis.arrivals import FILL
 from comity_server.stores.redis.client import Client
 from comity_server.stores.sqlite.check import check
 from comity_server.stores.sqlite.writer import Writer
@@ -461,13 +462,52 @@ async def test_forks_of_what_is_replaced(pair: tuple[str, str]) -> None:
     results = await copied(source, target)
     assert {name for name, result in results.items() if not result.is_equal} == {"f"}
     endings = await made_equal(source, target, overwrite=True)
-    assert {name for name, ending in endings.items() if ending == "replaced"} == {"f", "f.one", "f.two"}
+    assert {name for name, ending in endings.items() if ending == "replaced"} == {*results} - {"f.gone"}
     async with opened(target) as other:
         assert (await other.space("own").contents())["a"] == b"own"
         with pytest.raises(NotAFork):
             await other.space("f").merge(other.space("own"))
         await other.space("f").merge(other.space("f.one"), Strategy.THEIRS)
         assert (await other.space("f").contents())["a"] == b"one"
+
+
+async def test_names_that_go_round_are_copied(pair: tuple[str, str]) -> None:
+    """A fork has the name of what that was forked from which it is a fork of."""
+    source, target = pair
+    async with opened(source) as one:
+        await one.space("a").put("k", b"old")
+        await one.space("d").commit(Fork(parent="a"))
+        await one.store.delete_namespace("a")
+        await one.space("a").commit(Fork(parent="d"))
+        await one.space("a").put("own")
+    assert set((await made_equal(source, target)).values()) == {"copied"}
+    async with opened(target) as other:
+        assert await other.space("d").contents() == {"k": b"old"}
+        assert await other.space("a").contents() == {"k": b"old", "own": b"v"}
+        await other.space("d").merge(other.space("a"))
+
+
+async def test_a_fork_of_a_deleted_fork_of_what_is_replaced_comes_anew(pair: tuple[str, str]) -> None:
+    """So that what comes keeps what that shares, as the source does."""
+    source, target = pair
+    async with opened(source) as one:
+        space = one.space("a")
+        for number in range(3):
+            await space.put("k", b"%d" % number)
+        await space.checkpoint("mark")
+        await one.space("d").commit(Fork(parent="a", ref=1))
+        await one.space("b").commit(Fork(parent="d"))
+        await one.store.delete_namespace("d")
+        await space.compact()
+    await made_equal(source, target)
+    async with opened(source) as one:
+        await one.space("a").drop("mark")
+        expected = await one.space("a").contents(1)
+    endings = await made_equal(source, target, overwrite=True)
+    assert endings == {"a": "replaced", "b": "replaced", "d": "counted"}
+    async with opened(target) as other:
+        assert await other.space("a").contents(1) == expected == {"k": b"0"}
+        assert await other.space("b").contents() == expected
 
 
 async def test_a_fork_that_is_replaced_finds_what_it_shares(pair: tuple[str, str]) -> None:
@@ -736,6 +776,31 @@ async def test_two_copies_at_once_do_not_mix(urls: Urls, monkeypatch: pytest.Mon
             assert isinstance(failures[0], Conflict | StoreUnavailable)
         async with ends_open(target) as there:
             assert (await compare(loaded.store, there, "f")).is_equal
+
+
+async def test_a_target_that_loses_a_piece_of_a_long_entry_is_told(
+    urls: Urls, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a replica that takes over without having it yet."""
+    source, target = urls.new("redis"), urls.new("redis")
+    async with opened(source) as one:
+        await one.space("n").apply(*(Put(f"k{number}", bytes(900_000)) for number in range(3)))
+    run, lost = Client.run, False
+
+    async def lose_first(self: Client, script: Any, names: Sequence[str], arguments: Sequence[Any]) -> Any:
+        nonlocal lost
+        answer = await run(self, script, names, arguments)
+        if script is FILL and ":staged:" in names[1] and not lost:
+            lost = True
+            with redis_server.client() as client:
+                client.delete(names[1])
+        return answer
+
+    monkeypatch.setattr(Client, "run", lose_first)
+    with pytest.raises(StoreUnavailable, match="Redis has lost a part of it"):
+        await copied(source, target)
+    assert lost
+    assert await made_equal(source, target) == {"n": "copied"}
 
 
 # Servers that use the target meanwhile

@@ -12,7 +12,7 @@ from comity_server.stores.redis import client, holds
 from comity_server.stores.redis.client import Passing
 from comity_server.stores.redis.journal import APPEND
 from tests.contract.space import Space
-from tests.redis_servers import program
+from tests.redis_servers import RedisServer, program
 from tests.stores.sharing import Shared, after, before, once, raise_floor, redis_store
 from tests.waiting import until
 
@@ -236,6 +236,39 @@ async def test_a_fork_that_lacks_what_it_shares_is_not_shown(shared: Shared) -> 
     await other.compact()
     with pytest.raises(StoreUnavailable, match="lost"):
         await Space(await shared.open(), made.name).keys()
+
+
+async def lose_pin(server: RedisServer, space: Space, child: Space) -> None:
+    """Fork, and then set the parent in Redis back to before: as where only its node of a Cluster fails over."""
+    with server.client() as redis:
+        pattern = f"{redis_store(space)._target.prefix}:{{{space.name}}}:*"
+        dumps = {key: redis.dump(key) for key in redis.keys(pattern)}
+        assert isinstance(await fork(child, space), Outcome)
+        redis.delete(*redis.keys(pattern))
+        for key, dump in dumps.items():
+            redis.restore(key, 0, dump)
+
+
+@pytest.mark.parametrize("how", ["loaded", "compacted"])
+async def test_what_a_fork_shares_is_held_again_where_redis_has_lost_that(
+    scanned_server: RedisServer, shared: Shared, how: str
+) -> None:
+    """By who loads the fork, or by who has known of it and compacts its parent."""
+    space, other = await shared.spaces()
+    child = space.sibling("child")
+    for number in range(5):
+        await space.put(f"k{number}", b"old")
+    await lose_pin(scanned_server, space, child)
+    if how == "loaded":
+        assert len(await Space(other.store, child.name).keys()) == 5
+        (space,) = await shared.spaces(1)
+    for number in range(5):
+        await space.put(f"k{number}", b"new")
+    await space.compact()
+    (new,) = await shared.spaces(1)
+    for one in (new, other, space):
+        assert set((await Space(one.store, child.name).contents()).values()) == {b"old"}
+    assert len(redis_store(new)._replicas.find(space.name).state.heirs) == 1
 
 
 async def test_forks_are_looked_for_together(shared: Shared, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from comity_server.errors import Compacted
+from comity_server.errors import Compacted, StoreUnavailable
 from comity_server.limits import Retention
 from comity_server.model import Commit, Increment, Outcome, Put, RequestId, Transaction
 from comity_server.record import KEY
@@ -87,6 +87,34 @@ async def test_a_server_that_fell_behind_loads_anew(shared: Shared, how: str) ->
     if how == "following":
         assert heard.resets == 1
         assert [commit.revision for commit in heard.commits] == [27]
+
+
+async def test_whoever_follows_what_is_loaded_anew_is_told_what_came_between(shared: Shared) -> None:
+    """The history has not ended, though the server has lost sight of it."""
+    space, other = await shared.spaces()
+    store, heard = redis_store(space), Heard()
+    for number in range(10):
+        await space.put("k", b"%d" % number)
+    await store.follow(NAME, heard)
+
+    async def fail(script: Any, *_: Any) -> None:
+        if script is journal.COLLECT:
+            raise StoreUnavailable("Redis is away")
+
+    with pytest.MonkeyPatch.context() as patch:
+        before(patch, store._client, "run", fail)
+        with pytest.raises(StoreUnavailable):
+            await space.compact(5)
+    state = store._replicas.find(NAME).state
+    async with store.lock(NAME):  # so that it does not follow yet
+        for number in range(10, 13):
+            await other.put("k", b"%d" % number)
+        await other.checkpoint("mark")
+    assert await space.contents() == {"k": b"12"}
+    assert store._replicas.find(NAME).state is not state
+    assert await space.put("own") == 14
+    assert heard.resets == 0
+    assert [commit.revision for commit in heard.commits] == [11, 12, 13, 14]
 
 
 async def test_a_server_that_fell_behind_what_is_deleted(shared: Shared) -> None:

@@ -43,6 +43,8 @@ async def compare(source: MemoryStore, target: MemoryStore, name: str) -> Compar
         said = await _other_history(source, target, name, one.floor, other.revision)
     if not said:
         said = _other_pins(source.state(name), target.state(name))
+    if not said:
+        said = _other_ancestor(source.state(name), target.state(name), target)
     if said:
         return Comparison(said)
     return Comparison("", await _behind(source, target, name))
@@ -59,6 +61,15 @@ def shows_the_same(one: Namespace, other: Namespace, revision: int) -> bool:
     if one.parent.revision != other.parent.revision:
         return False
     return shows_the_same(one.parent.namespace, other.parent.namespace, one.parent.revision)
+
+
+def ancestors(one: Namespace, other: Namespace) -> tuple[Namespace | None, Namespace | None]:
+    """The nearest namespace that exists of those which a fork was forked from: it keeps what the deleted ones between
+    share of it. And what is in its place for another fork."""
+    of, its = one.parent, other.parent
+    while of is not None and of.namespace.deleted:
+        of, its = of.namespace.parent, its.namespace.parent if its is not None else None
+    return of.namespace if of is not None else None, its.namespace if its is not None else None
 
 
 def lacks_requests(source: Requests, target: Requests) -> bool:
@@ -144,6 +155,15 @@ def _other_pins(one: Namespace, other: Namespace) -> str:
         if not shows_the_same(*above, one.parent.revision):
             return f"what it shares with {above[0].name} differs"
     return ""
+
+
+def _other_ancestor(one: Namespace, other: Namespace, target: MemoryStore) -> str:
+    """Why the target's namespaces may not keep what the source's keep for it."""
+    of, its = ancestors(one, other)
+    if of is None:
+        return ""
+    there = target.namespaces_by_name.get(of.name)
+    return "" if there is not None and its is not None and its.id == there.id else f"it is a fork of another {of.name}"
 
 
 async def _behind(source: MemoryStore, target: MemoryStore, name: str) -> str:

@@ -5,7 +5,7 @@ from typing import Final, Literal, NamedTuple
 
 from comity_server.errors import Conflict
 from comity_server.model import Checkpoint, RequestId
-from comity_server.stores.copy.comparing import compare, lacks_requests
+from comity_server.stores.copy.comparing import ancestors, compare, lacks_requests
 from comity_server.stores.copy.planning import Action, Plan, Step
 from comity_server.stores.memory.draft import Following, Named
 from comity_server.stores.memory.namespace import Namespace
@@ -187,8 +187,8 @@ class Copy:
         while True:
             plan = Plan(loaded.store, target, overwrite=self._overwrite, forgetful=forgetful)
             for state in sorted(states, key=lambda state: state.depth):
-                parent = state.parent.namespace if state.parent is not None else None
-                if parent is not None and not parent.deleted and parent not in states:  # it was forked anew meanwhile
+                ancestor, _ = ancestors(state, state)
+                if ancestor is not None and ancestor not in states:  # it was forked anew meanwhile
                     self._note(Result(state.name, "changed", CHANGED))
                 elif state.create_time:
                     await plan.add(state.name)

@@ -4,7 +4,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from comity_server.stores.copy.comparing import compare, shows_the_same
+from comity_server.stores.copy.comparing import ancestors, compare, shows_the_same
 from comity_server.stores.memory.namespace import Namespace
 from comity_server.stores.memory.parts import together
 from comity_server.stores.memory.requests import Requests
@@ -71,7 +71,7 @@ class Plan:
             return Step(name, "copy", state)
         if name in self._forgetful:
             return Step(name, "conflict", state, "it lacks what a fork is to share")
-        if state.parent is not None and (reason := self._other_parent(state.parent.namespace, there)):
+        if reason := self._other_ancestor(state, there):
             return Step(name, "conflict", state, reason)
         found = await compare(self._source, self._target, name)
         if found.other:
@@ -80,15 +80,16 @@ class Plan:
             self._shared.setdefault(state.parent.namespace, there.parent.namespace)
         return Step(name, "continue" if found.behind else "nothing", state, found.behind)
 
-    def _other_parent(self, parent: Namespace, there: Namespace) -> str:
-        """Why a fork at the target is not one of what it is to be a fork of."""
-        if parent.deleted:
+    def _other_ancestor(self, state: Namespace, there: Namespace) -> str:
+        """Why a fork at the target is not one of what it is to be a fork of: which would not keep what it shares."""
+        of, its = ancestors(state, there)
+        if of is None:
             return ""
-        step = self._done[parent]
+        step = self._done[of]
         if step.arrival is not None:
-            return f"it is a fork of another {parent.name} than the one that comes"
-        if there.parent is None or there.parent.namespace is not step.target:
-            return f"it is a fork of another {parent.name}"
+            return f"it is a fork of another {of.name} than the one that comes"
+        if its is None or step.target is None or its.id != step.target.id:
+            return f"it is a fork of another {of.name}"
         return ""
 
     def _bring(self, step: Step) -> None:

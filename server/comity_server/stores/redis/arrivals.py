@@ -308,7 +308,8 @@ class RedisArrivals:
         await self._journal.enlist(name)
         pairs = chain.from_iterable((coming.part(part), coming.final(part)) for part in PARTS)
         names = [of.meta, of.incoming, *pairs, *coming.staged_keys]
-        arguments = [*coming.meta.stands, coming.owner, len(PARTS), *coming.sizes.values(), *self._fields(coming)]
+        arguments = [*coming.meta.stands, coming.owner, len(PARTS), *coming.sizes.values(), *coming.staged.values()]
+        arguments += self._fields(coming)
         patience = self._client.patience()
         while True:
             try:

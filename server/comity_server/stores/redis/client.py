@@ -68,6 +68,10 @@ T = TypeVar("T")
 Connection = Any  # a Redis or a RedisCluster: redis-py types their commands apart
 
 
+class Unreadable(StoreUnavailable):
+    """What Redis has under a key is not what a server writes: it may be another program's."""
+
+
 class Script:
     """A Lua script, known by its digest."""
 
@@ -85,6 +89,9 @@ class Script:
         line = re.search(r"user_script: ?(\d+)", said)
         names = re.findall(r"redis\.call\('(\w+)'", self.text.splitlines()[int(line[1]) - 1]) if line else []
         return NoPermissionError(f"in a script this user may not run the '{'|'.join(names)}' command")
+
+
+TOUCH: Final = Script("touch")
 
 
 class Client:
@@ -121,13 +128,19 @@ class Client:
         return await self.repeated(partial(self.ask, *command))
 
     async def call_all(self, commands: Sequence[Sequence[Any]]) -> Sequence[Any]:
-        """Commands that may be done twice, all at a time, by one connection to each node. Errors as of `repeated`."""
+        """Commands that may be done twice, all at a time, by one connection to each node. Errors as of `repeated`; but
+        where something else has a command's key, Unreadable is its answer."""
 
         async def ask(redis: Connection) -> Sequence[Any]:
             pipeline = redis.pipeline(transaction=False)
             for command in commands:
                 pipeline.execute_command(*command)
-            answers: Sequence[Any] = await pipeline.execute()
+            answers: list[Any] = await pipeline.execute(raise_on_error=False)
+            for place, answer in enumerate(answers):
+                if isinstance(answer, Exception):
+                    answers[place] = _unreadable(answer)
+                    if answers[place] is None:
+                        raise answer
             return answers
 
         return await self.repeated(partial(self.once, ask))
@@ -162,6 +175,8 @@ class Client:
             log.debug("Redis cannot be reached", error=str(error))
             raise Passing(self.failure) from error
         except RedisError as error:
+            if (unreadable := _unreadable(error)) is not None:  # Redis is well
+                raise unreadable from error
             self.failure = self._refused(error)
             raise self.failure from error
         self.failure = self._failing_since = None
@@ -190,6 +205,8 @@ class Client:
             answer = await self.once(evaluate)
         except Passing as error:  # it may be that Redis takes no writes, while all else succeeds
             self.refusal = error.failure
+            raise
+        except Unreadable:
             raise
         except StateError as error:
             self.refusal = error
@@ -243,8 +260,7 @@ class Client:
         `call`."""
         if self.wait_replicas:
             # WAIT counts what its own connection has written: so it writes something of no meaning.
-            write = partial(self._waited, key=key, command=("HINCRBY", key, "waits", 1))
-            await self.repeated(partial(self.once, write))
+            await self.repeated(partial(self.run, TOUCH, [key], []))
 
     async def _waited(self, redis: Connection, key: str, command: Sequence[Any]) -> Any:
         """A command, and then WAIT on the same connection: it counts what was written by it."""
@@ -420,7 +436,13 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__ or error.__context__
 
 
+def _unreadable(error: Exception) -> Unreadable | None:
+    return Unreadable("Redis has something else under a key of the store") if "WRONGTYPE" in str(error) else None
+
+
 def _translate(error: RedisError) -> StateError:
+    if (unreadable := _unreadable(error)) is not None:
+        return unreadable
     if isinstance(error, OutOfMemoryError) or "OOM " in str(error):
         return StoreFull("Redis is out of memory; nothing was done")
     if isinstance(error, NoPermissionError):

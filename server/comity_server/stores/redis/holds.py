@@ -15,7 +15,7 @@ import structlog
 from comity_server.errors import NamespaceNotFound, StateError
 from comity_server.model import Fork, Ref
 from comity_server.stores.memory.namespace import Namespace, Parent
-from comity_server.stores.redis.client import Passing
+from comity_server.stores.redis.client import Passing, Unreadable
 from comity_server.stores.redis.codec import Control
 from comity_server.stores.redis.journal import RedisJournal
 from comity_server.stores.redis.loading import Meta
@@ -67,12 +67,26 @@ class Holds:
                     if not replica.meta.exists:
                         raise NamespaceNotFound(name)
                     revision = replica.state.resolve(ref)
-                    totals = replica.state.totals(revision)
-                    await self._journal.control(name, Control("pin", revision, hold, *totals))
+                    await self.pin(name, revision, hold)
                     replica.state.forks += here
                     return Parent(replica.state, revision, hold)
             except Moved:
                 continue
+
+    async def pin(self, name: str, revision: int, hold: str) -> None:
+        """Keep a revision that can be read for a fork. The lock of the namespace is held. Raises Moved."""
+        totals = self._replicas.find(name).state.totals(revision)
+        await self._journal.control(name, Control("pin", revision, hold, *totals))
+
+    async def take_again(self, name: str) -> None:
+        """Keep what Redis has lost that forks hold, as far as it can be read and they are there. The lock of the
+        namespace is held. Raises Moved."""
+        replica = self._replicas.find(name)
+        for hold, held in list(replica.missing.items()):
+            state = replica.state
+            if hold not in state.heirs and state.can_read(held.revision) and await self.is_alive(hold):
+                await self.pin(name, held.revision, hold)
+            del replica.missing[hold]
 
     async def let_go(self, parent: Parent) -> None:
         """In Redis. What cannot be now `let_go_of_orphans` sees to."""
@@ -97,6 +111,8 @@ class Holds:
         for some in (holds[start : start + FORKS] for start in range(0, len(holds), FORKS)):
             metas = await self._replicas.metas([name(hold) for hold, _ in some])
             for (hold, held), meta in zip(some, metas, strict=True):
+                if isinstance(meta, Unreadable):  # nobody can tell
+                    continue
                 if _began(hold, meta) or await self.is_alive(hold):
                     continue
                 if now - known.get(hold, now) <= ORPHAN_SECONDS:

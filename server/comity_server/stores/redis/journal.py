@@ -2,6 +2,7 @@
 
 import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from itertools import chain
 from typing import Any, Final, NamedTuple
@@ -31,6 +32,7 @@ CLAIM: Final = Script("claim")
 COLLECT: Final = Script("collect")
 DELETE: Final = Script("delete")
 DISINHERIT: Final = Script("disinherit")
+FREE: Final = Script("free")
 OUTDATE: Final = Script("outdate")
 PERSIST: Final = Script("persist")
 REGISTER: Final = Script("register")
@@ -97,7 +99,7 @@ class RedisJournal:
                 await self.unlist(name)
             raise
         if begins:
-            await self.enlist(name)  # once more: whoever deletes a namespace of this name takes it off the list
+            await self._enlist_again(name)
         if begins and draft.base.parent is not None:
             parent = draft.base.parent
             meta = meta._replace(
@@ -142,11 +144,12 @@ class RedisJournal:
         names = [of.meta, of.log(meta.generation), of.buried(meta.generation), of.heirs(meta.generation), of.requests]
         names += await self._besides(of, meta.generation)
         token = secrets.token_bytes(12)
-        arguments = [*meta.stands, replica.mark.token, revision, KEPT_SECONDS, int(self._limits.request_window) + 1]
-        arguments += [token.hex(), *namespace.heirs]
+        arguments = [*meta.stands, replica.mark.token, replica.mark.steps, revision, KEPT_SECONDS]
+        arguments += [int(self._limits.request_window) + 1, token.hex(), *namespace.heirs]
         await self._decide(name, replica, lambda: self._client.run(DELETE, names, arguments), (revision, 0), token)
         self.ended[name] = namespace, bool(namespace.heirs)
-        await self.unlist(name)
+        with suppress(StateError):  # it is deleted all the same: else whoever lists it does this
+            await self.unlist(name)
 
     async def drop(self, namespaces: Sequence[Namespace]) -> None:
         """What a deleted namespace keeps in Redis goes with the last fork that shares it: see `let_go`."""
@@ -219,13 +222,13 @@ class RedisJournal:
             await pace.step()
         for hold, held in claimed.heirs.items():
             marks[codec.heir_field(hold)] = codec.pack_heir(held)
-        if not await self._write_hash(replica, claimed.mark.token, of.checkpoints(replica.meta.generation), marks):
+        if not await self._write_hash(replica, claimed.mark, of.checkpoints(replica.meta.generation), marks):
             return False
         outcomes: dict[bytes, bytes] = {}
         for field, packed in codec.remembered_rows(claimed.outcomes):
             outcomes[field] = packed
             await pace.step()
-        if not await self._write_hash(replica, claimed.mark.token, of.requests, outcomes):
+        if not await self._write_hash(replica, claimed.mark, of.requests, outcomes):
             return False
         replica.mark = claimed.mark
         return True
@@ -241,8 +244,9 @@ class RedisJournal:
         """Others need not wait for a deletion that came to nothing. Errors as of `Client.run`."""
         await self._client.run(RELEASE, [self._replicas.keys(name).meta], [self._deleter])
 
-    async def _write_hash(self, replica: Replica, token: str, key: str, wanted: dict[bytes, bytes]) -> bool:
-        """Make a hash equal to what is wanted, a little at a time. Returns whether no other server has begun to."""
+    async def _write_hash(self, replica: Replica, mark: Mark, key: str, wanted: dict[bytes, bytes]) -> bool:
+        """Make a hash equal to what is wanted, a little at a time. Returns whether no other server has begun to, and
+        Redis has lost nothing of it."""
         name = replica.state.name
         news, gone = dict(wanted), []
         async for field, value in scan(self._client, key):
@@ -252,9 +256,11 @@ class RedisJournal:
                 news.pop(field, None)
         names = [self._replicas.keys(name).meta, key]
         for some, fields in _steps(news.items(), gone):
-            arguments = [replica.meta.generation, token, len(some), *chain.from_iterable(some), *fields]
+            arguments = [replica.meta.generation, mark.token, mark.steps + 1, len(some)]
+            arguments += [*chain.from_iterable(some), *fields]
             if not await self._client.repeated(partial(self._client.run, PERSIST, names, arguments)):
                 return False
+            mark.steps += 1
         return True
 
     async def begin_compaction(self, name: str, seconds: int) -> bool:
@@ -276,7 +282,7 @@ class RedisJournal:
         """Drop entries of the log that came after its last commit, which no compaction would."""
         base = claimed.mark.place[0]
         if await self.write_down(claimed):
-            await self._collect_some(claimed.replica, base, base, (), ())
+            await self._collect_some(claimed.replica, base, base, (), (), mark=claimed.mark)
             await self.release(claimed.replica.state)
 
     async def _register(self, name: str) -> None:
@@ -294,6 +300,14 @@ class RedisJournal:
     async def enlist(self, name: str) -> None:
         """A namespace is there."""
         await self._client.call("ZADD", keys.names(self._client.target.prefix), 0, name)
+
+    async def _enlist_again(self, name: str) -> None:
+        """Once more when it is there: whoever deletes a namespace of this name takes it off the list. That it has begun
+        stands, whether this can be done now or not."""
+        try:
+            await self.enlist(name)
+        except StateError as error:
+            log.warning("a namespace could not be listed yet", namespace=name, error=error.message)
 
     async def unlist(self, name: str) -> None:
         """Of a name no namespace is there any more."""
@@ -391,11 +405,10 @@ class RedisJournal:
     async def _unlink_large(self, of: Keys, generation: int, before: tuple[int, int]) -> None:
         """Free the long entries of a log before a place."""
         places: dict[bytes, bytes] = await self._client.call("HGETALL", of.large(generation))
-        tokens = [token for token, place in places.items() if parse_id(place) < before]
-        for token in tokens:
-            await self._client.call("UNLINK", of.staged(token.decode()))
-        if tokens:
-            await self._client.call("HDEL", of.large(generation), *tokens)
+        tokens = [token.decode() for token, place in places.items() if parse_id(place) < before]
+        for some in (tokens[start : start + ROWS] for start in range(0, len(tokens), ROWS)):
+            names = [of.meta, of.large(generation), *map(of.staged, some)]
+            await self._client.repeated(partial(self._client.run, FREE, names, [generation, *before, *some]))
 
     async def _besides(self, of: Keys, generation: int) -> Sequence[str]:
         """The keys of a generation that nobody needs when it is deleted, but for those who share it."""
@@ -412,16 +425,16 @@ class RedisJournal:
         gone = [_field(record) for record in collected.versions]
         gone += [codec.origin_field(revision) for revision in collected.commits]
         clears = any(not record[VERSION] for record in collected.versions)
-        since = collected.since
+        since, mark = collected.since, replica.mark  # of all that is set here: with another one its steps count no more
         for some, fields in _steps(sets, gone):
             if replica.left_off == since:  # what it has is not in the base then, whoever does this now
                 some = ()
             if some or fields:
-                done = await self._collect_some(replica, since, since, some, fields, clears=clears)
+                done = await self._collect_some(replica, since, since, some, fields, mark=mark, clears=clears)
                 if not done and not collected.late:
                     replica.left_off = since
         if replica.left_off != since and collected.base > since:
-            await self._collect_some(replica, since, collected.base, (), ())
+            await self._collect_some(replica, since, collected.base, (), (), mark=mark)
 
     async def _collect_some(
         self,
@@ -431,24 +444,30 @@ class RedisJournal:
         sets: Sequence[Row],
         gone: Sequence[bytes],
         *,
+        mark: Mark | None,
         clears: bool = False,
     ) -> bool:
         """Change the base of a namespace, if it reaches from `since` to `base` at the most, and have it reach to that.
         With nothing to set or to drop, trim the log. `clears`: tombstones may be among what is dropped. Returns whether
-        it was done, and not by another server."""
+        it was done, and not by another server, and Redis has lost nothing of it."""
         of, generation = self._replicas.keys(replica.state.name), replica.meta.generation
-        trim, mark = (0, 0), replica.mark
+        trim, meta = (0, 0), replica.meta
         if not sets and not gone:
             if mark is None:  # another server does this
                 return False
             trim = (base + 1, 0) if base < mark.place[0] else (mark.place[0], mark.place[1] + 1)
         names = [of.meta, of.log(generation), of.base(generation)]
-        arguments = [generation, since, base, mark.token if mark else "", f"{trim[0]}-{trim[1]}"]
-        arguments += [int(clears), replica.state.history_bytes, len(sets), *chain.from_iterable(sets), *gone]
+        arguments = [generation, *meta.place, meta.last, since, base]
+        arguments += [*((mark.token, mark.steps + 1) if mark else ("", 0)), f"{trim[0]}-{trim[1]}", int(clears)]
+        arguments += [replica.state.history_bytes, len(sets), *chain.from_iterable(sets), *gone]
         done = await self._client.repeated(partial(self._client.run, COLLECT, names, arguments))
-        if done and trim > (0, 0):
+        if done > 0 and mark is not None:
+            mark.steps += 1
+        if done < 0:  # what was dropped here may be needed there
+            replica.stale = True
+        if done > 0 and trim > (0, 0):
             await self._unlink_large(of, generation, trim)
-        return bool(done)
+        return bool(done > 0)
 
 
 def _beginning(draft: Draft) -> Sequence[Any]:

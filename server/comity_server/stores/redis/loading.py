@@ -2,10 +2,12 @@
 
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from operator import itemgetter
 from typing import Any, Final, NamedTuple
 
+import msgpack
 import structlog
 
 from comity_server.errors import StoreUnavailable
@@ -20,7 +22,7 @@ from comity_server.stores.memory.pace import Pace
 from comity_server.stores.memory.pins import NOTHING, Totals
 from comity_server.stores.memory.requests import Client as RequestClient
 from comity_server.stores.redis import codec
-from comity_server.stores.redis.client import Client
+from comity_server.stores.redis.client import Client, Unreadable
 from comity_server.stores.redis.keys import Keys
 from comity_server.stores.redis.portions import entries_after, scan
 
@@ -91,6 +93,16 @@ class Meta(NamedTuple):
         return self.generation, self.revision, self.sub, self.epoch, self.last
 
 
+@contextmanager
+def understood(what: str) -> Iterator[None]:
+    """Raises Unreadable where something that was read in the block is not as servers write it."""
+    try:
+        yield
+    except (LookupError, TypeError, ValueError, msgpack.UnpackException) as error:
+        log.debug("what Redis has cannot be read", what=what, exc_info=error)
+        raise Unreadable(f"what Redis has of {what} is not what a server writes") from error
+
+
 async def read_entry(client: Client, keys: Keys, fields: Mapping[bytes, bytes], pace: Pace) -> codec.Entry:
     """An entry of a log, from where it is staged if it is too large to be in the log itself. Raises Trimmed."""
     data = fields.get(b"d")
@@ -120,10 +132,10 @@ class Loader:
         """Where a namespace stands."""
         return await self._meta(self._keys(name).meta)
 
-    async def metas(self, names: Sequence[str]) -> Sequence[Meta]:
-        """Where namespaces stand."""
+    async def metas(self, names: Sequence[str]) -> Sequence[Meta | Unreadable]:
+        """Where namespaces stand, as far as it can be told."""
         found = await self._client.call_all([("HMGET", self._keys(name).meta, *FIGURES) for name in names])
-        return [_parse_meta(values) for values in found]
+        return [_meta_of(values) for values in found]
 
     async def buried(self, name: str, generation: int) -> Meta:
         """Where a deleted one stood that forks share."""
@@ -185,7 +197,7 @@ class Loader:
         )
         loading = _Loading(self._client, self._keys(name), meta, state, self._limits.request_window)
         try:
-            with collector.held_off():
+            with collector.held_off(), understood(name):
                 if meta.exists:
                     state.create_time = meta.create_time
                     await loading.load_base()
@@ -354,10 +366,19 @@ def parse_id(id: bytes | str) -> tuple[int, int]:
     return int(revision), int(sub)
 
 
+def _meta_of(values: Sequence[bytes | None] | Unreadable) -> Meta | Unreadable:
+    try:
+        return values if isinstance(values, Unreadable) else _parse_meta(values)
+    except Unreadable as error:
+        return error
+
+
 def _parse_meta(values: Sequence[bytes | None]) -> Meta:
+    """Raises Unreadable."""
     found: dict[str, Any] = {}
     for name, value in zip(FIGURES, values, strict=True):
         if value is not None:
-            text = value.decode()
-            found[name] = text if name in _TEXTS else int(text)
+            with understood("a namespace"):
+                text = value.decode()
+                found[name] = text if name in _TEXTS else int(text)
     return Meta(**found)._replace(exists=found.get("exists") == 1)

@@ -111,10 +111,12 @@ class _Family:
         return Loaded(store, stands)
 
     async def _shared(self, name: str, generation: int) -> Namespace:
-        meta, state = await self.load(name)
-        if meta.exists and meta.generation == generation:
-            return state
-        return await self.loader.deleted(name, generation)
+        # The one that has the name now is loaded only if it is meant: it may be a fork of what is being loaded.
+        known = self._states.get(name) or await self.loader.load(name, "", generation)
+        if known is None or known[0].generation != generation:
+            return await self.loader.deleted(name, generation)
+        self._states[name] = known
+        return known[1]
 
 
 async def _scan(target: Target, prefix: str, redis: Connection) -> Sequence[bytes]:

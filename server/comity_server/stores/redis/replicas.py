@@ -9,24 +9,34 @@ import asyncio
 import time
 import uuid
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from itertools import islice
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final, Protocol
 
 import structlog
 
 from comity_server.errors import StateError, StoreUnavailable
 from comity_server.limits import Limits
 from comity_server.model import Commit, Event
-from comity_server.record import KEY
+from comity_server.record import KEY, MOD_REVISION, VERSION
 from comity_server.stores.memory.actions import give_up_fork, let_go
-from comity_server.stores.memory.namespace import Namespace
+from comity_server.stores.memory.namespace import Held, Namespace, Parent
 from comity_server.stores.memory.pace import Pace
 from comity_server.stores.redis import codec, keys
-from comity_server.stores.redis.client import Client, Script
+from comity_server.stores.redis.client import Client, Script, Unreadable
 from comity_server.stores.redis.keys import Keys
-from comity_server.stores.redis.loading import Loader, Meta, Trimmed, parse_id, read_entry, take_marks, take_outcomes
+from comity_server.stores.redis.loading import (
+    Loader,
+    Meta,
+    Trimmed,
+    parse_id,
+    read_entry,
+    take_marks,
+    take_outcomes,
+    understood,
+)
 from comity_server.stores.redis.portions import entries_after
 
 log = structlog.get_logger(__name__)
@@ -34,6 +44,7 @@ log = structlog.get_logger(__name__)
 NAMES: Final = 1000  # that Redis is asked about at a time
 LOOK_AGAIN_SECONDS: Final = 0.05  # how long the lock of what a fork shares is waited for without a look at it
 RENEW: Final = Script("renew")
+MISSED: Final = 10_000  # commits that those who follow are told of at a time
 ABSENT: Final = 2000  # names that no namespace has, of which a replica is kept
 
 
@@ -49,11 +60,14 @@ class Ended(Exception):
     """A namespace was deleted."""
 
 
-class Mark(NamedTuple):
-    """What the log has besides versions was written down, up to a place in it, by whoever has the token."""
+class Mark:
+    """What the log has besides versions was written down, up to a place in it, by whoever has the token, which then
+    moves versions too. Redis counts the steps of all that: none is done where it has lost one before."""
 
-    token: str
-    place: tuple[int, int]
+    def __init__(self, token: str, place: tuple[int, int]) -> None:
+        self.token = token
+        self.place = place
+        self.steps = 0  # that are known to be done
 
 
 class Replica:
@@ -67,6 +81,7 @@ class Replica:
         self.told = False  # whoever follows it knows that its history has ended
         self.mark: Mark | None = None  # of what was written down last by this server
         self.left_off: int | None = None  # the base from which another server was found to have gone on instead
+        self.missing: dict[str, Held] = {}  # by forks, before it was loaded anew, and not known to Redis any more
         self.lag: int | None = None  # the base in Redis, where it was behind this replica's
 
 
@@ -88,6 +103,9 @@ class Host(Protocol):
         """Whether somebody follows a replica or holds its lock."""
 
     def evicted(self, name: str) -> None: ...
+
+    async def pin(self, name: str, revision: int, hold: str) -> None:
+        """Keep a revision for a fork. The lock is held. Raises Moved."""
 
 
 class Replicas:
@@ -119,9 +137,10 @@ class Replicas:
         """Where a namespace stands in Redis, or that it would begin in the epoch of the whole."""
         return self._begun(await self._loader.meta(name))
 
-    async def metas(self, names: Sequence[str]) -> Sequence[Meta]:
-        """Likewise, of several."""
-        return [self._begun(meta) for meta in await self._loader.metas(names)]
+    async def metas(self, names: Sequence[str]) -> Sequence[Meta | Unreadable]:
+        """Likewise, of several, as far as it can be told."""
+        found = await self._loader.metas(names)
+        return [meta if isinstance(meta, Unreadable) else self._begun(meta) for meta in found]
 
     def _begun(self, meta: Meta) -> Meta:
         return meta if meta.epoch else meta._replace(epoch=self.epoch)
@@ -152,7 +171,8 @@ class Replicas:
             self._note(found)
 
     def _note(self, found: bytes | None) -> None:
-        epoch = (found or b"").decode()
+        with understood("its epoch"):
+            epoch = (found or b"").decode()
         if self.epoch and epoch != self.epoch:
             self.lost_at = time.monotonic()
             log.error("Redis has lost what it had acknowledged", epoch=epoch, known=self.epoch)
@@ -200,7 +220,8 @@ class Replicas:
         if replica.stale:
             raise Trimmed
         for id, fields in entries:
-            await self._take(name, replica, id, fields)
+            with understood(name):
+                await self._take(name, replica, id, fields)
 
     async def unlisted(self) -> Sequence[str]:
         """The namespaces that this server has something of, and that Redis does not list. Raises StoreUnavailable."""
@@ -273,7 +294,8 @@ class Replicas:
         log_key = self.keys(name).log(replica.meta.generation)
         after = f"({replica.meta.revision}-{replica.meta.sub}"
         async for id, fields in entries_after(self.client, log_key, after):
-            await self._take(name, replica, id, fields)
+            with understood(name):
+                await self._take(name, replica, id, fields)
         if replica.meta.place < target.place:
             raise Trimmed
 
@@ -325,15 +347,28 @@ class Replicas:
         self._host.adopt(replica.meta, replica.state)
 
     async def _load(self, name: str, before: Replica | None, generation: int | None = None) -> Replica:
-        """Load a namespace anew. Whoever follows it is told, if anything came between. Raises Ended."""
+        """Load a namespace anew. Whoever follows it is told what came between, or that its history has ended, if that
+        cannot be told. Raises Ended."""
         loaded = await self._loader.load(name, self.epoch, generation)
         if loaded is None:
             raise Ended
         replica = Replica(*loaded)
         parent = replica.state.parent
-        if parent is not None and not parent.namespace.can_read(parent.revision):
-            give_up_fork(replica.state)
-            raise StoreUnavailable(f"Redis has lost what {name} shares with {parent.namespace.name}")
+        try:
+            if parent is not None and not parent.namespace.can_read(parent.revision):
+                raise _lost(name, parent)
+            if parent is not None and not parent.namespace.deleted and parent.hold not in parent.namespace.heirs:
+                await self._hold_again(name, parent)
+            missed = await self._missed(name, before.meta, replica) if before is not None else None
+            if before is not None and missed is None and await self._contradicts(before, replica):
+                raise Parted
+        except BaseException as error:
+            if parent is not None:
+                give_up_fork(replica.state)
+            if before is None or not isinstance(error, Parted):
+                raise
+            await self._renew(name, before.meta, replica.meta)
+            return await self._load(name, before, generation)
         self._replicas[name] = replica
         self._host.adopt(replica.meta, replica.state)
         self._absent.pop(name, None)
@@ -346,12 +381,55 @@ class Replicas:
                     self._evict(oldest)
         if before is not None:
             before.state.deleted = before.meta.generation != replica.meta.generation
+            if not before.state.deleted:
+                replica.missing = {
+                    hold: held
+                    for hold, held in {**before.missing, **before.state.heirs}.items()
+                    if hold not in replica.state.heirs
+                }
             before.state.replaced = True
             for gone in let_go(before.state):
                 self.forget_deleted(gone)
-            if not before.told:
-                self._host.reset(name)
+            if missed is None:
+                if not before.told:
+                    self._host.reset(name)
+            elif missed:
+                self._host.publish(name, missed)
         return replica
+
+    async def _missed(self, name: str, known: Meta, replica: Replica) -> Sequence[Commit] | None:
+        """The commits that came to a namespace since it was known to stand somewhere; None if it is another one, or
+        there are too many, or the log does not tell any more. Raises Parted if it has another history."""
+        meta, log_of = replica.meta, replica.state.log
+        if (meta.generation, meta.epoch) != (known.generation, known.epoch) or (meta.parent and not known.exists):
+            return None
+        if meta.place != known.place:
+            key, after = self.keys(name).log(meta.generation), f"({known.revision}-{known.sub}"
+            found = await self.client.call("XRANGE", key, after, "+", "COUNT", 1)
+            if meta.place < known.place or not found or parse_id((await self.meta(name)).trimmed) > known.place:
+                return None
+            if found[0][1].get(b"p", b"").decode(errors="replace") != known.last:
+                raise Parted
+        elif meta.last != known.last:
+            raise Parted
+        if log_of.base > known.revision or meta.revision - known.revision > MISSED:
+            return None
+        return log_of.between(known.revision + 1, meta.revision)
+
+    async def _contradicts(self, before: Replica, replica: Replica) -> bool:
+        """Whether a namespace that was loaded anew shows something of the time that was known before which was not so.
+        That tells what the log does not any more: others have gone on from an older state, and have compacted that."""
+        known, state = before.meta, replica.state
+        if (known.generation, known.epoch) != (replica.meta.generation, replica.meta.epoch) or not known.exists:
+            return False
+        for key in state.versions.own_keys():
+            record = state.versions.head(key)
+            await self._pace.step()
+            if record is None or not record[VERSION] or record[MOD_REVISION] > known.revision:
+                continue
+            if before.state.versions.at(key, record[MOD_REVISION]) != record:
+                return True
+        return False
 
     async def share(self, name: str, generation: int) -> Namespace:
         """What a fork shares: the namespace as it is, or as it was when it was deleted. The fork's lock is held.
@@ -360,6 +438,34 @@ class Replicas:
         nobody waits for ever, though names go round: what is forked from a fork may have the name of what that one
         was forked from.
         """
+        async with self._turn(name, generation) as is_there:
+            if is_there:
+                with suppress(Ended):
+                    return (await self.advance(name, generation)).state
+        return await self._loader.deleted(name, generation)
+
+    async def _hold_again(self, name: str, parent: Parent) -> None:
+        """Redis has lost that a fork holds what it shares, as a failover of one node of a Cluster may: hold it anew, or
+        raise StoreUnavailable if that cannot be read any more. The fork's lock is held."""
+        of, revision, hold = parent
+        while True:
+            async with self._turn(of.name, of.id) as is_there:
+                try:
+                    state = (await self.advance(of.name, of.id)).state if is_there else None
+                    if state is None or not state.can_read(revision):
+                        raise _lost(name, parent)
+                    if hold not in state.heirs and (await self.meta(name)).hold == hold:  # else it is deleted just now
+                        await self._host.pin(of.name, revision, hold)
+                        log.error("Redis had lost that a fork shares something", namespace=name, parent=of.name)
+                    return
+                except Ended:
+                    raise _lost(name, parent) from None
+                except Moved:
+                    continue
+
+    @asynccontextmanager
+    async def _turn(self, name: str, generation: int) -> AsyncIterator[bool]:
+        """Holds the lock of a namespace that is of a generation; else says False."""
         lock = self._host.lock(name)
         while (await self.meta(name)).generation == generation:
             try:
@@ -368,12 +474,11 @@ class Replicas:
             except TimeoutError:
                 continue
             try:
-                return (await self.advance(name, generation)).state
-            except Ended:
-                break
+                yield True
             finally:
                 lock.release()
-        return await self._loader.deleted(name, generation)
+            return
+        yield False
 
     def _is_lost(self, known: Meta, found: Meta) -> bool:
         """Whether Redis has forgotten what this server knows that it had."""
@@ -391,6 +496,10 @@ class Replicas:
             await self.client.repeated(partial(self.client.run, RENEW, [key], arguments))
         await self.agree()
         return await self.meta(name)
+
+
+def _lost(name: str, parent: Parent) -> StoreUnavailable:
+    return StoreUnavailable(f"Redis has lost what {name} shares with {parent.namespace.name}")
 
 
 class _Barrier:

@@ -25,7 +25,7 @@ from comity_server.stores.memory.store import MemoryStore
 from comity_server.stores.protocol import Listener
 from comity_server.stores.redis import holds, keys, preflight
 from comity_server.stores.redis.arrivals import RedisArrivals
-from comity_server.stores.redis.client import Client, Passing, backoff, unavailable
+from comity_server.stores.redis.client import Client, Passing, Unreadable, backoff, unavailable
 from comity_server.stores.redis.holds import Holds
 from comity_server.stores.redis.journal import Busy, RedisJournal, TooMany
 from comity_server.stores.redis.loading import Meta, Trimmed
@@ -83,6 +83,7 @@ class RedisStore(MemoryStore):
         self._followers: dict[str, asyncio.Task[None]] = {}
         self._looking: asyncio.Task[None] | None = None
         self._wanted: dict[str, Wanted] = {}  # by the forks that are being made, whose locks are held
+        self._unreadable: set[str] = set()  # namespaces of which the log has said so
         self._refused: set[str] = set()  # namespaces that may not begin, while that is answered
 
     async def open(self) -> None:
@@ -265,7 +266,8 @@ class RedisStore(MemoryStore):
             raise
         state, is_shared = self._redis.ended.pop(name)
         self._replicas.distrust(name, told=True)
-        await self._replicas.fresh(name)
+        with suppress(StateError):  # it is deleted all the same
+            await self._replicas.fresh(name)
         if state.parent is not None and not is_shared:  # else the last of them lets go
             await self._holds.let_go(state.parent)
 
@@ -342,6 +344,7 @@ class RedisStore(MemoryStore):
                     state = self._existing(state.name)
                     if state.id != generation or state.revision < floor:
                         return
+                    await self._holds.take_again(state.name)
                     if floor > state.floor:
                         await self._redis.floor(state, floor)
                     is_behind = state.log.base < state.floor
@@ -362,7 +365,10 @@ class RedisStore(MemoryStore):
         """Names are kept in Redis. What this server has of namespaces that are not there any more, it lets go of: else
         it would keep in memory what they share with others. And of what was not asked for in a long time."""
         for name in await self._replicas.unlisted():
-            state = await self._replicas.fresh(name)
+            try:
+                state = await self._replicas.fresh(name)
+            except Unreadable:
+                continue
             if state.create_time:
                 await self._redis.enlist(name)
             async with self._lock(name):
@@ -373,6 +379,9 @@ class RedisStore(MemoryStore):
 
     def is_used(self, name: str) -> bool:
         return name in self._listeners or self._lock(name).locked()
+
+    async def pin(self, name: str, revision: int, hold: str) -> None:
+        await self._holds.pin(name, revision, hold)
 
     def evicted(self, name: str) -> None:
         self.namespaces_by_name.pop(name, None)
@@ -387,14 +396,19 @@ class RedisStore(MemoryStore):
     async def namespaces(self, prefix: str, *, after: str = "", limit: int) -> Sequence[NamespaceInfo]:
         found: list[NamespaceInfo] = []
         names = keys.names(self._target.prefix)
+        low = f"[{prefix}".encode() if not after or after < prefix else f"({after}".encode()
         high = b"[" + prefix.encode() + b"\xff"
         while len(found) < limit:
-            low = f"[{prefix}" if not after or after < prefix else f"({after}"
             page = await self._client.call("ZRANGEBYLEX", names, low, high, "LIMIT", 0, min(limit, PAGE))
-            listed = [name.decode() for name in page]
+            listed = [name.decode() for name in page if _is_text(name)]
             metas = await self._replicas.metas(listed)
             for name, meta in zip(listed, metas, strict=True):
-                after = name
+                if isinstance(meta, Unreadable):  # which keeps nothing from the others
+                    if name not in self._unreadable:
+                        log.error("a namespace cannot be read", namespace=name, error=meta.message)
+                    self._unreadable.add(name)
+                    continue
+                self._unreadable.discard(name)
                 if not meta.exists:  # whoever was to begin or to delete it has ended before it was through
                     await self._redis.unlist(name)
                 elif len(found) < limit:
@@ -403,6 +417,7 @@ class RedisStore(MemoryStore):
                     found.append(replica.state.info() if replica is not None and known else meta.info(name))
             if len(page) < min(limit, PAGE):
                 break
+            low = b"(" + page[-1]
         return found
 
     # Followers
@@ -442,7 +457,9 @@ class RedisStore(MemoryStore):
                     try:
                         await self._replicas.read_log(name, replica, entries)
                     except Trimmed:
-                        await self._replicas.advance(name)
+                        advanced = await self._replicas.advance(name)
+                        if advanced is replica and replica.meta.place == meta.place:  # no server has written that
+                            raise Unreadable(f"the log of {name} has what is not the store's") from None
                 attempt = 0
             except (StateError, Passing):
                 portion.failed()
@@ -482,3 +499,12 @@ class RedisStore(MemoryStore):
         after = time.monotonic_ns()
         self._ahead = now - (before + after) // 2000
         await self._replicas.look(epoch)
+
+
+def _is_text(name: bytes) -> bool:
+    """Whether it may be the name of a namespace."""
+    try:
+        name.decode()
+    except UnicodeDecodeError:
+        return False
+    return True

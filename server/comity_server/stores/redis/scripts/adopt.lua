@@ -3,7 +3,8 @@
 -- KEYS  1 meta   2 the hash that says who copies it
 --       3... pairs: where a part of it is, and where it goes; then the keys of long entries
 -- ARGV  1 generation  2 revision  3 sub  4 epoch  5 last: as of append.lua
---       6 who the caller is   7 how many pairs there are; then for each how many fields or entries it has
+--       6 who the caller is   7 how many pairs there are; then for each how many fields or entries it has, and for each
+--         long entry of how many pieces it is
 --       8... names and values of meta, after these
 --
 -- Answers {1}; {0} if the name stands elsewhere or exists; {-1} if somebody else copies it now, or a part is gone.
@@ -30,13 +31,14 @@ for pair = 1, pairs_ do
     return {-1}
   end
 end
-for place = 3 + 2 * pairs_, #KEYS do
-  if redis.call('TYPE', KEYS[place]).ok == 'none' then
+local first = 3 + 2 * pairs_  -- key of a long entry
+for place = first, #KEYS do
+  if size(KEYS[place]) ~= tonumber(ARGV[8 + pairs_ + place - first]) then
     return {-1}
   end
 end
 -- The first write is all that may fail for want of memory.
-redis.call('HSET', KEYS[1], unpack(ARGV, 8 + pairs_))
+redis.call('HSET', KEYS[1], unpack(ARGV, 8 + pairs_ + #KEYS - first + 1))
 for pair = 1, pairs_ do
   local from, to = KEYS[1 + 2 * pair], KEYS[2 + 2 * pair]
   if ARGV[7 + pair] == '0' then
@@ -46,7 +48,7 @@ for pair = 1, pairs_ do
     redis.call('PERSIST', to)
   end
 end
-for place = 3 + 2 * pairs_, #KEYS do
+for place = first, #KEYS do
   redis.call('PERSIST', KEYS[place])
 end
 redis.call('UNLINK', KEYS[2])

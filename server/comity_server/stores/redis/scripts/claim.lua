@@ -30,7 +30,7 @@ if string.sub(mark, 1, #ARGV[7]) ~= ARGV[7] and (not deletes or string.sub(mark,
    age >= 0 and age < tonumber(ARGV[8]) then
   return {2}
 end
-redis.call('HSET', KEYS[1], 'mark', ARGV[6], 'marked', string.format('%.0f', now))
+redis.call('HSET', KEYS[1], 'mark', ARGV[6], 'marked', string.format('%.0f', now), 'steps', '0')
 if not is_there then
   return moved
 end
