@@ -149,8 +149,11 @@ async def test_the_garbage_collector_waits_for_all_who_load(shared: Shared, monk
     assert gc.isenabled()
 
 
-async def test_what_was_loaded_is_old_for_the_garbage_collector(shared: Shared) -> None:
+async def test_what_was_loaded_is_old_for_the_garbage_collector(
+    shared: Shared, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The first collection afterwards does not look through all of it."""
+    monkeypatch.setattr(collector, "_MUCH", 500)
     (space,) = await shared.spaces(1)
     await space.outcomes(*(Transaction(then=[Put(f"k{number}", b"")]) for number in range(1000)))
     new = await shared.open()

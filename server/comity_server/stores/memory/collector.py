@@ -7,6 +7,8 @@ import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+_MUCH = 50_000  # new objects, which the collector would look through in one go: some tens of ms
+
 _loading = 0  # how many load now
 _was_enabled = False
 
@@ -24,7 +26,8 @@ def held_off() -> Iterator[None]:
     finally:
         _loading -= 1
         if not _loading and _was_enabled:
-            if not gc.get_freeze_count():  # what is loaded counts as old at once: to age it would be to look through it
+            # Much that was loaded counts as old at once, since to age it would be to look through it.
+            if gc.get_count()[0] > _MUCH and not gc.get_freeze_count():
                 gc.freeze()
                 gc.unfreeze()
             gc.enable()
