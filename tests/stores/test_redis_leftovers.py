@@ -372,7 +372,7 @@ async def test_a_deletion_that_another_server_does_not_end(shared: Shared, monke
     monkeypatch.setattr("comity_server.stores.redis.store.DELETION_SECONDS", 0.0)
     (space,) = await shared.spaces(1)
     await space.put("k")
-    await marked(space, "d00", 0)
+    await marked(space, "d00", -1)
     with pytest.raises(StoreUnavailable):
         await space.store.delete_namespace(NAME)
 

@@ -154,6 +154,7 @@ async def test_what_was_loaded_is_old_for_the_garbage_collector(
 ) -> None:
     """The first collection afterwards does not look through all of it."""
     monkeypatch.setattr(collector, "_MUCH", 500)
+    gc.unfreeze()  # what a store of another kind has frozen in this process
     (space,) = await shared.spaces(1)
     await space.outcomes(*(Transaction(then=[Put(f"k{number}", b"")]) for number in range(1000)))
     new = await shared.open()
