@@ -11,6 +11,7 @@ import os
 import platform
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -64,9 +65,11 @@ def main(
         benchmark = catalog.load(name)
         console.rule(f"[bold]{name}")
         console.print(benchmark.about, highlight=False)
+        start = time.perf_counter()
         with _folder(folder) as place, asyncio.Runner(loop_factory=new_event_loop) as runner:
             result = runner.run(benchmark.run(Options(quick, place, peers)))
         report.show(console, result)
+        console.print(f"took {time.perf_counter() - start:.0f} s", highlight=False)
         found[name] = result.as_json()
         file.parent.mkdir(parents=True, exist_ok=True)
         for picture in plot.draw(result, file, name):
