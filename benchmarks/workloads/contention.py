@@ -2,7 +2,7 @@
 
 Comity by the function form of `transact`, aetcd and redis-py by the loops that their users write, redis-py with WATCH
 and with a script that compares and sets. What counts is how often the number grows, which is looked at in the end. The
-agents are tasks of one process, or eight processes. Ratios are of rates in the same round.
+agents are tasks of one process. Ratios are of rates in the same round.
 """
 
 import uuid
