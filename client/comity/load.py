@@ -4,7 +4,7 @@ import asyncio
 import itertools
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 
 __all__ = ["Call", "Times", "drive"]
 
@@ -38,18 +38,30 @@ class Times:
                 return seconds
         return self.longest
 
+    def add_all(self, buckets: Iterable[tuple[float, int]], longest: float) -> None:
+        """Add what another one has, by its buckets."""
+        for seconds, calls in buckets:
+            self._buckets[seconds] += calls
+            self.count += calls
+        self.longest = max(self.longest, longest)
+
     def buckets(self) -> Iterator[tuple[float, int]]:
         """Times and how many calls took about so long, the shortest first."""
         return iter(sorted(self._buckets.items()))
 
 
 async def drive(
-    call: Call, *, tasks: int, seconds: float, times: Times, failed: Callable[[Exception], None] | None = None
+    call: Call,
+    *,
+    tasks: int,
+    seconds: float,
+    times: Times | None = None,
+    failed: Callable[[Exception], None] | None = None,
 ) -> float:
     """Make calls for a while, and return how long that was, in seconds.
 
     tasks: how many calls are in progress at a time.
-    times: what the calls that succeed are added to.
+    times: what the calls that succeed are added to, unless the calls time themselves.
     failed: told what a call raises, before the task goes on; without it that is raised.
     """
     numbers = itertools.count()
@@ -64,7 +76,8 @@ async def drive(
                 if failed is None:
                     raise
                 failed(error)
-            else:
+                continue
+            if times is not None:
                 times.add(time.perf_counter() - start)
 
     async with asyncio.TaskGroup() as group:

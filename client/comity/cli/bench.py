@@ -2,31 +2,42 @@
 
 import re
 import uuid
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from .options import COUNT, Options, client_options, examples
+from .options import Options, client_options, examples
 from .render import Output, counted
 from .session import run
 
 if TYPE_CHECKING:
+    from asyncio.subprocess import Process
+
     from comity.client import Client
-    from comity.load import Call, Times
-    from comity.transaction import Transaction
+    from comity.load import Times
 
 __all__ = ["bench"]
 
-KINDS = ("get", "put", "transact", "update", "list")
-TOGETHER = 5  # keys of a transaction
-LISTED = 100  # keys of a list
-PERCENTILES = (50.0, 90.0, 99.0, 99.9)
-WIDTH = 40  # of the longest bar
-SHARE = re.compile(r"([a-z]+)=([0-9]{1,6})")
+WORKLOADS: Final[Mapping[str, Mapping[str, int]]] = {
+    "mixed": {"get": 50, "put": 45, "transact": 5},
+    "put": {"put": 1},
+    "get": {"get": 1},
+    "contend": {"update": 1},
+    "watch": {"watch": 1},
+}
+READING: Final = ("get", "list")  # what is there
+PERCENTILES: Final = (50.0, 90.0, 99.0, 99.9)
+WIDTH: Final = 40  # of the longest bar
+SHARE: Final = re.compile(r"([a-z]+)=([0-9]{1,6})")
 
 
-def _mix(ctx: click.Context, param: click.Parameter, value: str) -> dict[str, int]:
+def _mix(ctx: click.Context, param: click.Parameter, value: str | None) -> Mapping[str, int] | None:
+    if value is None:
+        return None
+    from .work import KINDS
+
     mix: dict[str, int] = {}
     for part in value.split(","):
         found = SHARE.fullmatch(part.strip())
@@ -42,224 +53,239 @@ def _mix(ctx: click.Context, param: click.Parameter, value: str) -> dict[str, in
     short_help="Put load on a server, and say how long calls take.",
     epilog=examples(
         "comity bench",
-        "comity bench --tasks 256 --seconds 60 --value-bytes 1000",
-        "comity bench --mix put=1 --json",
-        "comity bench --mix update=1 --keys 1   # all contend for one key",
+        "comity bench --tasks 256 --seconds 60 --processes 4",
+        "comity bench --workload contend --json",
+        "comity bench --mix get=9,list=1 --value-bytes 1000",
     ),
+)
+@click.option(
+    "--workload",
+    type=click.Choice(list(WORKLOADS)),
+    default="mixed",
+    show_default=True,
+    help="What is done: put, get, both with a transaction now and then (mixed), all for one key (contend), or a stream "
+    "opened, a key written and its change awaited (watch).",
 )
 @click.option(
     "--mix",
     metavar="KIND=SHARE,...",
-    default="get=50,put=45,transact=5",
     callback=_mix,
-    show_default=True,
-    help=f"What is done, and how often: get, put, transact ({TOGETHER} puts at once), update (read a number and write "
-    f"one more, again until nobody was faster), list ({LISTED} keys).",
+    help="Instead: get, put, transact (5 puts at once), update (read a number and write one more, again until nobody "
+    "was faster), list (100 keys) and watch, each as often as its share says.",
 )
-@click.option("--tasks", type=COUNT, default=64, show_default=True, help="How many calls are in progress at a time.")
+@click.option(
+    "--tasks", type=click.IntRange(1, 100_000), default=64, show_default=True, help="Calls at a time, in all."
+)
+@click.option("--processes", type=click.IntRange(1, 256), default=1, show_default=True, help="That share the tasks.")
 @click.option("--seconds", type=click.FloatRange(0.1, 86400), default=10.0, show_default=True, help="For how long.")
-@click.option("--keys", type=COUNT, default=10_000, show_default=True, help="Among how many keys.")
+@click.option("--keys", type=click.IntRange(1, 1_000_000), default=10_000, show_default=True, help="Among how many.")
 @click.option("--value-bytes", type=click.IntRange(0, 1024 * 1024), default=100, show_default=True, help="Of a value.")
 @click.option("--keep", is_flag=True, help="Leave the namespace there.")
 @client_options
 def bench(
-    options: Options, mix: Mapping[str, int], tasks: int, seconds: float, keys: int, value_bytes: int, keep: bool
+    options: Options,
+    workload: str,
+    mix: Mapping[str, int] | None,
+    tasks: int,
+    processes: int,
+    seconds: float,
+    keys: int,
+    value_bytes: int,
+    keep: bool,
 ) -> None:
-    """Make calls for a while from many tasks of this process, and print how many there were a second and how long they
-    took.
+    """Make calls for a while, and print how many there were a second and how long they took. Exit with 1 if any failed.
 
-    They go to a namespace that is made for it, NAME-bench-XXXXXXXX after --namespace, and deleted in the end. One
-    process has one processor: start several to see what a server takes.
+    They go to a namespace that is made for it, NAME-bench-XXXXXXXX after --namespace, and deleted in the end.
     """
-    if tasks > 100_000 or keys > 10_000_000:
-        raise click.UsageError("at most 100000 tasks and 10000000 keys", click.get_current_context())
+    if tasks < processes:
+        raise click.UsageError("there must be a task for each process", click.get_current_context())
+    shares = mix or WORKLOADS[workload]
+    if mix is None and workload == "contend":
+        keys = 1
 
     async def work(client: "Client") -> int:
-        name = f"{options.namespace[:40]}-bench-{uuid.uuid4().hex[:8]}"
-        target = client.with_options(namespace=name)
+        from .work import fill
+
+        target = client.with_options(namespace=f"{options.namespace[:40]}-bench-{uuid.uuid4().hex[:8]}")
         await target.put("first", b"")  # so that what is wrong with the server is said before the load begins
         try:
-            found = await _load(_Work(target, mix, keys, value_bytes), tasks, seconds, Output(as_json=options.json))
+            if any(kind in shares for kind in READING):
+                await fill(target, keys, value_bytes)
+            told = {
+                "address": options.address,
+                "namespace": target.namespace,
+                "timeout": options.timeout,
+                "mix": shares,
+                "keys": keys,
+                "value_bytes": value_bytes,
+                "seconds": seconds,
+            }
+            found = _Found(shares)
+            with _progress(seconds) as show:
+                await _load(told, tasks, processes, found, show)
+            _report(found, Output(as_json=options.json))
         finally:
             if not keep:
-                await client.with_options(namespace=name).delete_namespace()
-        return 1 if found else 0
+                await target.delete_namespace()
+        return 1 if found.errors else 0
 
     run(options, work)
 
 
-class _Work:
-    """The calls, and what became of them, by kind."""
+class _Found:
+    """What came of the load, of all processes."""
 
-    def __init__(self, client: "Client", mix: Mapping[str, int], keys: int, value_bytes: int) -> None:
+    def __init__(self, kinds: Mapping[str, int]) -> None:
         from comity.load import Times
 
-        self._client = client
-        self._keys = keys
-        self._value = b"v" * value_bytes
-        self._kinds = _spread(mix)
-        self.times = {kind: Times() for kind in mix}
+        self.seconds = 0.0
+        self.times = {kind: Times() for kind in kinds}
         self.errors: dict[str, int] = {}
 
-    def done(self) -> int:
-        return sum(times.count for times in self.times.values())
-
-    def failed(self, error: Exception) -> None:
-        from comity.errors import ComityError
-
-        if not isinstance(error, ComityError):
-            raise error
-        name = f"{type(error).__name__}: {error.reason or error.message}"
-        self.errors[name] = self.errors.get(name, 0) + 1
-
-    async def call(self, number: int) -> None:
-        import time
-
-        kind = self._kinds[number % len(self._kinds)]
-        began = time.perf_counter()
-        await self._calls(kind)(number)
-        self.times[kind].add(time.perf_counter() - began)
-
-    def _calls(self, kind: str) -> "Call":
-        calls: dict[str, Call] = {
-            "get": lambda number: self._client.get(self._key(number)),
-            "put": lambda number: self._client.put(self._key(number), self._value),
-            "transact": self._transact,
-            "update": self._update,
-            "list": self._list,
-        }
-        return calls[kind]
-
-    def _key(self, number: int) -> str:
-        return f"key-{number * 2_654_435_761 % self._keys:08}"  # all over the keys (Knuth's multiplicative hashing)
-
-    async def _transact(self, number: int) -> None:
-        from comity.operations import Put
-
-        keys = {self._key(number * TOGETHER + place) for place in range(TOGETHER)}
-        await self._client.transact(then=[Put(key, self._value) for key in keys])
-
-    async def _update(self, number: int) -> None:
-        key = f"number-{self._key(number)}"
-
-        async def one_more(transaction: "Transaction") -> None:
-            entry = await transaction.get(key)
-            transaction.put(key, 1 if entry is None else int(entry.value) + 1)
-
-        await self._client.transact(one_more)
-
-    async def _list(self, number: int) -> None:
-        prefix = self._key(number)[:-2]
-        async for _ in self._client.list(prefix, page_size=LISTED):
-            pass
+    def add(self, told: Mapping[str, Any]) -> None:
+        self.seconds = max(self.seconds, told["took"])
+        for kind, times in told["times"].items():
+            self.times[kind].add_all(map(tuple, times["buckets"]), times["longest"])
+        for name, count in told["errors"].items():
+            self.errors[name] = self.errors.get(name, 0) + count
 
 
-def _spread(mix: Mapping[str, int]) -> Sequence[str]:
-    """The kinds in turn, each as often as its share of a hundred or so says, and evenly among the others."""
-    whole = sum(mix.values())
-    steps = min(whole, 1_000)
-    due = dict.fromkeys(mix, 0.0)
-    order = []
-    for _ in range(steps):
-        for kind, share in mix.items():
-            due[kind] += share / whole
-        first = max(due, key=lambda kind: due[kind])
-        due[first] -= 1
-        order.append(first)
-    return order
-
-
-async def _load(work: _Work, tasks: int, seconds: float, output: Output) -> dict[str, int]:
-    """Do the work, show how it goes, and print what came of it. Returns the errors."""
+async def _load(
+    told: Mapping[str, Any], tasks: int, processes: int, found: _Found, show: Callable[[int], None]
+) -> None:
+    """Have processes make the calls. Raises Failure if one ends without having done it."""
     import asyncio
+    import sys
 
-    from comity.load import Times, drive
+    running: list[Process] = []
+    try:
+        for number in range(processes):
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "comity.cli.bench_worker"),
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                limit=64 * 1024 * 1024,
+            )
+            running.append(process)
+            share = tasks // processes + (number < tasks % processes)
+            await _tell(process, {**told, "number": number, "tasks": share})
+        for process in running:
+            await _told(process)  # it is ready
+        for process in running:
+            await _tell(process)
+        done = dict.fromkeys(range(processes), 0)
 
-    with _progress(seconds) as show:
-        driving = asyncio.ensure_future(
-            drive(work.call, tasks=tasks, seconds=seconds, times=Times(), failed=work.failed)
-        )
-        try:
-            while not driving.done():
-                await asyncio.wait([driving], timeout=0.1)
-                show(work.done())
-            took = await driving
-        finally:
-            driving.cancel()
-    _report(work, tasks, took, output)
-    return work.errors
+        async def follow(number: int, process: "Process") -> None:
+            while "done" in (line := await _told(process)):
+                done[number] = line["done"]
+                show(sum(done.values()))
+            found.add(line)
+
+        await asyncio.gather(*(follow(number, process) for number, process in enumerate(running)))
+    finally:
+        for process in running:
+            if process.returncode is None:
+                process.terminate()
+            await process.wait()
 
 
-class _progress:  # noqa: N801 - used as a function
+async def _tell(process: "Process", what: Mapping[str, Any] | None = None) -> None:
+    import json
+
+    assert process.stdin is not None
+    process.stdin.write((json.dumps(what) if what is not None else "").encode() + b"\n")
+    await process.stdin.drain()
+
+
+async def _told(process: "Process") -> dict[str, Any]:
+    import json
+
+    from .failures import Failure
+
+    assert process.stdout is not None
+    line = await process.stdout.readline()
+    if not line:
+        raise Failure(f"a process of the load ended with {await process.wait()}")
+    told: dict[str, Any] = json.loads(line)
+    return told
+
+
+@contextmanager
+def _progress(seconds: float) -> "Iterator[Callable[[int], None]]":
     """A bar on the terminal that standard error is, for so many seconds; elsewhere nothing."""
+    import sys
+    import time
 
-    def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-    def __enter__(self) -> "Callable[[int], None]":
-        import sys
-        import time
-
-        from rich.console import Console
-        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-        columns = (BarColumn(), TimeRemainingColumn(), TextColumn("{task.fields[rate]:,.0f} calls a second"))
-        self._bar = Progress(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty())
-        task = self._bar.add_task("", total=self._seconds, rate=0.0)
-        self._bar.start()
-        began = time.perf_counter()
+    columns = (BarColumn(), TimeRemainingColumn(), TextColumn("{task.fields[rate]:,.0f} calls a second"))
+    bar = Progress(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty())
+    began: float | None = None
+    with bar:
+        task = bar.add_task("", total=seconds, rate=0.0)
 
         def show(done: int) -> None:
+            nonlocal began
+            began = began or time.perf_counter() - 0.2
             passed = time.perf_counter() - began
-            self._bar.update(task, completed=min(passed, self._seconds), rate=done / passed)
+            bar.update(task, completed=min(passed, seconds), rate=done / passed)
 
-        return show
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.stop()
+        yield show
 
 
-def _report(work: _Work, tasks: int, took: float, output: Output) -> None:
+def _report(found: _Found, output: Output) -> None:
     if output.json:
-        output.object(
-            {
-                "tasks": tasks,
-                "seconds": took,
-                "calls": {kind: _shape(times, took) for kind, times in work.times.items()},
-                "errors": work.errors,
-            }
-        )
+        output.object(_shape(found))
         return
     header = ["what", "calls", "a second", *(f"p{percent:g}" for percent in PERCENTILES), "longest"]
     rows = [
         [
             kind,
             f"{times.count}",
-            f"{times.count / took:.0f}",
+            f"{times.count / found.seconds:.0f}",
             *(_shown(times.percentile(percent)) if times.count else "-" for percent in PERCENTILES),
             _shown(times.longest),
         ]
-        for kind, times in work.times.items()
+        for kind, times in found.times.items()
     ]
     output.table(header, rows, numbers=header[1:])
-    for kind, times in work.times.items():
+    for kind, times in found.times.items():
         output.text(f"\n{kind}: {counted(times.count, 'call')}", "bold")
         bars = _bars(times)
         most = max((calls for _, calls in bars), default=1)
         for bound, calls in bars:
-            bar = "#" * -(-calls * WIDTH // most)
-            output.line(f"{'up to ' + _shown(bound):>14} {calls:>9} {bar}")
-    for name, count in work.errors.items():
+            output.line(f"{'up to ' + _shown(bound):>14} {calls:>9} {'#' * -(-calls * WIDTH // most)}")
+    for name, count in found.errors.items():
         output.text(f"\n{counted(count, 'call')} failed: {name}", "red")
 
 
-def _shape(times: "Times", took: float) -> Mapping[str, Any]:
+def _shape(found: _Found) -> Mapping[str, Any]:
+    """One object, of which the first six are for scripts. Times of the histogram are in seconds."""
+    from comity.load import Times
+
+    whole = Times()
+    for times in found.times.values():
+        whole.add_all(times.buckets(), times.longest)
     return {
-        "count": times.count,
-        "rate": times.count / took,
-        "percentiles": {f"{percent:g}": times.percentile(percent) for percent in PERCENTILES} if times.count else {},
-        "longest": times.longest,
-        "histogram": [[seconds, calls] for seconds, calls in times.buckets()],
+        "operations": whole.count,
+        "seconds": found.seconds,
+        "operations_per_second": whole.count / found.seconds,
+        "p50_ms": whole.percentile(50) * 1e3 if whole.count else None,
+        "p99_ms": whole.percentile(99) * 1e3 if whole.count else None,
+        "errors": sum(found.errors.values()),
+        "failed": found.errors,
+        "kinds": {
+            kind: {
+                "operations": times.count,
+                "percentiles_ms": {f"{percent:g}": times.percentile(percent) * 1e3 for percent in PERCENTILES}
+                if times.count
+                else {},
+                "longest_ms": times.longest * 1e3,
+                "histogram": list(times.buckets()),
+            }
+            for kind, times in found.times.items()
+        },
     }
 
 
