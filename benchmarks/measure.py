@@ -55,7 +55,7 @@ COLUMNS = (
 
 
 def columns(bases: Sequence[str]) -> list[Column]:
-    """Of a table that `rows` fills."""
+    """Of a table that `add_rows` fills."""
     return [*COLUMNS, *(Column(f"to {base}", "ratio") for base in bases)]
 
 

@@ -18,7 +18,7 @@ def check() -> None:
     try:
         importlib.import_module("aetcd")
     except ImportError:
-        raise Missing("aetcd is left out: it is not installed (it comes with the extra comity[test])") from None
+        raise Missing("aetcd is left out: it is not installed (it comes with the extra bench)") from None
 
 
 @contextlib.asynccontextmanager

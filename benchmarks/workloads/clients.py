@@ -64,7 +64,7 @@ WORKS = (
 
 async def run(options: Options) -> Report:
     report = Report()
-    rounds, seconds = options.of((5, 0.3), (2, 0.05))
+    rounds, seconds = options.of((4, 0.3), (2, 0.03))
     table = report.table(
         f"one process: the median of {rounds} rounds of {seconds:g} s",
         "what",

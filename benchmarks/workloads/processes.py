@@ -1,7 +1,7 @@
 """Eight processes, each with eight tasks: puts and gets of 100 bytes through Comity's client, aetcd and redis-py.
 
 The processes take their part of the machine, as agents would: on few cores they are what is measured most. Rates are
-of all of them together. Ratios are of rates in the same round.
+of all of them together. The peers are measured one after another, and ratios are of their rounds in order.
 """
 
 import asyncio
@@ -62,6 +62,7 @@ def _rounds(what: str, peer: Peer, processes: int, rounds: int, seconds: float) 
             ours, theirs = context.Pipe()
             process = context.Process(target=_work, args=(what, told, theirs), daemon=True)
             process.start()
+            theirs.close()  # so that its end is noticed
             running.append(process)
             pipes.append(ours)
         for pipe in pipes:

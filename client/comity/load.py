@@ -11,7 +11,7 @@ __all__ = ["Call", "Times", "drive"]
 Call = Callable[[int], Awaitable[object]]
 """A call, which is told its number."""
 
-DIGITS = 2  # that are kept of a time: within 5 % of it, in as many buckets as a long run can fill
+DIGITS = 3  # that are kept of a time: within half a percent of it, in no more buckets than a long run can fill
 
 
 class Times:

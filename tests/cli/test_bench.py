@@ -86,7 +86,7 @@ def test_ctrl_c_ends_it_and_leaves_nothing_behind(comity: Comity) -> None:
     while not comity("namespaces", comity.namespace).text:
         assert process.poll() is None
     process.send_signal(signal.SIGINT)
-    output, errors = process.communicate(timeout=30)
+    _, errors = process.communicate(timeout=30)
     assert process.returncode == 130, errors
     assert b"Traceback" not in errors
     assert comity("namespaces", comity.namespace).text == ""
