@@ -2,7 +2,7 @@
 
 Streams are opened by a process of its own, a thousand a connection, which then writes and waits until all have what it
 wrote before it writes again. In bursts it writes 64 at a time, for ten thousand streams six, and waits until all have
-arrived. Beside it the same from a bare server of grpc.aio, which writes what it is sent to every stream and does nothing
+arrived. Beside it the same from a bare server of grpc.aio, which writes what it is sent to every stream, and nothing
 else. The client takes its part of the machine: on two cores it is as busy as the server.
 """
 
