@@ -67,7 +67,12 @@ def main(
         console.print(benchmark.about, highlight=False)
         start = time.perf_counter()
         with _folder(folder) as place, asyncio.Runner(loop_factory=new_event_loop) as runner:
-            result = runner.run(benchmark.run(Options(quick, place, peers)))
+            options = Options(quick, place, peers)
+            result = runner.run(benchmark.run(options))
+        if peers and not options.asked:
+            result.note("this benchmark has no peers to choose from: all were measured")
+        elif peers and not any(map(options.wants, options.asked)):
+            raise click.UsageError(f"no peer of {name} has such a name: it has {', '.join(sorted(options.asked))}")
         report.show(console, result)
         console.print(f"took {time.perf_counter() - start:.0f} s", highlight=False)
         found[name] = result.as_json()

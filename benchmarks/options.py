@@ -1,13 +1,15 @@
 """What a benchmark is told."""
 
 from collections.abc import Collection
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 T = TypeVar("T")
 
 
-class Options(NamedTuple):
+@dataclass(frozen=True)
+class Options:
     """How to run.
 
     `quick` asks for the short form, which shows that everything works; its figures mean little. `folder` is where
@@ -18,6 +20,7 @@ class Options(NamedTuple):
     quick: bool
     folder: Path
     peers: Collection[str] = ()
+    asked: set[str] = field(default_factory=set)  # peers that there are
 
     def of(self, full: T, quick: T) -> T:
         """One of two sizes of something."""
@@ -25,4 +28,5 @@ class Options(NamedTuple):
 
     def wants(self, peer: str) -> bool:
         """Whether a peer is to be measured."""
+        self.asked.add(peer)
         return not self.peers or any(word in peer for word in self.peers)

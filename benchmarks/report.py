@@ -22,11 +22,15 @@ class Column(NamedTuple):
 
 @dataclass
 class Table:
-    """Figures of one kind, one row for each thing that was measured."""
+    """Figures of one kind, one row for each thing that was measured. Columns have names of their own."""
 
     title: str
     columns: Sequence[Column]
     rows: list[Sequence[Cell]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        if len({column.name for column in self.columns}) < len(self.columns):
+            raise ValueError(f"two columns of {self.title!r} have one name")
 
     def add(self, *cells: Cell) -> None:
         if len(cells) != len(self.columns):

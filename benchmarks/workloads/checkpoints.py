@@ -41,9 +41,9 @@ async def run(options: Options) -> Report:
         "what",
         Column("a step", "s"),
         Column("its p99", "s"),
-        Column("to langgraph", "ratio"),
+        Column("time, to langgraph", "ratio"),
         Column("read back", "s"),
-        Column("to langgraph", "ratio"),
+        Column("that time, to langgraph", "ratio"),
     )
     for keys in options.of((20, 1_000), (20,)):
         found: dict[str, tuple[float, float, float]] = {}

@@ -61,7 +61,7 @@ async def run(options: Options) -> Report:
         Column("deliveries", "per second"),
         Column("to bare", "ratio"),
         Column("in bursts", "per second"),
-        Column("to bare", "ratio"),
+        Column("those to bare", "ratio"),
         Column("memory a stream", "bytes"),
         Column("memory in all", "bytes"),
     )

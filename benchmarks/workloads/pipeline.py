@@ -56,12 +56,16 @@ async def run(options: Options) -> Report:
     async with contextlib.AsyncExitStack() as stack:
         peers: dict[str, Peer] = {}
         for store in ("memory:", f"sqlite:{options.folder / 'pipeline.db'}"):
+            if not options.wants(f"comity {store.partition(':')[0]}"):
+                continue
             serving = stack.enter_context(comity.serve(store))
             channel = await stack.enter_async_context(grpc.aio.insecure_channel(serving.address))
             for what, named in (("", False), (", request ids", True)):
                 name = f"comity {store.partition(':')[0]}{what}"
                 peers[name] = _pipeline(channel, serving.process, operations // STREAMS, named=named)
         try:
+            if not options.wants("etcd"):
+                raise Missing("etcd is left out: it was not asked for")
             h2load.check()
             serving_etcd = stack.enter_context(etcd.serve(options.folder / "etcd"))
             peers["etcd"] = _unary(serving_etcd, operations // 8)

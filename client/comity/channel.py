@@ -7,6 +7,7 @@ import threading
 import weakref
 from collections.abc import Callable
 from itertools import groupby
+from typing import Protocol
 
 import grpc
 
@@ -73,6 +74,13 @@ def _parse(address: str) -> tuple[str, str]:
     return ("ipv4", f"{bare}:{port}") if literal.version == 4 else ("ipv6", f"[{bare}]:{port}")
 
 
+class Watching(Protocol):
+    """What has a stream of its own."""
+
+    def hang_up(self) -> None:
+        """End the stream, and keep nothing of its connection."""
+
+
 class Connection:
     """A channel to one target on one event loop, with its stubs."""
 
@@ -86,6 +94,7 @@ class Connection:
             "/grpc.health.v1.Health/Check"
         )
         self.lanes = Lanes(self.state.Pipeline, self.health, self.address, self._failing(channels))
+        self.watches: weakref.WeakSet[Watching] = weakref.WeakSet()
         weakref.finalize(self, self.lanes.end_soon).atexit = False
 
     def _failing(self, channels: "Channels") -> Callable[[], None]:
@@ -147,6 +156,8 @@ class Channels:
         for connection in connections.values():
             connection.lanes.end()
             await connection.lanes.ended()
+            for watch in list(connection.watches):  # which else would keep gRPC's threads, and a fork from being safe
+                watch.hang_up()
             await connection.channel.close()
 
     def is_connected(self, loop: asyncio.AbstractEventLoop) -> bool:

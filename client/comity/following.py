@@ -92,7 +92,7 @@ class Following:
         self.closed = True
         if self._stepping is not None:
             self._stepping.cancel()
-        self._hang_up()
+        self.hang_up()
 
     async def _step(self) -> None:
         try:
@@ -102,10 +102,11 @@ class Following:
                 self.cursor.receive(await self._read(self._call, self._connection), whole=self.whole)
                 self._backoff.reset()
         except ComityError as error:
-            self._hang_up()
-            await asyncio.sleep(self._healing(error))
+            connection = self._connection
+            self.hang_up()
+            await asyncio.sleep(self._healing(error, connection))
         except asyncio.CancelledError:
-            self._hang_up()
+            self.hang_up()
             if is_task_cancelled():
                 raise
             # Else the call was cancelled, with its channel: the next step sees that.
@@ -122,6 +123,7 @@ class Following:
             request.from_revision = self.cursor.revision + 1
             request.epoch = self._epoch
         self._connection = self._calls.channels.connection()
+        self._connection.watches.add(self)
         self._call = self._connection.state.Watch(request, wait_for_ready=False)
         created = await self._read(self._call, self._connection)
         self.cursor.begin()
@@ -165,7 +167,7 @@ class Following:
         response = await self._calls.read(lambda to: to.state.Get, got, self._timeout)
         return (convert.entry(response.entry),) if response.HasField("entry") else ()
 
-    def _healing(self, error: ComityError) -> float:
+    def _healing(self, error: ComityError, connection: Connection | None) -> float:
         """Seconds until a new stream may heal the error. Raises it if none can."""
         gone = isinstance(error, Compacted) or (isinstance(error, OutOfRange) and self.live is not None)
         if gone and self._resync and not self._lost:
@@ -173,8 +175,8 @@ class Following:
             return 0.0
         if not ((gone and self._resync) or is_transient(error) or isinstance(error, DeadlineExceeded)):
             raise error
-        if self._connection is not None:
-            self._calls.channels.failed(self._connection)
+        if connection is not None:
+            self._calls.channels.failed(connection)
         delay = self._backoff.delay(self._remaining(), error.retry_delay)
         if delay is None:
             refused, self._refused = self._refused, None
@@ -199,8 +201,9 @@ class Following:
         """Seconds that are left to open the first stream; no end of them, once there was one."""
         return math.inf if self._give_up is None else self._give_up - asyncio.get_running_loop().time()
 
-    def _hang_up(self) -> None:
-        call, self._call = self._call, None
+    def hang_up(self) -> None:
+        """End the stream, and keep nothing of its connection: the next step opens another one."""
+        call, self._call, self._connection = self._call, None, None
         if call is not None:
             call.cancel()
 

@@ -68,6 +68,25 @@ def test_the_list_names_each_benchmark_and_what_it_measures() -> None:
     assert all(len(line.split()) > 3 for line in lines)
 
 
+def test_one_peer_alone(tmp_path: Path) -> None:
+    file = tmp_path / "where.json"
+    done = run("lists", "--quick", "--peer", "redis", "--json", file, "--folder", tmp_path / "data")
+    assert done.returncode == 0, done.stdout + done.stderr
+    (table,) = json.loads(file.read_text())["benchmarks"]["lists"]["tables"]
+    assert {row["peer"] for row in table["rows"]} <= {"redis-py"}
+
+
+def test_a_peer_that_there_is_not_is_refused(tmp_path: Path) -> None:
+    done = run("lists", "--quick", "--peer", "nobody", "--folder", tmp_path / "data")
+    assert done.returncode == 2
+    assert "redis-py" in done.stderr
+
+
+def test_columns_have_names_of_their_own() -> None:
+    with pytest.raises(ValueError, match="one name"):
+        report.Report().table("t", "a", report.Column("a", "s"))
+
+
 def test_an_unknown_benchmark_is_refused() -> None:
     assert run("nothing-of-the-kind").returncode == 2
 

@@ -58,6 +58,7 @@ def test_processes_share_the_tasks_and_are_counted_together(comity: Comity) -> N
 
 def test_it_shows_a_histogram(comity: Comity) -> None:
     text = comity("bench", *SHORT, "--workload", "put").text
+    assert text.splitlines()[0].split("\t")[:3] == ["what", "calls", "a second"]
     assert "put: " in text
     assert "up to " in text
     assert "#" in text
@@ -120,6 +121,7 @@ def test_a_server_that_is_not_there(comity: Comity) -> None:
         ("--processes", "0"),
         ("--seconds", "0"),
         ("--seconds", "x"),
+        ("--seconds", "nan"),
         ("--keys", "-1"),
         ("--keys", "10000000"),
         ("--value-bytes", "-1"),

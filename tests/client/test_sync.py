@@ -508,6 +508,17 @@ def test_processes_that_were_forked_before_the_client_connected(server: Server, 
         count()
         state = comity.sync.connect(sys.argv[1], namespace=sys.argv[2])
         assert ends_well(count)  # the parent was connected, but is not any more
+
+        for close in (True, False):  # nor are its watches, whoever holds them
+            state = comity.sync.connect(sys.argv[1], namespace=sys.argv[2])
+            watch = state.watch("n")
+            watch.ready()
+            if close:
+                watch.close()
+            state.close()
+            state = comity.sync.connect(sys.argv[1], namespace=sys.argv[2])
+            assert ends_well(count)
+            state = comity.sync.connect(sys.argv[1], namespace=sys.argv[2])
         state.transact(lambda tx: tx.increment("n"))
 
         def too_late():
@@ -521,4 +532,4 @@ def test_processes_that_were_forked_before_the_client_connected(server: Server, 
         assert ends_well(too_late)
         print(state.get("n").value)
     """
-    assert script(text, server.address, namespace) == ["6"]
+    assert script(text, server.address, namespace) == ["8"]

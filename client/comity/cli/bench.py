@@ -97,6 +97,8 @@ def bench(
 
     They go to a namespace that is made for it, NAME-bench-XXXXXXXX after --namespace, and deleted in the end.
     """
+    if seconds != seconds:
+        raise click.BadParameter("nan is no number of seconds", param_hint="--seconds")
     if tasks < processes:
         raise click.UsageError("there must be a task for each process", click.get_current_context())
     shares = mix or WORKLOADS[workload]
@@ -249,6 +251,8 @@ def _report(found: _Found, output: Output) -> None:
         ]
         for kind, times in found.times.items()
     ]
+    if not output.terminal:
+        output.fields([(name, "") for name in header])
     output.table(header, rows, numbers=header[1:])
     for kind, times in found.times.items():
         output.text(f"\n{kind}: {counted(times.count, 'call')}", "bold")

@@ -47,15 +47,18 @@ class Watch:
         return self
 
     def __next__(self) -> Event | Resync:
-        return self.next()
+        try:
+            return run(self._next(None))
+        except StopAsyncIteration:
+            raise StopIteration from None
 
     def next(self, timeout: float | None = None) -> Event | Resync:
         """The next event. Raises TimeoutError if there is none within so many seconds (None: it waits on), and
-        StopIteration once the watch is closed. Nothing is lost by it."""
+        RuntimeError once the watch is closed. Nothing is lost by it."""
         try:
             return run(self._next(timeout))
         except StopAsyncIteration:
-            raise StopIteration from None
+            raise RuntimeError("the watch is closed") from None
 
     async def _next(self, timeout: float | None) -> Event | Resync:
         async with asyncio.timeout(timeout):
