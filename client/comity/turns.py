@@ -28,7 +28,8 @@ class _Queue:
     """Of one key, while somebody has the turn."""
 
     def __init__(self) -> None:
-        self.waiting: deque[asyncio.Future[Left | None]] = deque()
+        self.waiting: deque[tuple[int, asyncio.Future[Left | None]]] = deque()
+        self.came = 0  # how many; each has the number that it came as
 
 
 class Turns:
@@ -51,6 +52,7 @@ class Contender:
         self._queues = queues
         self._namespace = namespace
         self._queue: _Queue | None = None
+        self._last = 0  # that waited when it was asked whether the turn is wanted
         self.key: str | None = None  # whose turn this has
 
     async def begin(self, key: str) -> Left | None:
@@ -70,19 +72,27 @@ class Contender:
         return await self._take(key)
 
     def wanted(self) -> bool:
-        """Whether somebody waits for the turn to end."""
-        return self._queue is not None and bool(self._queue.waiting)
+        """Whether somebody waits for the turn to end. To be asked before that is committed which `end` tells of."""
+        queue = self._queue
+        if queue is None or not queue.waiting:
+            return False
+        self._last = queue.came
+        return True
 
     def end(self, left: Left | None) -> None:
-        """Leave the turn to the next one, with what is left, if that is known. Without a turn nothing happens."""
+        """Leave the turn to the next one, with what is left, if that is known. Without a turn nothing happens.
+
+        Who came after `wanted` was asked is not told: meanwhile he may have seen something newer.
+        """
         queue, key = self._queue, self.key
         if queue is None or key is None:
             return
         self._queue = self.key = None
+        last, self._last = self._last, 0
         while queue.waiting:
-            turn = queue.waiting.popleft()
+            number, turn = queue.waiting.popleft()
             if not turn.done():
-                turn.set_result(left)
+                turn.set_result(left if number <= last else None)
                 return
         del self._queues[self._namespace, key]
 
@@ -93,7 +103,8 @@ class Contender:
             self.key = key
             return None
         turn: asyncio.Future[Left | None] = asyncio.get_running_loop().create_future()
-        queue.waiting.append(turn)
+        queue.came += 1
+        queue.waiting.append((queue.came, turn))
         try:
             await asyncio.wait([turn], timeout=WAIT_SECONDS)
         finally:

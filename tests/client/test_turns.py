@@ -6,7 +6,8 @@ import pytest
 
 import comity
 from comity import Client, Transaction
-from comity.turns import Turns
+from comity.turns import Left, Turns
+from tests.proxy import Proxy
 from tests.servers import Server
 from tests.waiting import until
 
@@ -140,6 +141,67 @@ async def test_a_waiter_that_is_cancelled_as_its_turn_comes_leaves_it_to_the_nex
     assert third.key == "k"
     third.end(None)
     assert not turns._queues[asyncio.get_running_loop()]
+
+
+async def test_who_comes_after_what_is_left_was_asked_for_is_not_told() -> None:
+    turns = Turns()
+    first, second, third = (turns.contender("n") for _ in range(3))
+    assert await first.lost("k") is None
+    early = asyncio.create_task(second.begin("k"))
+    queue = turns._queues[asyncio.get_running_loop()]["n", "k"]
+    await until(lambda: len(queue.waiting) == 1)
+    assert first.wanted()  # what it leaves is read back, for the one who waits
+    late = asyncio.create_task(third.begin("k"))
+    await until(lambda: len(queue.waiting) == 2)
+    early.cancel()
+    await asyncio.wait([early])
+    first.end(Left(7, None))
+    assert await asyncio.wait_for(late, 5) is None
+    assert third.key == "k"
+
+
+@pytest.mark.parametrize("written", ["counter", "other"])
+async def test_who_comes_while_a_commit_is_answered_reads_what_was_acknowledged_before(
+    server: Server, namespace: str, monkeypatch: pytest.MonkeyPatch, written: str
+) -> None:
+    """The holder of the turn has committed, somebody else has written the key since, and only then a reader comes."""
+    monkeypatch.setattr("comity.turns.WAIT_SECONDS", 60.0)
+    async with (
+        Proxy(server.address) as proxy,
+        comity.connect(proxy.address, namespace=namespace) as state,
+        comity.connect(server.address, namespace=namespace) as other,
+    ):
+        await state.put("counter", 1)
+        runs = 0
+
+        async def holding(tx: Transaction) -> None:
+            nonlocal runs
+            runs += 1
+            await tx.get("counter")
+            if runs == 1:
+                await other.put("counter", 2)  # so that it loses, and has a turn next time
+            else:
+                proxy.stall()
+            tx.put(written, 3)
+
+        async def reading(tx: Transaction) -> tuple[object, list[object]]:
+            entry = await tx.get("counter")
+            return entry and entry.value, [entry.value for entry in await tx.list("counter")]
+
+        async def is_committed() -> bool:
+            entry = await other.get(written)
+            return entry is not None and entry.value == 3
+
+        holder = asyncio.create_task(state.transact(holding, timeout=60))
+        await until(is_committed)
+        await other.put("counter", 4)
+        reader = asyncio.create_task(state.transact(reading, timeout=60))
+        queue = state._calls.turns._queues[asyncio.get_running_loop()][namespace, "counter"]
+        await until(lambda: bool(queue.waiting))
+        proxy.resume()
+        assert await reader == (4, [4])
+        await holder
+        assert runs == 2
 
 
 async def test_who_reads_only_takes_no_turn(state: Client) -> None:
