@@ -131,7 +131,7 @@ async def run(reading: Reading, commit: Commit, function: Callable[[Transaction]
 async def _run(reading: Reading, commit: Commit, function: Callable[[Transaction], Any], message: str) -> Any:
     timeout, contender = reading.timeout, reading.contender
     clock = asyncio.get_running_loop().time
-    deadline = clock() + timeout
+    deadline = contender.deadline
     backoff = Backoff(first=0.005, most=0.5)
     snapshot = Snapshot(reading)
     while True:
@@ -170,9 +170,14 @@ async def _run(reading: Reading, commit: Commit, function: Callable[[Transaction
         if delay is None:
             raise lost
         if key and key != contender.key:
+            waits = contender.is_taken(key)
             left = await contender.lost(key)
-            snapshot = following if left is None or left.revision <= response.revision else following.known(key, left)
-            continue
+            if waits:
+                if clock() >= deadline:
+                    raise lost
+                newer = left is not None and left.revision > response.revision
+                snapshot = following.known(key, left) if left and newer else following
+                continue
         # What the answer brought is newer than what a read would bring, unless the wait is longer than a call takes.
         snapshot = following if delay <= now - tried else Snapshot(reading)
         await asyncio.sleep(delay)

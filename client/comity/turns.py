@@ -40,15 +40,17 @@ class Turns:
             weakref.WeakKeyDictionary()
         )
 
-    def contender(self, namespace: str) -> "Contender":
-        """For one run of `transact` on the running event loop."""
-        return Contender(self._queues.setdefault(asyncio.get_running_loop(), {}), namespace)
+    def contender(self, namespace: str, timeout: float) -> "Contender":
+        """For one run of `transact` on the running event loop, which begins now and has so many seconds."""
+        loop = asyncio.get_running_loop()
+        return Contender(self._queues.setdefault(loop, {}), namespace, loop.time() + timeout)
 
 
 class Contender:
     """One that may have a turn: at the key that it lost at, or finds others to contend for when it begins."""
 
-    def __init__(self, queues: dict[tuple[str, str], _Queue], namespace: str) -> None:
+    def __init__(self, queues: dict[tuple[str, str], _Queue], namespace: str, deadline: float) -> None:
+        self.deadline = deadline  # by the clock of the event loop; it waits for no turn beyond it
         self._queues = queues
         self._namespace = namespace
         self._queue: _Queue | None = None
@@ -60,14 +62,19 @@ class Contender:
 
         Returns what it holds, if that is known and no older than this call.
         """
-        if self._queue is not None or (self._namespace, key) not in self._queues:
+        if self._queue is not None or not self.is_taken(key):
             return None
         return await self._take(key)
 
+    def is_taken(self, key: str) -> bool:
+        """Whether somebody has the turn at a key."""
+        return (self._namespace, key) in self._queues
+
     async def lost(self, key: str) -> Left | None:
-        """Wait for a turn at a key that somebody else has changed. Returns as `begin` does."""
-        if self.key == key:
-            return None
+        """Leave the turn that it has, and wait for one at a key that somebody else has changed, if that is taken.
+
+        Returns as `begin` does.
+        """
         self.end(None)
         return await self._take(key)
 
@@ -102,11 +109,12 @@ class Contender:
             self._queues[self._namespace, key] = self._queue = _Queue()
             self.key = key
             return None
-        turn: asyncio.Future[Left | None] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        turn: asyncio.Future[Left | None] = loop.create_future()
         queue.came += 1
         queue.waiting.append((queue.came, turn))
         try:
-            await asyncio.wait([turn], timeout=WAIT_SECONDS)
+            await asyncio.wait([turn], timeout=max(0.0, min(WAIT_SECONDS, self.deadline - loop.time())))
         finally:
             if turn.done():  # it may have come just when this was cancelled
                 self._queue, self.key = queue, key
