@@ -77,7 +77,7 @@ class Stream:
             lanes.tasks.add(task)
             task.add_done_callback(lanes.tasks.discard)
         self._doubting: asyncio.Task[None] | None = None
-        self._doubt_handle = loop.call_later(PATIENCE_SECONDS, self._doubt, context=context)
+        self._doubt_handle = loop.call_later(PATIENCE_SECONDS, self._doubt, context=context)  # again until it answers
         self._idle_handle = loop.call_later(IDLE_SECONDS, self._end_if_idle, context=context)
 
     # Asking
@@ -249,17 +249,24 @@ class Stream:
             self._ring(following)
 
     def _doubt(self) -> None:
-        self._doubting = self._loop.create_task(self._ask_otherwise())
+        if self._unanswered:
+            self._doubting = self._loop.create_task(self._ask_otherwise())
+        else:
+            self._doubt_handle = self._loop.call_later(PATIENCE_SECONDS, self._doubt)
 
     async def _ask_otherwise(self) -> None:
         """Nothing was answered for long: if a call by itself is, something in between breaks streams."""
+        is_away = False
         try:
             await self._lanes.answers(b"", timeout=PATIENCE_SECONDS)
         except grpc.aio.AioRpcError as failure:
             error = error_from_call(failure, self._lanes.address)
-            if is_transient(error) or isinstance(error, DeadlineExceeded):
-                return
-        if not self._has_answered and self._unanswered:
+            is_away = is_transient(error) or isinstance(error, DeadlineExceeded)
+        if self._has_answered or self._left:
+            return
+        if is_away or not self._unanswered:
+            self._doubt_handle = self._loop.call_later(PATIENCE_SECONDS, self._doubt)
+        else:
             self._lanes.detour.begin(self._loop.time())
             self._end(Aside)
 

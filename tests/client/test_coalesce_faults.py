@@ -135,6 +135,38 @@ async def test_where_a_proxy_holds_back_answers_calls_go_by_themselves(
         assert proxy.calls >= 41
 
 
+async def test_a_silent_stream_is_doubted_until_something_else_is_answered(
+    server: Server, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The calls that would tell fail at first, as where the proxy has just begun."""
+    monkeypatch.setattr("comity.stream.PATIENCE_SECONDS", 0.1)
+    async with (
+        Beginning(server.address, be_silent, failing=2) as proxy,
+        comity.connect(proxy.address, namespace=namespace, timeout=30) as client,
+    ):
+        await client.put("n", 1)
+        assert await value(client, "n") == 1
+        assert proxy.failing == 0
+
+
+class Beginning(Layer7):
+    """A proxy whose first calls fail."""
+
+    def __init__(self, target: str, break_off: Any, failing: int) -> None:
+        super().__init__(target, break_off)
+        self.failing = failing
+
+    def handler(self, method: str) -> grpc.RpcMethodHandler[Any, Any]:
+        if self.streams and self.failing:
+            self.failing -= 1
+
+            async def refuse(request: bytes, context: grpc.aio.ServicerContext[Any, Any]) -> None:
+                await context.abort(grpc.StatusCode.UNAVAILABLE, "beginning")
+
+            return grpc.unary_unary_rpc_method_handler(refuse)
+        return super().handler(method)
+
+
 async def test_streams_are_tried_again_after_a_while(
     server: Server, namespace: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
