@@ -145,6 +145,8 @@ class Stream:
             pass  # the stream has ended, and the reader learns with what
         except asyncio.CancelledError:
             self._cancelled()
+        except Exception as error:  # noqa: BLE001 - told to the event loop
+            self._broken(error)
 
     def _next_message(self) -> None:
         self._messages.append((self._message, self._bytes, self._latest))
@@ -211,6 +213,8 @@ class Stream:
             self._failed(failure)
         except asyncio.CancelledError:
             self._cancelled()
+        except Exception as error:  # noqa: BLE001 - told to the event loop
+            self._broken(error)
 
     def _make_room(self) -> None:
         room = UNANSWERED - len(self._unanswered)
@@ -306,6 +310,14 @@ class Stream:
         own = error.reason and not isinstance(error, (Unimplemented, ResourceExhausted))
         (self._lane if own else lanes).detour.begin(self._loop.time())
         self._end(Aside)
+
+    def _broken(self, error: Exception) -> None:
+        """An error of this client, or of gRPC, that nothing here foresees: nobody is to wait for ever because of it."""
+        said = "a stream of comity was ended by an error that it did not foresee"
+        self._loop.call_exception_handler({"message": said, "exception": error})
+        if not self._left:
+            self._lanes.detour.begin(self._loop.time())
+            self._end(Aside)
 
     def _cancelled(self) -> None:
         """The event loop ends, or the channel was closed: what is called after this goes by itself."""

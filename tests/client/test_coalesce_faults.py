@@ -212,6 +212,36 @@ async def test_what_was_sent_both_ways_is_done_once(
         assert await value(client, "n") == 50
 
 
+@pytest.mark.parametrize("broken", ["read", "write"])
+async def test_an_unforeseen_error_ends_the_stream_and_is_told(
+    server: Server, namespace: str, monkeypatch: pytest.MonkeyPatch, broken: str
+) -> None:
+    """What is asked for meanwhile goes by itself, once."""
+    monkeypatch.setattr("comity.stream.PATIENCE_SECONDS", 60.0)
+    told: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context))
+    async with comity.connect(server.address, namespace=namespace, timeout=30) as client:
+        await value(client, "n")
+        Watched(client)
+        client_opens: Any = lanes(client).open
+
+        def broken_stream() -> Any:
+            call = client_opens()
+
+            async def fail(*message: Any) -> Any:
+                await getattr(call._call, broken)(*message)
+                raise LookupError("unforeseen")
+
+            setattr(call, broken, fail)
+            return call
+
+        monkeypatch.setattr(lanes(client), "open", broken_stream)
+        other = client.with_options(author="bob")
+        await asyncio.gather(*(other.transact(then=[Increment("n")]) for _ in range(5)))
+        assert await value(client, "n") == 5
+        assert [str(context["exception"]) for context in told] == ["unforeseen"]
+
+
 async def test_a_message_that_the_server_finds_too_large_does_not_fail_its_calls(namespace: str) -> None:
     with servers.start("--limit-value-bytes", "60000", "--limit-transaction-bytes", "60000") as own:
         async with comity.connect(own.address, namespace=namespace) as client:
