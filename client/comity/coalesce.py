@@ -50,6 +50,10 @@ class Detour:
         self._until = now + self._seconds
         self._seconds = min(self._seconds * 2, ASIDE_SECONDS[1])
 
+    def pause(self, now: float, seconds: float) -> None:
+        """Begin one for another reason than that a stream has failed."""
+        self._until = now + seconds
+
     def reset(self) -> None:
         """The next one is a first one."""
         self._seconds = ASIDE_SECONDS[0]

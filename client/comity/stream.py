@@ -26,6 +26,7 @@ __all__ = ["Aside", "Stream"]
 
 IDLE_SECONDS: Final = 60.0  # after so long a stream without a call ends
 PATIENCE_SECONDS: Final = 2.0  # a stream that has answered nothing for so long is doubted
+CLEANUP_SECONDS: Final = 5.0  # after all tasks were cancelled no stream begins, which a loop that ends would not end
 
 OPERATIONS: Final = 1000  # of one message
 MESSAGE_BYTES: Final = 512 * 1024  # about as much a message carries
@@ -320,9 +321,10 @@ class Stream:
             self._end(Aside)
 
     def _cancelled(self) -> None:
-        """The event loop ends, or the channel was closed: what is called after this goes by itself."""
+        """All tasks are cancelled, as where the event loop ends: what is called soon after this goes by itself."""
         if not self._left:
-            self._lanes.end()
+            self._lanes.detour.pause(self._loop.time(), CLEANUP_SECONDS)
+            self._end(Aside)
 
     def _end(self, why: Callable[[], Exception]) -> None:
         if self._left:

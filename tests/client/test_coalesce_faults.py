@@ -242,6 +242,26 @@ async def test_an_unforeseen_error_ends_the_stream_and_is_told(
         assert [str(context["exception"]) for context in told] == ["unforeseen"]
 
 
+async def test_who_cancels_all_tasks_of_an_event_loop_has_streams_again(
+    state: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("comity.stream.CLEANUP_SECONDS", 0.1)
+    await state.put("k", 1)
+    watched = Watched(state)
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    now = asyncio.get_running_loop().time()
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks)
+    assert lanes(state).detour.lasts(now)  # else a cleanup while the event loop ends would begin tasks that nobody ends
+
+    async def put_until_a_stream() -> bool:
+        await state.put("k", 3)
+        return watched.streams == 1
+
+    await until(put_until_a_stream)
+
+
 async def test_a_message_that_the_server_finds_too_large_does_not_fail_its_calls(namespace: str) -> None:
     with servers.start("--limit-value-bytes", "60000", "--limit-transaction-bytes", "60000") as own:
         async with comity.connect(own.address, namespace=namespace) as client:
