@@ -16,8 +16,6 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
-import grpc
-
 from .errors import ComityError, DeadlineExceeded
 from .pipelined import Asked
 from .request_ids import Writer
@@ -26,7 +24,7 @@ from .stream import Aside, Stream
 from .v1 import state_pb2
 
 if TYPE_CHECKING:
-    Call = grpc.aio.StreamStreamCall[state_pb2.PipelineRequest, state_pb2.PipelineResponse]
+    from .stream import Call
 
 __all__ = ["Aside", "Lane", "Lanes"]
 
