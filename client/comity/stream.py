@@ -96,8 +96,6 @@ class Stream:
             operation.id = id
             if message != "":
                 operation.message = message
-            if asked.writes:
-                trace_parent = trace_parent or tracing.current()
             if trace_parent is not None:
                 operation.trace_parent = trace_parent
         except (TypeError, ValueError) as error:
