@@ -17,7 +17,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from .errors import ComityError, DeadlineExceeded
-from .pipelined import Asked
+from .pipelined import Asked, text_bytes
 from .request_ids import Writer
 from .status import error_from_result, is_transient
 from .stream import Aside, Stream
@@ -163,7 +163,8 @@ class Lane:
         Raises the error that it is answered with, or that the stream ended with; DeadlineExceeded; Aside if it is to go
         by itself.
         """
-        if asked.size > LARGE_BYTES:
+        size = asked.size if message == "" else asked.size + text_bytes(message)
+        if size > LARGE_BYTES:
             raise Aside
         while True:
             stream = self._stream
@@ -176,7 +177,7 @@ class Lane:
                 break
             await stream.room(deadline)
         try:
-            outcome = await stream.say(asked, id, deadline, message, trace_parent)
+            outcome = await stream.say(asked, size, id, deadline, message, trace_parent)
         except asyncio.CancelledError:
             stream.given_up = True
             raise

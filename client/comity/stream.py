@@ -84,10 +84,9 @@ class Stream:
     # Asking
 
     def say(
-        self, asked: Asked[Any], id: int, deadline: float, message: str, trace_parent: str | None
+        self, asked: Asked[Any], size: int, id: int, deadline: float, message: str, trace_parent: str | None
     ) -> asyncio.Future[Outcome]:
-        """Add an operation to the message that goes out next."""
-        size = asked.size
+        """Add an operation of about so many bytes to the message that goes out next."""
         if self._count and (self._count >= OPERATIONS or self._bytes + size > MESSAGE_BYTES):
             self._next_message()
         operation = self._operations.add()
