@@ -7,7 +7,7 @@ from typing import Protocol, TypeVar
 
 import grpc
 
-from . import errors
+from . import errors, tracing
 from .channel import Channels, Connection
 from .retry import MAX_WRITE_SECONDS, Retry
 from .status import error_from_call, is_transient
@@ -51,7 +51,7 @@ def is_task_cancelled() -> bool:
 
 
 class Calls:
-    """Makes calls on the channels of a client. `trace_parent` is asked for each write."""
+    """Makes calls on the channels of a client. `trace_parent` is asked at each write, before OpenTelemetry is."""
 
     def __init__(self, channels: Channels, trace_parent: TraceParent | None = None) -> None:
         self.channels = channels
@@ -107,9 +107,12 @@ class Calls:
                 await asyncio.sleep(retry.delay(error, clock()))
 
     def trace_parent(self) -> str | None:
-        """The traceparent of the write that begins now. Raises ValueError for what is none."""
+        """The traceparent of the write that begins now: that of OpenTelemetry's current span unless a function says
+        another. Raises ValueError for what is none."""
         value = None if self._trace_parent is None else self._trace_parent()
-        if value is not None and not TRACE_PARENT.fullmatch(value):
+        if value is None:
+            return tracing.current()
+        if not TRACE_PARENT.fullmatch(value):
             raise ValueError(f"a traceparent is VERSION-TRACE-PARENT-FLAGS as the W3C has it, not {value!r}")
         return value
 

@@ -316,7 +316,7 @@ class Client(Checkpoints, Namespaces, Base):
             get,
             lambda prefix, revision: self.list(prefix, revision=revision, timeout=timeout),
             timeout,
-            self._calls.turns.contender(self.namespace),
+            self._calls.turns.contender(self.namespace, timeout),
         )
 
     async def _transact(

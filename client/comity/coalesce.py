@@ -16,17 +16,15 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
-import grpc
-
 from .errors import ComityError, DeadlineExceeded
-from .pipelined import Asked
+from .pipelined import Asked, text_bytes
 from .request_ids import Writer
 from .status import error_from_result, is_transient
 from .stream import Aside, Stream
 from .v1 import state_pb2
 
 if TYPE_CHECKING:
-    Call = grpc.aio.StreamStreamCall[state_pb2.PipelineRequest, state_pb2.PipelineResponse]
+    from .stream import Call
 
 __all__ = ["Aside", "Lane", "Lanes"]
 
@@ -49,6 +47,10 @@ class Detour:
     def begin(self, now: float) -> None:
         self._until = now + self._seconds
         self._seconds = min(self._seconds * 2, ASIDE_SECONDS[1])
+
+    def pause(self, now: float, seconds: float) -> None:
+        """Begin one for another reason than that a stream has failed."""
+        self._until = now + seconds
 
     def reset(self) -> None:
         """The next one is a first one."""
@@ -161,7 +163,8 @@ class Lane:
         Raises the error that it is answered with, or that the stream ended with; DeadlineExceeded; Aside if it is to go
         by itself.
         """
-        if asked.size > LARGE_BYTES:
+        size = asked.size if message == "" else asked.size + text_bytes(message)
+        if size > LARGE_BYTES:
             raise Aside
         while True:
             stream = self._stream
@@ -174,7 +177,7 @@ class Lane:
                 break
             await stream.room(deadline)
         try:
-            outcome = await stream.say(asked, id, deadline, message, trace_parent)
+            outcome = await stream.say(asked, size, id, deadline, message, trace_parent)
         except asyncio.CancelledError:
             stream.given_up = True
             raise

@@ -31,8 +31,8 @@ def connect(
     author: said with every write, for the history. Default: COMITY_AUTHOR, or nobody.
     timeout: seconds above 0 that a call may take, retries included, unless the call says its own.
     trace_parent: called at the start of each write, in the task that makes it, for the W3C traceparent to keep with the
-        commit; None for none. What is no traceparent makes the write raise ValueError. Not needed where OpenTelemetry
-        instruments gRPC, which says it by itself.
+        commit. What is no traceparent makes the write raise ValueError. Without it, or where it returns None, it is
+        that of OpenTelemetry's current span, if the program uses OpenTelemetry.
 
     Raises TypeError and ValueError for what is no address or no timeout.
     """

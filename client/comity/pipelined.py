@@ -20,7 +20,7 @@ from .v1 import state_pb2, types_pb2
 if TYPE_CHECKING:
     from .calls import Method
 
-__all__ = ["Asked", "Delete", "Get", "Put", "Send", "Transact"]
+__all__ = ["Asked", "Delete", "Get", "Put", "Send", "Transact", "text_bytes"]
 
 T = TypeVar("T")
 
@@ -30,7 +30,14 @@ CREATE: Final = state_pb2.PIPELINE_KIND_CREATE
 DELETE: Final = state_pb2.PIPELINE_KIND_DELETE
 TRANSACT: Final = state_pb2.PIPELINE_KIND_TRANSACT
 
-OPERATION_BYTES: Final = 64  # about what an operation takes beside its key and its value
+OPERATION_BYTES: Final = 128  # about what an operation takes beside its texts and its value
+
+
+def text_bytes(text: object) -> int:
+    """At least as many bytes as a text takes; 0 for what is no text, and cannot be said."""
+    if not isinstance(text, str):
+        return 0
+    return len(text) if text.isascii() else 4 * len(text)
 
 
 class Send(Protocol):
@@ -44,7 +51,7 @@ class Send(Protocol):
 class Asked(ABC, Generic[T]):
     """One operation that somebody asks for.
 
-    `fits`: whether a pipeline can say it. `size`: about how many bytes it takes.
+    `fits`: whether a pipeline can say it. `size`: about how many bytes it takes, without the message of a write.
     """
 
     __slots__ = ("fits", "size")
@@ -79,7 +86,7 @@ class Get(Asked[tuple[int, model.Entry | None]]):
         self._key = key
         self._revision = revision
         self.fits = True
-        self.size = OPERATION_BYTES
+        self.size = OPERATION_BYTES + text_bytes(key)
 
     def say(self, operation: state_pb2.PipelineOperation) -> None:
         operation.kind = GET
@@ -120,7 +127,7 @@ class Put(Asked[model.PutResult]):
         self._previous = return_previous
         # To an operation 0 says nothing: that a key must not exist is a kind of its own, without another condition.
         self.fits = if_version is None or if_revision is None or not (if_version == 0 or if_revision == 0)
-        self.size = OPERATION_BYTES + len(value)
+        self.size = OPERATION_BYTES + text_bytes(key) + len(value) + text_bytes(content_type)
 
     def say(self, operation: state_pb2.PipelineOperation) -> None:
         operation.key = self._key
@@ -179,7 +186,7 @@ class Delete(Asked[model.DeleteResult]):
         self._if_revision = if_revision
         self._previous = return_previous
         self.fits = prefix is None and if_version != 0 and if_revision != 0
-        self.size = OPERATION_BYTES
+        self.size = OPERATION_BYTES + text_bytes(key)
 
     def say(self, operation: state_pb2.PipelineOperation) -> None:
         assert self._key is not None

@@ -68,16 +68,6 @@ class Snapshot:
         keys = [Key(key).mod_revision == (entry.mod_revision if entry else 0) for key, entry in self._entries.items()]
         return keys + [Prefix(prefix).unchanged_since(self._revision) for prefix in self._lists]
 
-    def left(self, key: str, response: state_pb2.TransactResponse, written: bool) -> Left | None:
-        """What a key holds after a transaction with these conditions. `written`: what it wrote ends with a read of it.
-
-        None: it is not known.
-        """
-        if not written:
-            return Left(response.revision, self._entries[key]) if key in self._entries else None
-        found = response.results[-1].get
-        return Left(response.revision, convert.entry(found.entry) if found.HasField("entry") else None)
-
     def known(self, key: str, left: Left) -> "Snapshot":
         """The snapshot at a later revision, of which nothing else is known than what a key holds."""
         known = Snapshot(self._reading)

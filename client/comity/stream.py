@@ -26,6 +26,7 @@ __all__ = ["Aside", "Stream"]
 
 IDLE_SECONDS: Final = 60.0  # after so long a stream without a call ends
 PATIENCE_SECONDS: Final = 2.0  # a stream that has answered nothing for so long is doubted
+CLEANUP_SECONDS: Final = 5.0  # after all tasks were cancelled no stream begins, which a loop that ends would not end
 
 OPERATIONS: Final = 1000  # of one message
 MESSAGE_BYTES: Final = 512 * 1024  # about as much a message carries
@@ -77,16 +78,15 @@ class Stream:
             lanes.tasks.add(task)
             task.add_done_callback(lanes.tasks.discard)
         self._doubting: asyncio.Task[None] | None = None
-        self._doubt_handle = loop.call_later(PATIENCE_SECONDS, self._doubt, context=context)
+        self._doubt_handle = loop.call_later(PATIENCE_SECONDS, self._doubt, context=context)  # again until it answers
         self._idle_handle = loop.call_later(IDLE_SECONDS, self._end_if_idle, context=context)
 
     # Asking
 
     def say(
-        self, asked: Asked[Any], id: int, deadline: float, message: str, trace_parent: str | None
+        self, asked: Asked[Any], size: int, id: int, deadline: float, message: str, trace_parent: str | None
     ) -> asyncio.Future[Outcome]:
-        """Add an operation to the message that goes out next."""
-        size = asked.size
+        """Add an operation of about so many bytes to the message that goes out next."""
         if self._count and (self._count >= OPERATIONS or self._bytes + size > MESSAGE_BYTES):
             self._next_message()
         operation = self._operations.add()
@@ -95,8 +95,6 @@ class Stream:
             operation.id = id
             if message != "":
                 operation.message = message
-            if asked.writes:
-                trace_parent = trace_parent or tracing.current()
             if trace_parent is not None:
                 operation.trace_parent = trace_parent
         except (TypeError, ValueError) as error:
@@ -145,6 +143,8 @@ class Stream:
             pass  # the stream has ended, and the reader learns with what
         except asyncio.CancelledError:
             self._cancelled()
+        except Exception as error:  # noqa: BLE001 - told to the event loop
+            self._broken(error)
 
     def _next_message(self) -> None:
         self._messages.append((self._message, self._bytes, self._latest))
@@ -211,6 +211,8 @@ class Stream:
             self._failed(failure)
         except asyncio.CancelledError:
             self._cancelled()
+        except Exception as error:  # noqa: BLE001 - told to the event loop
+            self._broken(error)
 
     def _make_room(self) -> None:
         room = UNANSWERED - len(self._unanswered)
@@ -249,17 +251,24 @@ class Stream:
             self._ring(following)
 
     def _doubt(self) -> None:
-        self._doubting = self._loop.create_task(self._ask_otherwise())
+        if self._unanswered:
+            self._doubting = self._loop.create_task(self._ask_otherwise())
+        else:
+            self._doubt_handle = self._loop.call_later(PATIENCE_SECONDS, self._doubt)
 
     async def _ask_otherwise(self) -> None:
         """Nothing was answered for long: if a call by itself is, something in between breaks streams."""
+        is_away = False
         try:
             await self._lanes.answers(b"", timeout=PATIENCE_SECONDS)
         except grpc.aio.AioRpcError as failure:
             error = error_from_call(failure, self._lanes.address)
-            if is_transient(error) or isinstance(error, DeadlineExceeded):
-                return
-        if not self._has_answered and self._unanswered:
+            is_away = is_transient(error) or isinstance(error, DeadlineExceeded)
+        if self._has_answered or self._left:
+            return
+        if is_away or not self._unanswered:
+            self._doubt_handle = self._loop.call_later(PATIENCE_SECONDS, self._doubt)
+        else:
             self._lanes.detour.begin(self._loop.time())
             self._end(Aside)
 
@@ -300,10 +309,19 @@ class Stream:
         (self._lane if own else lanes).detour.begin(self._loop.time())
         self._end(Aside)
 
-    def _cancelled(self) -> None:
-        """The event loop ends, or the channel was closed: what is called after this goes by itself."""
+    def _broken(self, error: Exception) -> None:
+        """An error of this client, or of gRPC, that nothing here foresees: nobody is to wait for ever because of it."""
+        said = "a stream of comity was ended by an error that it did not foresee"
+        self._loop.call_exception_handler({"message": said, "exception": error})
         if not self._left:
-            self._lanes.end()
+            self._lanes.detour.begin(self._loop.time())
+            self._end(Aside)
+
+    def _cancelled(self) -> None:
+        """All tasks are cancelled, as where the event loop ends: what is called soon after this goes by itself."""
+        if not self._left:
+            self._lanes.detour.pause(self._loop.time(), CLEANUP_SECONDS)
+            self._end(Aside)
 
     def _end(self, why: Callable[[], Exception]) -> None:
         if self._left:

@@ -1,6 +1,7 @@
 """What OpenTelemetry knows of the task that writes, in programs that use it: this client does not need it.
 
-Its instrumentation of gRPC says the trace of a call. Operations that share a stream each have their own.
+Its instrumentation of gRPC, which a program need not have, would say the trace of a call; but operations that share a
+stream each have their own.
 """
 
 import sys

@@ -6,13 +6,13 @@ import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator
 from typing import Any
 
-from . import requests
+from . import convert, requests
 from .arguments import expect
 from .errors import ComityError, Conflict, InvalidArgument, OutOfRange
 from .model import Entry
 from .retry import Backoff
 from .snapshot import Reading, Snapshot
-from .turns import Contender
+from .turns import Contender, Left
 from .v1 import state_pb2
 from .writes import Writes
 
@@ -131,7 +131,7 @@ async def run(reading: Reading, commit: Commit, function: Callable[[Transaction]
 async def _run(reading: Reading, commit: Commit, function: Callable[[Transaction], Any], message: str) -> Any:
     timeout, contender = reading.timeout, reading.contender
     clock = asyncio.get_running_loop().time
-    deadline = clock() + timeout
+    deadline = contender.deadline
     backoff = Backoff(first=0.005, most=0.5)
     snapshot = Snapshot(reading)
     while True:
@@ -160,8 +160,7 @@ async def _run(reading: Reading, commit: Commit, function: Callable[[Transaction
             following = Snapshot(reading)
         else:
             if response.committed:
-                if contender.key is not None:
-                    contender.end(snapshot.left(contender.key, response, handed_on))
+                contender.end(_left(response) if handed_on else None)
                 return result
             lost = _conflict(request, response)
             following = snapshot.moved(response)
@@ -171,9 +170,14 @@ async def _run(reading: Reading, commit: Commit, function: Callable[[Transaction
         if delay is None:
             raise lost
         if key and key != contender.key:
+            waits = contender.is_taken(key)
             left = await contender.lost(key)
-            snapshot = following if left is None or left.revision <= response.revision else following.known(key, left)
-            continue
+            if waits:
+                if clock() >= deadline:
+                    raise lost
+                newer = left is not None and left.revision > response.revision
+                snapshot = following.known(key, left) if left and newer else following
+                continue
         # What the answer brought is newer than what a read would bring, unless the wait is longer than a call takes.
         snapshot = following if delay <= now - tried else Snapshot(reading)
         await asyncio.sleep(delay)
@@ -186,6 +190,12 @@ def _read_back(request: state_pb2.TransactRequest, contender: Contender) -> bool
         return False
     request.then.add().get.key = key
     return True
+
+
+def _left(response: state_pb2.TransactResponse) -> Left:
+    """What a transaction left at the key that it has read back."""
+    found = response.results[-1].get
+    return Left(response.revision, convert.entry(found.entry) if found.HasField("entry") else None)
 
 
 async def _attempt(

@@ -28,7 +28,8 @@ class _Queue:
     """Of one key, while somebody has the turn."""
 
     def __init__(self) -> None:
-        self.waiting: deque[asyncio.Future[Left | None]] = deque()
+        self.waiting: deque[tuple[int, asyncio.Future[Left | None]]] = deque()
+        self.came = 0  # how many; each has the number that it came as
 
 
 class Turns:
@@ -39,18 +40,21 @@ class Turns:
             weakref.WeakKeyDictionary()
         )
 
-    def contender(self, namespace: str) -> "Contender":
-        """For one run of `transact` on the running event loop."""
-        return Contender(self._queues.setdefault(asyncio.get_running_loop(), {}), namespace)
+    def contender(self, namespace: str, timeout: float) -> "Contender":
+        """For one run of `transact` on the running event loop, which begins now and has so many seconds."""
+        loop = asyncio.get_running_loop()
+        return Contender(self._queues.setdefault(loop, {}), namespace, loop.time() + timeout)
 
 
 class Contender:
     """One that may have a turn: at the key that it lost at, or finds others to contend for when it begins."""
 
-    def __init__(self, queues: dict[tuple[str, str], _Queue], namespace: str) -> None:
+    def __init__(self, queues: dict[tuple[str, str], _Queue], namespace: str, deadline: float) -> None:
+        self.deadline = deadline  # by the clock of the event loop; it waits for no turn beyond it
         self._queues = queues
         self._namespace = namespace
         self._queue: _Queue | None = None
+        self._last = 0  # that waited when it was asked whether the turn is wanted
         self.key: str | None = None  # whose turn this has
 
     async def begin(self, key: str) -> Left | None:
@@ -58,31 +62,44 @@ class Contender:
 
         Returns what it holds, if that is known and no older than this call.
         """
-        if self._queue is not None or (self._namespace, key) not in self._queues:
+        if self._queue is not None or not self.is_taken(key):
             return None
         return await self._take(key)
 
+    def is_taken(self, key: str) -> bool:
+        """Whether somebody has the turn at a key."""
+        return (self._namespace, key) in self._queues
+
     async def lost(self, key: str) -> Left | None:
-        """Wait for a turn at a key that somebody else has changed. Returns as `begin` does."""
-        if self.key == key:
-            return None
+        """Leave the turn that it has, and wait for one at a key that somebody else has changed, if that is taken.
+
+        Returns as `begin` does.
+        """
         self.end(None)
         return await self._take(key)
 
     def wanted(self) -> bool:
-        """Whether somebody waits for the turn to end."""
-        return self._queue is not None and bool(self._queue.waiting)
+        """Whether somebody waits for the turn to end. To be asked before that is committed which `end` tells of."""
+        queue = self._queue
+        if queue is None or not queue.waiting:
+            return False
+        self._last = queue.came
+        return True
 
     def end(self, left: Left | None) -> None:
-        """Leave the turn to the next one, with what is left, if that is known. Without a turn nothing happens."""
+        """Leave the turn to the next one, with what is left, if that is known. Without a turn nothing happens.
+
+        Who came after `wanted` was asked is not told: meanwhile he may have seen something newer.
+        """
         queue, key = self._queue, self.key
         if queue is None or key is None:
             return
         self._queue = self.key = None
+        last, self._last = self._last, 0
         while queue.waiting:
-            turn = queue.waiting.popleft()
+            number, turn = queue.waiting.popleft()
             if not turn.done():
-                turn.set_result(left)
+                turn.set_result(left if number <= last else None)
                 return
         del self._queues[self._namespace, key]
 
@@ -92,10 +109,12 @@ class Contender:
             self._queues[self._namespace, key] = self._queue = _Queue()
             self.key = key
             return None
-        turn: asyncio.Future[Left | None] = asyncio.get_running_loop().create_future()
-        queue.waiting.append(turn)
+        loop = asyncio.get_running_loop()
+        turn: asyncio.Future[Left | None] = loop.create_future()
+        queue.came += 1
+        queue.waiting.append((queue.came, turn))
         try:
-            await asyncio.wait([turn], timeout=WAIT_SECONDS)
+            await asyncio.wait([turn], timeout=max(0.0, min(WAIT_SECONDS, self.deadline - loop.time())))
         finally:
             if turn.done():  # it may have come just when this was cancelled
                 self._queue, self.key = queue, key

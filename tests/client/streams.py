@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Self
 
 import grpc
 
@@ -84,7 +84,7 @@ class Layer7:
         self.calls = 0  # to the service of states
         self.streams = 0
 
-    async def __aenter__(self) -> Layer7:
+    async def __aenter__(self) -> Self:
         self._channel = grpc.aio.insecure_channel(self._target)
         self._server = grpc.aio.server()
         self._server.add_generic_rpc_handlers((_Handler(self),))

@@ -80,6 +80,7 @@ CASES: dict[str, Case] = {
     "put": lambda c: c.put("b", {"x": [1, None, "é"]}),
     "put over": lambda c: c.put("a", 3, return_previous=True),
     "put over nothing": lambda c: c.put("b", 3, return_previous=True),
+    "put for a reason that is too long": lambda c: c.put("b", 1, message="why" * 100_000),
     "put text": lambda c: c.put("b", "text", content_type="text/plain"),
     "put empty": lambda c: c.put("b", b""),
     "put at version": lambda c: c.put("a", 3, if_version=2),
@@ -304,6 +305,14 @@ async def test_a_message_has_no_more_operations_and_bytes_than_it_may(state: Cli
     assert [len(message.operations) for message in watched.messages][:2] == [OPERATIONS, 500]
     assert all(message.ByteSize() < 1024 * 1024 for message in watched.messages)
     assert watched.operations == OPERATIONS + 510
+
+
+async def test_the_texts_of_writes_count_for_the_size_of_a_message(state: Client) -> None:
+    watched = Watched(state)
+    writes = [state.put(f"{number}".rjust(1000, "k"), 0, message="é" * 2048) for number in range(1000)]
+    await asyncio.gather(*writes)
+    assert watched.operations == 1000
+    assert all(message.ByteSize() < 1024 * 1024 for message in watched.messages)
 
 
 async def test_who_asks_for_more_than_is_answered_waits(server: Server, namespace: str) -> None:

@@ -135,6 +135,38 @@ async def test_where_a_proxy_holds_back_answers_calls_go_by_themselves(
         assert proxy.calls >= 41
 
 
+async def test_a_silent_stream_is_doubted_until_something_else_is_answered(
+    server: Server, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The calls that would tell fail at first, as where the proxy has just begun."""
+    monkeypatch.setattr("comity.stream.PATIENCE_SECONDS", 0.1)
+    async with (
+        Beginning(server.address, be_silent, failing=2) as proxy,
+        comity.connect(proxy.address, namespace=namespace, timeout=30) as client,
+    ):
+        await client.put("n", 1)
+        assert await value(client, "n") == 1
+        assert proxy.failing == 0
+
+
+class Beginning(Layer7):
+    """A proxy whose first calls fail."""
+
+    def __init__(self, target: str, break_off: Any, failing: int) -> None:
+        super().__init__(target, break_off)
+        self.failing = failing
+
+    def handler(self, method: str) -> grpc.RpcMethodHandler[Any, Any]:
+        if self.streams and self.failing:
+            self.failing -= 1
+
+            async def refuse(request: bytes, context: grpc.aio.ServicerContext[Any, Any]) -> None:
+                await context.abort(grpc.StatusCode.UNAVAILABLE, "beginning")
+
+            return grpc.unary_unary_rpc_method_handler(refuse)
+        return super().handler(method)
+
+
 async def test_streams_are_tried_again_after_a_while(
     server: Server, namespace: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -178,6 +210,56 @@ async def test_what_was_sent_both_ways_is_done_once(
         assert watched.operations == 50
         assert len({result.revision for result in results}) == 50
         assert await value(client, "n") == 50
+
+
+@pytest.mark.parametrize("broken", ["read", "write"])
+async def test_an_unforeseen_error_ends_the_stream_and_is_told(
+    server: Server, namespace: str, monkeypatch: pytest.MonkeyPatch, broken: str
+) -> None:
+    """What is asked for meanwhile goes by itself, once."""
+    monkeypatch.setattr("comity.stream.PATIENCE_SECONDS", 60.0)
+    told: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context))
+    async with comity.connect(server.address, namespace=namespace, timeout=30) as client:
+        await value(client, "n")
+        Watched(client)
+        client_opens: Any = lanes(client).open
+
+        def broken_stream() -> Any:
+            call = client_opens()
+
+            async def fail(*message: Any) -> Any:
+                await getattr(call._call, broken)(*message)
+                raise LookupError("unforeseen")
+
+            setattr(call, broken, fail)
+            return call
+
+        monkeypatch.setattr(lanes(client), "open", broken_stream)
+        other = client.with_options(author="bob")
+        await asyncio.gather(*(other.transact(then=[Increment("n")]) for _ in range(5)))
+        assert await value(client, "n") == 5
+        assert [str(context["exception"]) for context in told] == ["unforeseen"]
+
+
+async def test_who_cancels_all_tasks_of_an_event_loop_has_streams_again(
+    state: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("comity.stream.CLEANUP_SECONDS", 0.1)
+    await state.put("k", 1)
+    watched = Watched(state)
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    now = asyncio.get_running_loop().time()
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks)
+    assert lanes(state).detour.lasts(now)  # else a cleanup while the event loop ends would begin tasks that nobody ends
+
+    async def put_until_a_stream() -> bool:
+        await state.put("k", 3)
+        return watched.streams == 1
+
+    await until(put_until_a_stream)
 
 
 async def test_a_message_that_the_server_finds_too_large_does_not_fail_its_calls(namespace: str) -> None:

@@ -20,16 +20,19 @@ if sys.argv[3] == "instrumented":
     from opentelemetry.instrumentation.grpc import GrpcAioInstrumentorClient
     GrpcAioInstrumentorClient().instrument()
 
-async def write(state, number):
+async def write(state, number, size=32, request_id=None):
     with tracer.start_as_current_span("write") as span:
-        await state.put(f"k{number}", f"{span.get_span_context().trace_id:032x}")
+        value = f"{span.get_span_context().trace_id:032x}".ljust(size)
+        await state.put(f"k{number}", value, request_id=request_id)
 
 async def main():
     async with comity.connect(sys.argv[1], namespace=sys.argv[2]) as state:
         await asyncio.gather(*(write(state, number) for number in range(20)))
+        await write(state, 20, size=300_000)  # these two go by themselves
+        await write(state, 21, request_id=comity.RequestId("test", 1))
         await state.put("untraced", "")
         async for commit in state.history():
-            assert commit.trace_parent[3:35] == commit.events[0].entry.value, commit
+            assert commit.trace_parent[3:35] == commit.events[0].entry.value[:32], commit
         print("well")
 
 asyncio.run(main())

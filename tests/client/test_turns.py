@@ -6,7 +6,8 @@ import pytest
 
 import comity
 from comity import Client, Transaction
-from comity.turns import Turns
+from comity.turns import Left, Turns
+from tests.proxy import Proxy
 from tests.servers import Server
 from tests.waiting import until
 
@@ -127,7 +128,7 @@ async def test_a_turn_ends_with_what_fails_and_with_what_is_cancelled(state: Cli
 
 async def test_a_waiter_that_is_cancelled_as_its_turn_comes_leaves_it_to_the_next() -> None:
     turns = Turns()
-    first, second, third = (turns.contender("n") for _ in range(3))
+    first, second, third = (turns.contender("n", 60) for _ in range(3))
     assert await first.lost("k") is None
     waiting = [asyncio.create_task(contender.begin("k")) for contender in (second, third)]
     queue = turns._queues[asyncio.get_running_loop()]["n", "k"]
@@ -140,6 +141,110 @@ async def test_a_waiter_that_is_cancelled_as_its_turn_comes_leaves_it_to_the_nex
     assert third.key == "k"
     third.end(None)
     assert not turns._queues[asyncio.get_running_loop()]
+
+
+async def test_who_comes_after_what_is_left_was_asked_for_is_not_told() -> None:
+    turns = Turns()
+    first, second, third = (turns.contender("n", 60) for _ in range(3))
+    assert await first.lost("k") is None
+    early = asyncio.create_task(second.begin("k"))
+    queue = turns._queues[asyncio.get_running_loop()]["n", "k"]
+    await until(lambda: len(queue.waiting) == 1)
+    assert first.wanted()  # what it leaves is read back, for the one who waits
+    late = asyncio.create_task(third.begin("k"))
+    await until(lambda: len(queue.waiting) == 2)
+    early.cancel()
+    await asyncio.wait([early])
+    first.end(Left(7, None))
+    assert await asyncio.wait_for(late, 5) is None
+    assert third.key == "k"
+
+
+@pytest.mark.parametrize("written", ["counter", "other"])
+async def test_who_comes_while_a_commit_is_answered_reads_what_was_acknowledged_before(
+    server: Server, namespace: str, monkeypatch: pytest.MonkeyPatch, written: str
+) -> None:
+    """The holder of the turn has committed, somebody else has written the key since, and only then a reader comes."""
+    monkeypatch.setattr("comity.turns.WAIT_SECONDS", 60.0)
+    async with (
+        Proxy(server.address) as proxy,
+        comity.connect(proxy.address, namespace=namespace) as state,
+        comity.connect(server.address, namespace=namespace) as other,
+    ):
+        await state.put("counter", 1)
+        runs = 0
+
+        async def holding(tx: Transaction) -> None:
+            nonlocal runs
+            runs += 1
+            await tx.get("counter")
+            if runs == 1:
+                await other.put("counter", 2)  # so that it loses, and has a turn next time
+            else:
+                proxy.stall()
+            tx.put(written, 3)
+
+        async def reading(tx: Transaction) -> tuple[object, list[object]]:
+            entry = await tx.get("counter")
+            return entry and entry.value, [entry.value for entry in await tx.list("counter")]
+
+        async def is_committed() -> bool:
+            entry = await other.get(written)
+            return entry is not None and entry.value == 3
+
+        holder = asyncio.create_task(state.transact(holding, timeout=60))
+        await until(is_committed)
+        await other.put("counter", 4)
+        reader = asyncio.create_task(state.transact(reading, timeout=60))
+        queue = state._calls.turns._queues[asyncio.get_running_loop()][namespace, "counter"]
+        await until(lambda: bool(queue.waiting))
+        proxy.resume()
+        assert await reader == (4, [4])
+        await holder
+        assert runs == 2
+
+
+async def test_who_loses_at_one_key_and_another_waits_ever_longer(
+    state: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A turn that was free is no wait: else it would go round as fast as it can."""
+    monkeypatch.setattr("random.uniform", lambda _, most: most)
+    runs = 0
+
+    async def lose(tx: Transaction) -> None:
+        nonlocal runs
+        runs += 1
+        await tx.get("even")
+        await tx.get("odd")
+        await state.put("odd" if runs % 2 else "even", runs)
+        tx.put("never", runs)
+
+    with pytest.raises(comity.Conflict):
+        await state.transact(lose, timeout=1)
+    assert runs <= 10  # with 5, 10, 20 ms and so on in between
+
+
+async def test_nobody_waits_for_a_turn_beyond_his_deadline(state: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("comity.turns.WAIT_SECONDS", 60.0)
+    holder = state._calls.turns.contender(state.namespace, 60)
+    assert await holder.lost("counter") is None
+
+    async with asyncio.timeout(30):
+        await state.transact(one_more, timeout=0.2)  # it waits when it begins
+        runs = 0
+
+        async def lose(tx: Transaction) -> None:
+            nonlocal runs
+            runs += 1
+            await tx.get("other")
+            await tx.get("counter")
+            await state.transact(then=[comity.Increment("counter", 1)])
+            tx.put("never", 1)
+
+        with pytest.raises(comity.Conflict):
+            await state.transact(lose, timeout=0.2)  # it waits when it has lost
+        assert runs <= 2
+    holder.end(None)
 
 
 async def test_who_reads_only_takes_no_turn(state: Client) -> None:

@@ -11,8 +11,8 @@ from .waiting import delegating, waiting
 __all__ = ["Transaction"]
 
 
-def same(nothing: None) -> None:
-    return nothing
+def unchanged(returned: None) -> None:
+    return returned
 
 
 class Transaction:
@@ -37,6 +37,6 @@ class Transaction:
     async def _list(self, prefix: str) -> builtins.list[Entry]:
         return await self._async.list(prefix)
 
-    put = delegating(transaction.Transaction.put, same)
-    delete = delegating(transaction.Transaction.delete, same)
-    increment = delegating(transaction.Transaction.increment, same)
+    put = delegating(transaction.Transaction.put, unchanged)
+    delete = delegating(transaction.Transaction.delete, unchanged)
+    increment = delegating(transaction.Transaction.increment, unchanged)
