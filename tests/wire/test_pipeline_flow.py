@@ -1,8 +1,10 @@
 """A client that sends without reading, or faster than the server can, is held back: by itself, and nobody else is."""
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
+from typing import Any
 
 import grpc
 import psutil
@@ -10,6 +12,7 @@ import pytest
 
 from comity.v1 import state_pb2 as s
 from comity.v1 import state_pb2_grpc
+from comity_server.services import pipeline, pipeline_messages
 from tests import servers
 from tests.http2 import StingyClient
 from tests.servers import Server
@@ -211,3 +214,73 @@ async def test_what_one_stream_has_unanswered_is_bounded() -> None:
         await pipe.done_writing()
         assert await pipe.ended() is None
         assert [result.value for result in pipe.arrived] == list(range(1, 100 * flood.sent + 1))
+
+
+@pytest.mark.parametrize("step", ["write", "fill_outcome"])
+async def test_a_message_with_much_inside_of_it_lets_others_in_between(
+    monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    """What it asks for is read, and answered, in portions: counted in turns of the loop, not in time."""
+    inside = 100
+    turns = 0
+    at: Counter[int] = Counter()  # how many of the transactions each turn went through
+    original = getattr(pipeline, step)
+
+    def turn() -> None:
+        nonlocal turns
+        turns += 1
+        loop.call_soon(turn)
+
+    def counted(*arguments: Any) -> Any:
+        at[turns] += 1
+        return original(*arguments)
+
+    loop = asyncio.get_running_loop()
+    async with run() as running, connected(running.server.addresses[0]) as channel, piped(channel, NAME) as pipe:
+        await pipe.one(get("absent"))
+        monkeypatch.setattr(pipeline, step, counted)
+        many = transact(then=[s.Operation(get=s.GetOperation(key="absent"))] * inside)
+        operations = [s.PipelineOperation.FromString(many.SerializeToString()) for _ in range(200)]
+        turn()
+        results = await pipe.ask(*operations, get("absent"))
+    assert [len(result.transact.results) for result in results] == [inside] * 200 + [0]
+    assert [result.id for result in pipe.arrived[1:-1]] == [result.id for result in results[:-1]]
+    assert at.total() >= 200
+    assert max(at.values()) <= 1000 // inside
+
+
+async def test_what_is_inside_of_transactions_counts_as_waiting() -> None:
+    async with run() as running, connected(running.server.addresses[0]) as channel, piped(channel, NAME) as pipe:
+        running.store.gate.clear()
+        await pipe.send(put("k"))
+        await until(lambda: running.store.commits_begun == 1)
+        await pipe.send(transact(then=[s.Operation(get=s.GetOperation(key="k"))] * 1000))
+        await until(lambda: running.server._committer._pending == 1)
+        assert running.server._committer._pending_bytes > 100_000
+
+
+async def test_a_drain_comes_while_a_message_is_gone_through(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of it is answered, since some of it is under way."""
+    async with run() as running, connected(running.server.addresses[0]) as channel, piped(channel, NAME) as pipe:
+        await pipe.one(put("k"))
+        original = pipeline_messages.write
+        begun = 0
+
+        def stopping(*arguments: Any) -> Any:
+            nonlocal begun
+            begun += 1
+            if begun == 1:
+                running.server._state._pipelines.close()
+            return original(*arguments)
+
+        monkeypatch.setattr(pipeline, "write", stopping)
+        operations = [transact(then=[s.Operation(increment=s.IncrementOperation(key="k", delta=1))]) for _ in range(5)]
+        for operation in operations:
+            operation.transact.otherwise.extend([s.Operation(get=s.GetOperation(key="k"))] * 999)
+        results = await pipe.ask(*operations, listing())
+        refused = await pipe.ended()
+        assert refused is not None
+        assert refused.reason == "DRAINING"
+        assert begun == 5
+        assert {result.error.reason for result in results[:5]} == {"NOT_A_NUMBER"}
+        assert [entry.key for entry in results[5].list.entries] == ["k"]

@@ -7,7 +7,8 @@ after another, at the revision that they would have had in their place: where wr
 without operations has that place, and says which revision it saw.
 
 What is unanswered is bounded, and so is what is answered and not yet taken by the client: beyond it nothing is read,
-and gRPC holds the client back. There is no task an operation, and no future but one a message.
+and gRPC holds the client back. There is no task an operation, and no future but one a message. A message may have as
+much inside of its transactions as a thousand calls, so the loop is left to others after each PARTS of it.
 """
 
 import asyncio
@@ -41,6 +42,7 @@ from comity_server.services.pipeline_messages import (
     fill_error,
     fill_outcome,
     fill_read,
+    parts,
     read,
     write,
 )
@@ -54,6 +56,8 @@ UNANSWERED: Final = 4000  # operations of one stream, beyond which it is not rea
 MESSAGE_BYTES: Final = 1024 * 1024  # about as much an answer carries, unless one result is larger
 MESSAGE_MOST: Final = 4_100_000  # since clients read up to 4 MiB
 WRITE_BYTES: Final = 400  # about what an operation that waits takes beside its message
+PART_BYTES: Final = 150  # and each condition and operation inside of it
+PARTS: Final = 1000  # operations, conditions and results that are gone through in one go: about 3 ms
 
 # What an operation is answered with: its id, its kind, and of which sort the rest is.
 #   a write, or a read among the writes: the transaction, and its Outcome or StateError
@@ -124,11 +128,12 @@ class _Message:
 class _Batch:
     """The writes of a message, the reads among them, and the marks of its lists."""
 
-    __slots__ = ("answer", "keys", "message", "operations", "wide")
+    __slots__ = ("answer", "keys", "message", "operations", "parts", "wide")
 
     def __init__(self, message: _Message) -> None:
         self.message = message
         self.operations: list[tuple[int, int, Transaction]] = []
+        self.parts = 0  # inside of its transactions
         self.keys: set[str] = set()  # that it may change
         self.wide = False  # whether it may change others, too
         self.answer: Answer | None = None
@@ -278,8 +283,10 @@ class _Stream:
         listed: list[_List] = []
         others: list[_Result] = []
         checks = Checks(self._limits)
+        gone_through = 0
         for operation in operations:
             id, kind = operation.id, operation.kind
+            gone_through += 1
             try:
                 if id < 1:
                     raise InvalidRequest(Violation("id", "must be 1 or more"))
@@ -307,6 +314,9 @@ class _Stream:
                     transaction = write(operation, kind, id, awaited, writer, checks)
                     batch.operations.append((id, kind, transaction))
                     if kind == TRANSACT:
+                        inside = parts(transaction)
+                        batch.parts += inside
+                        gone_through += inside
                         self._mark(batch, transaction)
                     else:
                         batch.keys.add(transaction.then[0][0])
@@ -315,6 +325,9 @@ class _Stream:
             except StateError as error:
                 others.append((id, 0, None, error))
                 checks = Checks(self._limits)
+            if gone_through >= PARTS:
+                gone_through = 0
+                await asyncio.sleep(0)
         if others:
             self._answer(message, others)
         if listed and listed[0].within is None:
@@ -322,7 +335,8 @@ class _Stream:
         if reads:
             await self._answer_reads(message, reads, deadline)
         if batch.operations:
-            await self._commit(batch, place.size + WRITE_BYTES * len(batch.operations), deadline)
+            size = place.size + WRITE_BYTES * len(batch.operations) + PART_BYTES * batch.parts
+            await self._commit(batch, size, deadline)
         if listed:
             self._lists.extend(listed)
             if self._lister is None:
@@ -445,7 +459,7 @@ class _Stream:
         """Messages, until the last operation that was read is answered. Raises what the stream ends with."""
         while not self._failed and (self._unanswered or not self._ending):
             if self._answered:
-                for message in self._serialise():
+                for message in await self._serialise():
                     yield message
             else:
                 self._ready.clear()
@@ -453,12 +467,12 @@ class _Stream:
         if self._end is not None:
             raise self._end
 
-    def _serialise(self) -> Sequence[bytes]:
+    async def _serialise(self) -> Sequence[bytes]:
         """As much as is answered, up to about MESSAGE_BYTES: one message, or two if one result is very large."""
         response = state_pb2.PipelineResponse()
         results = response.results
         messages: list[bytes] = []
-        total = 0
+        total = gone_through = 0
         while self._answered and total < MESSAGE_BYTES:
             message, answered = self._answered[0]
             place = self._place
@@ -477,6 +491,8 @@ class _Stream:
                     self._page_taken.set()
                 else:
                     size = fill_outcome(result, kind, about, end)
+                    if kind == TRANSACT:
+                        gone_through += parts(about)
                 place += 1
                 total += size
                 if total >= MESSAGE_BYTES:
@@ -487,6 +503,10 @@ class _Stream:
                         response = last
                         results = response.results
                     break
+                gone_through += 1
+                if gone_through >= PARTS:
+                    gone_through = 0
+                    await asyncio.sleep(0)
             self._done(message, place - self._place)
             if place == len(answered):
                 self._answered.popleft()
