@@ -1,5 +1,6 @@
 """An operation of a pipeline fails as the call of its own does: code, reason, message, metadata, fields and delay."""
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
 
@@ -232,9 +233,12 @@ async def test_a_store_in_trouble(trouble: StateError, monkeypatch: pytest.Monke
             assert (await pipe.one(get("k"))).code == 0
 
 
-async def test_an_unforeseen_failure_ends_the_stream_and_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("failure", [ZeroDivisionError, asyncio.CancelledError])
+async def test_an_unforeseen_failure_ends_the_stream_and_says_nothing(
+    failure: type[BaseException], monkeypatch: pytest.MonkeyPatch
+) -> None:
     async def fail(*_: object, **__: object) -> None:
-        raise ZeroDivisionError("secret")
+        raise failure("secret")
 
     for method, operation in (("get_all", get("k")), ("list", listing()), ("position", listing())):
         async with run() as running, connected(running.server.addresses[0]) as channel, piped(channel, NAME) as pipe:

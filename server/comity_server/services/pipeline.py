@@ -228,6 +228,10 @@ class _Stream:
                 self._go_on(request, place)
         except EOFError:
             self.stop(None)
+        except asyncio.CancelledError as error:
+            if self._taking or not self._ending:  # it was not `stop`, and the answers must not wait for ever
+                self._fail(_unforeseen(error))
+            raise
         except Exception as error:  # noqa: BLE001 - the call ends with it
             (self._fail if self._taking else self.stop)(error)
 
@@ -424,6 +428,9 @@ class _Stream:
                 self._lists.popleft()
                 self._answer(waiting.message, [result])
                 await asyncio.sleep(0)  # many lists must not hold up others
+        except asyncio.CancelledError as error:
+            self._fail(_unforeseen(error))
+            raise
         except Exception as error:  # noqa: BLE001 - the call ends with it
             self._fail(error)
         finally:
@@ -523,6 +530,13 @@ class _Stream:
             del self._messages[message]
         self._unanswered -= count
         self._room.set()
+
+
+def _unforeseen(error: asyncio.CancelledError) -> Exception:
+    """What a stream ends with if a cancellation ends one of its tasks: as itself it would cancel the call."""
+    failure = RuntimeError("a task of the stream was cancelled")
+    failure.__cause__ = error
+    return failure
 
 
 _NO_DEADLINE: Final = nullcontext()
