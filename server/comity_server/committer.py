@@ -182,7 +182,10 @@ class Committer:
                 raise AssertionError(f"{len(outcomes)} outcomes of {len(writes)} writes")
         except StateError as error:
             outcomes = [error] * len(writes)
-        except Exception:  # whatever it is, each caller needs an answer and the lane has to go on
+        except (Exception, asyncio.CancelledError) as error:
+            # Whatever it is, each caller needs an answer and the lane has to go on.
+            if isinstance(error, asyncio.CancelledError) and self._is_cancelled():
+                raise
             log.exception("the store failed in an unforeseen way", namespace=namespace, writes=len(writes))
             outcomes = [StoreUnavailable("the store failed; the log of the server says why")] * len(writes)
         end = 0
@@ -190,3 +193,9 @@ class Committer:
             start, end = end, end + len(waiting.writes)
             if not waiting.answer.done():
                 waiting.answer.set_result(outcomes[start:end])
+
+    @staticmethod
+    def _is_cancelled() -> bool:
+        """Whether somebody cancels the lane: then a CancelledError is not one that came out of the store."""
+        task = asyncio.current_task()
+        return task is not None and task.cancelling() > 0
