@@ -19,6 +19,7 @@ from functools import partial
 from typing import Any, Final
 
 from comity.v1 import state_pb2
+from comity_server import tasks
 from comity_server.committer import Answer, Committer
 from comity_server.errors import (
     Compacted,
@@ -201,10 +202,8 @@ class _Stream:
 
     async def close(self) -> None:
         """Let go of everything. Writes that were not begun are not begun any more."""
-        tasks = [task for task in (self._reader, self._lister) if task is not None]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        self._ending = True
+        await asyncio.gather(*(tasks.end(task) for task in (self._reader, self._lister) if task is not None))
         for batch in self._batches:
             if batch.answer is not None:
                 batch.answer.cancel()
