@@ -1,10 +1,10 @@
 """Pipeline: one stream of operations, each answered as soon as its end is known.
 
 Messages are read one after another. The writes of a message go to the committer together; its reads are answered from
-the store at once, and those of a key that a write before them is still to change have their turn among the writes. So
-what touches the same key keeps its order, without anything that waits for anything else. Lists go by themselves, one
-after another, at the revision that they would have had in their place: where writes are before them, a transaction
-without operations has that place, and says which revision it saw.
+the store at once, those of one revision together, and those of a key that a write before them is still to change have
+their turn among the writes. So what touches the same key keeps its order, without anything that waits for anything
+else. Lists go by themselves, one after another, at the revision that they would have had in their place: where writes
+are before them, a transaction without operations has that place, and says which revision it saw.
 
 What is unanswered is bounded, and so is what is answered and not yet taken by the client: beyond it nothing is read,
 and gRPC holds the client back. There is no task an operation, and no future but one a message. A message may have as
@@ -12,7 +12,7 @@ much inside of its transactions as a thousand calls, so the loop is left to othe
 """
 
 import asyncio
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from functools import partial
@@ -282,7 +282,7 @@ class _Stream:
         awaited = request.awaited
         writer = self._writer
         batch = _Batch(message)
-        reads: list[tuple[int, str]] = []
+        reads: defaultdict[int, list[tuple[int, str]]] = defaultdict(list)  # by their revision; 0: the newest
         listed: list[_List] = []
         others: list[_Result] = []
         checks = Checks(self._limits)
@@ -299,14 +299,10 @@ class _Stream:
                     revision = operation.revision
                     checks.count("revision", revision)
                     checks.finish()
-                    if revision:
-                        async with _until(deadline):
-                            entry, revision = await self._store.get(self._namespace, key, revision)
-                        others.append((id, _READ, entry, revision))
-                    elif key in batch.keys or batch.wide or self._is_changing(key):
+                    if not revision and (key in batch.keys or batch.wide or self._is_changing(key)):
                         batch.operations.append((id, kind, read(key)))
                     else:
-                        reads.append((id, key))
+                        reads[revision].append((id, key))
                 elif kind == LIST:
                     waiting = _List(message, id, operation.list, deadline)
                     if batch.operations or self._batches:
@@ -335,8 +331,11 @@ class _Stream:
             self._answer(message, others)
         if listed and listed[0].within is None:
             await self._locate(listed)
-        if reads:
-            await self._answer_reads(message, reads, deadline)
+        if len(reads) == 1:
+            [(revision, together)] = reads.items()
+            await self._answer_reads(message, together, revision, deadline)
+        elif reads:
+            await asyncio.gather(*(self._answer_reads(message, each, at, deadline) for at, each in reads.items()))
         if batch.operations:
             size = place.size + WRITE_BYTES * len(batch.operations) + PART_BYTES * batch.parts
             await self._commit(batch, size, deadline)
@@ -357,11 +356,14 @@ class _Stream:
             else:
                 batch.keys.add(operation[0])
 
-    async def _answer_reads(self, message: _Message, reads: Sequence[tuple[int, str]], deadline: float | None) -> None:
+    async def _answer_reads(
+        self, message: _Message, reads: Sequence[tuple[int, str]], revision: int, deadline: float | None
+    ) -> None:
         """Answer before a write of the same message can change anything."""
+        keys = [key for _, key in reads]
         try:
             async with _until(deadline):
-                entries, revision = await self._store.get_all(self._namespace, [key for _, key in reads])
+                entries, revision = await self._store.get_all(self._namespace, keys, revision)
         except StateError as error:
             self._answer(message, [(id, GET, None, error) for id, _ in reads])
         else:
