@@ -22,10 +22,10 @@ from comity.v1 import state_pb2
 from comity_server import tasks
 from comity_server.committer import Answer, Committer
 from comity_server.errors import (
-    Compacted,
     DeadlinePassed,
     Draining,
     InvalidRequest,
+    OutsideHistory,
     StateError,
     TooManyPipelines,
     Violation,
@@ -153,6 +153,10 @@ class _List:
         self.within: _Batch | None = None  # which has its mark
         self.place = 0  # of the mark
         self.at: int | StateError = 0  # without a mark: the revision to read at, or why it is not known
+
+    def is_at_a_revision(self) -> bool:
+        """Whether the request says what it is to show: then it has no place among the writes."""
+        return bool(self.request.revision or self.request.page_token)
 
 
 class _Stream:
@@ -284,6 +288,7 @@ class _Stream:
         batch = _Batch(message)
         reads: defaultdict[int, list[tuple[int, str]]] = defaultdict(list)  # by their revision; 0: the newest
         listed: list[_List] = []
+        ahead: list[_List] = []  # of all writes
         others: list[_Result] = []
         checks = Checks(self._limits)
         gone_through = 0
@@ -305,10 +310,13 @@ class _Stream:
                         reads[revision].append((id, key))
                 elif kind == LIST:
                     waiting = _List(message, id, operation.list, deadline)
-                    if batch.operations or self._batches:
-                        waiting.within, waiting.place = batch, len(batch.operations)
-                        batch.operations.append((id, kind, _MARK))
                     listed.append(waiting)
+                    if not waiting.is_at_a_revision():
+                        if batch.operations or self._batches:
+                            waiting.within, waiting.place = batch, len(batch.operations)
+                            batch.operations.append((id, kind, _MARK))
+                        else:
+                            ahead.append(waiting)
                 elif 0 < kind <= TRANSACT:
                     transaction = write(operation, kind, id, awaited, writer, checks)
                     batch.operations.append((id, kind, transaction))
@@ -329,8 +337,8 @@ class _Stream:
                 await asyncio.sleep(0)
         if others:
             self._answer(message, others)
-        if listed and listed[0].within is None:
-            await self._locate(listed)
+        if ahead:
+            await self._locate(ahead)
         if len(reads) == 1:
             [(revision, together)] = reads.items()
             await self._answer_reads(message, together, revision, deadline)
@@ -452,8 +460,8 @@ class _Stream:
             raise at
         try:
             return await lists.read(self._store, self._limits, request, at)
-        except Compacted:
-            if request.revision or request.page_token:
+        except OutsideHistory:  # it was compacted, or the namespace was begun anew
+            if waiting.is_at_a_revision():
                 raise
             return await lists.read(self._store, self._limits, request)
 
