@@ -82,6 +82,27 @@ async def test_pages_go_on_beside_writes(pipe: Pipe) -> None:
     assert again.list == second.list
 
 
+async def test_a_read_waits_for_as_long_as_any_write_before_it_may_change_its_key() -> None:
+    """Also where several messages have the key; and what is changed no more is forgotten."""
+    async with run() as running, connected(running.server.addresses[0]) as channel, piped(channel, "n") as pipe:
+        await pipe.ask(put("k"), put("l"))
+        [stream] = running.server._state._pipelines._streams
+        wide = transact(then=[s.Operation(delete=s.DeleteOperation(prefix="l"))])
+        for operations in ([[put("k")], [put("k"), put("m")]], [[wide], [put("k")], [wide]]):
+            running.store.gate.clear()
+            begun = running.store.commits_begun
+            first, *rest = [(await pipe.send(*each))[0] for each in operations]
+            await until(lambda begun=begun: running.store.commits_begun == begun + 1)  # type: ignore[misc]
+            [read] = await pipe.send(get("k"))
+            [free] = await pipe.send(get("z", 1))
+            await pipe.all([free])
+            assert not read.done()
+            running.store.gate.set()
+            written = (await pipe.all([first, *rest]))[-1]
+            assert (await pipe.all([read]))[0].revision >= written.revision
+            assert (len(stream._changing), stream._wide, len(stream._batches)) == (0, 0, 0)
+
+
 async def test_a_list_at_a_revision_has_no_place_among_the_writes() -> None:
     async with run() as running, connected(running.server.addresses[0]) as channel, piped(channel, "n") as pipe:
         first, *_ = (await pipe.ask(put("a"), put("b"), listing(page_size=1)))[::-1]

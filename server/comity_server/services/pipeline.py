@@ -168,6 +168,8 @@ class _Stream:
         self._namespace = ""
         self._writer = Writer("", "", "", "")
         self._batches: dict[_Batch, None] = {}  # that are being committed, in their order
+        self._changing: Counter[str] = Counter()  # their keys: in how many of them each is
+        self._wide = 0  # how many of them may change other keys, too
         self._lists: deque[_List] = deque()
         self._page_bytes = 0  # of the pages that are not serialised yet
         self._page_taken = asyncio.Event()
@@ -353,7 +355,21 @@ class _Stream:
                 self._lister = asyncio.create_task(self._read_lists())
 
     def _is_changing(self, key: str) -> bool:
-        return any(batch.wide or key in batch.keys for batch in self._batches)
+        return self._wide > 0 or key in self._changing
+
+    def _begin_changing(self, batch: _Batch) -> None:
+        self._batches[batch] = None
+        self._changing.update(batch.keys)
+        self._wide += batch.wide
+
+    def _end_changing(self, batch: _Batch) -> None:
+        del self._batches[batch]
+        changing = self._changing
+        for key in batch.keys:
+            changing[key] -= 1
+            if not changing[key]:
+                del changing[key]
+        self._wide -= batch.wide
 
     @staticmethod
     def _mark(batch: _Batch, transaction: Transaction) -> None:
@@ -389,13 +405,13 @@ class _Stream:
             answer = loop.create_future()
             answer.set_result([error] * len(writes))
         batch.answer = answer
-        self._batches[batch] = None
+        self._begin_changing(batch)
         answer.add_done_callback(partial(self._committed, batch))
 
     def _committed(self, batch: _Batch, answer: Answer) -> None:
         if answer.cancelled():
             return
-        del self._batches[batch]
+        self._end_changing(batch)
         self._answer(
             batch.message,
             [
