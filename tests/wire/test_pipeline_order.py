@@ -128,7 +128,7 @@ async def test_a_list_whose_place_is_of_a_history_that_is_gone_shows_what_there_
         pipe.reading.clear()
         lists = await pipe.send(*(listing() for _ in range(40)))
         [stream] = running.server._state._pipelines._streams
-        await until(lambda: stream._page_bytes > MIB)  # the others wait for these to be taken off
+        await until(lambda: stream._lists._page_bytes > MIB)  # the others wait for these to be taken off
         named = running.store.namespaces_by_name
         named["n"] = named.pop("shorter")
         pipe.reading.set()

@@ -3,8 +3,7 @@
 Messages are read one after another. The writes of a message go to the committer together; its reads are answered from
 the store at once, those of one revision together, and those of a key that a write before them is still to change have
 their turn among the writes. So what touches the same key keeps its order, without anything that waits for anything
-else. Lists go by themselves, one after another, at the revision that they would have had in their place: where writes
-are before them, a transaction without operations has that place, and says which revision it saw.
+else. Lists go by themselves, at the revision that they would have had in their place: see `pipeline_lists`.
 
 What is unanswered is bounded, and so is what is answered and not yet taken by the client: beyond it nothing is read,
 and gRPC holds the client back. There is no task an operation, and no future but one a message. A message may have as
@@ -14,31 +13,31 @@ much inside of its transactions as a thousand calls, so the loop is left to othe
 import asyncio
 from collections import Counter, defaultdict, deque
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
 from comity.v1 import state_pb2
 from comity_server import tasks
 from comity_server.committer import Answer, Committer
 from comity_server.errors import (
-    DeadlinePassed,
     Draining,
     InvalidRequest,
-    OutsideHistory,
     StateError,
     TooManyPipelines,
     Violation,
 )
 from comity_server.limits import Limits
 from comity_server.model import DeletePrefix, Transaction
-from comity_server.services import lists, requests
+from comity_server.services import requests
 from comity_server.services.admission import Place
+from comity_server.services.deadline import until
+from comity_server.services.pipeline_lists import Lists, Waiting
 from comity_server.services.pipeline_messages import (
     GET,
     LIST,
-    RESULT_BYTES,
+    READ,
     TRANSACT,
+    Result,
     Writer,
     fill_error,
     fill_outcome,
@@ -60,14 +59,6 @@ WRITE_BYTES: Final = 400  # about what an operation that waits takes beside its 
 PART_BYTES: Final = 150  # and each condition and operation inside of it
 PARTS: Final = 1000  # operations, conditions and results that are gone through in one go: about 3 ms
 
-# What an operation is answered with: its id, its kind, and of which sort the rest is.
-#   a write, or a read among the writes: the transaction, and its Outcome or StateError
-#   another read: the entry or None, and the revision
-#   a list: the page, and its size in bytes
-#   what failed before it was begun: None, and the StateError
-_Result = tuple[int, int, Any, Any]
-
-_READ: Final = -1  # in place of the kind: a get that was answered from the store
 _MARK: Final = Transaction()  # in the place of a list
 
 
@@ -140,25 +131,6 @@ class _Batch:
         self.answer: Answer | None = None
 
 
-class _List:
-    """A list that waits for its turn."""
-
-    __slots__ = ("at", "deadline", "id", "message", "place", "request", "within")
-
-    def __init__(self, message: _Message, id: int, request: state_pb2.ListRequest, deadline: float | None) -> None:
-        self.message = message
-        self.id = id
-        self.request = request
-        self.deadline = deadline
-        self.within: _Batch | None = None  # which has its mark
-        self.place = 0  # of the mark
-        self.at: int | StateError = 0  # without a mark: the revision to read at, or why it is not known
-
-    def is_at_a_revision(self) -> bool:
-        """Whether the request says what it is to show: then it has no place among the writes."""
-        return bool(self.request.revision or self.request.page_token)
-
-
 class _Stream:
     def __init__(self, store: Store, committer: Committer, limits: Limits, metadata: requests.Metadata) -> None:
         self._store = store
@@ -170,17 +142,14 @@ class _Stream:
         self._batches: dict[_Batch, None] = {}  # that are being committed, in their order
         self._changing: Counter[str] = Counter()  # their keys: in how many of them each is
         self._wide = 0  # how many of them may change other keys, too
-        self._lists: deque[_List] = deque()
-        self._page_bytes = 0  # of the pages that are not serialised yet
-        self._page_taken = asyncio.Event()
-        self._answered: deque[tuple[_Message, Sequence[_Result]]] = deque()
+        self._lists = Lists(store, limits, MESSAGE_BYTES, self._fail)
+        self._answered: deque[tuple[_Message, Sequence[Result]]] = deque()
         self._place = 0  # in the first of them
         self._messages: dict[_Message, None] = {}  # that are not answered in full
         self._unanswered = 0
         self._ready = asyncio.Event()  # there is something to write, or nothing more will come
         self._room = asyncio.Event()  # more may be read
         self._reader: asyncio.Task[None] | None = None
-        self._lister: asyncio.Task[None] | None = None
         self._end: Exception | None = None  # what the stream ends with
         self._ending = False
         self._failed = False
@@ -209,7 +178,9 @@ class _Stream:
     async def close(self) -> None:
         """Let go of everything. Writes that were not begun are not begun any more."""
         self._ending = True
-        await asyncio.gather(*(tasks.end(task) for task in (self._reader, self._lister) if task is not None))
+        if self._reader is not None:  # first, since it adds lists
+            await tasks.end(self._reader)
+        await self._lists.close()
         for batch in self._batches:
             if batch.answer is not None:
                 batch.answer.cancel()
@@ -235,7 +206,7 @@ class _Stream:
             self.stop(None)
         except asyncio.CancelledError as error:
             if self._taking or not self._ending:  # it was not `stop`, and the answers must not wait for ever
-                self._fail(_unforeseen(error))
+                self._fail(tasks.unforeseen(error))
             raise
         except Exception as error:  # noqa: BLE001 - the call ends with it
             (self._fail if self._taking else self.stop)(error)
@@ -247,7 +218,7 @@ class _Stream:
         checks.namespace("namespace", namespace)
         checks.text("client", client, CLIENT_BYTES)
         checks.text("author", author, AUTHOR_BYTES)
-        self._namespace = namespace
+        self._namespace = self._lists.namespace = namespace
         self._writer = Writer(client, *requests.said(author, "", self._metadata, checks))
         self._check(request, checks, place)
 
@@ -289,9 +260,9 @@ class _Stream:
         writer = self._writer
         batch = _Batch(message)
         reads: defaultdict[int, list[tuple[int, str]]] = defaultdict(list)  # by their revision; 0: the newest
-        listed: list[_List] = []
-        ahead: list[_List] = []  # of all writes
-        others: list[_Result] = []
+        listed: list[Waiting] = []
+        ahead: list[Waiting] = []  # of all writes
+        others: list[Result] = []
         checks = Checks(self._limits)
         gone_through = 0
         for operation in operations:
@@ -311,7 +282,7 @@ class _Stream:
                     else:
                         reads[revision].append((id, key))
                 elif kind == LIST:
-                    waiting = _List(message, id, operation.list, deadline)
+                    waiting = Waiting(id, operation.list, deadline, partial(self._answer, message))
                     listed.append(waiting)
                     if not waiting.is_at_a_revision():
                         if batch.operations or self._batches:
@@ -340,7 +311,7 @@ class _Stream:
         if others:
             self._answer(message, others)
         if ahead:
-            await self._locate(ahead)
+            await self._lists.locate(ahead)
         if len(reads) == 1:
             [(revision, together)] = reads.items()
             await self._answer_reads(message, together, revision, deadline)
@@ -350,9 +321,7 @@ class _Stream:
             size = place.size + WRITE_BYTES * len(batch.operations) + PART_BYTES * batch.parts
             await self._commit(batch, size, deadline)
         if listed:
-            self._lists.extend(listed)
-            if self._lister is None:
-                self._lister = asyncio.create_task(self._read_lists())
+            self._lists.add(listed)
 
     def _is_changing(self, key: str) -> bool:
         return self._wide > 0 or key in self._changing
@@ -386,18 +355,18 @@ class _Stream:
         """Answer before a write of the same message can change anything."""
         keys = [key for _, key in reads]
         try:
-            async with _until(deadline):
+            async with until(deadline):
                 entries, revision = await self._store.get_all(self._namespace, keys, revision)
         except StateError as error:
             self._answer(message, [(id, GET, None, error) for id, _ in reads])
         else:
-            self._answer(message, [(id, _READ, entry, revision) for (id, _), entry in zip(reads, entries, strict=True)])
+            self._answer(message, [(id, READ, entry, revision) for (id, _), entry in zip(reads, entries, strict=True)])
 
     async def _commit(self, batch: _Batch, size: int, deadline: float | None) -> None:
         loop = asyncio.get_running_loop()
         writes = [transaction for _, _, transaction in batch.operations]
         try:
-            async with _until(deadline):
+            async with until(deadline):
                 await self._committer.room()
             timeout = None if deadline is None else deadline - loop.time()
             answer = self._committer.submit_all(self._namespace, writes, size, timeout=timeout)
@@ -421,69 +390,9 @@ class _Stream:
             ],
         )
 
-    # Lists
-
-    async def _locate(self, listed: Sequence[_List]) -> None:
-        """Have the lists that no write is before read what there is now, whatever the writes after them do."""
-        at: int | StateError
-        try:
-            async with _until(listed[0].deadline):
-                at = (await self._store.position(self._namespace)).revision
-        except StateError as error:
-            at = error
-        for waiting in listed:
-            waiting.at = at
-
-    async def _read_lists(self) -> None:
-        try:
-            while self._lists:
-                while self._page_bytes >= MESSAGE_BYTES:
-                    self._page_taken.clear()
-                    await self._page_taken.wait()
-                waiting = self._lists[0]
-                result: _Result
-                try:
-                    async with _until(waiting.deadline):
-                        page = await self._page(waiting)
-                    size = RESULT_BYTES + page.ByteSize()
-                    self._page_bytes += size
-                    result = (waiting.id, LIST, page, size)
-                except StateError as error:
-                    result = (waiting.id, LIST, None, error)
-                self._lists.popleft()
-                self._answer(waiting.message, [result])
-                await asyncio.sleep(0)  # many lists must not hold up others
-        except asyncio.CancelledError as error:
-            self._fail(_unforeseen(error))
-            raise
-        except Exception as error:  # noqa: BLE001 - the call ends with it
-            self._fail(error)
-        finally:
-            self._lister = None
-
-    async def _page(self, waiting: _List) -> state_pb2.ListResponse:
-        request = waiting.request
-        if request.namespace:
-            raise InvalidRequest(Violation("list.namespace", "must be empty here"))
-        request.namespace = self._namespace
-        batch, at = waiting.within, waiting.at
-        if batch is not None:
-            assert batch.answer is not None
-            await asyncio.wait([batch.answer])
-            outcome = batch.answer.result()[waiting.place]
-            at = outcome if isinstance(outcome, StateError) else outcome.revision
-        if isinstance(at, StateError):
-            raise at
-        try:
-            return await lists.read(self._store, self._limits, request, at)
-        except OutsideHistory:  # it was compacted, or the namespace was begun anew
-            if waiting.is_at_a_revision():
-                raise
-            return await lists.read(self._store, self._limits, request)
-
     # Answering
 
-    def _answer(self, message: _Message, results: Sequence[_Result]) -> None:
+    def _answer(self, message: _Message, results: Sequence[Result]) -> None:
         self._answered.append((message, results))
         self._ready.set()
 
@@ -511,7 +420,7 @@ class _Stream:
             for id, kind, about, end in answered[place:] if place else answered:
                 result = results.add()
                 result.id = id
-                if kind == _READ:
+                if kind == READ:
                     size = fill_read(result, about, end)
                 elif about is None:
                     size = fill_error(result, end)
@@ -519,8 +428,7 @@ class _Stream:
                     result.list.MergeFrom(about)
                     result.revision = about.revision
                     size = end
-                    self._page_bytes -= size
-                    self._page_taken.set()
+                    self._lists.take_off(size)
                 else:
                     size = fill_outcome(result, kind, about, end)
                     if kind == TRANSACT:
@@ -555,29 +463,3 @@ class _Stream:
             del self._messages[message]
         self._unanswered -= count
         self._room.set()
-
-
-def _unforeseen(error: asyncio.CancelledError) -> Exception:
-    """What a stream ends with if a cancellation ends one of its tasks: as itself it would cancel the call."""
-    failure = RuntimeError("a task of the stream was cancelled")
-    failure.__cause__ = error
-    return failure
-
-
-_NO_DEADLINE: Final = nullcontext()
-
-
-def _until(deadline: float | None) -> AbstractAsyncContextManager[None]:
-    """Raises DeadlinePassed if the time of the loop is, or comes, past the deadline."""
-    return _NO_DEADLINE if deadline is None else _bounded(deadline)
-
-
-@asynccontextmanager
-async def _bounded(deadline: float) -> AsyncGenerator[None]:
-    if asyncio.get_running_loop().time() >= deadline:
-        raise DeadlinePassed
-    try:
-        async with asyncio.timeout_at(deadline):
-            yield
-    except TimeoutError:
-        raise DeadlinePassed from None
