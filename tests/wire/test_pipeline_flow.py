@@ -269,6 +269,11 @@ async def test_what_is_inside_of_transactions_counts_as_waiting() -> None:
         await pipe.send(transact(then=[s.Operation(get=s.GetOperation(key="k"))] * 1000))
         await until(lambda: running.server._committer._pending == 1)
         assert running.server._committer._pending_bytes > 100_000
+        [connection] = running.server.calls._admission._connections.values()
+        assert connection.bytes > 100_000
+        running.store.gate.set()
+        await until(lambda: len(pipe.arrived) == 2)
+        await until(lambda: not running.server.calls._admission._connections)
 
 
 async def test_a_drain_comes_while_a_message_is_gone_through(monkeypatch: pytest.MonkeyPatch) -> None:

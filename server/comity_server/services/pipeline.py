@@ -318,8 +318,8 @@ class _Stream:
         elif reads:
             await asyncio.gather(*(self._answer_reads(message, each, at, deadline) for at, each in reads.items()))
         if batch.operations:
-            size = place.size + WRITE_BYTES * len(batch.operations) + PART_BYTES * batch.parts
-            await self._commit(batch, size, deadline)
+            place.resize(place.size + PART_BYTES * batch.parts)  # until it is answered, and that is taken off
+            await self._commit(batch, place.size + WRITE_BYTES * len(batch.operations), deadline)
         if listed:
             self._lists.add(listed)
 
