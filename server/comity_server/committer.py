@@ -62,7 +62,7 @@ class Committer:
         self._lanes: dict[str, _Lane] = {}
         self._pending = 0
         self._pending_bytes = 0
-        self._hopeful: list[asyncio.Future[None]] = []  # who waits for room
+        self._hopeful: dict[asyncio.Future[None], None] = {}  # who waits for room
         self._draining = False
 
     async def submit(self, namespace: str, write: Write) -> Outcome:
@@ -124,8 +124,11 @@ class Committer:
             if self._draining:
                 raise Draining
             turn = asyncio.get_running_loop().create_future()
-            self._hopeful.append(turn)
-            await turn
+            self._hopeful[turn] = None
+            try:
+                await turn
+            finally:
+                self._hopeful.pop(turn, None)
 
     def _is_full(self, part: int = 1) -> bool:
         """Whether as much waits as may in all, or in such a part of it."""
@@ -168,7 +171,7 @@ class Committer:
 
     def _make_room(self) -> None:
         if self._hopeful and (self._draining or not self._is_full(2)):
-            hopeful, self._hopeful = self._hopeful, []
+            hopeful, self._hopeful = self._hopeful, {}
             for turn in hopeful:
                 if not turn.done():
                     turn.set_result(None)
@@ -182,7 +185,10 @@ class Committer:
                 raise AssertionError(f"{len(outcomes)} outcomes of {len(writes)} writes")
         except StateError as error:
             outcomes = [error] * len(writes)
-        except Exception:  # whatever it is, each caller needs an answer and the lane has to go on
+        except (Exception, asyncio.CancelledError) as error:
+            # Whatever it is, each caller needs an answer and the lane has to go on.
+            if isinstance(error, asyncio.CancelledError) and self._is_cancelled():
+                raise
             log.exception("the store failed in an unforeseen way", namespace=namespace, writes=len(writes))
             outcomes = [StoreUnavailable("the store failed; the log of the server says why")] * len(writes)
         end = 0
@@ -190,3 +196,9 @@ class Committer:
             start, end = end, end + len(waiting.writes)
             if not waiting.answer.done():
                 waiting.answer.set_result(outcomes[start:end])
+
+    @staticmethod
+    def _is_cancelled() -> bool:
+        """Whether somebody cancels the lane: then a CancelledError is not one that came out of the store."""
+        task = asyncio.current_task()
+        return task is not None and task.cancelling() > 0

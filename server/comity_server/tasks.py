@@ -14,3 +14,10 @@ async def end(task: "asyncio.Task[Any]") -> None:
         task.cancel()
         await asyncio.wait([task], timeout=patience)
         patience *= 2
+
+
+def unforeseen(error: asyncio.CancelledError) -> Exception:
+    """What a cancellation that nobody asked a task for is told as: as itself it would cancel whoever waits."""
+    failure = RuntimeError("a task was cancelled")
+    failure.__cause__ = error
+    return failure

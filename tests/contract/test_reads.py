@@ -160,6 +160,27 @@ async def test_get_all_reads_each_key_as_get_does(lived: Space) -> None:
     assert [entry and entry[0] for entry in read.entries] == ["b", None, None, "b", None]
 
 
+async def test_get_all_at_every_revision(lived: Space) -> None:
+    keys = ["b", "a", "absent", "b", "c"]
+    for revision in range(1, len(VALUES)):
+        read = await lived.store.get_all(lived.name, keys, revision)
+        assert read.revision == revision
+        assert list(read.entries) == [await lived.get(key, revision) for key in keys]
+
+
+async def test_get_all_at_a_revision_that_cannot_be_read(lived: Space) -> None:
+    with pytest.raises(RevisionInFuture) as refused:
+        await lived.store.get_all(lived.name, ["a"], 11)
+    assert refused.value.metadata == {"floor": "0", "revision": "10"}
+    await lived.compact(8)
+    with pytest.raises(Compacted):
+        await lived.store.get_all(lived.name, ["a", "b"], 7)
+    (a, b), revision = await lived.store.get_all(lived.name, ["a", "b"], 8)
+    assert (a and a[1], b and b[1], revision) == (b"1", b"2", 8)
+    with pytest.raises(RevisionInFuture):
+        await lived.store.get_all(lived.sibling("absent").name, [], 1)
+
+
 async def test_get_all_of_nothing(lived: Space, space: Space) -> None:
     assert (list((await lived.store.get_all(lived.name, [])).entries), await lived.revision()) == ([], 10)
     unknown = await space.store.get_all(space.sibling("absent").name, ["a", "b"])

@@ -189,22 +189,40 @@ async def test_a_store_that_leaves_out_an_outcome_holds_up_nobody() -> None:
     await committer.drain()
 
 
-async def test_an_unforeseen_failure_of_the_store_is_an_answer_and_the_lane_goes_on() -> None:
+@pytest.mark.parametrize("failure", [ZeroDivisionError, asyncio.CancelledError])
+async def test_an_unforeseen_failure_of_the_store_is_an_answer_and_the_lane_goes_on(
+    failure: type[BaseException],
+) -> None:
     class Broken(MemoryStore):
         broken = True
 
         async def commit(self, namespace: str, group: Sequence[Write]) -> Sequence[Outcome | StateError]:
             if self.broken:
-                raise ZeroDivisionError("secret")
+                raise failure("secret")
             return await super().commit(namespace, group)
 
     store = Broken(Limits())
     committer = Committer(store)
-    with pytest.raises(StoreUnavailable) as raised:
-        await committer.submit("n", put("a"))
-    assert "secret" not in raised.value.message
-    store.broken = False
-    assert (await committer.submit("n", put("a"))).revision == 1
+    async with asyncio.timeout(30):
+        with pytest.raises(StoreUnavailable) as raised:
+            await committer.submit("n", put("a"))
+        assert "secret" not in raised.value.message
+        store.broken = False
+        assert (await committer.submit("n", put("a"))).revision == 1
+        await committer.drain()
+
+
+async def test_a_lane_that_is_cancelled_ends() -> None:
+    store = GatedStore()
+    committer = Committer(store)
+    (waiting,) = await begin(committer, "n", put("a"))
+    await store.arrived.wait()
+    lane = committer._lanes["n"].task
+    assert lane is not None
+    lane.cancel()
+    await asyncio.wait([lane])
+    assert lane.cancelled()
+    waiting.cancel()
 
 
 async def test_what_is_submitted_together_stays_together() -> None:
@@ -307,7 +325,10 @@ async def test_who_waits_for_room_leaves_some_to_others() -> None:
     with pytest.raises(Overloaded):
         await committer.submit("n", put("f"))
     assert not any(turn.done() for turn in turns)
-    turns.pop().cancel()
+    gone = turns.pop()
+    gone.cancel()
+    await asyncio.wait([gone])
+    assert len(committer._hopeful) == len(turns)
     store.gate.set()
     await asyncio.gather(*turns)
     assert len(await together) == 2

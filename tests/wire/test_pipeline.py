@@ -1,6 +1,7 @@
 """Pipelines: what each kind of operation answers, and what is said once for the stream."""
 
 import asyncio
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 import grpc
@@ -8,8 +9,10 @@ import pytest
 
 from comity.v1 import state_pb2 as s
 from comity.v1 import types_pb2 as t
+from comity_server.model import ReadAll
 from tests.wire.calls import Wire
-from tests.wire.pipes import Pipe, create, delete, get, increment, listing, piped, put, transact
+from tests.wire.inprocess import run
+from tests.wire.pipes import Pipe, connected, create, delete, get, increment, listing, piped, put, transact
 from tests.wire.test_bad_requests import MIB, SAFE
 
 CLIENT_BYTES = 4 * MIB  # that gRPC takes by default
@@ -30,6 +33,26 @@ async def test_get(pipe: Pipe, wire: Wire, namespace: str) -> None:
     assert (old.revision, old.entry.value, old.entry.content_type) == (1, b"1", "text/plain")
     assert (gone.revision, gone.HasField("entry")) == (2, False)
     assert entry == wire.call(s.GetRequest(namespace=namespace, key="k")).entry
+
+
+async def test_gets_of_one_revision_go_to_the_store_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a Redis each of them would be a way there and back, before anything behind it is looked at."""
+    async with run() as running, connected(running.server.addresses[0]) as channel, piped(channel, "n") as pipe:
+        await pipe.ask(*(put("k", b"%d" % number) for number in range(1, 4)))
+        asked: list[tuple[int, int]] = []
+        get_all = running.store.get_all
+
+        async def noted(namespace: str, keys: Sequence[str], revision: int = 0) -> ReadAll:
+            asked.append((revision, len(keys)))
+            return await get_all(namespace, keys, revision)
+
+        monkeypatch.setattr(running.store, "get_all", noted)
+        wanted = [2, 1, 0, 2, 9, 1, 2, 0]
+        results = await pipe.ask(*(get("k", revision) for revision in wanted), put("k"), get("k", 2))
+        assert [result.revision for result in results] == [2, 1, 3, 2, 0, 1, 2, 3, 4, 2]
+        assert [result.entry.value for result in results[:4]] == [b"2", b"1", b"3", b"2"]
+        assert results[4].error.reason == "REVISION_IN_FUTURE"
+        assert sorted(asked) == [(0, 2), (1, 2), (2, 4), (9, 1)]
 
 
 async def test_put_and_create(pipe: Pipe) -> None:

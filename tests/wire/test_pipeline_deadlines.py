@@ -14,6 +14,7 @@ from comity.v1 import state_pb2 as s
 from tests import servers
 from tests.redis_servers import RedisServer, program
 from tests.waiting import until
+from tests.wire.calls import Wire
 from tests.wire.inprocess import Running, run
 from tests.wire.pipes import Pipe, connected, delete, get, increment, listing, piped, put, transact
 
@@ -107,12 +108,16 @@ async def test_a_long_time_is_none(pipe: Pipe) -> None:
     ]
 
 
-async def test_lists_that_nobody_takes_off_run_out_of_time(pipe: Pipe) -> None:
+async def test_lists_that_nobody_takes_off_run_out_of_time(pipe: Pipe, wire: Wire, namespace: str) -> None:
     """The pages before them fill what may be on its way, and they are not begun."""
     await pipe.ask(*(put(f"{number}", bytes(1000)) for number in range(1000)))
     pipe.reading.clear()
     lists = await pipe.send(*(listing() for _ in range(200)), timeout=SHORT)
-    await asyncio.sleep(2 * SHORT.nanos / 1e9)  # nothing tells that a time is up
+    await pipe.send(put("behind"))
+    await until(lambda: wire.get(namespace, "behind") is not None)  # so they were read, and their time is running
+    loop = asyncio.get_running_loop()
+    up = loop.time() + SHORT.nanos / 1e9
+    await until(lambda: loop.time() > up)
     pipe.reading.set()
     codes = [result.code for result in await pipe.all(lists)]
     assert codes == sorted(codes)

@@ -221,6 +221,32 @@ async def test_a_stream_that_is_cancelled_lets_go_of_what_it_had(running: Runnin
             assert [entry.key for entry in (await again.one(listing())).list.entries] == ["begun"]
 
 
+@pytest.mark.parametrize(("method", "operation"), [("get_all", get("k")), ("list", listing())], ids=["get", "list"])
+async def test_a_cancellation_that_the_store_loses_is_no_end_to_wait_for(
+    running: Running, monkeypatch: pytest.MonkeyPatch, method: str, operation: s.PipelineOperation
+) -> None:
+    """A library that connects may take the first one for its own."""
+    reading = lost = False
+
+    async def lose(*_: object, **__: object) -> None:
+        nonlocal reading, lost
+        reading = True
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            lost = True
+        await asyncio.Event().wait()
+
+    async with connected(running.server.addresses[0]) as channel:
+        async with piped(channel, NAME) as pipe:
+            await pipe.one(put("k"))
+            monkeypatch.setattr(running.store, method, lose)
+            await pipe.send(operation)
+            await until(lambda: reading)
+        await until(lambda: lost and running.server.calls.streams == 0)
+        assert _places(running) == 0
+
+
 async def test_a_stream_may_be_idle_for_longer_than_a_request_may_take(
     running: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:

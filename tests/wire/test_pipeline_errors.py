@@ -1,5 +1,6 @@
 """An operation of a pipeline fails as the call of its own does: code, reason, message, metadata, fields and delay."""
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
 
@@ -217,24 +218,34 @@ async def test_a_store_in_trouble(trouble: StateError, monkeypatch: pytest.Monke
             "list": lambda: running.state.List(s.ListRequest(namespace=NAME)),
             "commit": lambda: running.state.Put(s.PutRequest(namespace=NAME, key="k")),
         }
-        for method in ("get", "get_all", "list", "position", "commit"):
+        failing: list[tuple[list[str], list[str]]] = [  # methods of the store, and what then fails
+            (["get", "get_all"], ["get at", "get"]),
+            (["list"], ["list"]),
+            (["position"], ["list"]),
+            (["commit"], ["commit"]),
+        ]
+        for methods, failed in failing:
             with monkeypatch.context() as broken:
-                broken.setattr(running.store, method, fail)
+                for method in methods:
+                    broken.setattr(running.store, method, fail)
                 answers = await pipe.ask(listing(), get("k", 1), get("k"), put("k"))
-                results = dict(zip(("list", "get", "get_all", "commit"), answers, strict=True))
+                results = dict(zip(("list", "get at", "get", "commit"), answers, strict=True))
                 assert (await pipe.one(put("k"))).code == (results["commit"].code)
-                failed = {"position": "list"}.get(method, method)
-                assert [name for name, result in results.items() if result.code] == [failed]
-                if method in calls:
+                assert [name for name, result in results.items() if result.code] == failed
+                if methods[0] in calls:
                     with pytest.raises(grpc.aio.AioRpcError) as raised:
-                        await calls[method]()
-                    check_same(results[failed], read_refusal(raised.value))
+                        await calls[methods[0]]()
+                    for name in failed:
+                        check_same(results[name], read_refusal(raised.value))
             assert (await pipe.one(get("k"))).code == 0
 
 
-async def test_an_unforeseen_failure_ends_the_stream_and_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("failure", [ZeroDivisionError, asyncio.CancelledError])
+async def test_an_unforeseen_failure_ends_the_stream_and_says_nothing(
+    failure: type[BaseException], monkeypatch: pytest.MonkeyPatch
+) -> None:
     async def fail(*_: object, **__: object) -> None:
-        raise ZeroDivisionError("secret")
+        raise failure("secret")
 
     for method, operation in (("get_all", get("k")), ("list", listing()), ("position", listing())):
         async with run() as running, connected(running.server.addresses[0]) as channel, piped(channel, NAME) as pipe:

@@ -1,8 +1,10 @@
 """A client that sends without reading, or faster than the server can, is held back: by itself, and nobody else is."""
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
+from typing import Any
 
 import grpc
 import psutil
@@ -10,6 +12,7 @@ import pytest
 
 from comity.v1 import state_pb2 as s
 from comity.v1 import state_pb2_grpc
+from comity_server.services import pipeline, pipeline_messages
 from tests import servers
 from tests.http2 import StingyClient
 from tests.servers import Server
@@ -44,12 +47,18 @@ def memory(server: Server) -> int:
     return psutil.Process(server.process.pid).memory_info().rss
 
 
-async def settled(server: Server) -> int:
-    """What the server takes up when it does not take up more any more."""
+async def turns(state: "state_pb2_grpc.StateServiceAsyncStub") -> None:
+    """The server has so many turns that it goes on with whatever it can go on with."""
+    for _ in range(500):
+        await state.Get(s.GetRequest(namespace=NAME, key="absent"), timeout=TIMEOUT)
+
+
+async def settled(server: Server, others: "state_pb2_grpc.StateServiceAsyncStub") -> int:
+    """What the server takes up when it does not take up more any more, although it has turns."""
     before = 0
     while (now := memory(server)) > before + MIB:
         before = now
-        await asyncio.sleep(1)
+        await turns(others)
     return now
 
 
@@ -87,13 +96,12 @@ class Flood:
         await asyncio.wait([self.task])
 
 
-async def held_back(*floods: Flood) -> int:
-    """How many messages were sent when no more are taken."""
+async def held_back(others: "state_pb2_grpc.StateServiceAsyncStub", *floods: Flood) -> None:
+    """Return when no more messages are taken, although the server has turns."""
     before = -1
     while before != (now := sum(flood.sent for flood in floods)):
         before = now
-        await asyncio.sleep(0.5)
-    return before
+        await turns(others)
 
 
 READS = {
@@ -120,8 +128,8 @@ async def test_a_client_that_does_not_read_is_held_back(
         before = memory(own)
         floods = [Flood(pipe, *READS[kind]) for pipe in pipes]
         if kind not in SMALL:
-            await held_back(*floods)
-        assert await settled(own) - before < 350 * MIB
+            await held_back(others, *floods)
+        assert await settled(own, others) - before < 350 * MIB
         await served(others)
         for flood in floods:
             await flood.end()
@@ -138,7 +146,7 @@ async def test_pages_for_a_client_that_takes_nothing_are_not_made(
         for _ in range(2 * PIPELINES):
             await stingy.call(PIPELINE, request.SerializeToString())
         await until(lambda: len(stingy.ended) == PIPELINES)  # those that were too many
-        assert await settled(own) - before < 250 * MIB, "all of the pages are 32 GB"
+        assert await settled(own, others) - before < 250 * MIB, "all of the pages are 32 GB"
         await served(others)
 
 
@@ -149,22 +157,25 @@ async def test_messages_that_are_not_finished_are_bounded(
     async with StingyClient(own.address) as stingy:
         before = memory(own)
         calls = [asyncio.create_task(stingy.call(PIPELINE, message, withheld=100)) for _ in range(100)]
-        assert await settled(own) - before < 200 * MIB, "all of them are 400 MiB"
+        assert await settled(own, others) - before < 200 * MIB, "all of them are 400 MiB"
         await served(others)
         for call in calls:
             call.cancel()
 
 
-async def test_a_client_goes_on_when_it_reads_again(pipe: Pipe) -> None:
-    await pipe.one(put("k", bytes(20_000)))
-    pipe.reading.clear()
-    flood = Flood(pipe, *[get("k")] * 20)
-    count = await held_back(flood)
-    pipe.reading.set()
-    await until(lambda: flood.sent > count)
-    await flood.finish()
-    await pipe.done_writing()
-    assert await pipe.ended() is None
+async def test_a_client_goes_on_when_it_reads_again() -> None:
+    async with run() as running, connected(running.server.addresses[0]) as channel, piped(channel, NAME) as pipe:
+        await pipe.one(put("k", bytes(20_000)))
+        pipe.reading.clear()
+        flood = Flood(pipe, *[get("k")] * 20)
+        [stream] = running.server._state._pipelines._streams
+        await until(lambda: stream._unanswered >= pipeline.UNANSWERED)
+        count = flood.sent
+        pipe.reading.set()
+        await until(lambda: flood.sent > count + 2 * pipeline.UNANSWERED // 20)
+        await flood.finish()
+        await pipe.done_writing()
+        assert await pipe.ended() is None
     assert len(pipe.arrived) == 1 + 20 * flood.sent
     assert {(result.code, len(result.entry.value)) for result in pipe.arrived[1:]} == {(0, 20_000)}
 
@@ -189,8 +200,9 @@ async def test_streams_that_never_pause_leave_room_for_calls() -> None:
         pipes = [await stack.enter_async_context(piped(channel, f"n{number}")) for number in range(8)]
         running.store.gate.clear()
         floods = [Flood(pipe, *[increment("k")] * 500) for pipe in pipes]
-        await held_back(*floods)
-        assert 1000 <= running.server._committer._pending <= 1500
+        committer = running.server._committer
+        await until(lambda: len(committer._hopeful) == len(pipes))  # each waits for room
+        assert 1000 <= committer._pending <= 1500
         call = asyncio.ensure_future(running.state.Put(s.PutRequest(namespace="other", key="k"), timeout=TIMEOUT))
         await until(lambda: running.server.calls.unary_calls == 1)
         running.store.gate.set()
@@ -203,7 +215,10 @@ async def test_what_one_stream_has_unanswered_is_bounded() -> None:
     async with run() as running, connected(running.server.addresses[0]) as channel, piped(channel, NAME) as pipe:
         running.store.gate.clear()
         flood = Flood(pipe, *[increment("k")] * 100)
-        assert await held_back(flood) >= 40
+        await until(lambda: sum(each._unanswered for each in running.server._state._pipelines._streams) == 4000)
+        await turns(running.state)
+        [stream] = running.server._state._pipelines._streams
+        assert stream._unanswered == 4000
         assert 3900 <= running.server._committer._pending <= 4000  # and those that the store has
         running.store.gate.set()
         await until(lambda: len(pipe.arrived) > 10_000)
@@ -211,3 +226,78 @@ async def test_what_one_stream_has_unanswered_is_bounded() -> None:
         await pipe.done_writing()
         assert await pipe.ended() is None
         assert [result.value for result in pipe.arrived] == list(range(1, 100 * flood.sent + 1))
+
+
+@pytest.mark.parametrize("step", ["write", "fill_outcome"])
+async def test_a_message_with_much_inside_of_it_lets_others_in_between(
+    monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    """What it asks for is read, and answered, in portions: counted in turns of the loop, not in time."""
+    inside = 100
+    turns = 0
+    at: Counter[int] = Counter()  # how many of the transactions each turn went through
+    original = getattr(pipeline, step)
+
+    def turn() -> None:
+        nonlocal turns
+        turns += 1
+        loop.call_soon(turn)
+
+    def counted(*arguments: Any) -> Any:
+        at[turns] += 1
+        return original(*arguments)
+
+    loop = asyncio.get_running_loop()
+    async with run() as running, connected(running.server.addresses[0]) as channel, piped(channel, NAME) as pipe:
+        await pipe.one(get("absent"))
+        monkeypatch.setattr(pipeline, step, counted)
+        many = transact(then=[s.Operation(get=s.GetOperation(key="absent"))] * inside)
+        operations = [s.PipelineOperation.FromString(many.SerializeToString()) for _ in range(200)]
+        turn()
+        results = await pipe.ask(*operations, get("absent"))
+    assert [len(result.transact.results) for result in results] == [inside] * 200 + [0]
+    assert [result.id for result in pipe.arrived[1:-1]] == [result.id for result in results[:-1]]
+    assert at.total() >= 200
+    assert max(at.values()) <= 1000 // inside
+
+
+async def test_what_is_inside_of_transactions_counts_as_waiting() -> None:
+    async with run() as running, connected(running.server.addresses[0]) as channel, piped(channel, NAME) as pipe:
+        running.store.gate.clear()
+        await pipe.send(put("k"))
+        await until(lambda: running.store.commits_begun == 1)
+        await pipe.send(transact(then=[s.Operation(get=s.GetOperation(key="k"))] * 1000))
+        await until(lambda: running.server._committer._pending == 1)
+        assert running.server._committer._pending_bytes > 100_000
+        [connection] = running.server.calls._admission._connections.values()
+        assert connection.bytes > 100_000
+        running.store.gate.set()
+        await until(lambda: len(pipe.arrived) == 2)
+        await until(lambda: not running.server.calls._admission._connections)
+
+
+async def test_a_drain_comes_while_a_message_is_gone_through(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of it is answered, since some of it is under way."""
+    async with run() as running, connected(running.server.addresses[0]) as channel, piped(channel, NAME) as pipe:
+        await pipe.one(put("k"))
+        original = pipeline_messages.write
+        begun = 0
+
+        def stopping(*arguments: Any) -> Any:
+            nonlocal begun
+            begun += 1
+            if begun == 1:
+                running.server._state._pipelines.close()
+            return original(*arguments)
+
+        monkeypatch.setattr(pipeline, "write", stopping)
+        operations = [transact(then=[s.Operation(increment=s.IncrementOperation(key="k", delta=1))]) for _ in range(5)]
+        for operation in operations:
+            operation.transact.otherwise.extend([s.Operation(get=s.GetOperation(key="k"))] * 999)
+        results = await pipe.ask(*operations, listing())
+        refused = await pipe.ended()
+        assert refused is not None
+        assert refused.reason == "DRAINING"
+        assert begun == 5
+        assert {result.error.reason for result in results[:5]} == {"NOT_A_NUMBER"}
+        assert [entry.key for entry in results[5].list.entries] == ["k"]

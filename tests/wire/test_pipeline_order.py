@@ -9,7 +9,10 @@ from comity.v1 import state_pb2 as s
 from tests import servers
 from tests.waiting import until
 from tests.wire.calls import TIMEOUT, Wire
+from tests.wire.inprocess import run
 from tests.wire.pipes import Pipe, connected, create, delete, get, increment, listing, piped, put, transact
+
+MIB = 1024 * 1024
 
 
 def keys(result: s.PipelineResult) -> list[str]:
@@ -77,6 +80,62 @@ async def test_pages_go_on_beside_writes(pipe: Pipe) -> None:
     assert first.revision == second.revision == 5
     again, _ = await pipe.ask(rest, put("7"))
     assert again.list == second.list
+
+
+async def test_a_read_waits_for_as_long_as_any_write_before_it_may_change_its_key() -> None:
+    """Also where several messages have the key; and what is changed no more is forgotten."""
+    async with run() as running, connected(running.server.addresses[0]) as channel, piped(channel, "n") as pipe:
+        await pipe.ask(put("k"), put("l"))
+        [stream] = running.server._state._pipelines._streams
+        wide = transact(then=[s.Operation(delete=s.DeleteOperation(prefix="l"))])
+        for operations in ([[put("k")], [put("k"), put("m")]], [[wide], [put("k")], [wide]]):
+            running.store.gate.clear()
+            begun = running.store.commits_begun
+            first, *rest = [(await pipe.send(*each))[0] for each in operations]
+            await until(lambda begun=begun: running.store.commits_begun == begun + 1)  # type: ignore[misc]
+            [read] = await pipe.send(get("k"))
+            [free] = await pipe.send(get("z", 1))
+            await pipe.all([free])
+            assert not read.done()
+            running.store.gate.set()
+            written = (await pipe.all([first, *rest]))[-1]
+            assert (await pipe.all([read]))[0].revision >= written.revision
+            assert (len(stream._changing), stream._wide, len(stream._batches)) == (0, 0, 0)
+
+
+async def test_a_list_at_a_revision_has_no_place_among_the_writes() -> None:
+    async with run() as running, connected(running.server.addresses[0]) as channel, piped(channel, "n") as pipe:
+        first, *_ = (await pipe.ask(put("a"), put("b"), listing(page_size=1)))[::-1]
+        rest = listing(page_size=1, page_token=first.list.next_page_token)
+        running.store.gate.clear()
+        [held] = await pipe.send(put("c"))
+        await until(lambda: running.store.commits_begun == 2)
+        assert [keys(result) for result in await pipe.ask(listing(revision=1), rest)] == [["a"], ["b"]]
+        failed = await pipe.one(listing(revision=9))
+        assert failed.error.reason == "REVISION_IN_FUTURE"
+        late, at, newest = await pipe.send(put("d"), listing(revision=2), listing())
+        [seen] = await pipe.all([at])
+        assert keys(seen) == ["a", "b"]
+        assert not any(answer.done() for answer in (held, late, newest))
+        running.store.gate.set()
+        assert keys((await pipe.all([held, late, newest]))[-1]) == ["a", "b", "c", "d"]
+
+
+async def test_a_list_whose_place_is_of_a_history_that_is_gone_shows_what_there_is() -> None:
+    async with run() as running, connected(running.server.addresses[0]) as channel, piped(channel, "n") as pipe:
+        await running.state.Put(s.PutRequest(namespace="shorter", key="new"), timeout=TIMEOUT)
+        await pipe.ask(put("old", bytes(MIB - 1024)), put("old", bytes(MIB - 1024)))
+        pipe.reading.clear()
+        lists = await pipe.send(*(listing() for _ in range(40)))
+        [stream] = running.server._state._pipelines._streams
+        await until(lambda: stream._lists._page_bytes > MIB)  # the others wait for these to be taken off
+        named = running.store.namespaces_by_name
+        named["n"] = named.pop("shorter")
+        pipe.reading.set()
+        results = await pipe.all(lists)
+        assert {result.code for result in results} == {0}
+        assert (keys(results[0]), keys(results[-1]), results[-1].revision) == (["old"], ["new"], 1)
+        assert (await pipe.one(listing(revision=2))).error.reason == "REVISION_IN_FUTURE"
 
 
 @pytest.mark.parametrize("together", [True, False])

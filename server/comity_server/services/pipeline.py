@@ -1,27 +1,25 @@
 """Pipeline: one stream of operations, each answered as soon as its end is known.
 
 Messages are read one after another. The writes of a message go to the committer together; its reads are answered from
-the store at once, and those of a key that a write before them is still to change have their turn among the writes. So
-what touches the same key keeps its order, without anything that waits for anything else. Lists go by themselves, one
-after another, at the revision that they would have had in their place: where writes are before them, a transaction
-without operations has that place, and says which revision it saw.
+the store at once, those of one revision together, and those of a key that a write before them is still to change have
+their turn among the writes. So what touches the same key keeps its order, without anything that waits for anything
+else. Lists go by themselves, at the revision that they would have had in their place: see `pipeline_lists`.
 
 What is unanswered is bounded, and so is what is answered and not yet taken by the client: beyond it nothing is read,
-and gRPC holds the client back. There is no task an operation, and no future but one a message.
+and gRPC holds the client back. There is no task an operation, and no future but one a message. A message may have as
+much inside of its transactions as a thousand calls, so the loop is left to others after each PARTS of it.
 """
 
 import asyncio
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
 from comity.v1 import state_pb2
+from comity_server import tasks
 from comity_server.committer import Answer, Committer
 from comity_server.errors import (
-    Compacted,
-    DeadlinePassed,
     Draining,
     InvalidRequest,
     StateError,
@@ -30,17 +28,21 @@ from comity_server.errors import (
 )
 from comity_server.limits import Limits
 from comity_server.model import DeletePrefix, Transaction
-from comity_server.services import lists, requests
+from comity_server.services import requests
 from comity_server.services.admission import Place
+from comity_server.services.deadline import until
+from comity_server.services.pipeline_lists import Lists, Waiting
 from comity_server.services.pipeline_messages import (
     GET,
     LIST,
-    RESULT_BYTES,
+    READ,
     TRANSACT,
+    Result,
     Writer,
     fill_error,
     fill_outcome,
     fill_read,
+    parts,
     read,
     write,
 )
@@ -54,15 +56,9 @@ UNANSWERED: Final = 4000  # operations of one stream, beyond which it is not rea
 MESSAGE_BYTES: Final = 1024 * 1024  # about as much an answer carries, unless one result is larger
 MESSAGE_MOST: Final = 4_100_000  # since clients read up to 4 MiB
 WRITE_BYTES: Final = 400  # about what an operation that waits takes beside its message
+PART_BYTES: Final = 150  # and each condition and operation inside of it
+PARTS: Final = 1000  # operations, conditions and results that are gone through in one go: about 3 ms
 
-# What an operation is answered with: its id, its kind, and of which sort the rest is.
-#   a write, or a read among the writes: the transaction, and its Outcome or StateError
-#   another read: the entry or None, and the revision
-#   a list: the page, and its size in bytes
-#   what failed before it was begun: None, and the StateError
-_Result = tuple[int, int, Any, Any]
-
-_READ: Final = -1  # in place of the kind: a get that was answered from the store
 _MARK: Final = Transaction()  # in the place of a list
 
 
@@ -124,29 +120,15 @@ class _Message:
 class _Batch:
     """The writes of a message, the reads among them, and the marks of its lists."""
 
-    __slots__ = ("answer", "keys", "message", "operations", "wide")
+    __slots__ = ("answer", "keys", "message", "operations", "parts", "wide")
 
     def __init__(self, message: _Message) -> None:
         self.message = message
         self.operations: list[tuple[int, int, Transaction]] = []
+        self.parts = 0  # inside of its transactions
         self.keys: set[str] = set()  # that it may change
         self.wide = False  # whether it may change others, too
         self.answer: Answer | None = None
-
-
-class _List:
-    """A list that waits for its turn."""
-
-    __slots__ = ("at", "deadline", "id", "message", "place", "request", "within")
-
-    def __init__(self, message: _Message, id: int, request: state_pb2.ListRequest, deadline: float | None) -> None:
-        self.message = message
-        self.id = id
-        self.request = request
-        self.deadline = deadline
-        self.within: _Batch | None = None  # which has its mark
-        self.place = 0  # of the mark
-        self.at: int | StateError = 0  # without a mark: the revision to read at, or why it is not known
 
 
 class _Stream:
@@ -158,17 +140,16 @@ class _Stream:
         self._namespace = ""
         self._writer = Writer("", "", "", "")
         self._batches: dict[_Batch, None] = {}  # that are being committed, in their order
-        self._lists: deque[_List] = deque()
-        self._page_bytes = 0  # of the pages that are not serialised yet
-        self._page_taken = asyncio.Event()
-        self._answered: deque[tuple[_Message, Sequence[_Result]]] = deque()
+        self._changing: Counter[str] = Counter()  # their keys: in how many of them each is
+        self._wide = 0  # how many of them may change other keys, too
+        self._lists = Lists(store, limits, MESSAGE_BYTES, self._fail)
+        self._answered: deque[tuple[_Message, Sequence[Result]]] = deque()
         self._place = 0  # in the first of them
         self._messages: dict[_Message, None] = {}  # that are not answered in full
         self._unanswered = 0
         self._ready = asyncio.Event()  # there is something to write, or nothing more will come
         self._room = asyncio.Event()  # more may be read
         self._reader: asyncio.Task[None] | None = None
-        self._lister: asyncio.Task[None] | None = None
         self._end: Exception | None = None  # what the stream ends with
         self._ending = False
         self._failed = False
@@ -196,10 +177,10 @@ class _Stream:
 
     async def close(self) -> None:
         """Let go of everything. Writes that were not begun are not begun any more."""
-        tasks = [task for task in (self._reader, self._lister) if task is not None]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        self._ending = True
+        if self._reader is not None:  # first, since it adds lists
+            await tasks.end(self._reader)
+        await self._lists.close()
         for batch in self._batches:
             if batch.answer is not None:
                 batch.answer.cancel()
@@ -223,6 +204,10 @@ class _Stream:
                 self._go_on(request, place)
         except EOFError:
             self.stop(None)
+        except asyncio.CancelledError as error:
+            if self._taking or not self._ending:  # it was not `stop`, and the answers must not wait for ever
+                self._fail(tasks.unforeseen(error))
+            raise
         except Exception as error:  # noqa: BLE001 - the call ends with it
             (self._fail if self._taking else self.stop)(error)
 
@@ -233,7 +218,7 @@ class _Stream:
         checks.namespace("namespace", namespace)
         checks.text("client", client, CLIENT_BYTES)
         checks.text("author", author, AUTHOR_BYTES)
-        self._namespace = namespace
+        self._namespace = self._lists.namespace = namespace
         self._writer = Writer(client, *requests.said(author, "", self._metadata, checks))
         self._check(request, checks, place)
 
@@ -274,12 +259,15 @@ class _Stream:
         awaited = request.awaited
         writer = self._writer
         batch = _Batch(message)
-        reads: list[tuple[int, str]] = []
-        listed: list[_List] = []
-        others: list[_Result] = []
+        reads: defaultdict[int, list[tuple[int, str]]] = defaultdict(list)  # by their revision; 0: the newest
+        listed: list[Waiting] = []
+        ahead: list[Waiting] = []  # of all writes
+        others: list[Result] = []
         checks = Checks(self._limits)
+        gone_through = 0
         for operation in operations:
             id, kind = operation.id, operation.kind
+            gone_through += 1
             try:
                 if id < 1:
                     raise InvalidRequest(Violation("id", "must be 1 or more"))
@@ -289,24 +277,26 @@ class _Stream:
                     revision = operation.revision
                     checks.count("revision", revision)
                     checks.finish()
-                    if revision:
-                        async with _until(deadline):
-                            entry, revision = await self._store.get(self._namespace, key, revision)
-                        others.append((id, _READ, entry, revision))
-                    elif key in batch.keys or batch.wide or self._is_changing(key):
+                    if not revision and (key in batch.keys or batch.wide or self._is_changing(key)):
                         batch.operations.append((id, kind, read(key)))
                     else:
-                        reads.append((id, key))
+                        reads[revision].append((id, key))
                 elif kind == LIST:
-                    waiting = _List(message, id, operation.list, deadline)
-                    if batch.operations or self._batches:
-                        waiting.within, waiting.place = batch, len(batch.operations)
-                        batch.operations.append((id, kind, _MARK))
+                    waiting = Waiting(id, operation.list, deadline, partial(self._answer, message))
                     listed.append(waiting)
+                    if not waiting.is_at_a_revision():
+                        if batch.operations or self._batches:
+                            waiting.within, waiting.place = batch, len(batch.operations)
+                            batch.operations.append((id, kind, _MARK))
+                        else:
+                            ahead.append(waiting)
                 elif 0 < kind <= TRANSACT:
                     transaction = write(operation, kind, id, awaited, writer, checks)
                     batch.operations.append((id, kind, transaction))
                     if kind == TRANSACT:
+                        inside = parts(transaction)
+                        batch.parts += inside
+                        gone_through += inside
                         self._mark(batch, transaction)
                     else:
                         batch.keys.add(transaction.then[0][0])
@@ -315,21 +305,40 @@ class _Stream:
             except StateError as error:
                 others.append((id, 0, None, error))
                 checks = Checks(self._limits)
+            if gone_through >= PARTS:
+                gone_through = 0
+                await asyncio.sleep(0)
         if others:
             self._answer(message, others)
-        if listed and listed[0].within is None:
-            await self._locate(listed)
-        if reads:
-            await self._answer_reads(message, reads, deadline)
+        if ahead:
+            await self._lists.locate(ahead)
+        if len(reads) == 1:
+            [(revision, together)] = reads.items()
+            await self._answer_reads(message, together, revision, deadline)
+        elif reads:
+            await asyncio.gather(*(self._answer_reads(message, each, at, deadline) for at, each in reads.items()))
         if batch.operations:
+            place.resize(place.size + PART_BYTES * batch.parts)  # until it is answered, and that is taken off
             await self._commit(batch, place.size + WRITE_BYTES * len(batch.operations), deadline)
         if listed:
-            self._lists.extend(listed)
-            if self._lister is None:
-                self._lister = asyncio.create_task(self._read_lists())
+            self._lists.add(listed)
 
     def _is_changing(self, key: str) -> bool:
-        return any(batch.wide or key in batch.keys for batch in self._batches)
+        return self._wide > 0 or key in self._changing
+
+    def _begin_changing(self, batch: _Batch) -> None:
+        self._batches[batch] = None
+        self._changing.update(batch.keys)
+        self._wide += batch.wide
+
+    def _end_changing(self, batch: _Batch) -> None:
+        del self._batches[batch]
+        changing = self._changing
+        for key in batch.keys:
+            changing[key] -= 1
+            if not changing[key]:
+                del changing[key]
+        self._wide -= batch.wide
 
     @staticmethod
     def _mark(batch: _Batch, transaction: Transaction) -> None:
@@ -340,21 +349,24 @@ class _Stream:
             else:
                 batch.keys.add(operation[0])
 
-    async def _answer_reads(self, message: _Message, reads: Sequence[tuple[int, str]], deadline: float | None) -> None:
+    async def _answer_reads(
+        self, message: _Message, reads: Sequence[tuple[int, str]], revision: int, deadline: float | None
+    ) -> None:
         """Answer before a write of the same message can change anything."""
+        keys = [key for _, key in reads]
         try:
-            async with _until(deadline):
-                entries, revision = await self._store.get_all(self._namespace, [key for _, key in reads])
+            async with until(deadline):
+                entries, revision = await self._store.get_all(self._namespace, keys, revision)
         except StateError as error:
             self._answer(message, [(id, GET, None, error) for id, _ in reads])
         else:
-            self._answer(message, [(id, _READ, entry, revision) for (id, _), entry in zip(reads, entries, strict=True)])
+            self._answer(message, [(id, READ, entry, revision) for (id, _), entry in zip(reads, entries, strict=True)])
 
     async def _commit(self, batch: _Batch, size: int, deadline: float | None) -> None:
         loop = asyncio.get_running_loop()
         writes = [transaction for _, _, transaction in batch.operations]
         try:
-            async with _until(deadline):
+            async with until(deadline):
                 await self._committer.room()
             timeout = None if deadline is None else deadline - loop.time()
             answer = self._committer.submit_all(self._namespace, writes, size, timeout=timeout)
@@ -362,13 +374,13 @@ class _Stream:
             answer = loop.create_future()
             answer.set_result([error] * len(writes))
         batch.answer = answer
-        self._batches[batch] = None
+        self._begin_changing(batch)
         answer.add_done_callback(partial(self._committed, batch))
 
     def _committed(self, batch: _Batch, answer: Answer) -> None:
         if answer.cancelled():
             return
-        del self._batches[batch]
+        self._end_changing(batch)
         self._answer(
             batch.message,
             [
@@ -378,66 +390,9 @@ class _Stream:
             ],
         )
 
-    # Lists
-
-    async def _locate(self, listed: Sequence[_List]) -> None:
-        """Have the lists that no write is before read what there is now, whatever the writes after them do."""
-        at: int | StateError
-        try:
-            async with _until(listed[0].deadline):
-                at = (await self._store.position(self._namespace)).revision
-        except StateError as error:
-            at = error
-        for waiting in listed:
-            waiting.at = at
-
-    async def _read_lists(self) -> None:
-        try:
-            while self._lists:
-                while self._page_bytes >= MESSAGE_BYTES:
-                    self._page_taken.clear()
-                    await self._page_taken.wait()
-                waiting = self._lists[0]
-                result: _Result
-                try:
-                    async with _until(waiting.deadline):
-                        page = await self._page(waiting)
-                    size = RESULT_BYTES + page.ByteSize()
-                    self._page_bytes += size
-                    result = (waiting.id, LIST, page, size)
-                except StateError as error:
-                    result = (waiting.id, LIST, None, error)
-                self._lists.popleft()
-                self._answer(waiting.message, [result])
-                await asyncio.sleep(0)  # many lists must not hold up others
-        except Exception as error:  # noqa: BLE001 - the call ends with it
-            self._fail(error)
-        finally:
-            self._lister = None
-
-    async def _page(self, waiting: _List) -> state_pb2.ListResponse:
-        request = waiting.request
-        if request.namespace:
-            raise InvalidRequest(Violation("list.namespace", "must be empty here"))
-        request.namespace = self._namespace
-        batch, at = waiting.within, waiting.at
-        if batch is not None:
-            assert batch.answer is not None
-            await asyncio.wait([batch.answer])
-            outcome = batch.answer.result()[waiting.place]
-            at = outcome if isinstance(outcome, StateError) else outcome.revision
-        if isinstance(at, StateError):
-            raise at
-        try:
-            return await lists.read(self._store, self._limits, request, at)
-        except Compacted:
-            if request.revision or request.page_token:
-                raise
-            return await lists.read(self._store, self._limits, request)
-
     # Answering
 
-    def _answer(self, message: _Message, results: Sequence[_Result]) -> None:
+    def _answer(self, message: _Message, results: Sequence[Result]) -> None:
         self._answered.append((message, results))
         self._ready.set()
 
@@ -445,7 +400,7 @@ class _Stream:
         """Messages, until the last operation that was read is answered. Raises what the stream ends with."""
         while not self._failed and (self._unanswered or not self._ending):
             if self._answered:
-                for message in self._serialise():
+                for message in await self._serialise():
                     yield message
             else:
                 self._ready.clear()
@@ -453,19 +408,19 @@ class _Stream:
         if self._end is not None:
             raise self._end
 
-    def _serialise(self) -> Sequence[bytes]:
+    async def _serialise(self) -> Sequence[bytes]:
         """As much as is answered, up to about MESSAGE_BYTES: one message, or two if one result is very large."""
         response = state_pb2.PipelineResponse()
         results = response.results
         messages: list[bytes] = []
-        total = 0
+        total = gone_through = 0
         while self._answered and total < MESSAGE_BYTES:
             message, answered = self._answered[0]
             place = self._place
             for id, kind, about, end in answered[place:] if place else answered:
                 result = results.add()
                 result.id = id
-                if kind == _READ:
+                if kind == READ:
                     size = fill_read(result, about, end)
                 elif about is None:
                     size = fill_error(result, end)
@@ -473,10 +428,11 @@ class _Stream:
                     result.list.MergeFrom(about)
                     result.revision = about.revision
                     size = end
-                    self._page_bytes -= size
-                    self._page_taken.set()
+                    self._lists.take_off(size)
                 else:
                     size = fill_outcome(result, kind, about, end)
+                    if kind == TRANSACT:
+                        gone_through += parts(about)
                 place += 1
                 total += size
                 if total >= MESSAGE_BYTES:
@@ -487,6 +443,10 @@ class _Stream:
                         response = last
                         results = response.results
                     break
+                gone_through += 1
+                if gone_through >= PARTS:
+                    gone_through = 0
+                    await asyncio.sleep(0)
             self._done(message, place - self._place)
             if place == len(answered):
                 self._answered.popleft()
@@ -503,22 +463,3 @@ class _Stream:
             del self._messages[message]
         self._unanswered -= count
         self._room.set()
-
-
-_NO_DEADLINE: Final = nullcontext()
-
-
-def _until(deadline: float | None) -> AbstractAsyncContextManager[None]:
-    """Raises DeadlinePassed if the time of the loop is, or comes, past the deadline."""
-    return _NO_DEADLINE if deadline is None else _bounded(deadline)
-
-
-@asynccontextmanager
-async def _bounded(deadline: float) -> AsyncGenerator[None]:
-    if asyncio.get_running_loop().time() >= deadline:
-        raise DeadlinePassed
-    try:
-        async with asyncio.timeout_at(deadline):
-            yield
-    except TimeoutError:
-        raise DeadlinePassed from None

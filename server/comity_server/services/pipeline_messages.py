@@ -3,7 +3,7 @@
 Each field is read once, and only those that the kind of the operation names.
 """
 
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from comity.v1 import state_pb2
 from comity_server.errors import Conflict, InvalidRequest, RequestIdReused, StateError, Unavailable
@@ -35,6 +35,15 @@ DELETE: Final = state_pb2.PIPELINE_KIND_DELETE
 INCREMENT: Final = state_pb2.PIPELINE_KIND_INCREMENT
 LIST: Final = state_pb2.PIPELINE_KIND_LIST
 TRANSACT: Final = state_pb2.PIPELINE_KIND_TRANSACT
+
+# What an operation is answered with: its id, its kind, and of which sort the rest is.
+#   a write, or a read among the writes: the transaction, and its Outcome or StateError
+#   another read (READ): the entry or None, and the revision
+#   a list: the page, and its size in bytes
+#   what failed before it was begun: None, and the StateError
+Result = tuple[int, int, Any, Any]
+
+READ: Final = -1  # in place of the kind: a get that was answered from the store
 
 RESULT_BYTES: Final = 48  # about what a result takes beside entries
 _ABSENT: Final = (Test.VERSION, 0, Operator.EQUAL, False)
@@ -86,6 +95,11 @@ def write(
     checks.finish()
     request_id = RequestId(client, id, awaited) if client else None
     return Transaction(conditions, then, otherwise, request_id, author, message, trace_parent)
+
+
+def parts(transaction: Transaction) -> int:
+    """How many conditions and operations are inside of it."""
+    return len(transaction.conditions) + len(transaction.then) + len(transaction.otherwise)
 
 
 def read(key: str) -> Transaction:

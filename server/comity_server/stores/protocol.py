@@ -59,8 +59,8 @@ class Store(Protocol):
     async def get(self, namespace: str, key: str, revision: int = 0) -> Read:
         """Read a key at a revision; 0 is the newest. Raises Compacted or RevisionInFuture."""
 
-    async def get_all(self, namespace: str, keys: Sequence[str]) -> ReadAll:
-        """Read keys, all at the newest revision."""
+    async def get_all(self, namespace: str, keys: Sequence[str], revision: int = 0) -> ReadAll:
+        """Read keys, all at one revision; 0 is the newest. Raises Compacted or RevisionInFuture."""
 
     async def list(
         self,

@@ -219,8 +219,8 @@ class Namespace:
         revision = self.readable(revision)
         return Read(self.versions.live_at(key, revision), revision)
 
-    def get_all(self, keys: Sequence[str]) -> ReadAll:
-        revision = self.revision
+    def get_all(self, keys: Sequence[str], revision: int) -> ReadAll:
+        revision = self.readable(revision)
         live_at = self.versions.live_at
         return ReadAll([live_at(key, revision) for key in keys], revision)
 

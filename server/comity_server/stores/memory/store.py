@@ -225,9 +225,9 @@ class MemoryStore:
         await self._fresh(namespace)
         return self._find(namespace).get(key, revision)
 
-    async def get_all(self, namespace: str, keys: Sequence[str]) -> ReadAll:
+    async def get_all(self, namespace: str, keys: Sequence[str], revision: int = 0) -> ReadAll:
         await self._fresh(namespace)
-        return self._find(namespace).get_all(keys)
+        return self._find(namespace).get_all(keys, revision)
 
     async def list(
         self,
