@@ -11,7 +11,7 @@ import comity
 from comity import Client
 from comity.coalesce import Lane
 from comity.stream import Stream
-from tests.client.streams import lanes
+from tests.client.streams import Watched, lanes
 from tests.proxy import Proxy
 from tests.servers import Server
 from tests.waiting import until
@@ -114,3 +114,36 @@ async def test_nothing_stays_of_who_waits_for_room_no_longer(server: Server, nam
         assert not stream(client)._waiting
         proxy.resume()
         await first
+
+
+async def test_close_ends_who_waits_for_room(server: Server, namespace: str) -> None:
+    async with Proxy(server.address) as proxy:
+        client = comity.connect(proxy.address, namespace=namespace, timeout=60)
+        await client.put("k", 1)
+        watched = Watched(client)
+        lane(client).close()  # the next stream is watched
+        proxy.stall()
+        tasks = [asyncio.create_task(client.put("k", 2)) for _ in range(5)]
+        await proxy.held_back()
+        async with asyncio.timeout(TIMEOUT):
+            await client.close()
+            ends = await asyncio.gather(*tasks, return_exceptions=True)
+        assert [str(end) for end in ends] == ["the client is closed"] * 5
+        assert watched.streams == 1
+
+
+async def test_a_lane_that_makes_place_for_another_begins_no_stream_any_more(
+    state: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who just had room in it goes by itself."""
+    monkeypatch.setattr("comity.coalesce.LANES", 1)
+    monkeypatch.setattr("comity.coalesce.BUSY_SECONDS", -60.0)
+    await state.put("k", 1)
+    watched = Watched(state)
+    own = lane(state)
+    tasks = [asyncio.create_task(state.put("k", number)) for number in range(2)]
+    await invited(state)
+    assert lanes(state).lane(state.namespace, "another", own.writer) is not None
+    assert [(await task).version for task in tasks] == [2, 3]
+    assert watched.streams == 0
+    assert own._stream is None
