@@ -36,6 +36,7 @@ UNSENT_BYTES: Final = 4 * 1024 * 1024  # likewise
 DRAINING: Final = "DRAINING"  # the reason of a server that shuts down
 
 NEVER: Final = math.inf
+REST_SECONDS: Final = 2e-6  # for each who waits, before deadlines are looked at again: it takes a twentieth of the time
 
 
 class Aside(Exception):
@@ -68,6 +69,7 @@ class Stream:
         self._idle: asyncio.Future[None] | None = None  # the writer has nothing to do
         self._timer: asyncio.TimerHandle | None = None
         self._rings = NEVER
+        self._rests = 0.0  # until when deadlines are not looked at
         self._used = loop.time()
         self._has_answered = False
         self._left = False
@@ -248,13 +250,14 @@ class Stream:
         if self._timer is not None:
             self._timer.cancel()
         self._rings = at
-        self._timer = self._loop.call_at(at, self._rung)
+        self._timer = self._loop.call_at(max(at, self._rests), self._rung)
 
     def _rung(self) -> None:
         """Tell those whose time is up."""
         self._timer = None
         self._rings = NEVER
         now = self._loop.time()
+        self._rests = now + REST_SECONDS * (len(self._unanswered) + len(self._waiting))
         following = NEVER
         for future, deadline in (*self._unanswered.values(), *self._waiting.items()):
             if future.done():

@@ -116,6 +116,30 @@ async def test_nothing_stays_of_who_waits_for_room_no_longer(server: Server, nam
         await first
 
 
+async def test_many_deadlines_are_not_looked_at_one_by_one(
+    server: Server, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the time that they take would grow with the square of those who wait."""
+    monkeypatch.setattr("comity.stream.REST_SECONDS", 0.01)
+    looks = 0
+    look = Stream._rung
+
+    def counted(self: Stream) -> None:
+        nonlocal looks
+        looks += 1
+        look(self)
+
+    monkeypatch.setattr(Stream, "_rung", counted)
+    async with Proxy(server.address) as proxy, comity.connect(proxy.address, namespace=namespace) as client:
+        await client.put("k", 1)
+        proxy.stall()
+        calls = [client.get("k", timeout=0.05 + number * 0.002) for number in range(100)]
+        ends = await asyncio.gather(*calls, return_exceptions=True)
+        assert {type(end) for end in ends} == {comity.DeadlineExceeded}
+        assert looks <= 2
+        proxy.resume()
+
+
 async def test_close_ends_who_waits_for_room(server: Server, namespace: str) -> None:
     async with Proxy(server.address) as proxy:
         client = comity.connect(proxy.address, namespace=namespace, timeout=60)
