@@ -95,7 +95,7 @@ class Lanes:
         """End all streams, and begin no more: what waits for an answer goes by itself, or fails with its channel."""
         self._ended = True
         for lane in self._lanes.values():
-            lane.close()
+            lane.end()
         self._lanes.clear()
 
     def interrupt(self) -> None:
@@ -134,7 +134,7 @@ class Lanes:
             idle = next((key for key, lane in self._lanes.items() if lane.is_idle(since)), None)
             if idle is None:
                 return None
-            self._lanes.pop(idle).close()
+            self._lanes.pop(idle).end()
         lane = self._lanes[namespace, author, writer.name] = Lane(self, namespace, author, writer)
         return lane
 
@@ -151,6 +151,7 @@ class Lane:
         self._stream: Stream | None = None
         self._loop = lanes.loop
         self._used = 0.0  # when the last stream ended
+        self._ended = False
 
     async def ask(
         self, asked: Asked[Any], id: int, deadline: float, message: str, trace_parent: str | None
@@ -170,7 +171,7 @@ class Lane:
             stream = self._stream
             if stream is None:
                 now = self._loop.time()
-                if self.detour.lasts(now) or self._lanes.detour.lasts(now):
+                if self._ended or self.detour.lasts(now) or self._lanes.detour.lasts(now):
                     raise Aside
                 stream = self._stream = Stream(self, self._lanes)
             if not stream.is_full:
@@ -203,8 +204,14 @@ class Lane:
             self._used = self._loop.time()
 
     def close(self) -> None:
+        """End the stream. The next call begins another."""
         if self._stream is not None:
             self._stream.close()
+
+    def end(self) -> None:
+        """End the stream, and begin no more: who still waits for room goes by itself, or fails with its channel."""
+        self._ended = True
+        self.close()
 
 
 def is_text(value: object) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import math
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
@@ -36,6 +36,7 @@ UNSENT_BYTES: Final = 4 * 1024 * 1024  # likewise
 DRAINING: Final = "DRAINING"  # the reason of a server that shuts down
 
 NEVER: Final = math.inf
+REST_SECONDS: Final = 2e-6  # for each who waits, before deadlines are looked at again: it takes a twentieth of the time
 
 
 class Aside(Exception):
@@ -56,7 +57,8 @@ class Stream:
         self._lanes = lanes
         self._loop = loop = lanes.loop
         self._unanswered: dict[int, Waiter] = {}
-        self._waiting: deque[Waiter] = deque()  # for room
+        self._waiting: OrderedDict[asyncio.Future[Exception | None], float] = OrderedDict()  # for room: the deadlines
+        self._invited: set[asyncio.Future[Exception | None]] = set()  # have room, and do not know it yet
         self._messages: deque[tuple[state_pb2.PipelineRequest, int, float]] = deque()  # full: size, last deadline
         self._message = state_pb2.PipelineRequest(namespace=lane.namespace, client=lane.writer.name, author=lane.author)
         self._operations = self._message.operations
@@ -67,6 +69,7 @@ class Stream:
         self._idle: asyncio.Future[None] | None = None  # the writer has nothing to do
         self._timer: asyncio.TimerHandle | None = None
         self._rings = NEVER
+        self._rests = 0.0  # until when deadlines are not looked at
         self._used = loop.time()
         self._has_answered = False
         self._left = False
@@ -99,6 +102,8 @@ class Stream:
                 operation.trace_parent = trace_parent
         except (TypeError, ValueError) as error:
             del self._operations[-1]
+            if self._waiting:
+                self._make_room()
             raise Aside from error
         self._count += 1
         self._bytes += size
@@ -118,12 +123,24 @@ class Stream:
         return future
 
     async def room(self, deadline: float) -> None:
-        """Wait until more may be asked for, or the stream has ended. Raises DeadlineExceeded."""
+        """Wait until more may be asked for, or the stream has ended. Raises DeadlineExceeded.
+
+        Who had room and does not use it leaves it to the next one.
+        """
         future: asyncio.Future[Exception | None] = self._loop.create_future()
-        self._waiting.append((future, deadline))
+        self._waiting[future] = deadline
         if deadline < self._rings:
             self._ring(deadline)
-        outcome = await future
+        try:
+            outcome = await future
+        except asyncio.CancelledError:
+            self._invited.discard(future)
+            if self._waiting:
+                self._make_room()
+            raise
+        finally:
+            self._waiting.pop(future, None)
+            self._invited.discard(future)
         if outcome is not None:
             raise outcome
 
@@ -163,10 +180,10 @@ class Stream:
         self._unsent -= size
         if self.given_up:
             self._leave_out(message)
-            if not message.operations:
-                return None
-        if self.is_full:
+        if self.is_full or self._waiting:
             self._make_room()
+        if not message.operations:
+            return None
         self._used = now = self._loop.time()
         message.awaited = self._lane.writer.awaited()
         seconds = max(latest - now, 0.001)
@@ -205,7 +222,7 @@ class Stream:
                     waiter = unanswered.pop(result.id, None)
                     if waiter is not None and not waiter[0].done():
                         waiter[0].set_result(result)
-                if self.is_full:
+                if self.is_full or self._waiting:
                     self._make_room()
         except grpc.aio.AioRpcError as failure:
             self._failed(failure)
@@ -219,10 +236,12 @@ class Stream:
         if room <= 0 or self._unsent + self._bytes >= UNSENT_BYTES:
             return
         self.is_full = False
-        while self._waiting and room:
-            future, _ = self._waiting.popleft()
+        room -= len(self._invited)
+        while self._waiting and room > 0:
+            future, _ = self._waiting.popitem(last=False)
             if not future.done():
                 future.set_result(None)
+                self._invited.add(future)
                 room -= 1
 
     # Time
@@ -231,15 +250,16 @@ class Stream:
         if self._timer is not None:
             self._timer.cancel()
         self._rings = at
-        self._timer = self._loop.call_at(at, self._rung)
+        self._timer = self._loop.call_at(max(at, self._rests), self._rung)
 
     def _rung(self) -> None:
         """Tell those whose time is up."""
         self._timer = None
         self._rings = NEVER
         now = self._loop.time()
+        self._rests = now + REST_SECONDS * (len(self._unanswered) + len(self._waiting))
         following = NEVER
-        for future, deadline in (*self._unanswered.values(), *self._waiting):
+        for future, deadline in (*self._unanswered.values(), *self._waiting.items()):
             if future.done():
                 continue
             if deadline <= now:
@@ -338,9 +358,9 @@ class Stream:
         for future, _ in self._unanswered.values():
             if not future.done():
                 future.set_result(why())
-        for future, _ in self._waiting:
-            if not future.done():
-                future.set_result(None)  # there is another stream
+        for waiting in self._waiting:
+            if not waiting.done():
+                waiting.set_result(None)  # there is another stream
         self._unanswered.clear()
         self._waiting.clear()
 
