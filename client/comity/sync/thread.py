@@ -9,12 +9,14 @@ import asyncio
 import atexit
 import contextlib
 import contextvars
+import functools
 import os
 import queue
+import sys
 import threading
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final, Generic, NoReturn, TypeVar
 
 from comity.channel import is_connected
 
@@ -31,8 +33,8 @@ END_SECONDS: Final = 2.0  # that the end of the process may wait for the thread
 def run(coroutine: Coroutine[Any, Any, T]) -> T:
     """Run it in the event loop, and return what it returns or raise what it raises.
 
-    KeyboardInterrupt, and whatever else ends the wait, cancels it. Raises RuntimeError in the event loop's own thread,
-    which would wait for itself.
+    KeyboardInterrupt, and whatever else ends the wait, cancels it. A signal handler may call this, and a `__del__`.
+    Raises RuntimeError in the event loop's own thread, which would wait for itself, and when the process ends.
     """
     return Call[T]().run(coroutine)
 
@@ -46,25 +48,22 @@ class Call(Generic[T]):
         self._inbox: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._cancelled = False
         self._task: asyncio.Task[T] | None = None
+        self._thread: _Thread | None = None
 
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """As the function `run`."""
         self._coroutine = coroutine
         self._context = contextvars.copy_context()
-        thread = _current()
-        if threading.get_ident() == thread.ident:
-            coroutine.close()
-            raise RuntimeError("this is the thread of the synchronous clients' event loop, which would wait for itself")
-        self._thread = thread
         try:
-            while not thread.begin(self):
-                self._thread = thread = _current()
+            self._hand_over()
             while (job := self._inbox.get()) is not None:
                 job()
         except BaseException:
             self._cancelled = True
-            with contextlib.suppress(RuntimeError):  # the event loop has ended
-                thread.loop.call_soon_threadsafe(self._cancel)
+            if self._thread is None:
+                coroutine.close()
+            else:
+                self._thread.tell(self._cancel, self._thread)
             raise
         task, self._task = self._task, None
         assert task is not None
@@ -98,125 +97,215 @@ class Call(Generic[T]):
 
         return call
 
-    def begin(self, loop: asyncio.AbstractEventLoop) -> None:
+    def begin(self, thread: "_Thread") -> None:
         """Start the coroutine. In the event loop."""
         if self._cancelled:
             self._coroutine.close()
-            self._thread.running -= 1
             return
+        thread.running += 1
         # In the context of the caller: what it traces is its own.
-        self._task = loop.create_task(self._coroutine, context=self._context)
-        self._task.add_done_callback(self._ended)
+        self._task = asyncio.get_running_loop().create_task(self._coroutine, context=self._context)
+        self._task.add_done_callback(functools.partial(self._ended, thread))
 
-    def _ended(self, task: asyncio.Task[T]) -> None:
-        self._thread.running -= 1
+    def refuse(self) -> None:
+        """Have it handed to another event loop, since this one ends. In the event loop."""
+        self._inbox.put(self._hand_over)
+
+    def _hand_over(self) -> None:
+        while True:
+            self._thread = thread = _current()
+            if thread.begin(self):
+                return
+
+    def _ended(self, thread: "_Thread", task: asyncio.Task[T]) -> None:
+        thread.running -= 1
         if self._cancelled and not task.cancelled():
             task.exception()  # nobody is there to hear of it
-        if not self._thread.is_ending:  # else the process ends, and whoever still waits ends with it
+        if not thread.is_ending:  # else the process ends, and whoever still waits ends with it
             self._inbox.put(None)
 
-    def _cancel(self) -> None:
+    def _cancel(self, thread: "_Thread") -> None:
+        thread.begin_all()  # it may be among those, if what ended the wait came before the event loop was told
         if self._task is not None:
             self._task.cancel()
+        else:
+            self._coroutine.close()
 
 
-class _Thread:
+class _Link:
+    """What precedes a thread: of all that follow each other, the first that does not end is the current one."""
+
     def __init__(self) -> None:
-        self.loop: asyncio.AbstractEventLoop
+        self._next: dict[None, _Thread] = {}
+
+    @property
+    def next(self) -> "_Thread | None":
+        """The thread that follows this one, if there is any yet."""
+        return self._next.get(None)
+
+    def successor(self) -> "_Thread":
+        """The thread that follows this one, the same for all who ask; made if there is none."""
+        return self.next or self._next.setdefault(None, _Thread())  # atomic, where a lock could be held for ever
+
+
+class _Thread(_Link):
+    """An event loop, and the thread that runs it once it was started.
+
+    No lock guards it. A signal handler, or a `__del__` that the garbage collector calls, may make a call of its own
+    between any two steps of the one below it, which goes on only after that; or may raise, and it never does.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loop: asyncio.AbstractEventLoop | None = None  # until it runs
+        self.ident: int | None = None  # while it does not run
         self.running = 0  # calls
-        self.is_ending = False
+        self.is_ending = False  # what its own thread says, and does not take back
         self._calls: deque[Call[Any]] = deque()  # that are to begin
-        self._is_told = False  # that there are some
-        self._lock = threading.Lock()
-        self._stop: asyncio.Event
-        begun = threading.Event()
-        self._thread = threading.Thread(target=asyncio.run, args=(self._serve(begun),), name="comity", daemon=True)
-        self._thread.start()
-        begun.wait()
-        self.ident = self._thread.ident
+        self._begun = 0  # how often the event loop has begun all that there were
+        self._told = -1  # as of which of these times it is sure to do so again
+        self._stop = asyncio.Event()
+        self._runs: dict[None, threading.Thread] = {}
+
+    def start(self) -> None:
+        """Have a thread run it. Any number of times: one of the threads does, and the others end."""
+        if not self._runs:
+            threading.Thread(target=self._run, daemon=True).start()
 
     def begin(self, call: Call[Any]) -> bool:
         """Have a call begun. False: the thread ends, and it is for another."""
-        with self._lock:
-            if self.is_ending:
-                return False
-            self._calls.append(call)
-            is_told, self._is_told = self._is_told, True
-        if not is_told:
-            self.loop.call_soon_threadsafe(self._begin)
+        self._calls.append(call)
+        if self.is_ending:
+            try:
+                self._calls.remove(call)
+            except ValueError:
+                return True  # the event loop has it, and refuses it
+            return False
+        begun = self._begun
+        if self._told != begun:
+            self.tell(self.begin_all)
+            # Only now: until here it could end otherwise, and nobody would ever tell. Who comes meanwhile tells again.
+            self._told = begun
         return True
+
+    def tell(self, function: Callable[..., None], *args: Any) -> None:
+        """Have a function called in the event loop. Nothing happens before it runs, nor after it has ended."""
+        if (loop := self.loop) is not None:
+            with contextlib.suppress(RuntimeError):  # it has ended
+                loop.call_soon_threadsafe(function, *args)
+
+    def begin_all(self) -> None:
+        """Begin the calls that are to begin. In the event loop."""
+        self._begun += 1
+        while True:
+            try:
+                call = self._calls.popleft()
+            except IndexError:
+                return
+            if self.is_ending:
+                call.refuse()
+            else:
+                call.begin(self)
 
     def end(self) -> None:
         """End whatever goes on."""
-        with contextlib.suppress(RuntimeError):  # it has ended already
-            self.loop.call_soon_threadsafe(self._stop.set)
-        self._thread.join(END_SECONDS)
+        thread = self._runs.get(None)
+        if thread is not None and self.loop is not None:
+            self.tell(self._stop.set)
+            thread.join(END_SECONDS)
 
     def end_if_unused(self) -> None:
         """End if nothing goes on, and no client is connected. Returns when it has ended, or will not."""
-        judged = threading.Event()
-        with contextlib.suppress(RuntimeError):  # it has ended already
-            self.loop.call_soon_threadsafe(self._end_if_unused, judged)
-            while not judged.wait(JUDGED_SECONDS) and self._thread.is_alive():
-                pass  # another thread may have ended it in between
-            if self.is_ending:
-                self._thread.join()
+        thread = self._runs.get(None)
+        if thread is None or self.loop is None:  # somebody starts it, to use it
+            return
+        judged: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self.tell(self._end_if_unused, judged)
+        while thread.is_alive():  # another thread may have ended it in between
+            with contextlib.suppress(queue.Empty):
+                judged.get(timeout=JUDGED_SECONDS)
+                break
+        if self.is_ending:
+            thread.join()
 
-    def _end_if_unused(self, judged: threading.Event) -> None:
-        with self._lock:
-            if not self._calls and not self.running and not is_connected(self.loop):
-                self.is_ending = True
-                self._stop.set()
-        judged.set()
-
-    def _begin(self) -> None:
-        with self._lock:
-            calls, self._calls = self._calls, deque()
-            self._is_told = False
-        self.running += len(calls)
-        for call in calls:
-            call.begin(self.loop)
-
-    async def _serve(self, begun: threading.Event) -> None:
-        self.loop = asyncio.get_running_loop()
-        self._stop = asyncio.Event()
-        begun.set()
-        await self._stop.wait()
-        with self._lock:
+    def _end_if_unused(self, judged: queue.SimpleQueue[None]) -> None:
+        if not self._calls and not self.running and not is_connected(asyncio.get_running_loop()):
             self.is_ending = True
+            self._stop.set()
+        judged.put(None)
+
+    def _run(self) -> None:
+        this = threading.current_thread()
+        if self._runs.setdefault(None, this) is not this:
+            return
+        this.name = "comity"
+        self.ident = this.ident
+        try:
+            asyncio.run(self._serve())
+        finally:
+            self.ident = None  # which another thread may have now
+
+    async def _serve(self) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.begin_all()  # what came before there was anything to tell
+        await self._stop.wait()
+        self.is_ending = True
+        self.begin_all()  # what came before it was said; what comes from now on is taken back
 
 
-_lock = threading.Lock()
-_thread: _Thread | None = None
-_parents: list[_Thread] = []  # of a child: what it must not touch, nor let go of
+_thread = _Link()  # the current one, or one that it follows
+_is_over = False
+_parents: list[_Link] = []  # of a child: what it must not touch, nor let go of
 
 
 def _current() -> _Thread:
     global _thread
-    if _thread is None or _thread.is_ending:
-        with _lock:
-            if _thread is None or _thread.is_ending:
-                _thread = _Thread()
-    return _thread
+    thread = _last()
+    if isinstance(thread, _Thread) and threading.get_ident() == thread.ident:
+        raise RuntimeError("this is the thread of the synchronous clients' event loop, which would wait for itself")
+    if _is_over or sys.is_finalizing():
+        _refuse()
+    while not isinstance(thread, _Thread) or thread.is_ending:
+        thread = thread.successor()
+    _thread = thread
+    thread.start()
+    return thread
+
+
+def _refuse() -> NoReturn:
+    """Raise RuntimeError. In a daemon thread wait for the end of the process, as those do whose calls it ends."""
+    if threading.current_thread().daemon and not sys.is_finalizing():
+        queue.SimpleQueue[None]().get()
+    raise RuntimeError("the process ends, and has ended the thread of the synchronous clients")
+
+
+def _last() -> _Link:
+    thread = _thread
+    while thread.next is not None:
+        thread = thread.next
+    return thread
 
 
 def end_if_unused() -> None:
     """Let go of the thread and its event loop if no client is connected any more: a process may then be forked."""
-    if _thread is not None:
-        _thread.end_if_unused()
+    thread = _last()
+    if isinstance(thread, _Thread):
+        thread.end_if_unused()
 
 
 def _end() -> None:
-    if _thread is not None:
-        _thread.end()
+    global _is_over
+    _is_over = True
+    thread = _last()
+    if isinstance(thread, _Thread):
+        thread.end()
 
 
 def _after_fork() -> None:
-    global _thread, _lock
-    if _thread is not None:
-        _parents.append(_thread)
-    _thread = None
-    _lock = threading.Lock()
+    global _thread, _is_over
+    _parents.append(_thread)
+    _thread = _Link()
+    _is_over = False
 
 
 atexit.register(_end)
