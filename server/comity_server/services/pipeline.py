@@ -381,14 +381,13 @@ class _Stream:
         if answer.cancelled():
             return
         self._end_changing(batch)
-        self._answer(
-            batch.message,
-            [
-                (id, kind, transaction, outcome)
-                for (id, kind, transaction), outcome in zip(batch.operations, answer.result(), strict=True)
-                if kind != LIST
-            ],
-        )
+        results = [
+            (id, kind, transaction, outcome)
+            for (id, kind, transaction), outcome in zip(batch.operations, answer.result(), strict=True)
+            if kind != LIST
+        ]
+        if results:  # else the message has lists only, which may all be answered already
+            self._answer(batch.message, results)
 
     # Answering
 
