@@ -42,7 +42,6 @@ from comity_server.services.pipeline_messages import (
     fill_error,
     fill_outcome,
     fill_read,
-    parts,
     read,
     write,
 )
@@ -294,7 +293,7 @@ class _Stream:
                     transaction = write(operation, kind, id, awaited, writer, checks)
                     batch.operations.append((id, kind, transaction))
                     if kind == TRANSACT:
-                        inside = parts(transaction)
+                        inside = transaction.parts()
                         batch.parts += inside
                         gone_through += inside
                         self._mark(batch, transaction)
@@ -369,7 +368,7 @@ class _Stream:
             async with until(deadline):
                 await self._committer.room()
             timeout = None if deadline is None else deadline - loop.time()
-            answer = self._committer.submit_all(self._namespace, writes, size, timeout=timeout)
+            answer = self._committer.submit_all(self._namespace, writes, size, batch.parts, timeout=timeout)
         except StateError as error:
             answer = loop.create_future()
             answer.set_result([error] * len(writes))
@@ -431,7 +430,7 @@ class _Stream:
                 else:
                     size = fill_outcome(result, kind, about, end)
                     if kind == TRANSACT:
-                        gone_through += parts(about)
+                        gone_through += about.parts()
                 place += 1
                 total += size
                 if total >= MESSAGE_BYTES:

@@ -97,11 +97,6 @@ def write(
     return Transaction(conditions, then, otherwise, request_id, author, message, trace_parent)
 
 
-def parts(transaction: Transaction) -> int:
-    """How many conditions and operations are inside of it."""
-    return len(transaction.conditions) + len(transaction.then) + len(transaction.otherwise)
-
-
 def read(key: str) -> Transaction:
     """A get that has its turn among the writes."""
     return Transaction((), (Get(key),))
