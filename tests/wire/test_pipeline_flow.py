@@ -163,6 +163,21 @@ async def test_messages_that_are_not_finished_are_bounded(
             call.cancel()
 
 
+async def test_a_stream_that_is_idle_keeps_nothing_of_what_was_answered(
+    own: Server, others: "state_pb2_grpc.StateServiceAsyncStub"
+) -> None:
+    large = [put("", bytes(MIB - 1024)) for _ in range(4)]
+    before = memory(own)
+    async with AsyncExitStack() as stack:
+        for _ in range(2):
+            channel = await stack.enter_async_context(connected(own.address))
+            for _ in range(PIPELINES):
+                pipe = await stack.enter_async_context(piped(channel, NAME))
+                assert {result.error.reason for result in await pipe.ask(*large)} == {"INVALID_REQUEST"}
+        assert await settled(own) - before < 80 * MIB, "all of the messages are 128 MiB"
+        await served(others)
+
+
 async def test_a_client_goes_on_when_it_reads_again() -> None:
     async with run() as running, connected(running.server.addresses[0]) as channel, piped(channel, NAME) as pipe:
         await pipe.one(put("k", bytes(20_000)))

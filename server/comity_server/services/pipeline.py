@@ -194,6 +194,7 @@ class _Stream:
                 self._taking = True
                 await self._take(request, place)
                 self._taking = False
+                del request, place  # the next one may be long in coming
                 if self._ending:
                     return
                 while self._unanswered >= UNANSWERED:
@@ -302,7 +303,7 @@ class _Stream:
                 else:
                     raise InvalidRequest(Violation("kind", "must be one of PipelineKind"))
             except StateError as error:
-                others.append((id, 0, None, error))
+                others.append((id, 0, None, error.with_traceback(None)))  # which would keep all that is here
                 checks = Checks(self._limits)
             if gone_through >= PARTS:
                 gone_through = 0
