@@ -19,6 +19,7 @@ log = structlog.get_logger(__name__)
 
 GROUP_TRANSACTIONS: Final = 1000
 GROUP_BYTES: Final = 4 * 1024 * 1024
+GROUP_PARTS: Final = 10_000  # conditions and operations of its transactions
 PENDING_BYTES: Final = 256 * 1024 * 1024
 
 Answer = asyncio.Future[Sequence[Outcome | StateError]]
@@ -27,11 +28,12 @@ Answer = asyncio.Future[Sequence[Outcome | StateError]]
 class _Waiting:
     """Writes that stay together, since one caller waits for all of them."""
 
-    __slots__ = ("answer", "deadline", "size", "timer", "writes")
+    __slots__ = ("answer", "deadline", "parts", "size", "timer", "writes")
 
-    def __init__(self, writes: Sequence[Write], size: int, answer: Answer) -> None:
+    def __init__(self, writes: Sequence[Write], size: int, parts: int, answer: Answer) -> None:
         self.writes = writes
         self.size = size
+        self.parts = parts
         self.answer = answer
         self.deadline = 0.0
         self.timer: asyncio.TimerHandle | None = None  # if there is a deadline
@@ -78,18 +80,21 @@ class Committer:
         """
         if self._is_full():
             raise Draining if self._draining else Overloaded
-        [outcome] = await self.submit_all(namespace, (write,), write.weight())
+        [outcome] = await self.submit_all(namespace, (write,), write.weight(), write.parts())
         if isinstance(outcome, StateError):
             raise outcome
         return outcome
 
-    def submit_all(self, namespace: str, writes: Sequence[Write], size: int, *, timeout: float | None = None) -> Answer:
+    def submit_all(
+        self, namespace: str, writes: Sequence[Write], size: int, parts: int = 0, *, timeout: float | None = None
+    ) -> Answer:
         """Commit writes, each as if alone, in their order and next to each other. Come here as soon as there is `room`.
 
         If the future is cancelled before they are begun they never are.
 
         Args:
             size: about how much memory they take, in bytes.
+            parts: conditions and operations inside of those that have several.
             timeout: seconds within which they have to be begun; else each is answered with DeadlinePassed.
 
         Returns:
@@ -101,7 +106,7 @@ class Committer:
         if self._draining:
             raise Draining
         loop = asyncio.get_running_loop()
-        waiting = _Waiting(writes, size, loop.create_future())
+        waiting = _Waiting(writes, size, parts, loop.create_future())
         if timeout is not None:
             waiting.deadline = loop.time() + timeout
             waiting.timer = loop.call_later(timeout, waiting.expire)
@@ -148,14 +153,19 @@ class Committer:
             group = self._take(lane)
             if group:
                 await self._commit(namespace, group)
+            if lane.waiting:
+                await asyncio.sleep(0)  # not every store leaves the loop to others
         del self._lanes[namespace]
 
     def _take(self, lane: _Lane) -> Sequence[_Waiting]:
         group: list[_Waiting] = []
-        count = size = 0
+        count = size = parts = 0
         now = asyncio.get_running_loop().time()
         while lane.waiting and count < GROUP_TRANSACTIONS and size < GROUP_BYTES:
-            waiting = lane.waiting.popleft()
+            waiting = lane.waiting[0]
+            if group and parts + waiting.parts > GROUP_PARTS:  # each takes time that others of the loop do not have
+                break
+            lane.waiting.popleft()
             self._pending -= len(waiting.writes)
             self._pending_bytes -= waiting.size
             if waiting.timer is not None:
@@ -166,6 +176,7 @@ class Committer:
                 group.append(waiting)
                 count += len(waiting.writes)
                 size += waiting.size
+                parts += waiting.parts
         self._make_room()
         return group
 

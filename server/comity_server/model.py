@@ -123,7 +123,7 @@ class Transaction(NamedTuple):
 
     def weight(self) -> int:
         """About how much memory it holds, in bytes."""
-        weight = 200 + 100 * (len(self.conditions) + len(self.then) + len(self.otherwise))
+        weight = 200 + 100 * self.parts()
         for condition in self.conditions:
             operand = condition.operand
             weight += len(condition.target) + (len(operand) if isinstance(operand, bytes) else 0)
@@ -131,6 +131,10 @@ class Transaction(NamedTuple):
             weight += sum(len(operation[0]) for operation in branch)  # a key or a prefix
             weight += sum(len(operation.value) for operation in branch if isinstance(operation, Put))
         return weight
+
+    def parts(self) -> int:
+        """How many conditions and operations are inside of it."""
+        return len(self.conditions) + len(self.then) + len(self.otherwise)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,6 +154,10 @@ class Action:
     def weight(self) -> int:
         """As of a transaction."""
         return 500
+
+    def parts(self) -> int:
+        """As of a transaction."""
+        return 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from comity_server.committer import GROUP_TRANSACTIONS, PENDING_BYTES, Committer
+from comity_server.committer import GROUP_PARTS, GROUP_TRANSACTIONS, PENDING_BYTES, Committer
 from comity_server.errors import (
     Conflict,
     DeadlinePassed,
@@ -94,6 +94,33 @@ async def test_groups_are_bounded_by_count_and_by_bytes() -> None:
     await asyncio.gather(*(committer.submit("n", put(f"k{i}")) for i in range(GROUP_TRANSACTIONS + 1)))
     await asyncio.gather(*(committer.submit("n", put(f"k{i}", bytes(1024 * 1024))) for i in range(8)))
     assert [size for _, size in store.groups] == [GROUP_TRANSACTIONS, 1, 4, 4]
+
+
+async def test_groups_are_bounded_by_what_is_inside_of_their_transactions() -> None:
+    store = GatedStore()
+    store.gate.set()
+    committer = Committer(store)
+    many = Transaction(then=[Increment(f"k{i}", 1) for i in range(1000)])
+    await asyncio.gather(*(committer.submit("n", many) for _ in range(GROUP_PARTS // 1000 + 2)))
+    assert [size for _, size in store.groups] == [GROUP_PARTS // 1000, 2]
+    batches = [[put("a")] * 2, [many] * 12, [put("a")] * 3, [put("b")]]
+    await asyncio.wait(
+        [committer.submit_all("n", batch, 100, sum(each.parts() for each in batch)) for batch in batches]
+    )
+    assert [size for _, size in store.groups[2:]] == [2, 12, 4]
+
+
+async def test_others_have_their_turn_between_groups() -> None:
+    """The store of this test never waits for anything."""
+    store = GatedStore()
+    store.gate.set()
+    committer = Committer(store)
+    answers = [committer.submit_all("n", [put("k")] * GROUP_TRANSACTIONS, 1000) for _ in range(5)]
+    begun: list[int] = []
+    while not answers[-1].done():
+        await asyncio.sleep(0)
+        begun.append(len(store.groups))
+    assert begun[:5] == [1, 2, 3, 4, 5]
 
 
 async def test_a_caller_that_is_cancelled_while_it_waits_leaves_nothing() -> None:

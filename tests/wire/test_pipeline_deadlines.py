@@ -65,6 +65,20 @@ async def test_what_waits_for_others_is_not_begun(running: Running, held: Pipe) 
     assert running.store.commits_begun == 2
 
 
+async def test_lists_whose_place_is_under_way_run_out_of_time(running: Running, held: Pipe) -> None:
+    """Their message is answered before the group that says which revision they were to show."""
+    held_up = await held.send(put("second"))
+    late = await held.send(listing(), timeout=Duration(nanos=500_000_000))
+    await until(lambda: running.server._committer._pending == 2)
+    running.store.gate.set()
+    running.store.gate.clear()  # for the next group
+    await until(lambda: running.store.commits_begun == 2)
+    assert passed(await held.all(late))
+    running.store.gate.set()
+    assert (await held.all(held_up))[0].revision == 2
+    assert await keys(held) == ["first", "second"]
+
+
 async def test_what_waits_for_nothing_is_answered_meanwhile(held: Pipe) -> None:
     [read, absent] = await held.ask(get("other"), get("another"), timeout=SHORT)
     assert (read.code, absent.code, read.HasField("entry")) == (0, 0, False)

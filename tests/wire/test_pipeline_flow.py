@@ -163,6 +163,56 @@ async def test_messages_that_are_not_finished_are_bounded(
             call.cancel()
 
 
+async def test_what_transactions_list_is_bounded_however_little_asks_for_it(
+    own: Server, others: "state_pb2_grpc.StateServiceAsyncStub"
+) -> None:
+    keys_only = s.Operation(list=s.ListOperation(keys_only=True))
+    async with connected(own.address) as channel, piped(channel, "many") as pipe:
+        await pipe.ask(*(put(f"{number}") for number in range(1000)))
+        pipe.reading.clear()
+        before = memory(own)
+        answers = []
+        for _ in range(2):
+            many = [transact(then=[keys_only] * 40) for _ in range(25)]
+            answers += await pipe.send(*many, put("k"), get("k"), listing(page_size=1))
+        assert await settled(own, others) - before < 120 * MIB, "all of the entries are 300 MiB"
+        pipe.reading.set()
+        results = await pipe.all(answers)
+    assert [result.revision for result in results] == [1000] * 25 + [1001] * 28 + [1002] * 3
+    assert {len(result.transact.results) for result in results} == {40, 0}
+
+
+async def test_what_was_answered_is_taken_before_more_is_read() -> None:
+    async with run() as running, connected(running.server.addresses[0]) as channel, piped(channel, NAME) as pipe:
+        await pipe.one(put("k", bytes(100_000)))
+        pipe.reading.clear()
+        flood = Flood(pipe, transact(then=[s.Operation(get=s.GetOperation(key="k"))]))
+        await held_back(running.state, flood)
+        count = flood.sent
+        assert running.store.commits_begun < 400 < count
+        pipe.reading.set()
+        await until(lambda: flood.sent > count)
+        await flood.finish()
+        await pipe.done_writing()
+        assert await pipe.ended() is None
+        assert len(pipe.arrived) == 1 + flood.sent
+
+
+async def test_a_stream_that_is_idle_keeps_nothing_of_what_was_answered(
+    own: Server, others: "state_pb2_grpc.StateServiceAsyncStub"
+) -> None:
+    large = [put("", bytes(MIB - 1024)) for _ in range(4)]
+    before = memory(own)
+    async with AsyncExitStack() as stack:
+        for _ in range(2):
+            channel = await stack.enter_async_context(connected(own.address))
+            for _ in range(PIPELINES):
+                pipe = await stack.enter_async_context(piped(channel, NAME))
+                assert {result.error.reason for result in await pipe.ask(*large)} == {"INVALID_REQUEST"}
+        assert await settled(own, others) - before < 80 * MIB, "all of the messages are 128 MiB"
+        await served(others)
+
+
 async def test_a_client_goes_on_when_it_reads_again() -> None:
     async with run() as running, connected(running.server.addresses[0]) as channel, piped(channel, NAME) as pipe:
         await pipe.one(put("k", bytes(20_000)))

@@ -6,6 +6,7 @@ import grpc
 import pytest
 
 from comity.v1 import state_pb2 as s
+from comity_server.services import pipeline
 from tests import servers
 from tests.waiting import until
 from tests.wire.calls import TIMEOUT, Wire
@@ -180,3 +181,24 @@ async def test_servers_that_share_a_redis_see_what_another_has_answered(redis_ur
                 assert read.entry.mod_revision == listed.list.entries[0].mod_revision == written.revision
                 assert keys(behind) == ["k", "other"]
                 assert (await writer.one(get("other"))).entry.version == number
+
+
+async def test_a_message_that_asks_for_much_keeps_its_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its writes are several batches, of which each waits until the one before it is through."""
+    monkeypatch.setattr(pipeline, "LISTED", 1000)
+    everything = s.Operation(list=s.ListOperation())
+    async with run() as running, connected(running.server.addresses[0]) as channel, piped(channel, "n") as pipe:
+        writes = [transact(then=[s.Operation(put=s.PutOperation(key=f"k{number}")), everything]) for number in range(5)]
+        reads = [(get("k0"), listing(), get(f"k{number}"), get("k9"), increment("n")) for number in range(5)]
+        results = await pipe.ask(
+            *(each for write, read in zip(writes, reads, strict=True) for each in (write, *read)), get("k9")
+        )
+        assert running.store.commits_begun == 5
+    for number in range(5):
+        written, first, listed, last, absent, added = results[6 * number : 6 * number + 6]
+        assert written.revision == listed.revision == last.revision == last.entry.mod_revision == 2 * number + 1
+        assert first.entry.mod_revision == 1
+        expected = [f"k{each}" for each in range(number + 1)] + ["n"] * (number > 0)
+        assert keys(listed) == [entry.key for entry in written.transact.results[1].list.entries] == expected
+        assert not absent.HasField("entry")
+        assert added.value == number + 1

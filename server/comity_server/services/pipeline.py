@@ -7,7 +7,8 @@ else. Lists go by themselves, at the revision that they would have had in their 
 
 What is unanswered is bounded, and so is what is answered and not yet taken by the client: beyond it nothing is read,
 and gRPC holds the client back. There is no task an operation, and no future but one a message. A message may have as
-much inside of its transactions as a thousand calls, so the loop is left to others after each PARTS of it.
+much inside of its transactions as a thousand calls, so the loop is left to others after each PARTS of it, and its
+writes are several batches where they could list very much: each is begun when there is room for what it may answer.
 """
 
 import asyncio
@@ -18,7 +19,7 @@ from typing import Final
 
 from comity.v1 import state_pb2
 from comity_server import tasks
-from comity_server.committer import Answer, Committer
+from comity_server.committer import GROUP_PARTS, Answer, Committer
 from comity_server.errors import (
     Draining,
     InvalidRequest,
@@ -27,7 +28,7 @@ from comity_server.errors import (
     Violation,
 )
 from comity_server.limits import Limits
-from comity_server.model import DeletePrefix, Transaction
+from comity_server.model import DeletePrefix, List, Transaction
 from comity_server.services import requests
 from comity_server.services.admission import Place
 from comity_server.services.deadline import until
@@ -36,13 +37,14 @@ from comity_server.services.pipeline_messages import (
     GET,
     LIST,
     READ,
+    RESULT_BYTES,
     TRANSACT,
     Result,
     Writer,
+    entry_bytes,
     fill_error,
     fill_outcome,
     fill_read,
-    parts,
     read,
     write,
 )
@@ -57,6 +59,8 @@ MESSAGE_BYTES: Final = 1024 * 1024  # about as much an answer carries, unless on
 MESSAGE_MOST: Final = 4_100_000  # since clients read up to 4 MiB
 WRITE_BYTES: Final = 400  # about what an operation that waits takes beside its message
 PART_BYTES: Final = 150  # and each condition and operation inside of it
+ANSWERED_BYTES: Final = 8 * 1024 * 1024  # that answers take until the client takes them, beyond which none are begun
+LISTED: Final = 100_000  # entries that transactions under way may list: each takes about 150 bytes
 PARTS: Final = 1000  # operations, conditions and results that are gone through in one go: about 3 ms
 
 _MARK: Final = Transaction()  # in the place of a list
@@ -118,14 +122,15 @@ class _Message:
 
 
 class _Batch:
-    """The writes of a message, the reads among them, and the marks of its lists."""
+    """Writes of a message, the reads among them, and the marks of its lists: all, unless it asks for very much."""
 
-    __slots__ = ("answer", "keys", "message", "operations", "parts", "wide")
+    __slots__ = ("answer", "entries", "keys", "message", "operations", "parts", "wide")
 
     def __init__(self, message: _Message) -> None:
         self.message = message
         self.operations: list[tuple[int, int, Transaction]] = []
         self.parts = 0  # inside of its transactions
+        self.entries = 0  # that they may list
         self.keys: set[str] = set()  # that it may change
         self.wide = False  # whether it may change others, too
         self.answer: Answer | None = None
@@ -142,8 +147,10 @@ class _Stream:
         self._batches: dict[_Batch, None] = {}  # that are being committed, in their order
         self._changing: Counter[str] = Counter()  # their keys: in how many of them each is
         self._wide = 0  # how many of them may change other keys, too
+        self._listing = 0  # entries that they may list
         self._lists = Lists(store, limits, MESSAGE_BYTES, self._fail)
-        self._answered: deque[tuple[_Message, Sequence[Result]]] = deque()
+        self._answered: deque[tuple[_Message, Sequence[Result], int]] = deque()  # and about how much memory they hold
+        self._answered_bytes = 0
         self._place = 0  # in the first of them
         self._messages: dict[_Message, None] = {}  # that are not answered in full
         self._unanswered = 0
@@ -195,9 +202,10 @@ class _Stream:
                 self._taking = True
                 await self._take(request, place)
                 self._taking = False
+                del request, place  # the next one may be long in coming
                 if self._ending:
                     return
-                while self._unanswered >= UNANSWERED:
+                while self._unanswered >= UNANSWERED or self._answered_bytes >= ANSWERED_BYTES:
                     self._room.clear()
                     await self._room.wait()
                 request, place = await messages.admitted(soon=False)
@@ -259,6 +267,8 @@ class _Stream:
         awaited = request.awaited
         writer = self._writer
         batch = _Batch(message)
+        batches = [batch]
+        earlier: set[str] = set()  # keys of the batches before the last one
         reads: defaultdict[int, list[tuple[int, str]]] = defaultdict(list)  # by their revision; 0: the newest
         listed: list[Waiting] = []
         ahead: list[Waiting] = []  # of all writes
@@ -277,7 +287,7 @@ class _Stream:
                     revision = operation.revision
                     checks.count("revision", revision)
                     checks.finish()
-                    if not revision and (key in batch.keys or batch.wide or self._is_changing(key)):
+                    if not revision and (key in batch.keys or key in earlier or batch.wide or self._is_changing(key)):
                         batch.operations.append((id, kind, read(key)))
                     else:
                         reads[revision].append((id, key))
@@ -292,18 +302,24 @@ class _Stream:
                             ahead.append(waiting)
                 elif 0 < kind <= TRANSACT:
                     transaction = write(operation, kind, id, awaited, writer, checks)
-                    batch.operations.append((id, kind, transaction))
                     if kind == TRANSACT:
-                        inside = parts(transaction)
+                        inside = transaction.parts()
+                        entries = self._entries(transaction)
+                        if batch.parts + inside > GROUP_PARTS or batch.entries + entries > LISTED:
+                            earlier |= batch.keys
+                            batch = self._next(batch)
+                            batches.append(batch)
                         batch.parts += inside
+                        batch.entries += entries
                         gone_through += inside
                         self._mark(batch, transaction)
                     else:
                         batch.keys.add(transaction.then[0][0])
+                    batch.operations.append((id, kind, transaction))
                 else:
                     raise InvalidRequest(Violation("kind", "must be one of PipelineKind"))
             except StateError as error:
-                others.append((id, 0, None, error))
+                others.append((id, 0, None, error.with_traceback(None)))  # which would keep all that is here
                 checks = Checks(self._limits)
             if gone_through >= PARTS:
                 gone_through = 0
@@ -317,9 +333,11 @@ class _Stream:
             await self._answer_reads(message, together, revision, deadline)
         elif reads:
             await asyncio.gather(*(self._answer_reads(message, each, at, deadline) for at, each in reads.items()))
-        if batch.operations:
-            place.resize(place.size + PART_BYTES * batch.parts)  # until it is answered, and that is taken off
-            await self._commit(batch, place.size + WRITE_BYTES * len(batch.operations), deadline)
+        if batch.operations:  # else there is none, and the place may have been left
+            place.resize(place.size + PART_BYTES * sum(each.parts for each in batches))  # until that is taken off
+            share = place.size // len(batches)
+            for each in batches:
+                await self._commit(each, share + WRITE_BYTES * len(each.operations), deadline)
         if listed:
             self._lists.add(listed)
 
@@ -330,6 +348,7 @@ class _Stream:
         self._batches[batch] = None
         self._changing.update(batch.keys)
         self._wide += batch.wide
+        self._listing += batch.entries
 
     def _end_changing(self, batch: _Batch) -> None:
         del self._batches[batch]
@@ -339,6 +358,20 @@ class _Stream:
             if not changing[key]:
                 del changing[key]
         self._wide -= batch.wide
+        self._listing -= batch.entries
+        self._room.set()
+
+    def _entries(self, transaction: Transaction) -> int:
+        """How many entries a transaction may list. Those of other reads are in the store anyway."""
+        listed = sum(each.limit for each in (*transaction.then, *transaction.otherwise) if isinstance(each, List))
+        return min(listed, self._limits.result_bytes // RESULT_BYTES)
+
+    @staticmethod
+    def _next(batch: _Batch) -> _Batch:
+        """One for what follows in the same message."""
+        following = _Batch(batch.message)
+        following.wide = batch.wide
+        return following
 
     @staticmethod
     def _mark(batch: _Batch, transaction: Transaction) -> None:
@@ -367,9 +400,10 @@ class _Stream:
         writes = [transaction for _, _, transaction in batch.operations]
         try:
             async with until(deadline):
+                await self._room_for(batch)
                 await self._committer.room()
             timeout = None if deadline is None else deadline - loop.time()
-            answer = self._committer.submit_all(self._namespace, writes, size, timeout=timeout)
+            answer = self._committer.submit_all(self._namespace, writes, size, batch.parts, timeout=timeout)
         except StateError as error:
             answer = loop.create_future()
             answer.set_result([error] * len(writes))
@@ -377,23 +411,30 @@ class _Stream:
         self._begin_changing(batch)
         answer.add_done_callback(partial(self._committed, batch))
 
+    async def _room_for(self, batch: _Batch) -> None:
+        """Wait until the client has taken what was answered, and what is under way cannot become too much."""
+        while self._answered_bytes >= ANSWERED_BYTES or (self._listing and self._listing + batch.entries > LISTED):
+            self._room.clear()
+            await self._room.wait()
+
     def _committed(self, batch: _Batch, answer: Answer) -> None:
         if answer.cancelled():
             return
         self._end_changing(batch)
-        self._answer(
-            batch.message,
-            [
-                (id, kind, transaction, outcome)
-                for (id, kind, transaction), outcome in zip(batch.operations, answer.result(), strict=True)
-                if kind != LIST
-            ],
-        )
+        outcomes = answer.result()
+        results = [
+            (id, kind, transaction, outcome)
+            for (id, kind, transaction), outcome in zip(batch.operations, outcomes, strict=True)
+            if kind != LIST
+        ]
+        if results:  # else the message has lists only, which may all be answered already
+            self._answer(batch.message, results, sum(map(entry_bytes, outcomes)))
 
     # Answering
 
-    def _answer(self, message: _Message, results: Sequence[Result]) -> None:
-        self._answered.append((message, results))
+    def _answer(self, message: _Message, results: Sequence[Result], size: int = 0) -> None:
+        self._answered.append((message, results, size))
+        self._answered_bytes += size
         self._ready.set()
 
     async def answers(self) -> AsyncGenerator[bytes]:
@@ -415,7 +456,7 @@ class _Stream:
         messages: list[bytes] = []
         total = gone_through = 0
         while self._answered and total < MESSAGE_BYTES:
-            message, answered = self._answered[0]
+            message, answered, held = self._answered[0]
             place = self._place
             for id, kind, about, end in answered[place:] if place else answered:
                 result = results.add()
@@ -432,7 +473,7 @@ class _Stream:
                 else:
                     size = fill_outcome(result, kind, about, end)
                     if kind == TRANSACT:
-                        gone_through += parts(about)
+                        gone_through += about.parts()
                 place += 1
                 total += size
                 if total >= MESSAGE_BYTES:
@@ -450,6 +491,7 @@ class _Stream:
             self._done(message, place - self._place)
             if place == len(answered):
                 self._answered.popleft()
+                self._answered_bytes -= held
                 place = 0
             self._place = place
         messages.append(response.SerializeToString())

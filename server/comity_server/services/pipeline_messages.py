@@ -15,6 +15,7 @@ from comity_server.model import (
     GetResult,
     Increment,
     IncrementResult,
+    ListResult,
     Operator,
     Outcome,
     Put,
@@ -46,6 +47,7 @@ Result = tuple[int, int, Any, Any]
 READ: Final = -1  # in place of the kind: a get that was answered from the store
 
 RESULT_BYTES: Final = 48  # about what a result takes beside entries
+ENTRY_BYTES: Final = 130  # about what an entry takes in memory beside what it shows
 _ABSENT: Final = (Test.VERSION, 0, Operator.EQUAL, False)
 _NO_CONDITIONS: Final = ()
 
@@ -97,11 +99,6 @@ def write(
     return Transaction(conditions, then, otherwise, request_id, author, message, trace_parent)
 
 
-def parts(transaction: Transaction) -> int:
-    """How many conditions and operations are inside of it."""
-    return len(transaction.conditions) + len(transaction.then) + len(transaction.otherwise)
-
-
 def read(key: str) -> Transaction:
     """A get that has its turn among the writes."""
     return Transaction((), (Get(key),))
@@ -132,6 +129,25 @@ def _conditions(operation: state_pb2.PipelineOperation, kind: int, key: str, che
     if revision:
         conditions.append(Condition(key, Test.MOD_REVISION, revision))
     return tuple(conditions)
+
+
+def entry_bytes(outcome: Outcome | StateError) -> int:
+    """About how much memory the entries hold that it answers with."""
+    if isinstance(outcome, StateError):
+        return 0
+    total = 0
+    for result in outcome.results:
+        match result:
+            case PutResult(_, entry) | GetResult(entry):
+                if entry is not None:
+                    total += ENTRY_BYTES + shown_size(entry)
+            case ListResult(entries) | DeleteResult(_, entries):
+                total += sum(map(shown_size, entries), ENTRY_BYTES * len(entries))
+            case _:
+                pass
+    if outcome.failed:
+        total += sum(shown_size(failed.current) for failed in outcome.failed if failed.current is not None)
+    return total
 
 
 def fill_read(result: state_pb2.PipelineResult, entry: Record | None, revision: int) -> int:
