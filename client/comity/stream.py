@@ -35,6 +35,10 @@ UNSENT_BYTES: Final = 4 * 1024 * 1024  # likewise
 
 DRAINING: Final = "DRAINING"  # the reason of a server that shuts down
 
+# What gRPC still has to say of a call that was cancelled, it says to the event loop some moments later. If that is closed
+# by then, another loop tells of it with a traceback.
+SETTLE_SECONDS: Final = 0.02
+
 NEVER: Final = math.inf
 REST_SECONDS: Final = 2e-6  # for each who waits, before deadlines are looked at again: it takes a twentieth of the time
 
@@ -228,6 +232,9 @@ class Stream:
             self._failed(failure)
         except asyncio.CancelledError:
             self._cancelled()
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():  # else its call was
+                await asyncio.sleep(SETTLE_SECONDS)
         except Exception as error:  # noqa: BLE001 - told to the event loop
             self._broken(error)
 
