@@ -44,7 +44,7 @@ async def run(options: Options) -> Report:
         *measure.columns(BASES),
     )
     with serving(options, report, *PEERS) as peers:
-        for what in ("put", "get"):
+        for what in options.of(("put", "get"), ("put",)):
             found: dict[str, list[measure.Round]] = {}
             for peer in peers:
                 found[peer.name] = await asyncio.to_thread(_rounds, what, peer, processes, rounds, seconds)

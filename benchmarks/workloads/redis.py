@@ -75,7 +75,7 @@ class Cell(NamedTuple):
 
 async def run(options: Options) -> Report:
     report = Report()
-    rounds, seconds = options.of((7, 0.3), (2, 0.1))
+    rounds, seconds = options.of((7, 0.3), (2, 0.02))
     cases = [*(Case(OWN, writers) for writers in (1, 8, 64)), *(Case(ONE, writers) for writers in (8, 64))]
     for policy in POLICIES:
         try:

@@ -35,8 +35,8 @@ UNSENT_BYTES: Final = 4 * 1024 * 1024  # likewise
 
 DRAINING: Final = "DRAINING"  # the reason of a server that shuts down
 
-# What gRPC still has to say of a call that was cancelled, it says to the event loop some moments later. If that is closed
-# by then, another loop tells of it with a traceback.
+# What gRPC still has to say of a call that was cancelled, it says to the event loop some moments later. If that is
+# closed by then, another loop tells of it with a traceback.
 SETTLE_SECONDS: Final = 0.02
 
 NEVER: Final = math.inf
