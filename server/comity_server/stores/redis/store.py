@@ -435,10 +435,10 @@ class RedisStore(MemoryStore):
             await end(follower)
 
     async def _follow(self, name: str) -> None:
-        """Read the log as it grows, until cancelled."""
+        """Read the log as it grows, until cancelled; or where redis-py has lost that, until it is nobody's follower."""
         attempt = 0
         portion = Portion(ENTRIES)
-        while True:
+        while self._followers.get(name) is asyncio.current_task():
             try:
                 replica = self._replicas.known(name)
                 if replica is None:
