@@ -4,12 +4,14 @@ StateError
 ├── InvalidRequest          a field is wrong; names each such field
 │   └── RequestIdReused     the request id was another request's
 ├── Conflict                a condition on a key or prefix does not hold: somebody was faster
+├── LeaseLost               the lease that guards the write has ended
 ├── RequestIdForgotten      the request id is below the lowest that its client awaits
 ├── NotANumber              an increment met something else than a whole number
 ├── NotAFork                a merge of what was not forked from there
 ├── NotFound
 │   ├── NamespaceNotFound
-│   └── CheckpointNotFound
+│   ├── CheckpointNotFound
+│   └── LeaseNotFound       it has ended, or there never was one
 ├── AlreadyExists
 │   ├── NamespaceExists
 │   └── CheckpointExists
@@ -18,7 +20,7 @@ StateError
 │   ├── RevisionInFuture    above the newest
 │   └── EpochChanged        of another history
 ├── Exhausted               a limit of the server
-│   ├── QuotaExceeded       keys or bytes of a namespace, or namespaces
+│   ├── QuotaExceeded       keys or bytes of a namespace, leases, namespaces
 │   ├── CommitTooLarge      a prefix delete, a restore or a merge of too much
 │   ├── ResultTooLarge      a transaction that reads too much
 │   ├── TransactionTooCostly  one that looks through too much
@@ -78,6 +80,13 @@ class Conflict(StateError):
     reason = "CONFLICT"
 
 
+class LeaseLost(StateError):
+    reason = "LEASE_LOST"
+
+    def __init__(self, lease_id: int) -> None:
+        super().__init__(f"lease {lease_id}, which guards the write, has ended; nothing was done", lease_id=lease_id)
+
+
 class RequestIdForgotten(StateError):
     """`sequence` is below `awaited`, the lowest that is remembered of its client."""
 
@@ -123,6 +132,17 @@ class CheckpointNotFound(NotFound):
     def __init__(self, checkpoint: str, namespace: str) -> None:
         super().__init__(
             f"there is no checkpoint {checkpoint} in namespace {namespace}", checkpoint=checkpoint, namespace=namespace
+        )
+
+
+class LeaseNotFound(NotFound):
+    reason = "LEASE_NOT_FOUND"
+
+    def __init__(self, lease_id: int, namespace: str) -> None:
+        super().__init__(
+            f"there is no lease {lease_id} in namespace {namespace}: it has ended",
+            lease_id=lease_id,
+            namespace=namespace,
         )
 
 

@@ -21,6 +21,10 @@ class Limits(NamedTuple):
     namespace_bytes: int = 4 * 1024 * 1024 * 1024
     namespaces: int = 100_000
     checkpoints: int = 10_000  # of one namespace
+    lease_ttl_least: float = 1.0
+    lease_ttl_most: float = 24 * 3600.0
+    leases: int = 100_000  # of one namespace
+    lease_keys: int = 10_000  # that live by one lease: they are deleted in one commit
     fork_depth: int = 64  # forks of forks: a read falls through so many
     request_window: float = 600.0  # how long the outcomes of a silent client are remembered
     request_clients: int = 1_000_000  # of one namespace, that may have outcomes remembered

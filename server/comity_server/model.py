@@ -62,6 +62,7 @@ class Put(NamedTuple):
     content_type: str = ""
     lease_id: int = 0
     return_previous: bool = False
+    ttl: int = 0  # µs: of a lease that the key lives by alone; 0: of none
 
 
 class Delete(NamedTuple):
@@ -90,6 +91,13 @@ class RequestId(NamedTuple):
     awaited: int = 0
 
 
+class Guard(NamedTuple):
+    """A lease that must live for a write to apply."""
+
+    lease_id: int
+    fence: int = 0  # 0: not checked
+
+
 Ref = int | str | None
 """A revision, or the name of a checkpoint; None: the newest revision."""
 
@@ -104,6 +112,7 @@ class Transaction(NamedTuple):
     author: str = ""
     message: str = ""
     trace_parent: str = ""
+    guard: Guard | None = None
 
     def fingerprint(self) -> int:
         """Tells one request from another under the same request id; the same in every process."""
@@ -145,10 +154,11 @@ class Action:
     author: str = ""
     message: str = ""
     trace_parent: str = ""
+    guard: Guard | None = None
 
     def fingerprint(self) -> int:
         """As of a transaction."""
-        asked = replace(self, request_id=None, author="", message="", trace_parent="")
+        asked = replace(self, request_id=None, author="", message="", trace_parent="", guard=None)
         return zlib.crc32(repr(asked).encode())
 
     def weight(self) -> int:
@@ -209,6 +219,27 @@ class Merge(Action):
     dry_run: bool = False
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grant(Action):
+    """Make a lease."""
+
+    ttl: int  # µs
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Revoke(Action):
+    """End a lease, and delete its keys."""
+
+    lease_id: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Expire(Action):
+    """End those of some leases that have run out."""
+
+    lease_ids: tuple[int, ...]
+
+
 Write = Transaction | Action
 
 
@@ -256,6 +287,22 @@ class Difference(NamedTuple):
     key: str
     before: Record | None
     after: Record | None
+
+
+class Lease(NamedTuple):
+    """What a grant made; also what it answers. It lives until its end is committed."""
+
+    id: int  # the revision that granted it, and so its fence
+    ttl: int  # µs
+    author: str
+    create_time: int  # µs since 1970
+    ends_with_keys: bool = False  # it was made by a put, for its keys alone
+
+
+class LeaseInfo(NamedTuple):
+    lease: Lease
+    remaining: int  # µs, from when it was asked for; 0: it is about to end
+    key_count: int
 
 
 class RestoreResult(NamedTuple):
@@ -308,6 +355,7 @@ Result = (
     | DeleteResult
     | IncrementResult
     | Checkpoint
+    | Lease
     | RestoreResult
     | NamespaceInfo
     | MergeResult

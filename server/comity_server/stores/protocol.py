@@ -14,6 +14,7 @@ from comity_server.model import (
     Commit,
     CommitRange,
     DiffPage,
+    LeaseInfo,
     NamespaceInfo,
     Outcome,
     Page,
@@ -104,6 +105,23 @@ class Store(Protocol):
     ) -> Sequence[Checkpoint]:
         """The checkpoints that have all these labels, and whose names are greater than `after`, in order. Raises
         NamespaceNotFound."""
+
+    async def lease(self, namespace: str, id: int) -> LeaseInfo:
+        """Raises LeaseNotFound."""
+
+    async def leases(self, namespace: str, *, after: int = 0, limit: int) -> Sequence[LeaseInfo]:
+        """The leases with ids above one, in their order. Raises NamespaceNotFound."""
+
+    async def keep_alive(self, namespace: str, lease_ids: Sequence[int]) -> Sequence[int]:
+        """Renew leases, each for its ttl from now on. Returns how long each lives now, in µs, as durable as the store
+        promises; 0: it has ended."""
+
+    async def ended(self, namespace: str, lease_ids: Sequence[int]) -> Sequence[int]:
+        """Which of some leases do not live any more."""
+
+    async def due(self) -> Mapping[str, Sequence[int]]:
+        """The leases that have run out, by namespace: whoever asks commits `Expire` for them, which ends those that it
+        finds to have run out. To be called several times a second. Raises StoreUnavailable."""
 
     async def diff(
         self,

@@ -5,10 +5,11 @@ from typing import NamedTuple
 
 from sortedcontainers import SortedList
 
-from comity_server.errors import Compacted, TransactionTooCostly
+from comity_server.errors import Compacted, LeaseLost, TransactionTooCostly
 from comity_server.limits import Limits
-from comity_server.model import Checkpoint, Commit, Event, Outcome, RequestId, Write
-from comity_server.record import Record
+from comity_server.model import Checkpoint, Commit, Event, Guard, Lease, Outcome, RequestId, Write
+from comity_server.record import LEASE_ID, Record
+from comity_server.stores.memory.leases import LeaseChanges
 from comity_server.stores.memory.log import totals_before
 from comity_server.stores.memory.namespace import Namespace
 from comity_server.stores.memory.pins import Totals
@@ -33,17 +34,18 @@ class Following(NamedTuple):
 
 
 class Draft:
-    """The commits of a group and what it does with checkpoints, on top of a namespace that is not touched.
+    """The commits of a group and what it does with checkpoints and leases, on top of a namespace that is not touched.
 
-    `now` is by the clock of request ids, in seconds; `time` by that of commits, in µs.
+    `now` is by the clock of request ids, in seconds; `time` by that of commits, and `clock` by that of leases, in µs.
     """
 
-    def __init__(self, base: Namespace, limits: Limits, *, time: int, now: float, may_begin: bool) -> None:
+    def __init__(self, base: Namespace, limits: Limits, *, time: int, now: float, clock: int, may_begin: bool) -> None:
         self.base = base
         self.may_begin = may_begin  # the namespace, if it does not exist
         self.limits = limits
         self.time = max(time, base.time)
         self.now = now
+        self.clock = clock
         self.revision = base.revision
         self.keys = base.versions.key_count
         self.size_bytes = base.versions.live_bytes
@@ -52,9 +54,10 @@ class Draft:
         self._sorted_keys: SortedList[str] | None = None  # of `heads`, from the first search on
         self.commits: list[Commit] = []
         self.checkpoints: dict[str, Checkpoint | None] = {}  # None: dropped
+        self.leases = LeaseChanges(base.leases)
         self.named: dict[tuple[str, int], Named] = {}
         self.awaited: dict[str, int] = {}  # by those who are named
-        self.changes = 0  # commits, and checkpoints made and dropped
+        self.changes = 0  # commits, checkpoints made and dropped, leases ended without a commit
 
     def head(self, key: str) -> Record | None:
         return self.heads.get(key) or self.base.versions.head(key)
@@ -112,16 +115,36 @@ class Draft:
         if self.steps > self.limits.transaction_steps:
             raise TransactionTooCostly(self.limits.transaction_steps)
 
-    def add(self, write: Write, events: dict[str, Event], *, keys: int, size_bytes: int) -> None:
-        """A write ends in a commit, with so many keys and bytes more."""
+    def check_guard(self, guard: Guard) -> None:
+        """Raises LeaseLost if the lease that is to guard a write does not live."""
+        lease = self.leases.find(guard.lease_id)
+        if lease is None or guard.fence not in (0, lease.id):
+            raise LeaseLost(guard.lease_id)
+
+    def end_lease(self, id: int, *, expired: bool) -> None:
+        """A lease ends. The commit that deletes its keys, if it has any, is added beside."""
+        self.leases.end(id, expired=expired)
+        self.changes += 1
+
+    def add(
+        self, write: Write, events: dict[str, Event], *, keys: int, size_bytes: int, lease: Lease | None = None
+    ) -> None:
+        """A write ends in a commit, with so many keys and bytes more. `lease` is one that it grants."""
         self.revision += 1
         self.keys += keys
         self.size_bytes += size_bytes
         heads = self.heads
         if self._sorted_keys is not None:
             self._sorted_keys.update(key for key in events if key not in heads)
+        lives = lease is not None
         for key, event in events.items():
-            heads[key] = event.entry
+            heads[key] = record = event.entry
+            if record[LEASE_ID] or (event.previous is not None and event.previous[LEASE_ID]):
+                lives = True
+        if lease is not None:
+            self.leases.grant(lease)
+        if lives:
+            self.leases.index(events.values())
         self.changes += 1
         self.commits.append(
             Commit(self.revision, self.time, write.author, write.message, write.trace_parent, tuple(events.values()))

@@ -1,6 +1,6 @@
 """What a store in memory tells a journal before it shows it: with one, it is durable."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from comity_server.stores.memory.draft import Draft
@@ -12,7 +12,10 @@ class Journal(Protocol):
     or StoreFull: then nothing of it is, as far as can be known."""
 
     async def commit(self, draft: Draft, *, begins: bool) -> None:
-        """A group's commits, checkpoints and outcomes. `begins`: the namespace is a new one."""
+        """A group's commits, checkpoints, leases and outcomes. `begins`: the namespace is a new one."""
+
+    async def keep_alive(self, namespace: Namespace, deadlines: Mapping[int, int]) -> None:
+        """Leases that were renewed, and until when by the clock of the store. Those that have ended are left out."""
 
     async def floor(self, namespace: Namespace, floor: int) -> None:
         """A floor that is going to be raised."""

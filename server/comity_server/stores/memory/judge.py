@@ -8,15 +8,28 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from comity_server.errors import RequestIdForgotten, RequestIdReused, StateError
-from comity_server.model import Action, DropCheckpoint, MakeCheckpoint, Outcome, RequestId, Transaction, Write
+from comity_server.model import (
+    Action,
+    DropCheckpoint,
+    Expire,
+    Grant,
+    Lease,
+    MakeCheckpoint,
+    Outcome,
+    RequestId,
+    Revoke,
+    Transaction,
+    Write,
+)
 from comity_server.stores.memory.checkpoints import drop_checkpoint, make_checkpoint
 from comity_server.stores.memory.conditions import failed_conditions
 from comity_server.stores.memory.draft import Draft
+from comity_server.stores.memory.granting import expire, grant, revoke
 from comity_server.stores.memory.operations import Work
 
 A = TypeVar("A", bound=Action)
 
-Quick = Transaction | MakeCheckpoint | DropCheckpoint
+Quick = Transaction | MakeCheckpoint | DropCheckpoint | Grant | Revoke | Expire
 """What is judged in one go. What else there is may take long, and lets others in between."""
 
 
@@ -47,6 +60,8 @@ async def judge_action(
         fingerprint = action.fingerprint()
         outcome = _find(draft, request, fingerprint) if request is not None else None
         if outcome is None:
+            if action.guard is not None:
+                draft.check_guard(action.guard)
             outcome = await perform(draft, action)
             if request is not None and draft.changes:
                 draft.name(request, fingerprint, outcome)
@@ -79,8 +94,24 @@ def _find(draft: Draft, request: RequestId, fingerprint: int) -> Outcome | None:
 
 
 def _apply(draft: Draft, write: Quick) -> Outcome:
-    if not isinstance(write, Transaction):
-        return make_checkpoint(draft, write) if isinstance(write, MakeCheckpoint) else drop_checkpoint(draft, write)
+    if write.guard is not None:
+        draft.check_guard(write.guard)
+    match write:
+        case Transaction():
+            return _transact(draft, write)
+        case MakeCheckpoint():
+            return make_checkpoint(draft, write)
+        case DropCheckpoint():
+            return drop_checkpoint(draft, write)
+        case Grant():
+            return grant(draft, write)
+        case Revoke():
+            return revoke(draft, write)
+        case Expire():
+            return expire(draft, write)
+
+
+def _transact(draft: Draft, write: Transaction) -> Outcome:
     draft.steps = 0
     conditions = write.conditions
     failed = failed_conditions(draft, conditions) if conditions else ()
@@ -91,5 +122,6 @@ def _apply(draft: Draft, write: Quick) -> Outcome:
     results = work.run(operations)
     if work.events:
         work.check_quotas()
-        draft.add(write, work.events, keys=work.keys, size_bytes=work.size_bytes)
+        lease = Lease(draft.revision + 1, work.ttl, write.author, draft.time, ends_with_keys=True) if work.ttl else None
+        draft.add(write, work.events, keys=work.keys, size_bytes=work.size_bytes, lease=lease)
     return Outcome(not failed, draft.revision, results, failed)

@@ -1,4 +1,5 @@
-"""One namespace in memory: its versions, its log, its checkpoints, the outcomes it remembers, and where it stands."""
+"""One namespace in memory: its versions, its log, its checkpoints, its leases, the outcomes it remembers, and where it
+stands."""
 
 import asyncio
 from collections.abc import Sequence
@@ -20,7 +21,8 @@ from comity_server.model import (
     ReadAll,
     Ref,
 )
-from comity_server.record import KEY, MOD_REVISION, VERSION, Record, shown_size, without_value
+from comity_server.record import KEY, LEASE_ID, MOD_REVISION, VERSION, Record, shown_size, without_value
+from comity_server.stores.memory.leases import Leases
 from comity_server.stores.memory.log import Log, PackedEvent, history_bytes, pack
 from comity_server.stores.memory.origins import Origins
 from comity_server.stores.memory.pins import NOTHING, Totals
@@ -103,6 +105,7 @@ class Namespace:
         self.log = Log(revision, totals)
         self.origins = Origins()
         self.checkpoints: SortedDict[str, Checkpoint] = SortedDict()
+        self.leases = Leases()
         self.requests = Requests(limits)
         self._applying_after: Totals | None = None  # while commits are applied: how much there was before
         self._through = 0  # how many events of the oldest commit a compaction has seen to
@@ -111,7 +114,8 @@ class Namespace:
         self.quiet = asyncio.Lock()  # whoever holds it keeps compaction from dropping anything
 
     async def apply(self, commits: Sequence[Commit]) -> None:
-        """Add what comes next in the log. Until all of it is there, reads see what was before."""
+        """Add what comes next in the log, whose leases are granted already. Until all of it is there, reads see what was
+        before."""
         if not self.create_time:
             self.create_time = commits[0].time
         self._applying_after = self._count()
@@ -126,6 +130,9 @@ class Namespace:
                 part = events[start : start + _APPLIED]
                 for event in part:
                     versions.apply(event)
+                    entry, previous, _ = event
+                    if entry[LEASE_ID] or (previous is not None and previous[LEASE_ID]):
+                        self.leases.index(event)
                 packed += pack(part)
             made.append((packed, Totals(versions.key_count, versions.live_bytes)))
         for commit, (packed, totals) in zip(commits, made, strict=True):

@@ -1,7 +1,7 @@
 """Runs the operations of one transaction: what they answer, and what they change."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from heapq import merge
 from itertools import islice
 from typing import Final
@@ -9,12 +9,14 @@ from typing import Final
 from comity_server.errors import (
     CommitTooLarge,
     InvalidRequest,
+    LeaseNotFound,
     NotANumber,
     QuotaExceeded,
     ResultTooLarge,
     Violation,
 )
 from comity_server.model import (
+    Cause,
     Delete,
     DeletePrefix,
     DeleteResult,
@@ -54,7 +56,7 @@ _whole_number = re.compile(rb"-?(?:0|[1-9][0-9]{0,15})").fullmatch
 class Work:
     """The operations of one transaction: their results, and what they change."""
 
-    __slots__ = ("_answer_bytes", "_draft", "_limits", "_revision", "events", "keys", "size_bytes")
+    __slots__ = ("_answer_bytes", "_draft", "_limits", "_revision", "events", "keys", "size_bytes", "ttl")
 
     def __init__(self, draft: Draft) -> None:
         self._draft = draft
@@ -64,6 +66,7 @@ class Work:
         self.events: dict[str, Event] = {}
         self.keys = 0
         self.size_bytes = 0
+        self.ttl = 0  # µs: of the lease that is made for keys of this transaction; 0: none is
 
     def run(self, operations: Sequence[Operation]) -> Sequence[Result]:
         return tuple([self._run(operation) for operation in operations])
@@ -143,8 +146,12 @@ class Work:
         return ListResult(entries, more=False)
 
     def _put(self, put: Put) -> PutResult:
-        key, value, content_type, lease_id, return_previous = put
+        key, value, content_type, lease_id, return_previous, ttl = put
         previous = self._live(key)
+        if lease_id:
+            self._check_lease(lease_id)
+        elif ttl:
+            lease_id = self._own_lease(ttl)
         version = self._write(key, value, content_type, lease_id, previous)
         return PutResult(version, self._answer(previous) if return_previous else None)
 
@@ -154,7 +161,26 @@ class Work:
         if abs(value) > LARGEST_INTEGER:
             raise NotANumber(f"the sum at {key} would be outside of ±(2^53-1)", key=key)
         lease = previous[LEASE_ID] if previous else 0
+        if lease and self._draft.leases.find(lease) is None:  # of what this was forked from
+            lease = 0
         return IncrementResult(value, self._write(key, b"%d" % value, JSON, lease, previous))
+
+    def _check_lease(self, lease_id: int) -> None:
+        """Raises LeaseNotFound, or QuotaExceeded if no more keys may live by it."""
+        leases, limit = self._draft.leases, self._limits.lease_keys
+        if leases.find(lease_id) is None:
+            raise LeaseNotFound(lease_id, self._draft.base.name)
+        if leases.count_keys(lease_id) >= limit:
+            raise QuotaExceeded("keys of a lease", limit)
+
+    def _own_lease(self, ttl: int) -> int:
+        """The lease that is made for keys of this transaction."""
+        if self.ttl and self.ttl != ttl:
+            raise InvalidRequest(Violation("transaction", "puts with different ttls, and its keys share one lease"))
+        if not self.ttl and len(self._draft.leases) >= self._limits.leases:
+            raise QuotaExceeded("leases", self._limits.leases)
+        self.ttl = ttl
+        return self._revision
 
     def _write(self, key: str, value: bytes, content_type: str, lease_id: int, previous: Record | None) -> int:
         revision = self._revision
@@ -174,11 +200,16 @@ class Work:
             self._answer(entry)
         return DeleteResult(len(entries), shown, truncated=len(shown) < len(entries))
 
-    def _change(self, record: Record, previous: Record | None) -> None:
+    def expire(self, keys: Iterable[str], cause: Cause) -> None:
+        """Delete the keys of a lease that ends."""
+        for key in sorted(keys):
+            self._change(tombstone(key, self._revision, self._draft.time), self._live(key), cause)
+
+    def _change(self, record: Record, previous: Record | None, cause: Cause = Cause.CLIENT) -> None:
         key = record[KEY]
         if key in self.events:  # a commit says of each key once what became of it
             raise InvalidRequest(Violation("transaction", f"writes the key {key} more than once"))
-        self.events[key] = Event(record, previous)
+        self.events[key] = Event(record, previous, cause)
         if record[VERSION]:
             self.keys += previous is None
             self.size_bytes += size(record)

@@ -11,7 +11,7 @@ from weakref import WeakValueDictionary
 
 from sortedcontainers import SortedDict
 
-from comity_server.errors import Conflict, NamespaceNotFound, StateError
+from comity_server.errors import Conflict, LeaseNotFound, NamespaceNotFound, StateError
 from comity_server.limits import Limits, Retention
 from comity_server.model import (
     Checkpoint,
@@ -19,6 +19,7 @@ from comity_server.model import (
     CommitRange,
     DiffPage,
     Fork,
+    LeaseInfo,
     Merge,
     NamespaceInfo,
     Outcome,
@@ -35,6 +36,7 @@ from comity_server.stores.memory import actions, differences
 from comity_server.stores.memory.draft import Draft, Following
 from comity_server.stores.memory.journal import Journal
 from comity_server.stores.memory.judge import Quick, judge, judge_action, recall
+from comity_server.stores.memory.leases import Deadlines, Held
 from comity_server.stores.memory.namespace import Namespace, Parent
 from comity_server.stores.memory.pins import Totals
 from comity_server.stores.protocol import Listener
@@ -43,6 +45,7 @@ T = TypeVar("T")
 
 _JUDGING_SECONDS = 0.005
 _FILTERED = 2_000  # checkpoints that are looked at in one go
+_DUE_AGAIN = 500_000  # µs, after which a lease that has run out and was not ended is due again
 
 
 class MemoryStore:
@@ -57,6 +60,7 @@ class MemoryStore:
         self.least_revision = 0  # that a namespace of a name which is not known begins above
         self.ids = itertools.count(1)
         self._journal = journal
+        self._deadlines = Deadlines()
         self._beginning: set[str] = set()  # namespaces that are on their way to the journal
         self._deletions: deque[tuple[float, str]] = deque()
         self._listeners: dict[str, Listener] = {}
@@ -153,11 +157,17 @@ class MemoryStore:
     def _draft(self, state: Namespace) -> Draft:
         count = len(self.namespaces_by_name) + len(self._beginning)
         may_begin = state.name in self.namespaces_by_name or count < self.limits.namespaces
-        return Draft(state, self.limits, time=self.time(), now=time.monotonic(), may_begin=may_begin)
+        return Draft(
+            state, self.limits, time=self.time(), now=time.monotonic(), clock=self.clock(), may_begin=may_begin
+        )
 
     def time(self) -> int:
         """µs since 1970."""
         return time.time_ns() // 1000
+
+    def clock(self) -> int:
+        """What leases go by, in µs: it runs evenly, and only while the store is open."""
+        return time.monotonic_ns() // 1000
 
     async def _carry_out(self, draft: Draft) -> None:
         """Make a draft part of its namespace. Raises what the journal does; then nothing has changed."""
@@ -178,8 +188,13 @@ class MemoryStore:
             raise
         finally:
             self._beginning.discard(state.name)
+        for lease in draft.leases.granted.values():  # they begin when the answer can be given, or a little later
+            state.leases.grant(lease, self.clock() + lease.ttl)
+            self._deadlines.add(state.name, state.leases, lease.id, self.clock() + lease.ttl)
         if draft.commits:
             await state.apply(draft.commits)
+        for id in draft.leases.ended:
+            state.leases.end(id)
         for name, checkpoint in draft.checkpoints.items():
             state.set_checkpoint(name, checkpoint)
         for request, fingerprint, outcome in draft.named.values():
@@ -280,6 +295,44 @@ class MemoryStore:
                 found.append(checkpoint)
         return found
 
+    async def lease(self, namespace: str, id: int) -> LeaseInfo:
+        await self._fresh(namespace)
+        held = self._find(namespace).leases.get(id)
+        if held is None:
+            raise LeaseNotFound(id, namespace)
+        return self._lease_info(held)
+
+    async def leases(self, namespace: str, *, after: int = 0, limit: int) -> Sequence[LeaseInfo]:
+        await self._fresh(namespace)
+        return [self._lease_info(held) for held in self._existing(namespace).leases.after(after, limit)]
+
+    def _lease_info(self, held: Held) -> LeaseInfo:
+        return LeaseInfo(held.lease, max(0, held.deadline - self.clock()), len(held.keys))
+
+    async def keep_alive(self, namespace: str, lease_ids: Sequence[int]) -> Sequence[int]:
+        state = self._find(namespace)
+        renewed = [(id, held) for id in lease_ids if (held := state.leases.get(id)) is not None]
+        for _, held in renewed:
+            held.deadline = max(held.deadline, self.clock() + held.lease.ttl)
+        if self._journal is not None and renewed:
+            await self._journal.keep_alive(state, {id: held.deadline for id, held in renewed})
+        now = self.clock()  # some may have ended meanwhile
+        alive = {id: max(1, held.deadline - now) for id, held in renewed if state.leases.get(id) is held}
+        return [alive.get(id, 0) for id in lease_ids]
+
+    async def ended(self, namespace: str, lease_ids: Sequence[int]) -> Sequence[int]:
+        await self._fresh(namespace)
+        leases = self._find(namespace).leases
+        return [id for id in lease_ids if leases.get(id) is None]
+
+    async def due(self) -> Mapping[str, Sequence[int]]:
+        found: dict[str, list[int]] = {}
+        now = self.clock()
+        for name, leases, id in self._deadlines.due(now, now + _DUE_AGAIN):
+            if self._find(name).leases is leases:
+                found.setdefault(name, []).append(id)
+        return found
+
     async def diff(
         self,
         namespace: str,
@@ -359,6 +412,7 @@ class MemoryStore:
             del self.namespaces_by_name[name]
             self.keep_deleted(empty)
             state.deleted = True
+            state.leases.clear()
             self.reset(name)
         for name in list(state.checkpoints):
             state.set_checkpoint(name, None)
