@@ -6,6 +6,7 @@ from typing import Any, Final
 
 import grpc
 import structlog
+from google.protobuf.descriptor import ServiceDescriptor
 from grpc_channelz.v1 import channelz_pb2
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
@@ -13,11 +14,13 @@ from grpc_reflection.v1alpha import reflection_pb2
 from comity.v1 import checkpoint_pb2, lease_pb2, namespace_pb2, state_pb2
 from comity_server.committer import Committer
 from comity_server.compactor import Compactor
+from comity_server.expiry import Expiry
 from comity_server.feed import Feed
 from comity_server.listening import ListenError, free
 from comity_server.services.admission import Admission
 from comity_server.services.checkpoint import CheckpointService
 from comity_server.services.health import Health
+from comity_server.services.lease import LeaseService
 from comity_server.services.namespace import NamespaceService
 from comity_server.services.rpc import Calls
 from comity_server.services.state import StateService
@@ -68,24 +71,22 @@ class Server:
         self._feed = Feed(store, watch_fragment)
         self._compactor = Compactor(store, settings.retention(), settings.compaction_interval)
         self._state = StateService(store, self._committer, self._feed, limits, settings.progress_interval)
-        offered = {
+        self._expiry = Expiry(store, self._committer)
+        self._leases = LeaseService(store, self._committer, limits)
+        offered: dict[ServiceDescriptor, object] = {
             STATE: self._state,
             NAMESPACE: NamespaceService(store, self._committer, limits),
             CHECKPOINT: CheckpointService(store, self._committer, limits),
+            LEASE: self._leases,
         }
-        missing = [LEASE]
         for service, servicer in offered.items():
             self.calls.add(service, servicer)
-        for service in missing:
-            self.calls.add(service)
-        self._health = Health(
-            store, [service.full_name for service in offered], [service.full_name for service in missing]
-        )
+        self._health = Health(store, [service.full_name for service in offered])
         tools: dict[Any, object] = {HEALTH: self._health}
         if settings.channelz:
             tools[CHANNELZ] = Channelz()
         if settings.reflection:
-            services = (*offered, *missing, *tools, REFLECTION)
+            services = (*offered, *tools, REFLECTION)
             tools[REFLECTION] = Reflection([service.full_name for service in services])
         for service, servicer in tools.items():
             self.calls.add(service, servicer, tool=True)
@@ -102,7 +103,8 @@ class Server:
             await self._grpc.stop(None)
             await self._store.close()
             raise
-        self._tasks = [_background(self._health.run()), _background(self._compactor.run())]
+        runs = (self._health.run(), self._compactor.run(), self._expiry.run(), self._leases.run())
+        self._tasks = [_background(run) for run in runs]
         log.info("serving", addresses=self.addresses, store=shown(self._settings.store))
 
     async def stop(self) -> None:
@@ -114,6 +116,7 @@ class Server:
         if not await _within(timeout, self.calls.unary_calls_ended()):
             log.warning("requests were still in progress when the drain timeout ended")
         self._state.close()
+        self._leases.close()
         await self._feed.close()
         await _within(STREAM_END_SECONDS, self.calls.streams_ended())
         # What gRPC itself turns away ends with CANCELLED, which no client repeats: so all that is on its way is let in.

@@ -145,6 +145,16 @@ class Settings(BaseSettings):
     )
     limit_namespaces: int = Field(_limits.namespaces, ge=1, description="The most namespaces.")
     limit_checkpoints: int = Field(_limits.checkpoints, ge=0, description="The most checkpoints of a namespace.")
+    limit_lease_ttl_least: float = Field(
+        _limits.lease_ttl_least, ge=0.1, le=86400, description="The shortest time that a lease may live, in seconds."
+    )
+    limit_lease_ttl_most: float = Field(
+        _limits.lease_ttl_most, ge=0.1, le=1e9, description="The longest time that a lease may live, in seconds."
+    )
+    limit_leases: int = Field(_limits.leases, ge=0, description="The most leases of a namespace.")
+    limit_lease_keys: int = Field(
+        _limits.lease_keys, ge=1, le=1_000_000, description="The most keys that may live by one lease."
+    )
     limit_fork_depth: int = Field(
         _limits.fork_depth, ge=0, le=100, description="How deep forks of forks may be. A read looks through each."
     )

@@ -1,9 +1,20 @@
-"""What a client asks for that is no transaction, from messages to the model: checkpoints, restores, forks, merges."""
+"""What a client asks for that is no transaction, from messages to the model: checkpoints, restores, forks, merges,
+leases."""
 
 from typing import Any
 
-from comity.v1 import checkpoint_pb2, namespace_pb2, types_pb2
-from comity_server.model import DropCheckpoint, Fork, MakeCheckpoint, Merge, Ref, Restore, Strategy
+from comity.v1 import checkpoint_pb2, lease_pb2, namespace_pb2, types_pb2
+from comity_server.model import (
+    DropCheckpoint,
+    Fork,
+    Grant,
+    MakeCheckpoint,
+    Merge,
+    Ref,
+    Restore,
+    Revoke,
+    Strategy,
+)
 from comity_server.services.requests import Metadata, write_options
 from comity_server.services.validate import Checks
 
@@ -47,6 +58,8 @@ def fork(request: namespace_pb2.ForkRequest, metadata: Metadata, checks: Checks)
     parent = request.namespace
     checks.namespace("namespace", parent)
     checked = ref(request, "ref", checks)
+    if request.options.HasField("guard"):
+        checks.wrong("options.guard", "must not be set: the fork has no leases yet")
     return Fork(parent=parent, ref=checked, **_said(request, metadata, checks))
 
 
@@ -63,6 +76,23 @@ def merge(request: namespace_pb2.MergeRequest, metadata: Metadata, checks: Check
         dry_run=request.dry_run,
         **_said(request, metadata, checks),
     )
+
+
+def grant(request: lease_pb2.GrantLeaseRequest, metadata: Metadata, checks: Checks) -> Grant:
+    """A lease."""
+    ttl = 0
+    if request.HasField("ttl"):
+        ttl = checks.ttl("ttl", request.ttl)
+    else:
+        checks.wrong("ttl", "is required")
+    return Grant(ttl=ttl, **_said(request, metadata, checks))
+
+
+def revoke(request: lease_pb2.RevokeLeaseRequest, metadata: Metadata, checks: Checks) -> Revoke:
+    """The end of a lease."""
+    lease_id = request.lease_id
+    checks.lease_id("lease_id", lease_id)
+    return Revoke(lease_id=lease_id, **_said(request, metadata, checks))
 
 
 def ref(request: Any, field: str, checks: Checks, *, required: bool = False) -> Ref:

@@ -24,14 +24,12 @@ class Health:
 
     Args:
         store: asked whether it can commit.
-        offered: the full names of the services that this server has.
-        missing: the full names of services of the contract that it has not.
+        services: their full names.
     """
 
-    def __init__(self, store: Store, offered: Iterable[str], missing: Iterable[str]) -> None:
+    def __init__(self, store: Store, services: Iterable[str]) -> None:
         self._store = store
-        self._offered = ["", *offered]
-        self._statuses: dict[str, Any] = dict.fromkeys([*self._offered, *missing], NOT_SERVING)
+        self._statuses: dict[str, Any] = dict.fromkeys(["", *services], NOT_SERVING)
         self._changed = asyncio.Event()
         self._draining = False
 
@@ -61,7 +59,7 @@ class Health:
         """Look at the store, and say so if it can commit again, or no more."""
         status = SERVING if not self._draining and self._writable() else NOT_SERVING
         if status != self._statuses[""]:
-            self._statuses |= dict.fromkeys(self._offered, status)
+            self._statuses = dict.fromkeys(self._statuses, status)
             self._changed.set()
             self._changed = asyncio.Event()
 

@@ -13,6 +13,7 @@ from comity_server.model import (
     DeleteResult,
     Get,
     GetResult,
+    Guard,
     Increment,
     IncrementResult,
     ListResult,
@@ -94,9 +95,15 @@ def write(
     parent = operation.trace_parent
     if parent and requests.TRACE_PARENT.fullmatch(parent):
         trace_parent = parent
+    guard = None
+    if guard_lease_id := operation.guard_lease_id:
+        guard_fence = operation.guard_fence
+        checks.lease_id("guard_lease_id", guard_lease_id)
+        checks.count("guard_fence", guard_fence)
+        guard = Guard(guard_lease_id, guard_fence)
     checks.finish()
     request_id = RequestId(client, id, awaited) if client else None
-    return Transaction(conditions, then, otherwise, request_id, author, message, trace_parent)
+    return Transaction(conditions, then, otherwise, request_id, author, message, trace_parent, guard)
 
 
 def read(key: str) -> Transaction:
@@ -112,7 +119,12 @@ def _put(operation: state_pb2.PipelineOperation, key: str, checks: Checks) -> Pu
         checks.content_type("content_type", content_type)
     if lease_id:
         checks.lease_id("lease_id", lease_id)
-    return Put(key, value, content_type, lease_id, operation.return_previous)
+    ttl = operation.ttl_ms
+    if ttl:
+        ttl = checks.lease_micros("ttl_ms", ttl * 1000)
+        if lease_id:
+            checks.wrong("ttl_ms", "must not be set together with lease_id")
+    return Put(key, value, content_type, lease_id, operation.return_previous, ttl)
 
 
 def _conditions(operation: state_pb2.PipelineOperation, kind: int, key: str, checks: Checks) -> tuple[Condition, ...]:

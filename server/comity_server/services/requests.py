@@ -14,6 +14,7 @@ from comity_server.model import (
     Delete,
     DeletePrefix,
     Get,
+    Guard,
     Increment,
     List,
     Operation,
@@ -53,6 +54,7 @@ class Options(NamedTuple):
     author: str
     message: str
     trace_parent: str
+    guard: Guard | None
 
 
 def put(request: state_pb2.PutRequest, metadata: Metadata, checks: Checks) -> Transaction:
@@ -99,7 +101,7 @@ def transaction(request: state_pb2.TransactRequest, metadata: Metadata, checks: 
 
 def write_options(request: Any, metadata: Metadata, checks: Checks) -> Options:
     """What the request's `options` say, or else the call's metadata."""
-    request_id = None
+    request_id = guard = None
     author = message = ""
     if request.HasField("options"):
         options: types_pb2.WriteOptions = request.options
@@ -112,8 +114,8 @@ def write_options(request: Any, metadata: Metadata, checks: Checks) -> Options:
         if options.HasField("request_id"):
             request_id = _request_id(options.request_id, checks)
         if options.HasField("guard"):
-            _guard(options.guard, checks)
-    return Options(request_id, *said(author, message, metadata, checks))
+            guard = _guard(options.guard, checks)
+    return Options(request_id, *said(author, message, metadata, checks), guard)
 
 
 def said(author: str, message: str, metadata: Metadata, checks: Checks) -> tuple[str, str, str]:
@@ -142,11 +144,11 @@ def _request_id(request_id: types_pb2.RequestId, checks: Checks) -> RequestId:
     return RequestId(client, sequence, awaited)
 
 
-def _guard(guard: types_pb2.LeaseGuard, checks: Checks) -> None:
-    if guard.lease_id < 1:
-        checks.wrong("options.guard.lease_id", "must be 1 or more")
-    checks.count("options.guard.fence", guard.fence)
-    checks.not_offered("leases")
+def _guard(guard: types_pb2.LeaseGuard, checks: Checks) -> Guard:
+    lease_id, fence = guard.lease_id, guard.fence
+    checks.lease_id("options.guard.lease_id", lease_id)
+    checks.count("options.guard.fence", fence)
+    return Guard(lease_id, fence)
 
 
 def _text(name: str, value: str | bytes, max_bytes: int, checks: Checks) -> str:
@@ -214,6 +216,7 @@ def _branch(operations: Sequence[state_pb2.Operation], path: str, checks: Checks
     written: dict[str, tuple[int, str]] = {}  # where, and by what
     deleted: set[str] = set()
     prefixes: list[tuple[str, int]] = []
+    ttl = 0
     for index, message in enumerate(_bounded(operations, path, checks)):
         case = message.WhichOneof("operation")
         if case is None:
@@ -227,6 +230,10 @@ def _branch(operations: Sequence[state_pb2.Operation], path: str, checks: Checks
             if key in written or key in deleted:
                 checks.wrong(f"{within}key", "is written by another operation, too")
             written[key] = index, case
+            if isinstance(operation, Put) and operation.ttl:
+                if ttl not in (0, operation.ttl):
+                    checks.wrong(f"{within}ttl", "must be that of the other keys: they share one lease")
+                ttl = operation.ttl
         elif isinstance(operation, Delete):
             deleted.add(operation.key)
             if operation.key in written:
@@ -276,9 +283,12 @@ def _put(message: Any, key: str, path: str, checks: Checks) -> Put:
         checks.content_type(f"{path}content_type", content_type)
     if lease_id:
         checks.lease_id(f"{path}lease_id", lease_id)
+    ttl = 0
     if message.HasField("ttl"):
-        checks.ttl(f"{path}ttl", message.ttl, lease_id)
-    return Put(key, value, content_type, lease_id, message.return_previous)
+        ttl = checks.ttl(f"{path}ttl", message.ttl)
+        if lease_id:
+            checks.wrong(f"{path}ttl", "must not be set together with lease_id")
+    return Put(key, value, content_type, lease_id, message.return_previous, ttl)
 
 
 def _delete(message: Any, path: str, checks: Checks) -> Delete | DeletePrefix:

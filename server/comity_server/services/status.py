@@ -25,6 +25,7 @@ VIOLATIONS = 16  # of one request
 CODES: dict[type[errors.StateError], grpc.StatusCode] = {
     errors.InvalidRequest: grpc.StatusCode.INVALID_ARGUMENT,
     errors.Conflict: grpc.StatusCode.ABORTED,
+    errors.LeaseLost: grpc.StatusCode.FAILED_PRECONDITION,
     errors.RequestIdForgotten: grpc.StatusCode.FAILED_PRECONDITION,
     errors.NotANumber: grpc.StatusCode.FAILED_PRECONDITION,
     errors.NotAFork: grpc.StatusCode.FAILED_PRECONDITION,

@@ -6,7 +6,7 @@ from typing import Final
 
 from google.protobuf.duration_pb2 import Duration
 
-from comity_server.errors import InvalidRequest, NotImplementedYet, Violation
+from comity_server.errors import InvalidRequest, Violation
 from comity_server.limits import Limits
 from comity_server.services.status import VIOLATIONS
 
@@ -27,28 +27,21 @@ DURATION_SECONDS: Final = 315_576_000_000
 class Checks:
     """Collects what is wrong with one request: each method takes the path of a field and what it holds."""
 
-    __slots__ = ("_missing", "_violations", "limits")
+    __slots__ = ("_violations", "limits")
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
         self._violations: list[Violation] = []
-        self._missing = ""
 
     def finish(self) -> None:
-        """Raise InvalidRequest if anything was wrong, or else NotImplementedYet if anything is not offered."""
+        """Raise InvalidRequest if anything was wrong."""
         if self._violations:
             raise InvalidRequest(*self._violations)
-        if self._missing:
-            raise NotImplementedYet(f"this server does not offer {self._missing}")
 
     def wrong(self, field: str, description: str) -> None:
         """Note a violation."""
         if len(self._violations) < VIOLATIONS:
             self._violations.append(Violation(field, description))
-
-    def not_offered(self, what: str) -> None:
-        """Note that the request is right, but asks for what this server does not have."""
-        self._missing = what
 
     def namespace(self, field: str, name: str) -> None:
         if not NAMESPACE.fullmatch(name):
@@ -106,20 +99,22 @@ class Checks:
             self.wrong(field, "must not be negative")
 
     def lease_id(self, field: str, lease_id: int) -> None:
-        """A lease that a key is to live by; 0 is none."""
-        if lease_id < 0:
-            self.wrong(field, "must not be negative")
-        elif lease_id:
-            self.not_offered("leases")
+        """A lease that there has to be."""
+        if lease_id < 1:
+            self.wrong(field, "must be 1 or more")
 
-    def ttl(self, field: str, ttl: Duration, lease_id: int) -> None:
-        seconds = self.duration(field, ttl)
-        if seconds is not None and seconds < 1:
-            self.wrong(field, "must be at least 1 s")
-        elif lease_id:
-            self.wrong(field, "must not be set together with lease_id")
-        else:
-            self.not_offered("leases")
+    def ttl(self, field: str, ttl: Duration) -> int:
+        """How long a lease is to live, in µs."""
+        if self.duration(field, ttl) is None:
+            return 0
+        return self.lease_micros(field, ttl.seconds * 1_000_000 + ttl.nanos // 1000)
+
+    def lease_micros(self, field: str, ttl: int) -> int:
+        """The same of so many µs."""
+        least, most = self.limits.lease_ttl_least, self.limits.lease_ttl_most
+        if not least * 1e6 <= ttl <= most * 1e6:
+            self.wrong(field, f"must be from {least:g} to {most:g} s")
+        return ttl
 
     def duration(self, field: str, duration: Duration) -> float | None:
         """The duration in seconds, or None if it is not a proper one."""

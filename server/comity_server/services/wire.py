@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 from typing import Final
 
+from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from comity.v1 import checkpoint_pb2, namespace_pb2, state_pb2, types_pb2
+from comity.v1 import checkpoint_pb2, lease_pb2, namespace_pb2, state_pb2, types_pb2
 from comity_server.model import (
     Cause,
     Checkpoint,
@@ -16,6 +17,7 @@ from comity_server.model import (
     FailedCondition,
     GetResult,
     IncrementResult,
+    LeaseInfo,
     ListResult,
     MergeConflict,
     NamespaceInfo,
@@ -43,6 +45,26 @@ def fill_time(timestamp: Timestamp, time: int) -> None:
     seconds, micros = divmod(time, 1_000_000)
     timestamp.seconds = seconds
     timestamp.nanos = micros * 1000
+
+
+def fill_duration(duration: Duration, micros: int) -> None:
+    """Set a duration from µs, from 0 on."""
+    seconds, micros = divmod(micros, 1_000_000)
+    duration.seconds = seconds
+    duration.nanos = micros * 1000
+
+
+def fill_lease(message: lease_pb2.Lease, info: LeaseInfo, now: int) -> None:
+    """Set a lease, given the time of the store, in µs since 1970."""
+    lease, remaining, key_count = info
+    message.id = message.fence = lease.id
+    fill_duration(message.ttl, lease.ttl)
+    fill_time(message.expire_time, now + remaining)
+    if lease.author:
+        message.author = lease.author
+    message.key_count = key_count
+    fill_duration(message.remaining, remaining)
+    message.ends_with_keys = lease.ends_with_keys
 
 
 def fill_entry(entry: types_pb2.Entry, record: Record, keys_only: bool = False) -> None:

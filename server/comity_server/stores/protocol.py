@@ -46,6 +46,9 @@ class Store(Protocol):
     async def close(self) -> None:
         """Finish what was begun, and let go of everything."""
 
+    def time(self) -> int:
+        """By the clock of commits, in µs since 1970."""
+
     def writable(self) -> bool:
         """Whether a commit can be expected to succeed."""
 

@@ -114,8 +114,7 @@ class Namespace:
         self.quiet = asyncio.Lock()  # whoever holds it keeps compaction from dropping anything
 
     async def apply(self, commits: Sequence[Commit]) -> None:
-        """Add what comes next in the log, whose leases are granted already. Until all of it is there, reads see what was
-        before."""
+        """Add what comes next in the log, whose leases are granted already. Until all is there, reads see what was."""
         if not self.create_time:
             self.create_time = commits[0].time
         self._applying_after = self._count()

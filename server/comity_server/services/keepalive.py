@@ -1,0 +1,206 @@
+"""KeepAlive: streams on which leases are renewed, and told to have ended.
+
+What arrives at the same time is renewed together, by namespace. A lease that a stream has kept alive is looked at for
+as long as the stream lasts, all leases of a namespace at once, whosever they are: who holds one learns of its end in a
+moment, and not when the next renewal is due.
+"""
+
+import asyncio
+from collections import defaultdict, deque
+from collections.abc import AsyncGenerator
+from typing import Final
+
+import structlog
+
+from comity.v1 import lease_pb2
+from comity_server import tasks
+from comity_server.errors import Draining, StateError
+from comity_server.limits import Limits
+from comity_server.services import wire
+from comity_server.services.rpc import Requests
+from comity_server.services.validate import Checks
+from comity_server.stores.protocol import Store
+
+log = structlog.get_logger(__name__)
+
+LOOK_SECONDS: Final = 0.25  # how often it is looked which leases have ended
+NAMESPACES: Final = 50  # that are looked at at a time
+RENEWALS: Final = 1000  # of one stream that may wait, beyond which it is not read
+
+
+class KeepAlives:
+    """The streams of a server.
+
+    Args:
+        store: which renews leases, and knows which have ended.
+        limits: for what a request may say.
+    """
+
+    def __init__(self, store: Store, limits: Limits) -> None:
+        self._store = store
+        self._limits = limits
+        self._streams: set[_Stream] = set()
+        self._holders: dict[str, dict[int, set[_Stream]]] = {}  # by namespace and lease
+        self._closed = False
+
+    async def run(self) -> None:
+        """Tell streams of leases that have ended, until cancelled."""
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            names = list(self._holders)
+            for start in range(0, len(names), NAMESPACES):
+                await asyncio.gather(*map(self._look, names[start : start + NAMESPACES]))
+
+    def close(self) -> None:
+        """Read no more, and end each stream when what was read has its answers."""
+        self._closed = True
+        for stream in self._streams:
+            stream.stop(Draining())
+
+    async def stream(self, messages: Requests) -> AsyncGenerator[bytes]:
+        """Serialised answers."""
+        if self._closed:
+            raise Draining
+        stream = _Stream(self, self._store, self._limits)
+        self._streams.add(stream)
+        try:
+            stream.start(messages)
+            async for answer in stream.answers():
+                yield answer
+        finally:
+            self._streams.discard(stream)
+            for namespace, lease_id in stream.held:
+                self.forget(namespace, lease_id, stream)
+            await stream.close()
+
+    def hold(self, namespace: str, lease_id: int, stream: "_Stream") -> None:
+        """A stream is to be told of the end of a lease."""
+        self._holders.setdefault(namespace, {}).setdefault(lease_id, set()).add(stream)
+
+    def forget(self, namespace: str, lease_id: int, stream: "_Stream") -> None:
+        """A stream need not be told of it any more."""
+        leases = self._holders.get(namespace, {})
+        streams = leases.get(lease_id, set())
+        streams.discard(stream)
+        if not streams:
+            leases.pop(lease_id, None)
+        if not leases:
+            self._holders.pop(namespace, None)
+
+    async def _look(self, namespace: str) -> None:
+        try:
+            ended = await self._store.ended(namespace, list(self._holders[namespace]))
+        except StateError as error:
+            log.debug("leases that have ended are not known", namespace=namespace, error=error.message)
+            return
+        except Exception:  # whatever it is, the other namespaces must be looked at
+            log.exception("leases could not be looked at", namespace=namespace)
+            return
+        for lease_id in ended:
+            for stream in list(self._holders.get(namespace, {}).get(lease_id, ())):
+                stream.tell(namespace, lease_id)
+
+
+class _Stream:
+    def __init__(self, streams: KeepAlives, store: Store, limits: Limits) -> None:
+        self.held: set[tuple[str, int]] = set()  # leases that it has kept alive, and that are not known to have ended
+        self._streams = streams
+        self._store = store
+        self._limits = limits
+        self._renewals: deque[tuple[str, int]] = deque()
+        self._ended: deque[tuple[str, int]] = deque()
+        self._ready = asyncio.Event()  # there is something to do
+        self._room = asyncio.Event()  # more may be read
+        self._reader: asyncio.Task[None] | None = None
+        self._stopped = False
+        self._end: Exception | None = None  # what the stream ends with
+
+    def start(self, messages: Requests) -> None:
+        self._reader = asyncio.create_task(self._read(messages))
+
+    def stop(self, end: Exception | None) -> None:
+        """Read no more. What was read is answered, before the stream ends with an error, or without one."""
+        if not self._stopped:
+            self._stopped = True
+            self._end = end
+        self._ready.set()
+
+    def tell(self, namespace: str, lease_id: int) -> None:
+        """A lease has ended."""
+        self._drop(namespace, lease_id)
+        self._ended.append((namespace, lease_id))
+        self._ready.set()
+
+    async def close(self) -> None:
+        if self._reader is not None:
+            await tasks.end(self._reader)
+
+    async def answers(self) -> AsyncGenerator[bytes]:
+        while True:
+            await self._ready.wait()
+            self._ready.clear()
+            async for answer in self._renew():
+                yield answer
+            while self._ended:
+                yield _answer(*self._ended.popleft(), 0)
+            if self._stopped and not self._renewals:
+                if self._end is not None:
+                    raise self._end
+                return
+
+    async def _renew(self) -> AsyncGenerator[bytes]:
+        """Renew what has arrived."""
+        if not self._renewals:
+            return
+        renewals, self._renewals = self._renewals, deque()
+        self._room.set()
+        together: defaultdict[str, list[int]] = defaultdict(list)
+        for namespace, lease_id in renewals:
+            together[namespace].append(lease_id)
+        done = await asyncio.gather(*(self._store.keep_alive(*one) for one in together.items()))
+        for (namespace, lease_ids), lives in zip(together.items(), done, strict=True):
+            for lease_id, micros in zip(lease_ids, lives, strict=True):
+                if micros:
+                    self.held.add((namespace, lease_id))
+                    self._streams.hold(namespace, lease_id, self)
+                else:
+                    self._drop(namespace, lease_id)
+                yield _answer(namespace, lease_id, micros)
+
+    def _drop(self, namespace: str, lease_id: int) -> None:
+        self.held.discard((namespace, lease_id))
+        self._streams.forget(namespace, lease_id, self)
+
+    async def _read(self, messages: Requests) -> None:
+        try:
+            soon = True
+            while True:
+                request, place = await messages.admitted(soon=soon)
+                place.leave()
+                soon = False
+                namespace, lease_id = request.namespace, request.lease_id
+                checks = Checks(self._limits)
+                checks.namespace("namespace", namespace)
+                checks.lease_id("lease_id", lease_id)
+                checks.finish()
+                if self._stopped:
+                    return
+                self._renewals.append((namespace, lease_id))
+                self._ready.set()
+                while len(self._renewals) >= RENEWALS:
+                    self._room.clear()
+                    await self._room.wait()
+        except EOFError:
+            self.stop(None)
+        except asyncio.CancelledError as error:
+            if not self._stopped:  # nobody asked for it, and the stream must not wait for ever
+                self.stop(tasks.unforeseen(error))
+            raise
+        except Exception as error:  # noqa: BLE001 - the call ends with it
+            self.stop(error)
+
+
+def _answer(namespace: str, lease_id: int, micros: int) -> bytes:
+    response = lease_pb2.KeepAliveResponse(namespace=namespace, lease_id=lease_id)
+    wire.fill_duration(response.ttl, micros)
+    return response.SerializeToString()
