@@ -17,12 +17,6 @@ def test_health(comity: Comity) -> None:
     assert comity("health", "none", "--json", code=4).error["code"] == "NOT_FOUND"
 
 
-def test_health_of_a_service_that_does_not_serve(comity: Comity) -> None:
-    # Leases are part of the contract that this server does not offer yet.
-    found = comity("health", "comity.v1.LeaseService", code=5)
-    assert (found.text, found.errors) == ("NOT_SERVING\n", "")
-
-
 def test_health_asks_each_address_once(comity: Comity) -> None:
     assert comity("health", "--address", f"localhost:1,{comity.address}").text == "SERVING\n"
     start = time.monotonic()

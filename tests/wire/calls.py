@@ -55,7 +55,8 @@ class Wire:
             raise LookupError(name)
         if isinstance(method, grpc.UnaryUnaryMultiCallable):
             return method(request, timeout=timeout, metadata=metadata)
-        stream = method(request, timeout=timeout, metadata=metadata)
+        asked = iter([request]) if isinstance(method, grpc.StreamStreamMultiCallable) else request
+        stream = method(asked, timeout=timeout, metadata=metadata)
         try:
             return next(stream)
         finally:

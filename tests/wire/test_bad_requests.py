@@ -10,6 +10,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 
 from comity.v1 import checkpoint_pb2 as c
+from comity.v1 import lease_pb2 as le
 from comity.v1 import namespace_pb2 as n
 from comity.v1 import state_pb2 as s
 from comity.v1 import types_pb2 as t
@@ -34,7 +35,7 @@ LABELS: list[dict[str, str]] = [
     {"k": "v\0"},
 ]
 TTLS = [Duration(), Duration(nanos=999_999_999), Duration(seconds=-5), Duration(seconds=5, nanos=-1),
-        Duration(seconds=5, nanos=10**9), Duration(seconds=10**12)]  # fmt: skip
+        Duration(seconds=5, nanos=10**9), Duration(seconds=10**12), Duration(seconds=86400, nanos=1000)]  # fmt: skip
 OPTIONS: list[tuple[t.WriteOptions, str]] = [
     (t.WriteOptions(author="a" * 256), "options.author"),
     (t.WriteOptions(author="é" * 128), "options.author"),
@@ -185,8 +186,35 @@ def actions() -> Iterator[Case]:
         yield c.CheckpointRequest(namespace=NS, name="c", options=options), field
         yield c.DeleteCheckpointRequest(namespace=NS, name="c", options=options), field
         yield c.RestoreRequest(namespace=NS, ref=one, options=options), field
-        yield n.ForkRequest(namespace=NS, fork="f", options=options), field
+        if not options.HasField("guard"):
+            yield n.ForkRequest(namespace=NS, fork="f", options=options), field
         yield n.MergeRequest(namespace=NS, fork="f", options=options), field
+    guarded = t.WriteOptions(guard=t.LeaseGuard(lease_id=1, fence=1))
+    yield n.ForkRequest(namespace=NS, fork="f", options=guarded), "options.guard"
+
+
+def leases() -> Iterator[Case]:
+    ttl = Duration(seconds=5)
+    for name in NAMES:
+        yield le.GrantLeaseRequest(namespace=name, ttl=ttl), "namespace"
+        yield le.KeepAliveRequest(namespace=name, lease_id=1), "namespace"
+        yield le.RevokeLeaseRequest(namespace=name, lease_id=1), "namespace"
+        yield le.GetLeaseRequest(namespace=name, lease_id=1), "namespace"
+        yield le.ListLeasesRequest(namespace=name), "namespace"
+    yield le.GrantLeaseRequest(namespace=NS), "ttl"
+    for wrong in TTLS:
+        yield le.GrantLeaseRequest(namespace=NS, ttl=wrong), "ttl"
+    for number in (0, -1, -(2**63)):
+        yield le.KeepAliveRequest(namespace=NS, lease_id=number), "lease_id"
+        yield le.RevokeLeaseRequest(namespace=NS, lease_id=number), "lease_id"
+        yield le.GetLeaseRequest(namespace=NS, lease_id=number), "lease_id"
+    for size in (-1, -(2**31)):
+        yield le.ListLeasesRequest(namespace=NS, page_size=size), "page_size"
+    for token in ("x", "é", "\0", "AAAA", "A" * 100_000):
+        yield le.ListLeasesRequest(namespace=NS, page_token=token), "page_token"
+    for options, field in OPTIONS:
+        yield le.GrantLeaseRequest(namespace=NS, ttl=ttl, options=options), field
+        yield le.RevokeLeaseRequest(namespace=NS, lease_id=1, options=options), field
 
 
 def put(key: str, **fields: Any) -> s.Operation:
@@ -261,6 +289,8 @@ def operations() -> Iterator[Case]:
     ]:
         yield s.TransactRequest(namespace=NS, then=[get("a"), operation]), f"then[1].{field}"
         yield s.TransactRequest(namespace=NS, otherwise=[operation]), f"otherwise[0].{field}"
+    short, long = (put(key, ttl=Duration(seconds=seconds)) for key, seconds in (("s", 5), ("l", 6)))
+    yield s.TransactRequest(namespace=NS, then=[short, get("a"), long]), "then[2].put.ttl"
     yield s.TransactRequest(namespace=NS, then=[get("k")] * 1001), "then"
     yield s.TransactRequest(namespace=NS, otherwise=[get("k")] * 1001), "otherwise"
     large = [put(f"{number}", value=bytes(MIB)) for number in range(4)]
@@ -290,7 +320,7 @@ def twice() -> Iterator[Case]:
     yield s.TransactRequest(namespace=NS, then=[increment("k"), delete_prefix("")]), "then[1].delete.prefix"
 
 
-CASES = [*reads(), *writes(), *actions(), *conditions(), *operations(), *twice()]
+CASES = [*reads(), *writes(), *actions(), *leases(), *conditions(), *operations(), *twice()]
 
 
 def named(request: Message, namespace: str) -> Message:
@@ -321,7 +351,8 @@ def test_every_field_has_a_case_or_cannot_be_wrong() -> None:
         for request, field in CASES
         for plain in [field.replace("[0]", "").replace("[1]", "").replace("[2]", "").replace("[3]", "")]
     }
-    assert paths - wrong == set()
+    guards = {path for path in paths if path.startswith("ForkRequest.options.guard.")}  # a fork takes none
+    assert paths - wrong - guards == set()
 
 
 def leaves(message: Any, path: str) -> Iterator[str]:

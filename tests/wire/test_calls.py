@@ -1,4 +1,4 @@
-"""What holds for every call: malformed messages, deadlines, cancellation, sizes, and what is not offered."""
+"""What holds for every call: malformed messages, deadlines, cancellation, sizes."""
 
 import asyncio
 import threading
@@ -8,11 +8,9 @@ from typing import Any
 import grpc
 import pytest
 from google.protobuf.descriptor import MethodDescriptor
-from google.protobuf.message_factory import GetMessageClass
 
 from comity.v1 import checkpoint_pb2, lease_pb2, namespace_pb2, state_pb2, state_pb2_grpc
 from comity.v1 import state_pb2 as s
-from comity.v1 import types_pb2 as t
 from tests.proxy import Proxy
 from tests.servers import Server
 from tests.waiting import until
@@ -26,25 +24,12 @@ SERVICES = [
     for service in file.DESCRIPTOR.services_by_name.values()
 ]
 METHODS = [method for service in SERVICES for method in service.methods]
-OFFERED = {
-    "comity.v1.StateService": {"Get", "List", "Put", "Delete", "Transact", "Pipeline", "Watch", "History", "Blame"},
-    "comity.v1.NamespaceService": {
-        *("GetNamespace", "ListNamespaces", "DeleteNamespace", "Fork", "Merge", "Compact"),
-    },
-    "comity.v1.CheckpointService": {
-        *("Checkpoint", "GetCheckpoint", "ListCheckpoints", "DeleteCheckpoint", "Restore", "Diff"),
-    },
-}
 MALFORMED = [
     b"\xff",  # an unfinished tag
     b"\x0a\xff",  # a length beyond the end
     b"\x0a\x02\xc3\x28",  # a text that is not UTF-8
     b"\x07",  # a wire type that does not exist
 ]
-
-
-def is_offered(method: MethodDescriptor) -> bool:
-    return method.name in OFFERED.get(method.containing_service.full_name, ())
 
 
 def raw(wire: Wire, method: MethodDescriptor, data: bytes) -> Refusal:
@@ -65,29 +50,11 @@ def raw(wire: Wire, method: MethodDescriptor, data: bytes) -> Refusal:
 
 
 @pytest.mark.parametrize("data", MALFORMED)
-@pytest.mark.parametrize("method", [one for one in METHODS if is_offered(one)], ids=lambda one: one.name)
+@pytest.mark.parametrize("method", METHODS, ids=lambda one: one.name)
 def test_malformed_messages_are_the_clients_fault(wire: Wire, method: MethodDescriptor, data: bytes) -> None:
     refused = raw(wire, method, data)
     assert (refused.code, refused.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_REQUEST")
     assert list(refused.fields) == ["request"]
-
-
-@pytest.mark.parametrize("method", [one for one in METHODS if not is_offered(one)], ids=lambda one: one.full_name)
-def test_what_is_not_offered_says_so(wire: Wire, method: MethodDescriptor) -> None:
-    request = GetMessageClass(method.input_type)()
-    refused = raw(wire, method, request.SerializeToString())
-    assert (refused.code, refused.reason) == (grpc.StatusCode.UNIMPLEMENTED, "UNIMPLEMENTED")
-    assert method.full_name in refused.message
-
-
-@pytest.mark.parametrize(
-    "fields",
-    [{"lease_id": 1}, {"ttl": {"seconds": 1}}, {"options": t.WriteOptions(guard=t.LeaseGuard(lease_id=1))}],
-)
-def test_leases_are_not_offered(wire: Wire, namespace: str, fields: dict[str, Any]) -> None:
-    refused = wire.refused(s.PutRequest(namespace=namespace, key="k", **fields))
-    assert (refused.code, refused.reason) == (grpc.StatusCode.UNIMPLEMENTED, "UNIMPLEMENTED")
-    assert wire.get(namespace, "k") is None
 
 
 def test_unknown_methods_and_services(wire: Wire) -> None:

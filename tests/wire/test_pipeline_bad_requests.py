@@ -19,7 +19,7 @@ from tests.wire.test_bad_requests import CONTROLS, KEYS, MIB, NAMES, PREFIXES, S
 Case = tuple[s.PipelineOperation, str]
 WRITES = (put, create, delete, increment)
 INVALID = grpc.StatusCode.INVALID_ARGUMENT.value[0]
-UNIMPLEMENTED = grpc.StatusCode.UNIMPLEMENTED.value[0]
+NOT_FOUND = grpc.StatusCode.NOT_FOUND.value[0]
 
 
 def operations() -> Iterator[Case]:
@@ -34,6 +34,9 @@ def operations() -> Iterator[Case]:
         for control in CONTROLS:
             yield make("k", content_type=f"a{control}b"), "content_type"
         yield make("k", lease_id=-1), "lease_id"
+        for ttl in (-1, 999, 86_400_001, 2**63 - 1, -(2**63)):
+            yield make("k", ttl_ms=ttl), "ttl_ms"
+        yield make("k", ttl_ms=5000, lease_id=1), "ttl_ms"
     for number in (-1, -(2**63)):
         yield get("k", number), "revision"
         for change in (put, delete):
@@ -42,6 +45,8 @@ def operations() -> Iterator[Case]:
     for delta in (SAFE + 1, -SAFE - 1, 2**63 - 1, -(2**63)):
         yield increment("k", delta), "delta"
     for make in WRITES:
+        yield make("k", guard_lease_id=-1), "guard_lease_id"
+        yield make("k", guard_lease_id=1, guard_fence=-1), "guard_fence"
         yield make("k", message="m" * 4097), "message"
         yield make("k", message="é" * 2049), "message"
         yield make("k", message="a\0"), "message"
@@ -110,14 +115,11 @@ async def test_all_that_is_wrong_with_an_operation_is_said_at_once(pipe: Pipe) -
     assert set(result.error.violations) == fields
 
 
-async def test_what_is_not_offered(pipe: Pipe) -> None:
+async def test_leases_that_are_not_there(pipe: Pipe) -> None:
     leased = s.Operation(put=s.PutOperation(key="k", lease_id=1))
-    brief = s.Operation(put=s.PutOperation(key="k", ttl=Duration(seconds=5)))
-    results = await pipe.ask(
-        put("k", lease_id=1), create("k", lease_id=1), transact(then=[leased]), transact(otherwise=[brief]), put("k")
-    )
-    assert [(result.code, result.error.reason) for result in results[:4]] == [(UNIMPLEMENTED, "UNIMPLEMENTED")] * 4
-    assert results[4].revision == 1
+    results = await pipe.ask(put("k", lease_id=1), create("k", lease_id=1), transact(then=[leased]), put("k"))
+    assert [(result.code, result.error.reason) for result in results[:3]] == [(NOT_FOUND, "LEASE_NOT_FOUND")] * 3
+    assert results[3].revision == 1
 
 
 def test_every_field_of_an_operation_has_a_case_or_cannot_be_wrong() -> None:

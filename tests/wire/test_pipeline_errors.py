@@ -6,6 +6,7 @@ from typing import Any
 
 import grpc
 import pytest
+from google.protobuf.duration_pb2 import Duration
 
 from comity.v1 import namespace_pb2 as n
 from comity.v1 import state_pb2 as s
@@ -20,7 +21,7 @@ NAME = "n"
 SMALL = (
     "--limit-namespace-keys", "6", "--limit-commit-events", "3", "--limit-transaction-steps", "4",
     "--limit-result-bytes", "100", "--limit-request-outcomes", "2", "--limit-key-bytes", "20",
-    "--limit-value-bytes", "1000", "--limit-transaction-operations", "4",
+    "--limit-value-bytes", "1000", "--limit-transaction-operations", "4", "--limit-leases", "0",
 )  # fmt: skip
 
 
@@ -30,6 +31,9 @@ def unary(operation: s.PipelineOperation, namespace: str, client: str = "") -> A
     if client:
         options.request_id.client = client
         options.request_id.sequence = operation.id
+    if operation.guard_lease_id:
+        options.guard.lease_id = operation.guard_lease_id
+        options.guard.fence = operation.guard_fence
     expected: dict[str, Any] = {
         name: getattr(operation, name) for name in ("if_version", "if_revision") if getattr(operation, name)
     }
@@ -38,6 +42,8 @@ def unary(operation: s.PipelineOperation, namespace: str, client: str = "") -> A
         "content_type": operation.content_type,
         "lease_id": operation.lease_id,
     }
+    if operation.ttl_ms:
+        written["ttl"] = Duration(nanos=operation.ttl_ms * 1_000_000 % 10**9, seconds=operation.ttl_ms // 1000)
     common: dict[str, Any] = {"namespace": namespace, "key": operation.key}
     match operation.kind:
         case s.PIPELINE_KIND_GET:
@@ -145,9 +151,15 @@ REFUSED: list[tuple[str, s.PipelineOperation]] = [
     ("INVALID_REQUEST", listing(page_token="AAAA")),
     ("INVALID_REQUEST", transact(then=[a_put(""), a_put("a"), a_put("a")], otherwise=[s.Operation()])),
     ("INVALID_REQUEST", transact(then=[a_put("a")] * 5)),
-    ("UNIMPLEMENTED", put("k", lease_id=5)),
-    ("UNIMPLEMENTED", create("k", lease_id=5)),
-    ("UNIMPLEMENTED", transact(then=[s.Operation(put=s.PutOperation(key="k", lease_id=5))])),
+    ("LEASE_NOT_FOUND", put("k", lease_id=99)),
+    ("LEASE_NOT_FOUND", create("k", lease_id=99)),
+    ("LEASE_NOT_FOUND", transact(then=[s.Operation(put=s.PutOperation(key="k", lease_id=99))])),
+    ("LEASE_LOST", put("k", guard_lease_id=99)),
+    ("LEASE_LOST", create("k", guard_lease_id=99, guard_fence=7)),
+    ("LEASE_LOST", delete("k1", guard_lease_id=99)),
+    ("LEASE_LOST", increment("k", guard_lease_id=99)),
+    ("LEASE_LOST", s.PipelineOperation(kind=s.PIPELINE_KIND_TRANSACT, transact=s.TransactRequest(), guard_lease_id=99)),
+    ("QUOTA_EXCEEDED", put("k", ttl_ms=5000)),
 ]  # fmt: skip
 
 
