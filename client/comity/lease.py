@@ -15,7 +15,7 @@ from .errors import LeaseLost, LeaseNotFound
 if TYPE_CHECKING:
     from .keeper import Keeper
 
-__all__ = ["Lease", "LeaseGuard"]
+__all__ = ["Lease", "LeaseGuard", "check_callback"]
 
 Revoke = Callable[[str, float | None], Awaitable[int]]
 
@@ -91,8 +91,7 @@ class Lease:
 
         Raises TypeError for what is no plain function.
         """
-        if inspect.iscoroutinefunction(callback) or not callable(callback):
-            raise TypeError(f"callback must be a plain function, not {type(callback).__name__}")
+        check_callback(callback)
         self._callbacks.append(callback)
         if self._is_lost() and not self._keeper.lose(self, self._why or self._silence()):
             self._lose(self._why or self._silence())
@@ -167,6 +166,14 @@ class Lease:
             reason="LEASE_LOST",
             metadata={"lease_id": str(self.id), "namespace": self.namespace},
         )
+
+
+def check_callback(callback: object) -> None:
+    """Raise TypeError for what is no plain function."""
+    if not callable(callback):
+        raise TypeError(f"callback must be a function, not {type(callback).__name__}")
+    if inspect.iscoroutinefunction(callback):
+        raise TypeError("callback must be a plain function, not an async one")
 
 
 def _settle(future: asyncio.Future[Any]) -> None:

@@ -20,6 +20,7 @@ class Leasing:
     def __init__(self, grant: Callable[[], Awaitable[Lease]], timeout: float) -> None:
         self._grant = grant
         self._timeout = min(timeout, REVOKE_SECONDS)
+        self._begun = False
         self._task: asyncio.Task[object] | None = None
         self._lease: Lease | None = None
         self._cancelling = 0  # requests that the task had before the block
@@ -27,13 +28,28 @@ class Leasing:
         self._left = False
         self._revoking: asyncio.Task[None] | None = None
 
-    async def __aenter__(self) -> Lease:
-        if self._task is not None:
+    async def begin(self) -> Lease:
+        """Grant the lease. Raises RuntimeError if it was called before."""
+        if self._begun:
             raise RuntimeError("a lease is for one block: call `lease` again for another")
+        self._begun = True
+        self._lease = lease = await self._grant()
+        return lease
+
+    async def end(self, error: BaseException | None) -> None:
+        """Revoke the lease after the block, which has raised this. Raises LeaseLost if it was lost, and that is all."""
+        lease = self._lease
+        assert lease is not None
+        if error is None and lease._is_lost():
+            raise lease._error()
+        self._revoking = asyncio.create_task(self._revoke(lease))
+        await asyncio.shield(self._revoking)
+
+    async def __aenter__(self) -> Lease:
         self._task = task = asyncio.current_task()
         if task is None:
             raise RuntimeError("a lease is for a block of a task")
-        self._lease = lease = await self._grant()
+        lease = await self.begin()
         self._cancelling = task.cancelling()
         lease.on_lost(self._interrupt)
         return lease
@@ -50,10 +66,7 @@ class Leasing:
             if own or error is None:
                 raise lease._error() from error
             return
-        if error is None and lease._is_lost():
-            raise lease._error()
-        self._revoking = asyncio.create_task(self._revoke(lease))
-        await asyncio.shield(self._revoking)
+        await self.end(error)
 
     def _interrupt(self, lease: Lease) -> None:
         if not self._left and self._task is not None:
