@@ -154,9 +154,11 @@ class Fields:
         """What a key is to live by: a lease, or a ttl in seconds."""
         from comity.leased import micros_of
 
-        lease_id = self.take("lease_id", int, None)
-        if lease_id is not None and lease_id < 1:
-            raise self.wrong("lease_id", "must be above 0")
+        lease_id = None
+        if "lease_id" in self._left:
+            lease_id = self.take("lease_id", int)
+            if lease_id < 1:
+                raise self.wrong("lease_id", "must be above 0")
         if "ttl" not in self._left:
             return lease_id, None
         ttl: Any = self._left.pop("ttl")
