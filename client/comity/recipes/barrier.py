@@ -9,7 +9,7 @@ from comity.client import Client
 from comity.errors import FailedPrecondition, LeaseNotFound, OutOfRange
 from comity.lease import Lease
 from comity.model import EventCause, EventType, GetResult, ListResult, Resync
-from comity.operations import Delete, Get, Key, List, Operation, Prefix, Put
+from comity.operations import Delete, Get, List, Operation, Prefix, Put
 from comity.retry import Backoff
 
 from .ending import clean_up
@@ -61,8 +61,8 @@ class Barrier:
     async def wait(self, timeout: float | None = None) -> int:
         """Wait until all parties have come, and return how many rounds have been passed with this one.
 
-        timeout: seconds to wait at most; None: for ever. A cancelled wait is counted no longer, nor is one whose time is
-            up; only if that happens just when the others pass, they may have counted it.
+        timeout: seconds to wait at most; None: for ever. A cancelled wait is counted no longer, nor is one whose time
+            is up; only if that happens just when the others pass, they may have counted it.
 
         Raises TimeoutError, and what `Client.transact` raises. A place that was lost while waiting is taken anew.
         """
@@ -104,9 +104,9 @@ class Barrier:
             assert isinstance(round_, GetResult)
             others = await self._living.among(listed.entries)
             for other in others:
-                if other.value["parties"] != self.parties:
+                if (theirs := other.value["parties"]) != self.parties:
                     raise FailedPrecondition(
-                        f"others wait at barrier {self.name!r} for {other.value['parties']} parties, not {self.parties}",
+                        f"others wait at barrier {self.name!r} for {theirs} parties, not {self.parties}",
                         reason="PARTIES_DIFFER",
                         metadata={"key": other.key},
                     )

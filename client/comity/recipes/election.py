@@ -25,7 +25,7 @@ class Leader(NamedTuple):
 
 
 class Election(Holder):
-    """One candidate for, or an observer of, the leadership that all who name it share. Who campaigned first leads first.
+    """One candidate for, or observer of, the leadership that all who name it share. Who campaigned first leads first.
 
         async with Election(state, "scheduler").leading("10.0.0.7") as election:
             await state.put("schedule", plan, guard=election.guard)  # LeaseLost if it leads no longer

@@ -36,6 +36,15 @@ class Holder:
         return self._place.lease
 
     @property
+    def namespace(self) -> str:
+        """That of the lease. With `guard` and `check` it makes `state.put(…, guard=lock)` work."""
+        return self.lease.namespace
+
+    def check(self) -> None:
+        """Raise LeaseLost if it was lost; RuntimeError if it is not held."""
+        self.lease.check()
+
+    @property
     def fence(self) -> int:
         """The fencing token: greater than that of everyone who held it before. Raises RuntimeError if it is not
         held."""

@@ -89,6 +89,15 @@ class Item:
         return self.entry.value
 
     @property
+    def namespace(self) -> str:
+        """That of the lease. With `guard` and `check` it makes `state.put(…, guard=item)` work."""
+        return self.lease.namespace
+
+    def check(self) -> None:
+        """Raise LeaseLost if the lease was lost."""
+        self.lease.check()
+
+    @property
     def fence(self) -> int:
         """The fencing token of the claim: greater than that of every claim before it."""
         return self.lease.fence

@@ -9,7 +9,7 @@ from comity.client import Client
 from comity.errors import FailedPrecondition, LeaseLost, LeaseNotFound
 from comity.lease import Lease
 from comity.model import Entry, EventType, GetResult, ListResult, Resync, TransactionResult
-from comity.operations import Get, Key, List, Put
+from comity.operations import Get, Key, List, Operation, Put
 
 from .ending import EndsWith, clean_up
 from .living import Living
@@ -82,7 +82,7 @@ class Line:
 
     async def _join(self, key: str, value: object) -> TransactionResult:
         """Take a place, and see all that are taken."""
-        entering = [Put(key, value, ttl=self._ttl), List(self._prefix, keys_only=True)]
+        entering: list[Operation] = [Put(key, value, ttl=self._ttl), List(self._prefix, keys_only=True)]
         while self._limit_key:
             joined = await self._state.transact(
                 conditions=[Key(self._limit_key).value == self._limit], then=entering, otherwise=[Get(self._limit_key)]

@@ -214,9 +214,7 @@ class Queue:
                 if isinstance(event, Resync):
                     return []
                 id, is_claim = self._keys.parse(event.key)
-                if is_claim and event.is_delete:
-                    free[id] = Free(id, 0)
-                elif not is_claim and event.is_create:
+                if event.is_delete if is_claim else event.is_create:
                     free[id] = Free(id, 0)
                 elif is_claim or event.is_delete:
                     free.pop(id, None)
@@ -304,10 +302,10 @@ class Queue:
     async def requeue(self, id: str | None = None) -> int:
         """Have a dead letter tried again, at its old place and as if it were new; or all of them. Returns how many."""
         prefix = self._keys.dead_letters
-        ids = [id]
-        if id is None:
-            ids = [each.key.removeprefix(prefix) async for each in self._state.list(prefix, keys_only=True)]
-        return sum([await self._state.transact(partial(self._revive, id=each)) for each in ids])
+        if id is not None:
+            return int(await self._state.transact(partial(self._revive, id=id)))
+        dead = [letter.key.removeprefix(prefix) async for letter in self._state.list(prefix, keys_only=True)]
+        return sum([await self.requeue(letter) for letter in dead])
 
     async def _revive(self, tx: Transaction, id: str) -> bool:
         letter = await tx.get(self._keys.dead(id))
