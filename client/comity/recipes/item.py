@@ -169,7 +169,7 @@ class Item:
             conditions=[Key(self._claim).mod_revision == self.fence], then=then, message=message
         )
         if not done.committed:
-            await self._end()
+            await self.lease.close()
             raise self._lost()
         await self._end()
 

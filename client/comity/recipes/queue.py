@@ -242,7 +242,10 @@ class Queue:
             if claimed.tries <= self.tries:
                 return item
             # Its last consumers died, or lost their leases, and none was left to say that it failed.
-            await item.nack(reason=f"dead letter: {claimed.tries - 1} tries")
+            try:
+                await item.nack(reason=f"dead letter: {claimed.tries - 1} tries")
+            finally:
+                await item.lease.close()
         return None
 
     async def _claim(self, free: Free) -> Claimed | None:
