@@ -53,7 +53,7 @@ async def test_a_wait_has_an_end(state: Client) -> None:
     with pytest.raises(TimeoutError):
         await barrier.wait(timeout=0.2)
     assert await barrier.waiting() == 0
-    assert await asyncio.gather(barrier.wait(), barrier.wait()) == [1, 1]
+    assert list(await asyncio.gather(barrier.wait(), barrier.wait())) == [1, 1]
 
 
 async def test_all_go_by_one_number(state: Client) -> None:
@@ -79,7 +79,7 @@ async def test_a_party_that_died_is_not_counted(state: Client, agent: Callable[.
     assert not first.done()
     assert not second.done()
     assert await barrier.wait() == 1
-    assert await asyncio.gather(first, second) == [1, 1]
+    assert list(await asyncio.gather(first, second)) == [1, 1]
 
 
 async def test_a_party_that_was_away_comes_again(state: Client) -> None:

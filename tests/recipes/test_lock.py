@@ -27,11 +27,10 @@ async def in_line(state: Client, count: int) -> None:
 
 async def test_it_is_held_in_a_block(state: Client) -> None:
     lock = Lock(state, "a")
-    assert not lock.held
     assert not await lock.locked()
     async with lock as same:
         assert same is lock
-        assert lock.held
+        assert same.held
         assert await lock.locked()
         assert await Lock(state, "a").owner() == "ann"
         assert lock.fence == lock.lease.id == lock.guard.fence

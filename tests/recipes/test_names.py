@@ -27,9 +27,10 @@ async def test_names_that_do_not_fit_are_refused(state: Client, made: Callable[[
     for name in WRONG_NAMES:
         with pytest.raises(ValueError, match="a name"):
             made(state, name)
-    for name in (None, 7, b"a", ["a"]):
+    wrong: list[object] = [None, 7, b"a", ["a"]]
+    for each in wrong:
         with pytest.raises(TypeError, match="name must be a str"):
-            made(state, name)
+            made(state, each)
 
 
 @pytest.mark.parametrize("name", STRANGE_NAMES)
@@ -65,16 +66,16 @@ async def test_one_name_is_no_part_of_another(state: Client) -> None:
         (lambda state: Lock(state, "a", 0), ValueError, "ttl is a number of seconds above 0, not 0"),
         (lambda state: Lock(state, "a", float("nan")), ValueError, "ttl"),
         (lambda state: Lock(state, "a", float("inf")), ValueError, "ttl"),
-        (lambda state: Lock(state, "a", "1"), TypeError, "ttl must be a number of seconds, not str"),
+        (lambda state: Lock(state, "a", "1"), TypeError, "ttl must be a number of seconds, not str"),  # type: ignore[arg-type]
         (lambda state: Lock(state, "a", True), TypeError, "ttl"),
         (lambda state: Semaphore(state, "a", 0), ValueError, "limit is a whole number from 1"),
-        (lambda state: Semaphore(state, "a", 1.5), TypeError, "limit must be a whole number, not float"),
+        (lambda state: Semaphore(state, "a", 1.5), TypeError, "limit must be a whole number, not float"),  # type: ignore[arg-type]
         (lambda state: Barrier(state, "a", 0), ValueError, "parties is a whole number from 1"),
         (lambda state: Barrier(state, "a", 1_001), ValueError, "parties is a whole number from 1"),
         (lambda state: Queue(state, "a", tries=0), ValueError, "tries is a whole number from 1"),
         (lambda state: CircuitBreaker(state, "a", 0), ValueError, "failures is a whole number from 1"),
         (lambda state: CircuitBreaker(state, "a", within=-1), ValueError, "within is a number of seconds"),
-        (lambda state: CircuitBreaker(state, "a", reset_after="x"), TypeError, "reset_after must be a number"),
+        (lambda state: CircuitBreaker(state, "a", reset_after="x"), TypeError, "reset_after must be a number"),  # type: ignore[arg-type]
     ],
 )
 async def test_arguments_that_do_not_fit_are_refused(

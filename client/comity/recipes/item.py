@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar, overload
 
 from comity.client import Client
 from comity.errors import LeaseLost
@@ -107,7 +107,16 @@ class Item:
         """Ties a write to the claim: `state.put(…, guard=item.guard)` raises LeaseLost once it has ended."""
         return self.lease.guard
 
-    async def ack(self, function: Callable[[Transaction], Awaitable[T] | T] | None = None) -> T | None:
+    @overload
+    async def ack(self) -> None: ...
+
+    @overload
+    async def ack(self, function: Callable[[Transaction], Awaitable[T]]) -> T: ...
+
+    @overload
+    async def ack(self, function: Callable[[Transaction], T]) -> T: ...
+
+    async def ack(self, function: Callable[[Transaction], Any] | None = None) -> Any:
         """It is done, and leaves the queue: exactly once, whatever others who once claimed it do.
 
         function: as of `Client.transact`, async or not: what it writes is applied together with the acknowledgement, or
@@ -121,21 +130,20 @@ class Item:
         if function is None:
             await self._settle(gone, f"ack {self.id}")
             return None
-        made = function
 
-        async def both(tx: Transaction) -> T:
+        async def both(tx: Transaction) -> Any:
             claim = await tx.get(self._claim)
             if claim is None or claim.mod_revision != self.fence:
                 raise self._lost()
-            result: Any = made(tx)
+            result = function(tx)
             if inspect.isawaitable(result):
                 result = await result
             for delete in gone:
                 tx.delete(delete.key)
-            done: T = result
-            return done
+            self._let_go()  # the lease ends with the commit
+            return result
 
-        result = await self._state.transact(self._letting_go(both), message=f"ack {self.id}")
+        result = await self._state.transact(both, message=f"ack {self.id}")
         await self._end()
         return result
 
@@ -172,16 +180,6 @@ class Item:
             await self.lease.close()
             raise self._lost()
         await self._end()
-
-    def _letting_go(self, function: Callable[[Transaction], Awaitable[T]]) -> Callable[[Transaction], Awaitable[T]]:
-        """The function. The block goes on when it has run for the last time, though the lease ends with its commit."""
-
-        async def run(tx: Transaction) -> T:
-            result = await function(tx)
-            self._let_go()
-            return result
-
-        return run
 
     def watch_over(self, block: EndsWith) -> None:
         """The block that is cancelled when the claim is lost."""
