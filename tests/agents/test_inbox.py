@@ -1,6 +1,7 @@
 """What agents are sent: exactly one takes it, and it is not lost with whoever took it."""
 
 import asyncio
+from contextlib import aclosing
 
 import pytest
 
@@ -63,8 +64,9 @@ async def test_what_fails_is_given_back_and_then_a_dead_letter(state: comity.Cli
         for attempt in (1, 2):
             with pytest.raises(ZeroDivisionError):
                 async with writer.receive(timeout=10) as message:
-                    assert message.attempts == attempt
+                    attempts = message.attempts
                     raise ZeroDivisionError
+            assert attempts == attempt
         with pytest.raises(TimeoutError):
             async with writer.receive(timeout=0.1):
                 pass
@@ -76,9 +78,10 @@ async def test_leaving_the_loop_gives_back_what_was_not_acknowledged(state: comi
     async with Agent(state, "writer", ttl=TTL) as writer:
         for number in range(3):
             await writer.send("writer", number)
-        async for message in writer.inbox():
-            if message.body == 1:
-                break
+        async with aclosing(writer.inbox()) as inbox:
+            async for message in inbox:
+                if message.body == 1:
+                    break
         async for message in writer.inbox():
             assert (message.body, message.attempts) == (1, 1)
             await message.ack()

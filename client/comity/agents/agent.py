@@ -273,7 +273,7 @@ class Agent:
         """What the agent is sent, without end: `async for message in agent.inbox()`.
 
         A message is done when the next one is asked for, or when the loop says so: `await message.ack()`. One with
-        which the loop is left, by `break` or by an error, is given back.
+        which the loop is left, by `break` or by an error, is given back, soon; at once by `contextlib.aclosing`.
         """
         return self._inbox.messages()
 

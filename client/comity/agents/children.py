@@ -85,8 +85,7 @@ class Child:
         self.lapsed = False  # this run's lease ran out
         self.gone: asyncio.Future[End] | None = None  # of one that was adopted: to be set when its presence goes
         self.end: End | None = None
-        self.joined = asyncio.Event()
-        self.finished = asyncio.Event()
+        self._changed = asyncio.Event()
         self._stop = stop
 
     def __repr__(self) -> str:
@@ -104,26 +103,23 @@ class Child:
         return ChildStatus(self.name, self.spec.mode, self.state, self.restarts, self.presence, pid, why)
 
     async def ready(self) -> Presence:
-        """Wait until it is there. Raises RuntimeError if it has ended for good before."""
-        waits = [asyncio.ensure_future(one.wait()) for one in (self.joined, self.finished)]
-        try:
-            while self.presence is None:
-                if self.state.is_final:
-                    raise RuntimeError(f"{self.name} has ended: {self.status.why or self.state}")
-                await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-                if self.presence is None and not self.state.is_final:  # it is restarted just now
-                    await asyncio.sleep(0)
-                    waits[0].cancel()
-                    waits[0] = asyncio.ensure_future(self.joined.wait())
-            return self.presence
-        finally:
-            for one in waits:
-                one.cancel()
+        """Wait until it is there. Raises RuntimeError if it ends for good before."""
+        while self.presence is None:
+            if self.state.is_final:
+                raise RuntimeError(f"{self.name} has ended: {self.status.why or self.state}")
+            await self._changed.wait()
+        return self.presence
 
     async def wait(self) -> ChildStatus:
         """Wait until it has ended for good."""
-        await self.finished.wait()
+        while not self.state.is_final:
+            await self._changed.wait()
         return self.status
+
+    def changed(self) -> None:
+        """Tell whoever waits."""
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()
 
     async def stop(self) -> None:
         """Ask it to end, kill it after the supervisor's grace, and do not restart it."""
@@ -154,7 +150,8 @@ class Roster:
         child.group.children.remove(child)
 
     def changed(self, child: Child) -> None:
-        """Tell whoever watches."""
+        """Tell whoever waits and watches."""
+        child.changed()
         for changes, wake in self._watchers:
             changes[child.name] = None
             wake.set()

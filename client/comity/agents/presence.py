@@ -63,6 +63,7 @@ class Presence:
     def here(cls, name: str, *, role: str = "", supervisor: str = "", run: str = "") -> "Presence":
         """An agent of this process that is about to be there."""
         now = datetime.datetime.now(datetime.UTC)
+        now = now.replace(microsecond=now.microsecond // 1000 * 1000)
         pid = os.getpid()
         place = socket.gethostname(), pid, identity(pid)
         return cls(name, role, "idle", None, None, now, *place, supervisor, run, incarnation=0, revision=0)
