@@ -49,15 +49,15 @@ async def test_it_says_how_far_it_is(state: comity.Client) -> None:
         assert (found.status, found.progress, found.detail) == ("drafting", 1.0, {"page": 3})
         assert found == agent.presence
         for wrong in ({"status": ""}, {"status": "x" * 201}, {"progress": 1.1}, {"progress": float("nan")}):
-            with pytest.raises(ValueError, match="status|progress"):
-                await agent.report(**wrong)  # type: ignore[arg-type]
+            with pytest.raises(ValueError, match=r"status|progress"):
+                await agent.report(**wrong)
         with pytest.raises(TypeError):
             await agent.report(7)  # type: ignore[arg-type]
 
 
 async def test_a_name_is_one_agents_at_a_time(state: comity.Client) -> None:
     async with Agent(state, "planner", ttl=TTL) as first:
-        with pytest.raises(AgentExists, match="an agent of the name planner lives") as refused:
+        with pytest.raises(AgentExists, match="an agent of the name planner lives: process") as refused:
             async with Agent(state, "planner", ttl=TTL):
                 pytest.fail("there are two")
         assert refused.value.metadata["incarnation"] == str(first.fence)

@@ -59,14 +59,19 @@ async def test_a_role_shares_an_inbox(state: comity.Client) -> None:
 
 
 async def test_what_fails_is_given_back_and_then_a_dead_letter(state: comity.Client) -> None:
+    attempts: list[int] = []
+
+    async def fail(agent: Agent) -> None:
+        async with agent.receive(timeout=10) as message:
+            attempts.append(message.attempts)
+            raise ZeroDivisionError
+
     async with Agent(state, "writer", ttl=TTL, tries=2) as writer:
         await writer.send("writer", "poison")
-        for attempt in (1, 2):
+        for _ in range(2):
             with pytest.raises(ZeroDivisionError):
-                async with writer.receive(timeout=10) as message:
-                    attempts = message.attempts
-                    raise ZeroDivisionError
-            assert attempts == attempt
+                await fail(writer)
+        assert attempts == [1, 2]
         with pytest.raises(TimeoutError):
             async with writer.receive(timeout=0.1):
                 pass

@@ -8,16 +8,23 @@ async with Agent(state, "writer-1", role="writer") as agent:
 """
 
 from .agent import Agent
+from .children import Child, ChildState, ChildStatus
 from .errors import AgentExists, HandoffFailed, ItemFailed, MapError, RestartLimitExceeded, SupervisorExists
 from .handoff import Handoff, HandoffMessage, HandoffStatus
 from .layout import Role
+from .mapping import Outcome
 from .memory import Memory, MemoryTransaction
 from .message import Message
 from .presence import Directory, Presence, PresenceChange, PresenceEvent
+from .restarts import Restart, Strategy
+from .supervisor import Supervisor
 
 __all__ = [
     "Agent",
     "AgentExists",
+    "Child",
+    "ChildState",
+    "ChildStatus",
     "Directory",
     "Handoff",
     "HandoffFailed",
@@ -28,10 +35,14 @@ __all__ = [
     "Memory",
     "MemoryTransaction",
     "Message",
+    "Outcome",
     "Presence",
     "PresenceChange",
     "PresenceEvent",
+    "Restart",
     "RestartLimitExceeded",
     "Role",
+    "Strategy",
+    "Supervisor",
     "SupervisorExists",
 ]

@@ -85,3 +85,23 @@ def child(supervisor: str, name: str) -> str:
 def mapping(id: str) -> str:
     """The prefix of a map: its size, and its results."""
     return f"maps/{id}/"
+
+
+def size(id: str) -> str:
+    """The key of how many inputs a map has."""
+    return f"{mapping(id)}size"
+
+
+def results(id: str) -> str:
+    """The prefix of what came of each input of a map."""
+    return f"{mapping(id)}results/"
+
+
+def inputs(id: str) -> str:
+    """The name of the queue of a map's inputs."""
+    return f"map:{id}"
+
+
+def queue(name: str) -> str:
+    """The prefix of a queue."""
+    return f"queues/{name}/"

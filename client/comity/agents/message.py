@@ -1,5 +1,6 @@
 """What an agent is sent, as the one who has taken it holds it."""
 
+import functools
 import inspect
 from collections.abc import Callable
 from typing import Any, Final
@@ -65,7 +66,7 @@ class Message:
         also: as the function of `Client.transact`: what it writes is applied along with it, or neither is. What it
             returns is returned.
         """
-        return await self._item.ack(also)
+        return await self._item.ack(functools.partial(called, also))
 
     async def nack(self, delay: float | None = None, reason: str = "", *, counts: bool = True) -> None:
         """Give it back: somebody may take it again, in `delay` seconds (at least 1; None: at once). If it was tried as

@@ -19,7 +19,7 @@ from comity.recipes.living import Living
 from . import layout
 from .identity import identity
 
-__all__ = ["Directory", "Presence", "PresenceChange", "PresenceEvent", "Taken", "reported", "take"]
+__all__ = ["Directory", "Presence", "PresenceChange", "PresenceEvent", "Taken", "reported", "take", "until_gone"]
 
 T = TypeVar("T")
 
@@ -202,7 +202,7 @@ async def take(state: Client, key: str, record: object, *, ttl: float, wait: flo
         except Conflict:
             found = await state.get(key)
             if found is not None and await living.among([found]):
-                if not await _until_gone(state, key, deadline - clock()):
+                if not await until_gone(state, key, deadline - clock()):
                     raise Taken(found) from None
                 found = None
         except BaseException:
@@ -216,7 +216,7 @@ async def _give_up(state: Client, writing: "asyncio.Task[PutResult]") -> None:
     await state.revoke_lease(written.revision)
 
 
-async def _until_gone(state: Client, key: str, seconds: float) -> bool:
+async def until_gone(state: Client, key: str, seconds: float) -> bool:
     """Wait until there is no such key. False if there still is, after so many seconds."""
     if seconds <= 0:
         return False

@@ -16,7 +16,7 @@ from comity.connect import connect
 
 from .agent import Agent
 
-__all__ = ["Ended", "Start", "Work", "described", "run_agent", "run_process"]
+__all__ = ["Ended", "Start", "Work", "check_function", "described", "run_agent", "run_process"]
 
 WHY_LENGTH = 500
 
@@ -91,6 +91,16 @@ async def _main(start: Start) -> None:
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     async with connect(start.address, namespace=start.namespace, author=start.name, timeout=start.timeout) as state:
         await run_agent(state, start)
+
+
+def check_function(function: object, mode: str) -> None:
+    """Raise TypeError and ValueError for what no child can run in that mode."""
+    if mode not in ("task", "process"):
+        raise ValueError(f"mode is 'task' or 'process', not {mode!r}")
+    if not callable(function):
+        raise TypeError(f"a child runs an async function of an agent, not what is of type {type(function).__name__}")
+    if mode == "process" and "<" in getattr(function, "__qualname__", ""):
+        raise ValueError(f"a process can only run a function that it can import, not {function!r}")
 
 
 def described(error: BaseException) -> str:

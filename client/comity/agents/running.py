@@ -6,13 +6,14 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from typing import Any, Final, Protocol
 
 from .identity import identity
+from .presence import Presence
 from .process import Ended, Start, described, run_process
 
 __all__ = ["Adopted", "End", "ProcessRun", "Running", "TaskRun"]
@@ -144,16 +145,16 @@ class ProcessRun:
 class Adopted:
     """A child that a former supervisor of the same name has started, and that lives on: known by its presence alone.
 
-    gone: the future of its end, which whoever watches the presence sets.
+    gone: its end, as whoever watches the presence sees it.
     revoke: ends the agent's lease.
     """
 
     def __init__(
-        self, host: str, pid: int, process: str, gone: "asyncio.Future[End]", revoke: Callable[[], Awaitable[object]]
+        self, found: Presence, gone: "asyncio.Future[End]", revoke: Callable[[], Coroutine[Any, Any, None]]
     ) -> None:
-        self._here = host == socket.gethostname() and bool(process) and identity(pid) == process
-        self._pid = pid
-        self._process = process
+        self._process = found.process
+        self._here = found.host == socket.gethostname() and bool(found.process)
+        self._pid = found.pid
         self._gone = gone
         self._revoke = revoke
 
@@ -165,8 +166,7 @@ class Adopted:
         return await asyncio.shield(self._gone)
 
     async def stop(self, grace: float) -> None:
-        self._signal(signal.SIGTERM)
-        if self._here:
+        if self._signal(signal.SIGTERM):
             await asyncio.wait([self._gone], timeout=grace)
         await self._revoke()
         self.kill()
@@ -174,11 +174,13 @@ class Adopted:
     def kill(self) -> None:
         self._signal(signal.SIGKILL)
 
-    def _signal(self, number: int) -> None:
-        """To the process, if it is one of this machine, and still the same one."""
-        if self._here and self._pid != os.getpid() and identity(self._pid) == self._process:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.kill(self._pid, number)
+    def _signal(self, number: int) -> bool:
+        """To the process, if it is one of this machine, and still the same one. Whether it was."""
+        if not self._here or self._pid == os.getpid() or identity(self._pid) != self._process:
+            return False
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(self._pid, number)
+        return True
 
 
 def _end(code: int | None, told: Ended | None) -> End:

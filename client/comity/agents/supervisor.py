@@ -2,10 +2,11 @@
 
 import asyncio
 import contextlib
+import functools
 import logging
 import math
 import uuid
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable
+from collections.abc import AsyncGenerator
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -18,14 +19,17 @@ from comity.recipes.names import check_count, check_seconds
 from . import layout
 from .block import Block
 from .children import Child, ChildState, ChildStatus, Group, Mode, Roster, Spec
-from .errors import RestartLimitExceeded, SupervisorExists
-from .presence import Directory, Presence, PresenceChange, PresenceEvent, Taken, take
-from .process import Start, Work, run_agent
+from .errors import MapError, RestartLimitExceeded, SupervisorExists
+from .mapping import Function, Inputs, Mapping, Outcome, forget, work
+from .presence import Directory, Presence, PresenceChange, PresenceEvent, Taken, take, until_gone
+from .process import Start, Work, check_function, run_agent
 from .restarts import Restart, RestartLimit, Strategy, affected
 from .running import Adopted, End, ProcessRun, TaskRun
 
 __all__ = ["Supervisor"]
 
+MAP_ID_LENGTH: Final = 50
+MAP_RESTARTS: Final = 5  # of agents of a map, beyond those that inputs account for with which they die
 TAKE_OVER_SECONDS: Final = 5.0  # beyond the ttl of an agent that died, for its name to be free
 
 log = logging.getLogger("comity.agents")
@@ -199,17 +203,141 @@ class Supervisor:
 
     async def wait(self) -> list[ChildStatus]:
         """Wait until every child has ended for good, and return how."""
-        for child in self._roster:
-            await child.wait()
+        while running := [child for child in self._roster if not child.state.is_final]:
+            await running[0].wait()
         return self.children()
 
+    # Maps
+
+    def map(
+        self,
+        function: Function,
+        inputs: Inputs,
+        *,
+        concurrency: int = 4,
+        mode: Mode = "task",
+        retries: int = 2,
+        id: str | None = None,
+        role: str = "",
+        ttl: float | None = None,
+    ) -> AsyncGenerator[Outcome]:
+        """Do `await function(agent, input)` for each input, by several agents, and give the outcomes as they come:
+
+            async for outcome in supervisor.map(summarise, pages, concurrency=8, mode="process"):
+                print(outcome.index, outcome.value, outcome.error)
+
+        Inputs and outcomes, which are what JSON can hold, are in the store: what an agent had when it died is done by
+        another one, none is lost, and none is done twice. The agents are children of the supervisor, and are restarted
+        whenever they die, for as long as something comes of it; that does not count for `max_restarts`.
+
+        inputs: any iterable, async or not.
+        concurrency: how many agents there are; each has one input at a time.
+        mode, role, ttl: of the agents, as of `spawn`.
+        retries: how often an input is tried again after the function raised, or its agent died. Then the outcome has an
+            `error`.
+        id: as a name, of up to 50 characters. A later supervisor that maps the same inputs under the same id, as after
+            a crash, goes on where this one was, and gives all outcomes, also those from before. What there is in the
+            store of it stays until `forget_map`; without an id it goes with the end of the iteration.
+
+        Raises RestartLimitExceeded if agents die again and again, and nothing comes of it. Leaving the iteration early
+        ends the agents, soon; at once by `contextlib.aclosing`.
+        """
+        check_count("concurrency", concurrency)
+        tries = check_count("retries", retries, 0) + 1
+        keep = id is not None
+        id = f"map-{uuid.uuid4().hex[:12]}" if id is None else layout.check_name("the id", id)
+        if len(id) > MAP_ID_LENGTH:
+            raise ValueError(f"the id of a map has up to {MAP_ID_LENGTH} characters, not {len(id)}")
+        check_function(function, mode)
+        specs = [
+            self._spec(
+                work,
+                (id, function, tries),
+                name=f"{id}.{number}",
+                mode=mode,
+                restart=Restart.TRANSIENT,
+                role=role,
+                ttl=ttl,
+                restart_from_checkpoint=False,
+            )
+            for number in range(concurrency)
+        ]
+        return self._map(id, inputs, tries, specs, keep=keep)
+
+    async def gather(
+        self, function: Function, inputs: Inputs, *, return_exceptions: bool = False, **options: Any
+    ) -> list[Any]:
+        """What the function makes of each input, in the order of the inputs, once all are done.
+
+        return_exceptions: have an ItemFailed in the place of each that failed.
+        options: as of `map`.
+
+        Raises MapError, which has all outcomes, if some have failed, unless `return_exceptions`.
+        """
+        outcomes = sorted([each async for each in self.map(function, inputs, **options)], key=lambda each: each.index)
+        errors = [each.error for each in outcomes if each.error is not None]
+        if errors and not return_exceptions:
+            first = f"{errors[0].reason}: {errors[0]}"
+            raise MapError(
+                f"{len(errors)} of {len(outcomes)} inputs have failed, the first by {first}", results=outcomes
+            )
+        return [each.value if each.error is None else each.error for each in outcomes]
+
+    async def forget_map(self, id: str) -> None:
+        """Delete all that there is in the store of a map that was given an id."""
+        await forget(self.state, layout.check_name("the id", id))
+
+    async def _map(
+        self, id: str, inputs: Inputs, tries: int, specs: list[Spec], *, keep: bool
+    ) -> AsyncGenerator[Outcome]:
+        limit = RestartLimit(len(specs) * tries + MAP_RESTARTS, math.inf)
+        stuck: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        def exceeded(child: Child, end: End) -> None:
+            if not stuck.done():
+                stuck.set_exception(self._too_many(child, end, limit))
+
+        group = Group(Strategy.ONE_FOR_ONE, limit, exceeded)
+        mapping = Mapping(self.state, id, tries, self._held(), limit.reset)
+        outcomes = mapping.outcomes()
+        waits: set[asyncio.Future[Any]] = {stuck}
+        try:
+            for spec in specs:
+                await self._spawn(spec, group)
+            waits |= {asyncio.create_task(mapping.feed(inputs)), asyncio.create_task(mapping.bury())}
+            while True:
+                following = asyncio.ensure_future(anext(outcomes, None))
+                waits.add(following)
+                while not following.done():
+                    done, _ = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+                    for one in done - {following}:
+                        one.result()
+                    waits -= done
+                if (outcome := following.result()) is None:
+                    break
+                yield outcome
+        finally:
+            for one in waits:
+                one.cancel()
+            await asyncio.gather(*waits, return_exceptions=True)
+            await outcomes.aclose()
+            await clean_up(self._dismiss(group))
+            if not keep:
+                await clean_up(forget(self.state, id))
+
+    async def _dismiss(self, group: Group) -> None:
+        """End the children of a group, and forget them."""
+        async with self._turn:
+            await self._stop_group(group)
+            for child in list(group.children):
+                self._roster.remove(child)
+                if not self._closing:
+                    await self.state.delete(layout.child(self.name, child.name), guard=self._held())
+
+    # Starting and stopping, in turn
+
     def _spec(self, function: Work, args: tuple[Any, ...], *, name: str, mode: Mode, **more: Any) -> Spec:
-        if mode not in ("task", "process"):
-            raise ValueError(f"mode is 'task' or 'process', not {mode!r}")
-        if not callable(function):
-            raise TypeError(f"a child is an async function of an agent, not a {type(function).__name__}")
-        if mode == "process" and "<" in getattr(function, "__qualname__", "<"):
-            raise ValueError(f"a process can only import a function of a module, not {function!r}")
+        check_function(function, mode)
         ttl = more.pop("ttl", None)
         layout.check_name("the child's name", name)
         if more.get("role"):
@@ -222,11 +350,12 @@ class Supervisor:
         return next(name for number in range(1, len(taken) + 2) if (name := f"{base}-{number}") not in taken)
 
     async def _spawn(self, spec: Spec, group: Group) -> Child:
-        self._held().check()
+        lease = self._held()
         child = Child(spec, group, self._stop_child)
         async with self._turn:
             if self._closing:
                 raise RuntimeError(f"supervisor {self.name} has ended")
+            lease.check()
             former = self._roster.get(spec.name)
             if former is not None and not former.state.is_final:
                 raise ValueError(f"supervisor {self.name} has a child of the name {spec.name} already")
@@ -240,8 +369,6 @@ class Supervisor:
                 self._roster.remove(child)
                 raise
         return child
-
-    # Starting and stopping, in turn
 
     async def _start(self, child: Child) -> None:
         spec = child.spec
@@ -269,6 +396,8 @@ class Supervisor:
             process = ProcessRun(start)
             await process.start()
             child.running = process
+            if child.lapsed:  # it was there, and its lease has ended since
+                process.kill()
             asyncio.get_running_loop().call_later(self._start_timeout, self._check_started, child, process)
         else:
             child.running = TaskRun(spec.name, run_agent(self.state, start))
@@ -328,8 +457,11 @@ class Supervisor:
             if other is not child:
                 await self._stop(other)
         for one in restarted:
-            one.restarts += 1
-            await self._start(one)
+            if one is child or one.spec.restart is not Restart.TEMPORARY:
+                one.restarts += 1
+                await self._start(one)
+            else:
+                await self._record(one)
 
     async def _stop(self, child: Child) -> None:
         """Have a child end, and give free what it held."""
@@ -355,8 +487,15 @@ class Supervisor:
         """End the lease of a child that has died, if it has not ended yet: what it held is free."""
         found = await self._directory.get(child.name)
         if found is not None and found.run == child.run:
-            with contextlib.suppress(LeaseNotFound):
-                await self.state.revoke_lease(found.incarnation, message=f"{child.name} has ended")
+            await self._revoke(found)
+
+    async def _revoke(self, found: Presence) -> None:
+        with contextlib.suppress(LeaseNotFound):
+            await self.state.revoke_lease(found.incarnation, message=f"{found.name} has ended")
+
+    async def _until_gone(self, found: Presence) -> End:
+        await until_gone(self.state, layout.presence(found.name), self._grace)
+        return End(True, "it was stopped")
 
     async def _record(self, child: Child) -> None:
         """Write down what a later supervisor of the name, and others, want to know."""
@@ -379,18 +518,20 @@ class Supervisor:
                 self._see(child, event)
 
     def _see(self, child: Child, event: PresenceEvent) -> None:
-        if event.is_end:
+        if not event.is_end:
+            if child.state in (ChildState.STARTING, ChildState.RUNNING):
+                child.presence = event.presence
+                child.state = ChildState.RUNNING
+        else:
             child.presence = None
-            self._gone(child, _end(event))
-            if child.running is not None and child.gone is None:
-                if event.change is PresenceChange.CRASHED:
-                    child.lapsed = True
+            child.lapsed = event.change is PresenceChange.CRASHED
+            if child.gone is not None:
+                self._gone(child, _end(event))
+            elif child.running is not None:
+                if child.lapsed:
                     child.running.kill()
                 else:  # it ends by itself, or it hangs after it has left
                     asyncio.get_running_loop().call_later(self._grace, _kill, child, child.running)
-        elif child.running is not None:
-            child.presence = event.presence
-            child.state = ChildState.RUNNING
         self._roster.changed(child)
 
     def _gone(self, child: Child, end: End) -> None:
@@ -405,14 +546,17 @@ class Supervisor:
     # The end
 
     def _exceeded(self, child: Child, end: End) -> None:
-        limit = self._group.limit
+        self._block.fail(self._too_many(child, end, self._group.limit))
+
+    def _too_many(self, child: Child, end: End, limit: RestartLimit) -> RestartLimitExceeded:
+        within = f" within {limit.within:g} s" if limit.within < math.inf else ", and nothing came of it,"
         error = RestartLimitExceeded(
-            f"{child.name} has ended ({end.why}), and there were {limit.most} restarts within {limit.within:g} s before",
+            f"{child.name} has ended ({end.why}), and there were {limit.most} restarts{within} before",
             reason="RESTART_LIMIT_EXCEEDED",
             metadata={"child": child.name},
         )
         error.__cause__ = end.error
-        self._block.fail(error)
+        return error
 
     def _lost(self, lease: Lease) -> None:
         try:
@@ -421,13 +565,13 @@ class Supervisor:
             self._block.fail(error)
 
     async def _close(self) -> None:
+        alive = self._held().alive
         async with self._turn:
             self._closing = True
             groups: dict[int, Group] = {id(child.group): child.group for child in self._roster}
             await asyncio.gather(*(self._stop_group(group) for group in groups.values()))
-            alive = self._held().alive
             if alive:
-                await clean_up(self._stop_orphans())
+                await self._stop_orphans()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -459,8 +603,9 @@ class Supervisor:
         own = {child.run for child in self._roster}
         for found in await self._directory.list():
             if found.supervisor == self.name and found.run not in own:
-                gone: asyncio.Future[End] = asyncio.get_running_loop().create_future()
-                await Adopted(found, gone, lambda found=found: self._revoke(found)).stop(self._grace)
+                gone = asyncio.create_task(self._until_gone(found))
+                await Adopted(found, gone, functools.partial(self._revoke, found)).stop(self._grace)
+                gone.cancel()
 
     # Own tasks
 
