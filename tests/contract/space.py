@@ -11,10 +11,14 @@ from comity_server.model import (
     Condition,
     Delete,
     DeletePrefix,
+    DeleteResult,
     Difference,
     DiffPage,
     DropCheckpoint,
+    Expire,
     Fork,
+    Grant,
+    Lease,
     MakeCheckpoint,
     Merge,
     MergeResult,
@@ -28,6 +32,7 @@ from comity_server.model import (
     RequestId,
     Restore,
     RestoreResult,
+    Revoke,
     Strategy,
     Transaction,
     Write,
@@ -37,6 +42,8 @@ from comity_server.stores.protocol import Store
 from tests.waiting import until
 
 LIMITS = Limits()
+SECOND = 1_000_000  # µs, as are the ttls of leases
+HOUR = 3600 * SECOND
 
 
 def fresh_name() -> str:
@@ -90,6 +97,56 @@ class Space:
 
     async def delete_prefix(self, prefix: str) -> int:
         return (await self.apply(DeletePrefix(prefix))).revision
+
+    async def grant(self, ttl: int = HOUR, *, author: str = "", request_id: RequestId | None = None) -> Lease:
+        (lease,) = (await self.commit(Grant(ttl=ttl, author=author, request_id=request_id))).results
+        assert isinstance(lease, Lease)
+        return lease
+
+    async def put_with(self, lease: Lease | int, *keys: str, value: bytes = b"v") -> int:
+        """Put keys that live by a lease."""
+        id = lease if isinstance(lease, int) else lease.id
+        return (await self.apply(*(Put(key, value, lease_id=id) for key in keys))).revision
+
+    async def put_for(self, ttl: int, *keys: str, value: bytes = b"v") -> int:
+        """Put keys that live so long, by a lease of their own. Returns its id."""
+        return (await self.apply(*(Put(key, value, ttl=ttl) for key in keys))).revision
+
+    async def revoke(self, lease: Lease | int, *, request_id: RequestId | None = None) -> int:
+        """Returns how many keys went."""
+        id = lease if isinstance(lease, int) else lease.id
+        (result,) = (await self.commit(Revoke(lease_id=id, request_id=request_id))).results
+        assert isinstance(result, DeleteResult)
+        return result.deleted
+
+    async def leases(self) -> dict[int, int]:
+        """The leases that live, and how many keys do by each."""
+        found = await self.store.leases(self.name, limit=LIMITS.page_entries)
+        return {info.lease.id: info.key_count for info in found}
+
+    async def remaining(self, lease: Lease | int) -> int:
+        """µs."""
+        id = lease if isinstance(lease, int) else lease.id
+        return (await self.store.lease(self.name, id)).remaining
+
+    async def expire(self) -> list[int]:
+        """End the leases of the store that are due, as a server does all the time. Returns those of this namespace."""
+        due = await self.store.due()
+        for name, ids in due.items():
+            for outcome in await self.store.commit(name, [Expire(lease_ids=tuple(ids))]):
+                if isinstance(outcome, StateError):
+                    raise outcome
+        return list(due.get(self.name, ()))
+
+    async def expired(self, *leases: Lease | int) -> None:
+        """Wait until leases have ended by themselves."""
+        ids = [lease if isinstance(lease, int) else lease.id for lease in leases]
+
+        async def ended() -> bool:
+            await self.expire()
+            return len(await self.store.ended(self.name, ids)) == len(ids)
+
+        await until(ended)
 
     async def get(self, key: str, revision: int = 0) -> Record | None:
         return (await self.store.get(self.name, key, revision)).entry

@@ -39,7 +39,7 @@ from comity_server.model import (
 )
 from comity_server.record import KEY, size
 from tests.contract.conftest import OpenSpace
-from tests.contract.space import Space, plain
+from tests.contract.space import HOUR, Space, plain
 from tests.contract.test_following import Heard
 from tests.waiting import until
 
@@ -47,7 +47,7 @@ from tests.waiting import until
 @pytest.fixture
 async def lived(space: Space) -> Space:
     """Revisions: 1 puts a, b/1 and b/2; 2 a again; 3 deletes b/1; 4 puts c and n; 5 a."""
-    await space.apply(Put("a", b"1", "text/plain", lease_id=9), Put("b/1", b"1"), Put("b/2", b"1"))
+    await space.apply(Put("a", b"1", "text/plain", ttl=HOUR), Put("b/1", b"1"), Put("b/2", b"1"))
     await space.put("a", b"2", "text/plain")
     await space.delete("b/1")
     await space.apply(Put("c", b"4"), Put("n", b"4"))

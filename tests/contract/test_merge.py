@@ -27,7 +27,7 @@ from comity_server.model import (
 )
 from comity_server.record import KEY, Record
 from tests.contract.conftest import OpenSpace
-from tests.contract.space import Space, plain
+from tests.contract.space import HOUR, Space, plain
 from tests.contract.test_following import Heard
 
 
@@ -81,7 +81,7 @@ async def small(space: Space) -> Sides:
     """Of two keys, a and b; the fork changed b, deleted a, and put c."""
     await space.apply(Put("a", b"1"), Put("b", b"1", "text/plain"))
     fork = await space.fork("fork")
-    await fork.apply(Put("b", b"2", "text/html"), Delete("a"), Put("c", b"2", lease_id=5))
+    await fork.apply(Put("b", b"2", "text/html"), Delete("a"), Put("c", b"2", ttl=HOUR))
     return Sides(space, fork)
 
 

@@ -30,7 +30,7 @@ from comity_server.model import (
 )
 from comity_server.record import KEY, Record, without_value
 from tests.contract.conftest import OpenSpace
-from tests.contract.space import Space, plain
+from tests.contract.space import HOUR, Space, plain
 from tests.contract.test_following import Heard
 
 
@@ -158,7 +158,7 @@ async def test_restore_is_undone_by_a_restore_to_the_revision_before(lived: Spac
 
 
 async def test_restored_keys_live_by_no_lease(lived: Space) -> None:
-    await lived.apply(Put("a", b"leased", lease_id=7), Put("e", b"leased", lease_id=7))
+    await lived.apply(Put("a", b"leased", ttl=HOUR), Put("e", b"leased", ttl=HOUR))
     await lived.apply(Put("a", b"1"), Delete("e"))
     await lived.restore(6)
     assert [(await lived.entry(key))[6] for key in ("a", "e")] == [0, 0]

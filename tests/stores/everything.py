@@ -11,6 +11,7 @@ from comity_server.model import (
     DropCheckpoint,
     Fork,
     Get,
+    Grant,
     Increment,
     List,
     MakeCheckpoint,
@@ -24,7 +25,7 @@ from comity_server.model import (
     Write,
 )
 from comity_server.stores.protocol import Store
-from tests.contract.space import Space, plain
+from tests.contract.space import HOUR, Space, plain
 
 NAMES = ["plain", "parent", "fork", "inner", "gone", "again", "empty"]
 
@@ -61,6 +62,8 @@ async def everything(opened: Opened) -> dict[str, Any]:
         held[f"{name}: provenance"] = dict(await opened.store.provenance(name, range(1, await space.revision() + 1)))
         try:
             held[f"{name}: info"] = await space.info()
+            leases = await opened.store.leases(name, limit=100)
+            held[f"{name}: leases"] = [(lease, keys) for lease, _, keys in leases]
             held[f"{name}: checkpoints"] = list(await opened.store.checkpoints(name, {}, limit=100))
         except NamespaceNotFound:
             continue
@@ -78,7 +81,7 @@ async def live(opened: Opened) -> None:
     await space.put("k" * 1024, b"1")
     await space.commit(
         Transaction(
-            then=[Put("z", b"1", lease_id=2**62), Put("a", b"1"), Increment("n", -(2**53) + 1), Delete("zero")],
+            then=[Put("z", b"1", ttl=HOUR), Put("a", b"1"), Increment("n", -(2**53) + 1), Delete("zero")],
             author="ann é",
             message="in this order\nwith \0 nothing left out",
             trace_parent="00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
@@ -95,7 +98,7 @@ async def live(opened: Opened) -> None:
 
     parent, fork, inner = (opened.space(name) for name in ("parent", "fork", "inner"))
     await parent.commit(
-        Transaction(then=[Put(key, key.encode(), lease_id=7) for key in "abcdef"], author="pat", message="begin")
+        Transaction(then=[Put(key, key.encode(), ttl=HOUR) for key in "abcdef"], author="pat", message="begin")
     )
     await parent.put("a", b"2")
     await fork.commit(Fork(parent="parent", ref=1, author="fay", message="to try"))
@@ -119,6 +122,8 @@ async def live(opened: Opened) -> None:
         await space.store.delete_namespace(space.name)
     await again.put("a", b"again")
     await again.checkpoint("one")
+    await again.commit(Grant(ttl=HOUR, author="lea"))
+    await again.apply(Put("b", b"leased", lease_id=await again.revision()), Put("c", b"", ttl=2 * HOUR))
     await empty.put("a")
     await empty.delete("a")
     await empty.compact()

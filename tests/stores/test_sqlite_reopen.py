@@ -85,6 +85,8 @@ async def test_what_is_done_after_a_start_is_as_if_there_had_been_none(file: Fil
                 assert here[what]._replace(create_time=0, update_time=0, epoch="") == held._replace(
                     create_time=0, update_time=0, epoch=""
                 )
+            elif what.endswith(": leases"):
+                assert [(lease[:3], keys) for lease, keys in here[what]] == [(lease[:3], keys) for lease, keys in held]
             elif not what.endswith((": position", ": checkpoints", "namespaces")):  # which have times and epochs
                 assert untimed(here[what]) == untimed(held), what
     finally:
@@ -115,7 +117,7 @@ async def test_forks_share_what_they_did_and_keep_it_from_being_forgotten(file: 
     assert (info.parent, info.fork_revision, info.key_count) == ("fork", 4, 4)
     await inner.put("b", b"back")
     assert (await inner.entry("b"))[3:5] == (1, 7)
-    assert (await inner.entry("f"))[3:7] == (1, 1, 1, 7)
+    assert (await inner.entry("f"))[3:7] == (1, 1, 1, 1)
     for space in (file.space("parent"), file.space("plain")):
         with pytest.raises((NamespaceNotFound, NotAFork)):
             await space.merge(inner)

@@ -177,7 +177,13 @@ class Deadlines:
         heapq.heappush(self._heap, (deadline, self._pushed, leases, name, id))
 
     def __bool__(self) -> bool:
-        return bool(self._heap)
+        """Whether any lease lives."""
+        while self._heap:
+            _, _, leases, _, id = self._heap[0]
+            if leases.get(id) is not None:
+                return True
+            heapq.heappop(self._heap)
+        return False
 
     def due(self, now: int, again: int) -> Iterator[tuple[str, Leases, int]]:
         """The leases that have run out. One that has not ended by `again` is told again."""

@@ -56,7 +56,7 @@ _whole_number = re.compile(rb"-?(?:0|[1-9][0-9]{0,15})").fullmatch
 class Work:
     """The operations of one transaction: their results, and what they change."""
 
-    __slots__ = ("_answer_bytes", "_draft", "_limits", "_revision", "events", "keys", "size_bytes", "ttl")
+    __slots__ = ("_answer_bytes", "_draft", "_limits", "_revision", "events", "keys", "leased", "size_bytes", "ttl")
 
     def __init__(self, draft: Draft) -> None:
         self._draft = draft
@@ -66,6 +66,7 @@ class Work:
         self.events: dict[str, Event] = {}
         self.keys = 0
         self.size_bytes = 0
+        self.leased: dict[int, int] = {}  # how many keys live by a lease that did not before
         self.ttl = 0  # µs: of the lease that is made for keys of this transaction; 0: none is
 
     def run(self, operations: Sequence[Operation]) -> Sequence[Result]:
@@ -149,7 +150,7 @@ class Work:
         key, value, content_type, lease_id, return_previous, ttl = put
         previous = self._live(key)
         if lease_id:
-            self._check_lease(lease_id)
+            self._check_lease(lease_id, previous)
         elif ttl:
             lease_id = self._own_lease(ttl)
         version = self._write(key, value, content_type, lease_id, previous)
@@ -165,12 +166,15 @@ class Work:
             lease = 0
         return IncrementResult(value, self._write(key, b"%d" % value, JSON, lease, previous))
 
-    def _check_lease(self, lease_id: int) -> None:
-        """Raises LeaseNotFound, or QuotaExceeded if no more keys may live by it."""
+    def _check_lease(self, lease_id: int, previous: Record | None) -> None:
+        """A key is going to live by a lease. Raises LeaseNotFound, or QuotaExceeded if no more keys may."""
         leases, limit = self._draft.leases, self._limits.lease_keys
         if leases.find(lease_id) is None:
             raise LeaseNotFound(lease_id, self._draft.base.name)
-        if leases.count_keys(lease_id) >= limit:
+        if previous is not None and previous[LEASE_ID] == lease_id:
+            return
+        self.leased[lease_id] = more = self.leased.get(lease_id, 0) + 1
+        if leases.count_keys(lease_id) + more > limit:
             raise QuotaExceeded("keys of a lease", limit)
 
     def _own_lease(self, ttl: int) -> int:

@@ -60,6 +60,7 @@ class MemoryStore:
         self.least_revision = 0  # that a namespace of a name which is not known begins above
         self.ids = itertools.count(1)
         self._journal = journal
+        self._clock_ahead = 0  # of the system's monotonic one
         self._deadlines = Deadlines()
         self._beginning: set[str] = set()  # namespaces that are on their way to the journal
         self._deletions: deque[tuple[float, str]] = deque()
@@ -167,7 +168,16 @@ class MemoryStore:
 
     def clock(self) -> int:
         """What leases go by, in µs: it runs evenly, and only while the store is open."""
-        return time.monotonic_ns() // 1000
+        return self._clock_ahead + time.monotonic_ns() // 1000
+
+    def set_clock(self, now: int) -> None:
+        """Have it go on from a time. The deadlines of leases that are there already do not change."""
+        self._clock_ahead += now - self.clock()
+
+    def watch_leases(self, state: Namespace) -> None:
+        """Have the leases of a namespace, which has come with them, be due in time."""
+        for held in state.leases:
+            self._deadlines.add(state.name, state.leases, held.lease.id, held.deadline)
 
     async def _carry_out(self, draft: Draft) -> None:
         """Make a draft part of its namespace. Raises what the journal does; then nothing has changed."""
@@ -189,8 +199,9 @@ class MemoryStore:
         finally:
             self._beginning.discard(state.name)
         for lease in draft.leases.granted.values():  # they begin when the answer can be given, or a little later
-            state.leases.grant(lease, self.clock() + lease.ttl)
-            self._deadlines.add(state.name, state.leases, lease.id, self.clock() + lease.ttl)
+            deadline = self.clock() + lease.ttl
+            state.leases.grant(lease, deadline)
+            self._deadlines.add(state.name, state.leases, lease.id, deadline)
         if draft.commits:
             await state.apply(draft.commits)
         for id in draft.leases.ended:

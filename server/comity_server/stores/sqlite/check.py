@@ -8,7 +8,7 @@ from pathlib import Path
 
 from comity_server.errors import StateError, StoreUnavailable
 from comity_server.limits import Limits
-from comity_server.record import CREATE_REVISION, KEY, MOD_REVISION, VERSION, Record, size
+from comity_server.record import CREATE_REVISION, KEY, LEASE_ID, MOD_REVISION, VERSION, Record, size
 from comity_server.stores.memory.namespace import Namespace
 from comity_server.stores.sqlite import schema
 from comity_server.stores.sqlite.checksum import checksum
@@ -20,6 +20,7 @@ ORPHANS = {
     "versions": "SELECT count(*) FROM versions WHERE namespace NOT IN (SELECT id FROM namespaces)",
     "commits": "SELECT count(*) FROM commits WHERE namespace NOT IN (SELECT id FROM namespaces)",
     "checkpoints": "SELECT count(*) FROM checkpoints WHERE namespace NOT IN (SELECT id FROM namespaces)",
+    "leases": "SELECT count(*) FROM leases WHERE namespace NOT IN (SELECT id FROM namespaces WHERE NOT deleted)",
     "outcomes": "SELECT count(*) FROM outcomes"
     " WHERE (namespace, client) NOT IN (SELECT namespace, client FROM clients)",
 }
@@ -46,6 +47,7 @@ class Report:
     keys: int = 0
     commits: int = 0
     checkpoints: int = 0
+    leases: int = 0
     problems: list[str] = field(default_factory=list)
 
 
@@ -98,7 +100,8 @@ def _problems(connection: sqlite3.Connection, report: Report) -> Iterator[str]:
         report.keys += state.versions.key_count
         report.commits += len(state.log)
         report.checkpoints += len(state.checkpoints)
-        for problem in (*_wrong_versions(state), *_wrong_checkpoints(state)):
+        report.leases += len(state.leases)
+        for problem in (*_wrong_versions(state), *_wrong_leases(state, loaded.clock), *_wrong_checkpoints(state)):
             yield f"namespace {state.name}: {problem}"
 
 
@@ -127,6 +130,22 @@ def _wrong_versions(state: Namespace) -> Iterator[str]:
                 if (record[VERSION], record[CREATE_REVISION]) != due:
                     yield f"{record[KEY]} at revision {revision} has version {record[VERSION]}, not {due[0]}"
             previous = record
+
+
+def _wrong_leases(state: Namespace, clock: int) -> Iterator[str]:
+    since = state.parent.revision if state.parent is not None else 0  # a fork has none of its parent's
+    for held in state.leases:
+        id, ttl, *_ = held.lease
+        if not since < id <= state.revision:
+            yield f"lease {id} is of no revision from {since + 1} to {state.revision}"
+        if ttl < 1:
+            yield f"lease {id} has a ttl of {ttl} µs"
+        elif held.deadline - clock > ttl:
+            yield f"lease {id} has more left than its ttl"
+    for chain, _ in _chains(state):
+        id = chain[-1][LEASE_ID]
+        if id > since and state.leases.get(id) is None:
+            yield f"{chain[-1][KEY]} lives by lease {id}, which is not there"
 
 
 def _wrong_checkpoints(state: Namespace) -> Iterator[str]:

@@ -3,13 +3,13 @@
 import asyncio
 import json
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import structlog
 
 from comity_server.errors import StateError
-from comity_server.model import Cause, Checkpoint
+from comity_server.model import Cause, Checkpoint, Lease
 from comity_server.record import (
     CONTENT_TYPE,
     CREATE_REVISION,
@@ -41,6 +41,10 @@ ADD_COMMITS: Final = ("INSERT INTO commits", 7)
 ADD_VERSIONS: Final = ("INSERT INTO versions", 12)
 ADD_CHECKPOINT: Final = "INSERT OR REPLACE INTO checkpoints VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
 DROP_CHECKPOINT: Final = "DELETE FROM checkpoints WHERE namespace = ? AND name = ?"
+ADD_LEASES: Final = ("INSERT INTO leases", 7)
+END_LEASE: Final = "DELETE FROM leases WHERE namespace = ? AND id = ?"
+RENEW_LEASE: Final = "UPDATE leases SET deadline = max(deadline, ?) WHERE namespace = ? AND id = ?"
+MOVE_CLOCK: Final = "UPDATE store SET clock = max(clock, ?)"
 HEAR_CLIENT: Final = "INSERT OR REPLACE INTO clients VALUES (?, ?, ?, ?)"
 FORGET_OUTCOMES: Final = "DELETE FROM outcomes WHERE namespace = ? AND client = ? AND (sequence < ? OR ?)"
 ADD_OUTCOMES: Final = ("INSERT OR REPLACE INTO outcomes", 6)
@@ -56,10 +60,17 @@ PURGE: Final = (
 
 
 class SqliteJournal:
-    """Implements `stores.memory.journal.Journal`."""
+    """Implements `stores.memory.journal.Journal`.
 
-    def __init__(self, writer: Writer) -> None:
+    Args:
+        writer: of the file.
+        clock: what leases go by, in µs. It goes on from what was written down of it last: so that is done with
+            whatever gives a lease its time.
+    """
+
+    def __init__(self, writer: Writer, clock: Callable[[], int]) -> None:
         self._writer = writer
+        self._clock = clock
         self._doomed: list[int] = []
         self._purging: asyncio.Task[None] | None = None
         self._purged_last = False  # whether nothing is left of the first that is doomed
@@ -67,6 +78,25 @@ class SqliteJournal:
     async def commit(self, draft: Draft, *, begins: bool) -> None:
         clients = list(_clients(draft))
         await self._writer.write(lambda connection: _commit(connection, draft, begins, clients))
+
+    async def keep_alive(self, namespace: Namespace, deadlines: Mapping[int, int]) -> None:
+        now = self._clock()
+        rows = [(deadline, namespace.id, id) for id, deadline in deadlines.items()]
+
+        def renew(connection: sqlite3.Connection) -> None:
+            connection.executemany(RENEW_LEASE, rows)
+            connection.execute(MOVE_CLOCK, (now,))
+
+        await self._writer.write(renew)
+
+    async def keep_clock(self) -> None:
+        """Write down how far the clock is."""
+        now = self._clock()
+
+        def move(connection: sqlite3.Connection) -> None:
+            connection.execute(MOVE_CLOCK, (now,))
+
+        await self._writer.write(move)
 
     async def floor(self, namespace: Namespace, floor: int) -> None:
         id = namespace.id
@@ -92,6 +122,7 @@ class SqliteJournal:
 
         def delete(connection: sqlite3.Connection) -> None:
             connection.execute("UPDATE namespaces SET deleted = 1 WHERE id = ?", (namespace.id,))
+            connection.execute("DELETE FROM leases WHERE namespace = ?", (namespace.id,))
             connection.execute("INSERT OR REPLACE INTO names VALUES (?, ?, ?)", name)
 
         await self._writer.write(delete)
@@ -169,6 +200,12 @@ def _commit(connection: sqlite3.Connection, draft: Draft, begins: bool, clients:
             connection.execute(DROP_CHECKPOINT, (state.id, name))
         else:
             connection.execute(ADD_CHECKPOINT, checkpoint_row(state.id, checkpoint))
+    leases = draft.leases
+    if leases:
+        granted = (lease for id, lease in leases.granted.items() if id not in leases.ended)
+        insert(connection, *ADD_LEASES, (lease_row(state.id, lease, draft.clock + lease.ttl) for lease in granted))
+        connection.executemany(END_LEASE, [(state.id, id) for id in leases.ended])
+        connection.execute(MOVE_CLOCK, (draft.clock,))
     if clients:
         connection.executemany(HEAR_CLIENT, [row[:4] for row in clients])
         connection.executemany(FORGET_OUTCOMES, [(*row[:3], row[4]) for row in clients])
@@ -210,6 +247,12 @@ def version_row(namespace: int, record: Record, cause: Cause) -> Row:
 def checkpoint_row(namespace: int, checkpoint: Checkpoint) -> Row:
     name, revision, create_time, author, message, labels, keys, size = checkpoint
     return (namespace, name, revision, create_time, author, message, json.dumps(dict(labels)), keys, size)
+
+
+def lease_row(namespace: int, lease: Lease, deadline: int) -> Row:
+    """The deadline is by the clock of the file."""
+    id, ttl, author, create_time, ends_with_keys = lease
+    return (namespace, id, ttl, deadline, author, create_time, int(ends_with_keys))
 
 
 def _outcomes(draft: Draft) -> Iterator[Row]:

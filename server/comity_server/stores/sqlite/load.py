@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 from comity_server.errors import StoreUnavailable
 from comity_server.limits import Limits
-from comity_server.model import Cause, Checkpoint, Commit, Event, Provenance
-from comity_server.record import VERSION, Record
+from comity_server.model import Cause, Checkpoint, Commit, Event, Lease, Provenance
+from comity_server.record import LEASE_ID, VERSION, Record
 from comity_server.stores.memory.namespace import Namespace, Parent
 from comity_server.stores.memory.pins import NOTHING, Totals
 from comity_server.stores.memory.requests import Requests
@@ -33,6 +33,7 @@ class Loaded(NamedTuple):
     requests: dict[str, Requests]  # by the name of the namespace
     doomed: Sequence[int]  # ids of deleted namespaces that no fork shares
     next_id: int
+    clock: int  # what the deadlines of leases are by, in µs
     leftovers: Sequence[tuple[int, int]]  # commits below the floor of which nothing is left: namespace and revision
 
 
@@ -56,8 +57,9 @@ class _Loading:
         self._entries: dict[tuple[int, int], int] = {}  # how many entries of these are left
 
     def run(self, now: float) -> Loaded:
-        epoch, least_revision = self._execute("SELECT epoch, least_revision FROM store").fetchone()
+        epoch, least_revision, clock = self._execute("SELECT epoch, least_revision, clock FROM store").fetchone()
         doomed = self._load_namespaces(epoch)
+        self._load_leases()
         heads = self._load_commits()
         events = self._load_versions()
         for state in self._all.values():  # bases before their forks, since these have the greater ids
@@ -73,7 +75,8 @@ class _Loading:
         next_id = self._execute("SELECT coalesce(max(id), 0) + 1 FROM namespaces").fetchone()[0]
         names = {name: (revision, time) for name, revision, time in self._execute("SELECT * FROM names")}
         existing = [state for state in self._all.values() if not state.deleted]
-        return Loaded(epoch, least_revision, existing, names, self._load_requests(now), doomed, next_id, leftovers)
+        requests = self._load_requests(now)
+        return Loaded(epoch, least_revision, existing, names, requests, doomed, next_id, clock, leftovers)
 
     def _load_namespaces(self, epoch: str) -> Sequence[int]:
         rows = self._execute("SELECT * FROM namespaces ORDER BY id").fetchall()
@@ -100,6 +103,14 @@ class _Loading:
             state.deleted = bool(deleted)
             self._all[id] = state
         return [row[0] for row in rows if row[0] not in wanted]
+
+    def _load_leases(self) -> None:
+        """Still without their keys."""
+        rows = self._execute("SELECT namespace, deadline, id, ttl, author, create_time, ends_with_keys FROM leases")
+        for namespace, deadline, *said, ends_with_keys in rows:
+            state = self._all.get(namespace)
+            if state is not None and not state.deleted:
+                state.leases.grant(Lease._make((*said, bool(ends_with_keys))), deadline)
 
     def _load_commits(self) -> dict[int, list[Commit]]:
         """The commits above the floors, still without their events; what is known of others is noted."""
@@ -128,6 +139,8 @@ class _Loading:
                 continue
             record: Record = (key, value, kinds.setdefault(kind, kind), version, created, revision, lease, time)
             previous = state.versions.load(record)
+            if lease or (previous is not None and previous[LEASE_ID]):
+                state.leases.index(Event(record, previous))
             if revision > state.floor:
                 if previous is not None and not previous[VERSION]:
                     previous = None

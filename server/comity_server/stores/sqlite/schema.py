@@ -98,9 +98,23 @@ CREATE TABLE outcomes (
 ) WITHOUT ROWID;
 """
 
+VERSION_2: Final = """
+ALTER TABLE store ADD COLUMN clock INTEGER NOT NULL DEFAULT 0;  -- what leases go by, in µs: see MemoryStore.clock
+CREATE TABLE leases (                 -- that live
+    namespace INTEGER NOT NULL,
+    id INTEGER NOT NULL,              -- the revision that granted it
+    ttl INTEGER NOT NULL,             -- µs
+    deadline INTEGER NOT NULL,        -- by the clock, in µs
+    author TEXT NOT NULL,
+    create_time INTEGER NOT NULL,
+    ends_with_keys INTEGER NOT NULL,
+    PRIMARY KEY (namespace, id)
+) WITHOUT ROWID;
+"""
+
 LINKED: Final = "the file has another name too, by a hard link, and its lock goes by one name alone"
 
-MIGRATIONS: Final[Sequence[str]] = (VERSION_1,)
+MIGRATIONS: Final[Sequence[str]] = (VERSION_1, VERSION_2)
 """The step at place N leads from version N to N + 1; an empty file has the version 0. A step that was released is never
 changed: what comes later is a step of its own."""
 

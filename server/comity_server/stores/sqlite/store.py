@@ -5,7 +5,9 @@ import gc
 import itertools
 import sqlite3
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Final
 
 import structlog
 from filelock import FileLock, Timeout
@@ -23,6 +25,8 @@ from comity_server.stores.sqlite.writer import Writer
 
 log = structlog.get_logger(__name__)
 
+CLOCK_EVERY: Final = 500_000  # µs, after which the clock is written down again, while there are leases
+
 
 class SqliteStore(MemoryStore):
     """Implements `stores.protocol.Store` over one file. One process has it open at a time.
@@ -35,10 +39,12 @@ class SqliteStore(MemoryStore):
     def __init__(self, path: Path, limits: Limits) -> None:
         lock = schema.lock_path(path)
         self._writer = Writer(path, [lock])  # without the lock another server might be writing too
-        self._sqlite = SqliteJournal(self._writer)
+        self._sqlite = SqliteJournal(self._writer, self.clock)
         super().__init__(limits, self._sqlite)
         self._path = path
         self._lock_file = FileLock(lock, thread_local=False)
+        self._clock_kept = 0  # when it was written down last
+        self._keeping: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
         """Raises StoreUnavailable, which names the file: another process has it open, or it cannot be used."""
@@ -63,6 +69,7 @@ class SqliteStore(MemoryStore):
     async def close(self) -> None:
         try:
             await self._sqlite.close()
+            await self._stop_clock()
             await self._writer.close()
         finally:
             self._lock_file.release()
@@ -73,6 +80,29 @@ class SqliteStore(MemoryStore):
 
     def writable(self) -> bool:
         return self._writer.failure is None
+
+    async def due(self) -> Mapping[str, Sequence[int]]:
+        """Beside it the clock is kept: after a start leases have what they had left when it was written down last."""
+        now = self.clock()
+        if self._keeping is None and self._deadlines and self.writable() and now - self._clock_kept >= CLOCK_EVERY:
+            self._clock_kept = now
+            self._keeping = asyncio.get_running_loop().create_task(self._keep_clock())
+        return await super().due()
+
+    async def _keep_clock(self) -> None:
+        try:
+            await self._sqlite.keep_clock()
+        except StateError as error:  # the writer says so, and tries again
+            log.debug("the clock of leases could not be written down", reason=error.message)
+        finally:
+            self._keeping = None
+
+    async def _stop_clock(self) -> None:
+        """While the store is closed, leases have the time that they have now."""
+        if self._keeping is not None:
+            await asyncio.wait([self._keeping])
+        if self._deadlines:
+            await self._keep_clock()
 
     def _take(self) -> None:
         try:
@@ -104,8 +134,10 @@ def adopt(store: MemoryStore, loaded: Loaded) -> None:
     store.epoch = loaded.epoch
     store.least_revision = loaded.least_revision
     store.ids = itertools.count(loaded.next_id)
+    store.set_clock(loaded.clock)
     for state in loaded.namespaces:
         store.namespaces_by_name[state.name] = state
+        store.watch_leases(state)
         state.requests = loaded.requests.pop(state.name, state.requests)
     for name, (revision, at) in loaded.names.items():
         requests = loaded.requests.get(name)
