@@ -1,7 +1,7 @@
 """Until when leases live, which Redis says by its own clock: no server's matters. Which ones live the log says too, and
 so every replica knows it."""
 
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from itertools import chain
 from typing import Final
@@ -47,16 +47,12 @@ async def remaining(client: Client, of: Keys, generation: int, ids: Sequence[int
     return found
 
 
-async def living(client: Client, of: Keys, generation: int) -> AsyncIterator[tuple[Lease, int]]:
-    """The leases that live, and how many µs each has left. One that is granted or ends meanwhile may be there or not.
-    Errors as of `Client.repeated`."""
-    found = {field: codec.unpack_lease(field, data) async for field, data in scan(client, of.leases(generation))}
-    leases = list(found.values())  # a scan may show a field more than once
-    for lease, left in zip(
-        leases, await remaining(client, of, generation, [lease.id for lease in leases]), strict=True
-    ):
-        if left is not None:
-            yield lease, max(0, left)
+async def living(client: Client, of: Keys, generation: int) -> Sequence[Lease]:
+    """The leases that live. One that is granted or ends meanwhile may be there or not. Errors as of
+    `Client.repeated`."""
+    leases = of.leases(generation)
+    found = {field: codec.unpack_lease(field, data) async for field, data in scan(client, leases)}  # it may come twice
+    return list(found.values())
 
 
 def _few(ids: Sequence[int]) -> Iterator[Sequence[int]]:

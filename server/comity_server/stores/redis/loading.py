@@ -12,7 +12,7 @@ import structlog
 
 from comity_server.errors import StoreUnavailable
 from comity_server.limits import Limits
-from comity_server.model import Commit, Event, NamespaceInfo, Provenance
+from comity_server.model import Commit, Event, Lease, NamespaceInfo, Provenance
 from comity_server.record import LEASE_ID, MOD_REVISION, VERSION, Record
 from comity_server.stores.memory import collector
 from comity_server.stores.memory.actions import give_up_fork
@@ -255,8 +255,8 @@ class _Loading:
     async def load_leases(self) -> None:
         """Those that live. This comes before the log, which says what became of them since: one that is granted there
         may be here already, and one that ends there may be here no more."""
-        async for lease, remaining in living(self._client, self._keys, self._meta.generation):
-            self._state.leases.grant(lease, _clock() + remaining)
+        for lease in await living(self._client, self._keys, self._meta.generation):
+            self._state.leases.grant(lease, _until(lease))
             await self._pace.step()
 
     async def load_checkpoints(self) -> None:
@@ -362,7 +362,7 @@ def take_grants(state: Namespace, entry: codec.Entry) -> None:
     """The leases that an entry grants, before its commits are applied."""
     for lease in entry.leases.granted:
         if state.leases.get(lease.id) is None:
-            state.leases.grant(lease, _clock() + lease.ttl)
+            state.leases.grant(lease, _until(lease))
 
 
 def take_marks(state: Namespace, entry: codec.Entry) -> None:
@@ -390,9 +390,9 @@ async def take_outcomes(state: Namespace, named: Sequence[Named], now: float, pa
         await pace.step()
 
 
-def _clock() -> int:
-    """As of `MemoryStore.clock`."""
-    return time.monotonic_ns() // 1000
+def _until(lease: Lease) -> int:
+    """No earlier than Redis says, which is asked before anything depends on it. By `MemoryStore.clock`."""
+    return time.monotonic_ns() // 1000 + lease.ttl
 
 
 def parse_id(id: bytes | str) -> tuple[int, int]:

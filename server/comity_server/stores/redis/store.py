@@ -121,7 +121,7 @@ class RedisStore(MemoryStore):
 
     def arrivals(self) -> RedisArrivals:
         """Lets it take in what comes from another store."""
-        return RedisArrivals(self, self._client, self._replicas, self._redis, self._holds)
+        return RedisArrivals(self, self._client, self._replicas, self._redis, self._holds, self._expiries)
 
     def writable(self) -> bool:
         return not self._trouble()
