@@ -32,6 +32,7 @@ AGAIN: Final = (
 )
 UNREADABLE: Final = 10_000_000  # µs, likewise, of one that cannot be read
 APART: Final = 500_000  # µs that what servers think of Redis's clock may be apart
+SLACK: Final = 10_000  # µs by which a time may seem earlier than it is, since answers take time
 NAME: Final = re.compile(r"[^{}]+")  # else the keys of it may lie in several slots
 KNOWN: Final = 10_000  # namespaces of which it is remembered when one looks
 
@@ -111,7 +112,7 @@ class Expiries:
                 return ()
             # What was granted in between was made known in vain if that was before it was said when to look next.
             left, _ = await self._look(name)
-            if left is not None and (at is None or self._time() + left < at):
+            if left is not None and (at is None or self._time() + left < at - SLACK):
                 await self._wake(name, self._time() + max(0, left))
         except (Unreadable, UnicodeDecodeError, ValueError) as error:
             log.debug("leases cannot be read", namespace=member, error=str(error))
