@@ -23,6 +23,8 @@ async def garbage(store: RedisStore, names: Sequence[str], *, spare: int = 0) ->
         expected = {keys.meta, keys.requests, keys.log(generation)}
         if name in store.namespaces_by_name:
             expected.add(keys.base(generation))
+            if store.state(name).leases:
+                expected |= {keys.leases(generation), keys.deadlines(generation)}
             live = set()
             for entry in (await store.list(name, "", limit=100_000, max_bytes=2**40)).entries:
                 live.add(codec.version_field(entry[KEY], entry[MOD_REVISION]))
@@ -34,7 +36,7 @@ async def garbage(store: RedisStore, names: Sequence[str], *, spare: int = 0) ->
             if (length := await call("XLEN", keys.log(generation))) > spare:
                 found.append(f"{length} entries of {name}")
         found += [key for key in own - expected if await call("TTL", key) < 0]
-    found += known - {f"{prefix}:names", f"{prefix}:epoch", f"{prefix}:probes"}
+    found += known - {f"{prefix}:names", f"{prefix}:expiries", f"{prefix}:epoch", f"{prefix}:probes"}
     listed = {name.decode() for name in await call("ZRANGE", f"{prefix}:names", 0, -1)}
     if listed != {name for name in names if name in store.namespaces_by_name}:
         found.append(f"the names {listed}")

@@ -765,10 +765,12 @@ async def test_two_copies_at_once_do_not_mix(urls: Urls, monkeypatch: pytest.Mon
                 nonlocal first
                 if first:
                     first = False
-                    others.append(asyncio.ensure_future(also.arrivals().bring(plans[1].arrivals, (), ignore)))
+                    others.append(
+                        asyncio.ensure_future(also.arrivals().bring(plans[1].arrivals, (), ignore, reader.remaining))
+                    )
 
             others: list[asyncio.Future[None]] = []
-            coming = there.arrivals().bring(plans[0].arrivals, (), second)
+            coming = there.arrivals().bring(plans[0].arrivals, (), second, reader.remaining)
             ended = [*await asyncio.gather(coming, return_exceptions=True)]
             ended += await asyncio.gather(*others, return_exceptions=True)
             failures = [failure for failure in ended if failure is not None]

@@ -1,6 +1,6 @@
 """What a store offers to be copied from, and to be copied to."""
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol, Union
 
@@ -11,6 +11,9 @@ from comity_server.stores.memory.store import MemoryStore
 
 Progress = Callable[[str, int, int], None]
 """Is told the namespace, how much of it was written, and of how much: versions and commits."""
+
+Remaining = Callable[[str], Awaitable[Mapping[int, int]]]
+"""Tells of a namespace's leases how many µs each has left."""
 
 
 class NoStore(Exception):
@@ -51,6 +54,9 @@ class Reader(Protocol):
     async def load(self, names: Sequence[str]) -> Loaded:
         """Namespaces, and what they share: none is before what it was forked from."""
 
+    async def remaining(self, name: str) -> Mapping[int, int]:
+        """How many µs each lease of a namespace has left: of one that was renewed since it was loaded, more."""
+
 
 class Counter(NamedTuple):
     """What is kept of a deleted namespace."""
@@ -82,14 +88,21 @@ class Arrivals(Protocol):
 
     one_time: bool  # the commits that are taken over together must be of one time
 
-    async def bring(self, arrivals: Sequence[Arrival], replaced: Sequence[str], progress: Progress) -> None:
+    async def bring(
+        self, arrivals: Sequence[Arrival], replaced: Sequence[str], progress: Progress, remaining: Remaining
+    ) -> None:
         """Have namespaces in the store, none before what it was forked from. No reader sees one before it is whole.
+        Their leases live as long as the source says when they come to be there; one that it does not know any more, for
+        its ttl.
 
         Those that are replaced are deleted when all is written. Raises Conflict where another one has come meanwhile.
         """
 
     async def take_over(self, name: str, following: Following) -> None:
         """See MemoryStore. Raises Conflict where others write to the namespace."""
+
+    async def renew(self, name: str, remaining: Mapping[int, int]) -> None:
+        """Have leases, as far as they are there, live so many µs from now on at the least."""
 
     async def set_requests(self, name: str, requests: Requests) -> None:
         """Remember what is given, and nothing else. Raises Conflict as `take_over` does."""

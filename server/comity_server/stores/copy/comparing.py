@@ -178,6 +178,10 @@ async def _behind(source: MemoryStore, target: MemoryStore, name: str) -> str:
             known = mark or its
             assert known is not None
             return f"checkpoint {known.name} differs"
+    leases, others = source.state(name).leases, target.state(name).leases
+    for held, its_held in zip_longest(leases, others):
+        if held is None or its_held is None or (held.lease, held.keys) != (its_held.lease, its_held.keys):
+            return f"lease {min(one.lease.id for one in (held, its_held) if one is not None)} differs"
     if lacks_requests(source.state(name).requests, target.state(name).requests):
         return "it lacks remembered outcomes"
     return ""

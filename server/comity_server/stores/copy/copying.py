@@ -11,7 +11,7 @@ from comity_server.stores.memory.draft import Following, Named
 from comity_server.stores.memory.namespace import Namespace
 from comity_server.stores.memory.parts import batches, together
 from comity_server.stores.memory.store import MemoryStore
-from comity_server.stores.transfer import Arrivals, Counter, Loaded, Progress, Reader
+from comity_server.stores.transfer import Arrivals, Counter, Loaded, Progress, Reader, Remaining
 
 EVENTS: Final = 2_000  # of commits that are appended together
 NAMES: Final = 200  # of deleted namespaces that are seen to together
@@ -199,12 +199,15 @@ class Copy:
     async def _carry_out(self, plan: Plan, target: MemoryStore, arrivals: Arrivals, progress: Progress) -> None:
         continued = [step for step in plan.steps if step.action == "continue"]
         for step in continued:
-            await _continue(step, arrivals, progress)
+            await _continue(step, arrivals, progress, self._source.remaining)
         if plan.arrivals:
-            await arrivals.bring(plan.arrivals, plan.replaced, progress)
+            await arrivals.bring(plan.arrivals, plan.replaced, progress, self._source.remaining)
         # Only now: until the forks are there, nothing else may keep the revisions that they share.
         for step in continued:
             await _settle(step, target, arrivals)
+        for step in plan.steps:
+            if step.action in ("continue", "nothing") and step.source.leases:
+                await arrivals.renew(step.name, await self._source.remaining(step.name))
 
     async def _count(self, states: Sequence[Namespace], target: MemoryStore, arrivals: Arrivals | None) -> None:
         """Have names of deleted namespaces go on counting; without arrivals, see what that would come to."""
@@ -244,23 +247,30 @@ def _result(state: Namespace, ending: Ending, reason: str) -> Result:
     return Result(state.name, ending, reason if ending == "conflict" else "", *figures)
 
 
-async def _continue(step: Step, arrivals: Arrivals, progress: Progress) -> None:
+async def _continue(step: Step, arrivals: Arrivals, progress: Progress, remaining: Remaining) -> None:
     """Append what the target lacks."""
     state, there = step.source, step.target
     assert there is not None
     since, total = there.revision, state.revision - there.revision
     with_commits, others = _lacking(state, there)
     commits = iter(state.log.between(since + 1, state.revision))
+    missing = [held.lease for held in state.leases if there.leases.get(held.lease.id) is None]
+    ended = [held.lease.id for held in there.leases if state.leases.get(held.lease.id) is None]
+    left = await remaining(state.name) if missing else {}
+    granted = [(lease, left.get(lease.id, lease.ttl)) for lease in missing]
     for some in batches(commits, events=EVENTS, one_time=arrivals.one_time):
         newest = some[-1].revision
         named = [one for one in with_commits if one.outcome.revision <= newest]
         with_commits = with_commits[len(named) :]
-        await arrivals.take_over(state.name, Following(some, state.log.totals(newest), {}, named))
+        new = [one for one in granted if one[0].id <= newest]  # with them, since keys of theirs may live by these
+        granted = granted[len(new) :]
+        await arrivals.take_over(state.name, Following(some, state.log.totals(newest), {}, named, new))
         progress(state.name, newest - since, total)
     checkpoints = {name: made for name, made in state.checkpoints.items() if there.checkpoints.get(name) != made}
-    if checkpoints or others or with_commits:
+    if checkpoints or others or with_commits or granted or ended:
         totals = state.log.totals(state.revision)
-        await arrivals.take_over(state.name, Following((), totals, checkpoints, [*with_commits, *others]))
+        following = Following((), totals, checkpoints, [*with_commits, *others], granted, ended)
+        await arrivals.take_over(state.name, following)
 
 
 def _lacking(state: Namespace, there: Namespace) -> tuple[Sequence[Named], Sequence[Named]]:

@@ -31,6 +31,8 @@ class Following(NamedTuple):
     totals: Totals  # how much there is after them
     checkpoints: Mapping[str, Checkpoint | None]  # that were made, and dropped
     named: Sequence[Named]
+    granted: Sequence[tuple[Lease, int]] = ()  # leases, and how many µs each has left
+    ended: Sequence[int] = ()  # and those that live no more, which the commits need not show
 
 
 class Draft:

@@ -77,12 +77,13 @@ class Leases:
 class LeaseChanges:
     """What a group of writes makes of the leases of a namespace, which is not touched."""
 
-    __slots__ = ("_attached", "_base", "_detached", "ended", "granted")
+    __slots__ = ("_attached", "_base", "_detached", "_remaining", "ended", "granted")
 
     def __init__(self, base: Leases) -> None:
         self._base = base
         self.granted: dict[int, Lease] = {}
         self.ended: dict[int, bool] = {}  # and whether they ran out, or else were revoked or are of no use any more
+        self._remaining: dict[int, int] = {}  # of those granted that have less than their ttl left
         self._attached: dict[int, set[str]] = {}  # keys that did not live by them before
         self._detached: dict[int, set[str]] = {}  # and keys that did
 
@@ -116,8 +117,15 @@ class LeaseChanges:
         known = held.keys if held is not None else _NONE
         return (known - self._detached.get(id, _NONE)) | self._attached.get(id, _NONE)
 
-    def grant(self, lease: Lease) -> None:
+    def grant(self, lease: Lease, remaining: int | None = None) -> None:
+        """One that comes from another store has so many µs left."""
         self.granted[lease.id] = lease
+        if remaining is not None:
+            self._remaining[lease.id] = remaining
+
+    def remaining(self, id: int) -> int:
+        """How long a lease that is granted lives from now on, in µs."""
+        return self._remaining.get(id, self.granted[id].ttl)
 
     def end(self, id: int, *, expired: bool) -> None:
         self.ended[id] = expired

@@ -228,7 +228,7 @@ class MemoryStore:
 
         Raises Conflict if it was changed here, and what the journal does.
         """
-        commits, totals, checkpoints, named = following
+        commits, totals, checkpoints, named, granted, ended = following
         async with self._lock(name):
             draft = self._draft(self._existing(name))
             if commits and commits[0].revision != draft.revision + 1:
@@ -241,7 +241,11 @@ class MemoryStore:
                 draft.set_checkpoint(checkpoint, made)
             for one in named:
                 draft.name(*one)
-            draft.changes += len(commits) + len(named)
+            for lease, remaining in granted:
+                draft.leases.grant(lease, remaining)
+            for id in ended:
+                draft.end_lease(id, expired=False)
+            draft.changes += len(commits) + len(named) + len(granted)
             await self._carry_out(draft)
 
     async def _fresh(self, name: str) -> None:

@@ -20,13 +20,14 @@ from comity_server.stores.memory.draft import Following
 from comity_server.stores.memory.namespace import Held, Namespace
 from comity_server.stores.memory.parts import base_records, batches
 from comity_server.stores.memory.requests import Requests
-from comity_server.stores.redis import codec, holds, keys
+from comity_server.stores.redis import codec, holds, keys, leasing
 from comity_server.stores.redis.client import Client, Passing, Script
+from comity_server.stores.redis.expiries import Expiries
 from comity_server.stores.redis.holds import Holds
 from comity_server.stores.redis.journal import PIECE, ROWS, RedisJournal, few
 from comity_server.stores.redis.loading import Meta
 from comity_server.stores.redis.replicas import Moved, Replicas
-from comity_server.stores.transfer import Arrival, Counter, Progress
+from comity_server.stores.transfer import Arrival, Counter, Progress, Remaining
 
 ADOPT: Final = Script("adopt")
 COUNT: Final = Script("count")
@@ -36,7 +37,7 @@ KEEP: Final = Script("keep")
 EVENTS: Final = 1000  # of the commits in one entry of the log
 LIMITS: Final = Limits()
 COMING_SECONDS: Final = 7 * 86400  # how long half a namespace is there for a copy to go on
-PARTS: Final = ("log", "base", "checkpoints", "requests", "large")
+PARTS: Final = ("log", "base", "checkpoints", "requests", "large", "leases", "deadlines")
 
 Pair = tuple[bytes | str, bytes | str]
 
@@ -92,14 +93,25 @@ class RedisArrivals:
 
     one_time = True
 
-    def __init__(self, store: Store, client: Client, replicas: Replicas, journal: RedisJournal, holds: Holds) -> None:
+    def __init__(
+        self,
+        store: Store,
+        client: Client,
+        replicas: Replicas,
+        journal: RedisJournal,
+        holds: Holds,
+        expiries: Expiries,
+    ) -> None:
         self._store = store
         self._client = client
         self._replicas = replicas
         self._journal = journal
         self._holds = holds
+        self._expiries = expiries
 
-    async def bring(self, arrivals: Sequence[Arrival], replaced: Sequence[str], progress: Progress) -> None:
+    async def bring(
+        self, arrivals: Sequence[Arrival], replaced: Sequence[str], progress: Progress, remaining: Remaining
+    ) -> None:
         comings = {id(arrival): _Coming(arrival, self._replicas.keys(arrival.name)) for arrival in arrivals}
         for coming in sorted(comings.values(), key=lambda coming: coming.arrival.state.deleted):
             await self._begin(coming)  # of forks first: what none of them is on its way to is free
@@ -117,7 +129,11 @@ class RedisArrivals:
             if coming.arrival.state.deleted:
                 await self._keep(coming)
             else:
+                if coming.arrival.state.leases:
+                    await self._write_leases(coming, await remaining(coming.arrival.name))
                 await self._adopt(coming)
+                if coming.sizes["leases"]:
+                    await self._expiries.remind(coming.arrival.name)
         for coming in comings.values():
             if coming.arrival.state.deleted:
                 await self._client.call("SREM", coming.keys.coming, coming.generation)
@@ -127,6 +143,11 @@ class RedisArrivals:
             await self._store.take_over(name, following)
         except Moved:
             raise _in_use(name) from None
+
+    async def renew(self, name: str, remaining: Mapping[int, int]) -> None:
+        meta = await self._replicas.meta(name)
+        renewals = [(id, left) for id, left in remaining.items() if left]
+        await leasing.renew(self._client, self._replicas.keys(name), meta.generation, renewals)
 
     async def set_requests(self, name: str, requests: Requests) -> None:
         try:
@@ -201,6 +222,16 @@ class RedisArrivals:
         for some in few(codec.remembered_rows(codec.remembered(coming.arrival.requests))):
             await self._fill_hash(coming, "requests", some)
 
+    async def _write_leases(self, coming: _Coming, remaining: Mapping[int, int]) -> None:
+        """Last of all: from then on their time runs."""
+        leases = [held.lease for held in coming.arrival.state.leases]
+        for some in (leases[start : start + ROWS] for start in range(0, len(leases), ROWS)):
+            told = ((one.id, remaining.get(one.id, one.ttl), codec.pack_lease(one)) for one in some)
+            arguments = ["leases", *chain.from_iterable(told)]
+            await self._fill(coming, coming.part("leases"), arguments, coming.part("deadlines"))
+            coming.sizes["leases"] += len(some)
+            coming.sizes["deadlines"] += len(some)
+
     async def _write_log(self, coming: _Coming, progress: Progress, done: int, total: int) -> None:
         state = coming.arrival.state
         entries: list[Any] = []
@@ -242,8 +273,10 @@ class RedisArrivals:
             await self._fill(coming, coming.part("log"), ["log", *entries])
             coming.sizes["log"] += len(entries) // 4
 
-    async def _fill(self, coming: _Coming, key: str, arguments: Sequence[Any]) -> None:
-        fill = partial(self._client.run, FILL, [coming.whose, key], [coming.owner, COMING_SECONDS, *arguments])
+    async def _fill(self, coming: _Coming, key: str, arguments: Sequence[Any], *besides: str) -> None:
+        fill = partial(
+            self._client.run, FILL, [coming.whose, key, *besides], [coming.owner, COMING_SECONDS, *arguments]
+        )
         if not await self._client.repeated(fill):
             raise _copied_by_another(coming)
 
@@ -334,6 +367,7 @@ class RedisArrivals:
         fields += ["time", state.time, "create_time", state.create_time]
         fields += ["trimmed", f"{base + 1}-0" if len(state.log) else f"{base}-1"]
         fields += ["keys", info.key_count, "bytes", info.size_bytes, "history", info.history_size_bytes]
+        fields += ["leases", coming.sizes["leases"]]
         there = coming.arrival.parent
         if state.parent is not None and there is not None:
             totals = state.parent.namespace.totals(state.parent.revision)

@@ -187,22 +187,8 @@ class Client:
 
         Where replicas are waited for, returns when they have what it wrote; if too few do, raises StoreUnavailable.
         """
-        rest = (len(names), *names, *arguments)
-
-        async def evaluate(redis: Connection) -> Any:
-            try:
-                try:
-                    return await self._waited(redis, names[0], ("EVALSHA", script.digest, *rest))
-                except NoScriptError:
-                    return await self._waited(redis, names[0], ("EVAL", script.text, *rest))
-            except ResponseError as error:
-                refusal = script.refusal(error)
-                if refusal is None:
-                    raise
-                raise refusal from error
-
         try:
-            answer = await self.once(evaluate)
+            answer = await self.once(partial(_evaluate, script, names, arguments, partial(self._waited, key=names[0])))
         except Passing as error:  # it may be that Redis takes no writes, while all else succeeds
             self.refusal = error.failure
             raise
@@ -214,6 +200,14 @@ class Client:
         if self.target.form != "cluster":  # where others may refuse what this node takes
             self._takes_writes()
         return answer
+
+    async def look_by(self, script: Script, names: Sequence[str], arguments: Sequence[Any]) -> Any:
+        """Run a script that writes nothing. Errors as of `once`."""
+
+        async def execute(redis: Connection, command: Sequence[Any]) -> Any:
+            return await redis.execute_command(*command)
+
+        return await self.once(partial(_evaluate, script, names, arguments, execute))
 
     async def try_writes(self) -> None:
         """See whether each primary takes writes and has its replicas, without waiting long, and where a call has failed
@@ -323,6 +317,27 @@ class Client:
         except RedisError as error:
             raise _translate(error) from error
         return found[0][1] if found else []
+
+
+async def _evaluate(
+    script: Script,
+    names: Sequence[str],
+    arguments: Sequence[Any],
+    execute: Callable[..., Awaitable[Any]],
+    redis: Connection,
+) -> Any:
+    """Run a script, by what executes a command, and have it loaded if Redis has lost it."""
+    rest = (len(names), *names, *arguments)
+    try:
+        try:
+            return await execute(redis, command=("EVALSHA", script.digest, *rest))
+        except NoScriptError:
+            return await execute(redis, command=("EVAL", script.text, *rest))
+    except ResponseError as error:
+        refusal = script.refusal(error)
+        if refusal is None:
+            raise
+        raise refusal from error
 
 
 class Passing(Exception):

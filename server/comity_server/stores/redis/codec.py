@@ -5,9 +5,10 @@ from typing import Any, Literal, NamedTuple
 
 import msgpack
 
-from comity_server.model import Cause, Checkpoint, Commit, Event, Outcome, Provenance, RequestId
+from comity_server.model import Cause, Checkpoint, Commit, Event, Lease, Outcome, Provenance, RequestId
 from comity_server.record import KEY, MOD_REVISION, VERSION, Record
 from comity_server.stores.memory.draft import Draft, Named
+from comity_server.stores.memory.leases import LeaseChanges
 from comity_server.stores.memory.namespace import Held
 from comity_server.stores.memory.pace import Pace
 from comity_server.stores.memory.pins import Totals
@@ -38,6 +39,13 @@ class Change(NamedTuple):
     cause: Cause
 
 
+class Leases(NamedTuple):
+    """What an entry does with leases. One that it grants and ends is in both."""
+
+    granted: Sequence[Lease] = ()
+    ended: Sequence[int] = ()
+
+
 class Entry(NamedTuple):
     """An entry of a log."""
 
@@ -49,13 +57,15 @@ class Entry(NamedTuple):
     checkpoints: Sequence[tuple[str, Checkpoint | None]]
     named: Sequence[Named]
     control: Control | None
+    leases: Leases = Leases()
 
 
 def pack_draft(token: bytes, draft: Draft) -> bytes:
     """A group's changes."""
     checkpoints = [(name, None if made is None else tuple(made)) for name, made in draft.checkpoints.items()]
     named = [(*one.request, one.fingerprint, one.outcome.revision, encode(one.outcome)) for one in draft.named.values()]
-    return _pack((token, draft.time, [*map(_plain, draft.commits)], checkpoints, named, None))
+    leases = [_leases(draft.leases)] if draft.leases else []  # few entries have any
+    return _pack((token, draft.time, [*map(_plain, draft.commits)], checkpoints, named, None, *leases))
 
 
 def pack_commits(token: bytes, commits: Sequence[Commit]) -> bytes:
@@ -69,15 +79,15 @@ def pack_control(token: bytes, time: int, control: Control) -> bytes:
 
 
 def unpack_entry(data: bytes) -> Entry:
-    token, time, commits, checkpoints, named, control = _unpack(data)
-    return _entry(token, time, [_commit(time, *commit) for commit in commits], checkpoints, named, control)
+    token, time, commits, checkpoints, named, control, *leases = _unpack(data)
+    return _entry(token, time, [_commit(time, *commit) for commit in commits], checkpoints, named, control, *leases)
 
 
 async def unpack_long_entry(data: bytes, pace: Pace) -> Entry:
     """The same, a change at a time."""
     unpacker = msgpack.Unpacker(raw=False, max_buffer_size=len(data))
     unpacker.feed(data)
-    unpacker.read_array_header()
+    parts = unpacker.read_array_header()
     token, time = unpacker.unpack(), unpacker.unpack()
     commits: list[tuple[Commit, Sequence[Packed]]] = []
     for _ in range(unpacker.read_array_header()):
@@ -88,8 +98,8 @@ async def unpack_long_entry(data: bytes, pace: Pace) -> Entry:
             changes.append(unpacker.unpack())
             await pace.step()
         commits.append(_commit(time, revision, author, message, trace_parent, changes))
-    checkpoints, named, control = (unpacker.unpack() for _ in range(3))
-    return _entry(token, time, commits, checkpoints, named, control)
+    checkpoints, named, control, *leases = (unpacker.unpack() for _ in range(parts - 3))
+    return _entry(token, time, commits, checkpoints, named, control, *leases)
 
 
 def _entry(
@@ -99,6 +109,7 @@ def _entry(
     checkpoints: Sequence[Any],
     named: Sequence[Any],
     control: Sequence[Any] | None,
+    leases: Sequence[Any] = ((), ()),
 ) -> Entry:
     return Entry(
         token,
@@ -107,6 +118,7 @@ def _entry(
         [(name, None if made is None else checkpoint(made)) for name, made in checkpoints],
         [_named(*one) for one in named],
         None if control is None else Control(*control),
+        Leases([Lease(*lease) for lease in leases[0]], leases[1]),
     )
 
 
@@ -124,6 +136,10 @@ def _commit(
 
 def _named(client: str, sequence: int, awaited: int, fingerprint: int, revision: int, outcome: int | str) -> Named:
     return Named(RequestId(client, sequence, awaited), fingerprint, decode(revision, outcome))
+
+
+def _leases(changes: LeaseChanges) -> tuple[Any, ...]:
+    return [*map(tuple, changes.granted.values())], [*changes.ended]
 
 
 def change(head: Commit, packed: Packed) -> Change:
@@ -231,6 +247,16 @@ def remembered_rows(known: Known) -> Iterator[Row]:
 def unpack_outcome(data: bytes) -> tuple[int, Outcome]:
     fingerprint, revision, outcome = _unpack(data)
     return fingerprint, decode(revision, outcome)
+
+
+def pack_lease(lease: Lease) -> bytes:
+    """As scripts read it too: the ttl comes first."""
+    return f"{lease.ttl} {lease.ends_with_keys:d} {lease.create_time} {lease.author}".encode()
+
+
+def unpack_lease(field: bytes, data: bytes) -> Lease:
+    ttl, ends_with_keys, create_time, author = data.decode().split(" ", 3)
+    return Lease(int(field), int(ttl), author, int(create_time), ends_with_keys=ends_with_keys == "1")
 
 
 def heir_field(hold: str) -> bytes:

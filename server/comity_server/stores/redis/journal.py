@@ -14,6 +14,7 @@ from comity_server.limits import Limits
 from comity_server.model import Checkpoint
 from comity_server.record import KEY, MOD_REVISION, VERSION, Record
 from comity_server.stores.memory.draft import Draft
+from comity_server.stores.memory.leases import LeaseChanges
 from comity_server.stores.memory.log import history_bytes
 from comity_server.stores.memory.namespace import Collected, Held, Namespace, Parent
 from comity_server.stores.memory.pace import Pace
@@ -23,7 +24,7 @@ from comity_server.stores.redis.codec import Row
 from comity_server.stores.redis.keys import Keys
 from comity_server.stores.redis.loading import Meta, parse_id, take_marks
 from comity_server.stores.redis.portions import scan
-from comity_server.stores.redis.replicas import Mark, Moved, Replica, Replicas
+from comity_server.stores.redis.replicas import Mark, Moved, Renewed, Replica, Replicas
 
 log = structlog.get_logger(__name__)
 
@@ -79,7 +80,7 @@ class RedisJournal:
         self.revised: dict[str, Meta] = {}  # where namespaces stand in Redis as soon as a draft is applied
 
     async def commit(self, draft: Draft, *, begins: bool) -> None:
-        """Raises Moved where others were faster; TooMany."""
+        """Raises Moved where others were faster, Renewed where a lease has not run out; TooMany."""
         name = draft.base.name
         replica = self._replicas.find(name)
         token = secrets.token_bytes(12)
@@ -93,7 +94,8 @@ class RedisJournal:
             fields += _beginning(draft)
         place = (draft.revision, 0) if draft.commits else (draft.revision, replica.meta.sub + 1)
         try:
-            meta = await self._append(name, replica, token, place, codec.pack_draft(token, draft), fields)
+            data = codec.pack_draft(token, draft)
+            meta = await self._append(name, replica, token, place, data, fields, leases=_leases(draft.leases))
         except Moved:
             if begins:  # as it is judged anew it may be refused
                 await self.unlist(name)
@@ -109,6 +111,9 @@ class RedisJournal:
                 hold=parent.hold,
             )
         self.revised[name] = meta
+
+    async def keep_alive(self, namespace: Namespace, deadlines: Mapping[int, int]) -> None:
+        """Redis has the deadlines: see `leasing`."""
 
     async def floor(self, namespace: Namespace, floor: int) -> None:
         await self.control(namespace.name, codec.Control("floor", floor), ["floor", floor])
@@ -142,6 +147,7 @@ class RedisJournal:
             raise Busy
         assert replica.mark is not None
         names = [of.meta, of.log(meta.generation), of.buried(meta.generation), of.heirs(meta.generation), of.requests]
+        names += [of.leases(meta.generation), of.deadlines(meta.generation)]
         names += await self._besides(of, meta.generation)
         token = secrets.token_bytes(12)
         arguments = [*meta.stands, replica.mark.token, replica.mark.steps, revision, KEPT_SECONDS]
@@ -325,18 +331,19 @@ class RedisJournal:
         fields: Sequence[Any],
         *,
         frees: bool = False,
+        leases: Sequence[Any] = (0, 0, 0),
     ) -> Meta:
-        """Append an entry, and answer where the namespace stands then. Raises Moved, or StateError."""
+        """Append an entry, and answer where the namespace stands then. Raises Moved, Renewed, or StateError."""
         of = self._replicas.keys(name)
         meta = replica.meta
         field, value = "d", data
-        names = [of.meta, of.log(meta.generation)]
+        names = [of.meta, of.log(meta.generation), of.leases(meta.generation), of.deadlines(meta.generation)]
         if len(data) > PIECE:
             pieces = await self._stage(of.staged(token.hex()), data)
             field, value = "s", f"{token.hex()}:{pieces}".encode()
             names += [of.staged(token.hex()), of.large(meta.generation)]
         arguments = [*meta.stands, *place, token.hex(), int(frees), self._deleter, int(CLAIM_SECONDS * 1000)]
-        arguments += [field, value, *fields]
+        arguments += [field, value, *leases, *fields]
         deletion = Passing(StoreUnavailable(f"namespace {name} is about to be deleted"))
         patience = self._client.patience()
         try:
@@ -360,8 +367,8 @@ class RedisJournal:
         token: bytes = b"",
     ) -> bool:
         """Make a conditional change, and again where it is not known whether it was made: it is made once at the most,
-        since it is conditional on where the namespace stands. Raises Moved if others changed it first. Returns whether
-        it was made, and did not have to wait for others."""
+        since it is conditional on where the namespace stands. Raises Moved if others changed it first, Renewed if it
+        ends leases that have not run out. Returns whether it was made, and did not have to wait for others."""
         patience = self._client.patience()
         while True:
             try:
@@ -369,6 +376,8 @@ class RedisJournal:
             except Passing as error:
                 await patience.wait(error)
                 continue
+            if answer[0] == 3:
+                raise Renewed
             if answer[0] != 0:
                 return bool(answer[0] == 1)
             if patience.tries and place is not None and await self._is_mine(name, replica, place, token):
@@ -480,6 +489,17 @@ def _beginning(draft: Draft) -> Sequence[Any]:
         fields += ["parent", of.name, "parent_generation", of.id, "fork_revision", revision, "hold", hold]
         fields += ["base_keys", draft.keys, "base_bytes", draft.size_bytes]
     return fields
+
+
+def _leases(changes: LeaseChanges) -> Sequence[Any]:
+    """What a group does with leases, as append.lua takes it."""
+    if not changes:
+        return (0, 0, 0)
+    granted = [lease for id, lease in changes.granted.items() if id not in changes.ended]
+    expired = [id for id, has_run_out in changes.ended.items() if has_run_out]
+    others = [id for id, has_run_out in changes.ended.items() if not has_run_out]
+    told = ((lease.id, changes.remaining(lease.id), codec.pack_lease(lease)) for lease in granted)
+    return [len(granted), len(expired), len(others), *chain.from_iterable(told), *expired, *others]
 
 
 def few(rows: Iterable[Row]) -> Iterator[Sequence[Row]]:

@@ -7,13 +7,16 @@ PREFIX:{NAME}:base:G          hash    versions of keys, and what commits said, t
 PREFIX:{NAME}:checkpoints:G   hash    checkpoints, and what forks hold, as of the last compaction
 PREFIX:{NAME}:heirs:G         set     forks that share a deleted generation
 PREFIX:{NAME}:requests        hash    remembered outcomes, as of the last compaction
+PREFIX:{NAME}:leases:G        hash    the leases that live, by their ids: TTL ENDS_WITH_KEYS CREATE_TIME AUTHOR, in µs
+PREFIX:{NAME}:deadlines:G     zset    their ids, by until when they live: µs since 1970, by the clock of Redis
 PREFIX:{NAME}:compactor       string  there while a server compacts it which had to load it for that
 PREFIX:{NAME}:staged:TOKEN    hash    the pieces of an entry of the log that is too large to be in it
 PREFIX:{NAME}:large:G         hash    the tokens of such entries, and the place in the log of each
 PREFIX:{NAME}:incoming        hash    who copies the namespace from another store, and what it is to be a fork of
-PREFIX:{NAME}:incoming:…      …       its log, base, checkpoints, requests and large, until all of it is there
+PREFIX:{NAME}:incoming:…      …       its log, base, checkpoints, requests, large, leases, deadlines, until all is there
 PREFIX:{NAME}:coming          set     deleted generations that are copied here, until a fork that shares them is there
 PREFIX:names                  zset    the names of namespaces, in order
+PREFIX:expiries               zset    the names of those that have leases, by when to look which have run out
 PREFIX:epoch                  string  another one for each history of the whole
 PREFIX:probes, PREFIX:probes:N  string  to try whether Redis takes writes; on a Cluster each primary has one
 """
@@ -46,6 +49,12 @@ class Keys:
     def large(self, generation: int) -> str:
         return f"{self._tagged}:large:{generation}"
 
+    def leases(self, generation: int) -> str:
+        return f"{self._tagged}:leases:{generation}"
+
+    def deadlines(self, generation: int) -> str:
+        return f"{self._tagged}:deadlines:{generation}"
+
     @property
     def incoming(self) -> str:
         return f"{self._tagged}:incoming"
@@ -73,6 +82,10 @@ def metas(prefix: str, beginning: str) -> str:
 
 def names(prefix: str) -> str:
     return f"{prefix}:names"
+
+
+def expiries(prefix: str) -> str:
+    return f"{prefix}:expiries"
 
 
 def epoch(prefix: str) -> str:

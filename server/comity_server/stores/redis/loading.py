@@ -12,8 +12,8 @@ import structlog
 
 from comity_server.errors import StoreUnavailable
 from comity_server.limits import Limits
-from comity_server.model import Commit, Event, NamespaceInfo, Provenance
-from comity_server.record import MOD_REVISION, VERSION, Record
+from comity_server.model import Commit, Event, Lease, NamespaceInfo, Provenance
+from comity_server.record import LEASE_ID, MOD_REVISION, VERSION, Record
 from comity_server.stores.memory import collector
 from comity_server.stores.memory.actions import give_up_fork
 from comity_server.stores.memory.draft import Named
@@ -24,6 +24,7 @@ from comity_server.stores.memory.requests import Client as RequestClient
 from comity_server.stores.redis import codec
 from comity_server.stores.redis.client import Client, Unreadable
 from comity_server.stores.redis.keys import Keys
+from comity_server.stores.redis.leasing import living
 from comity_server.stores.redis.portions import entries_after, scan
 
 log = structlog.get_logger(__name__)
@@ -33,7 +34,7 @@ ATTEMPTS: Final = 20  # to read a namespace while others compact it
 FIGURES: Final = (
     *("generation", "revision", "sub", "last", "epoch", "exists", "floor", "base", "time", "create_time"),
     *("parent", "parent_generation", "fork_revision", "base_keys", "base_bytes", "hold", "trimmed", "cleared"),
-    *("keys", "bytes", "history"),
+    *("keys", "bytes", "history", "leases"),
 )
 _TEXTS: Final = ("epoch", "last", "parent", "hold", "trimmed")
 
@@ -66,6 +67,7 @@ class Meta(NamedTuple):
     keys: int = 0
     bytes: int = 0
     history: int = 0  # bytes, about
+    leases: int = 0  # that live
 
     @property
     def place(self) -> tuple[int, int]:
@@ -200,6 +202,8 @@ class Loader:
             with collector.held_off(), understood(name):
                 if meta.exists:
                     state.create_time = meta.create_time
+                    if not ended:
+                        await loading.load_leases()
                     await loading.load_base()
                     await loading.load_checkpoints()
                     meta = await loading.load_log(ended=ended)
@@ -248,6 +252,13 @@ class _Loading:
         for revision, said in self._said.items():
             self._state.origins.load(revision, said, kept[revision])
 
+    async def load_leases(self) -> None:
+        """Those that live. This comes before the log, which says what became of them since: one that is granted there
+        may be here already, and one that ends there may be here no more."""
+        for lease in await living(self._client, self._keys, self._meta.generation):
+            self._state.leases.grant(lease, _until(lease))
+            await self._pace.step()
+
     async def load_checkpoints(self) -> None:
         """Those of the last compaction: what came after is in the log."""
         async for field, data in scan(self._client, self._keys.checkpoints(self._meta.generation)):
@@ -275,6 +286,8 @@ class _Loading:
         reached = max(place, self._meta.place)
         if not ended and self._state.revision != reached[0]:
             raise Trimmed
+        if ended:
+            self._state.leases.clear()
         return self._meta._replace(revision=reached[0], sub=reached[1], last=last)
 
     async def load_requests(self) -> None:
@@ -316,6 +329,12 @@ class _Loading:
     async def finish(self) -> None:
         state = self._state
         await state.versions.load_end_paced(self._pace)
+        if state.leases:
+            for key in state.versions.own_keys():
+                head = state.versions.head(key)
+                if head is not None and head[LEASE_ID]:
+                    state.leases.attach(key, head[LEASE_ID])
+                await self._pace.step()
         totals = Totals(state.versions.key_count, state.versions.live_bytes)
         await state.log.load_paced(self._commits, totals, self._pace)
         state.floor = max(state.floor, self._meta.floor, self._meta.base)
@@ -334,12 +353,22 @@ class _Loading:
                 await self._pace.step()
             self._commits.append(head._replace(events=tuple(events)))
             state.revision, state.time = head.revision, head.time
+        take_grants(state, entry)
         take_marks(state, entry)
         self._named.append((entry.time, entry.named))
 
 
+def take_grants(state: Namespace, entry: codec.Entry) -> None:
+    """The leases that an entry grants, before its commits are applied."""
+    for lease in entry.leases.granted:
+        if state.leases.get(lease.id) is None:
+            state.leases.grant(lease, _until(lease))
+
+
 def take_marks(state: Namespace, entry: codec.Entry) -> None:
-    """What an entry does to checkpoints, to the floor, and to what forks hold."""
+    """What an entry does to checkpoints, to the floor, and to what forks hold, and which leases it ends."""
+    for id in entry.leases.ended:
+        state.leases.end(id)
     for name, made in entry.checkpoints:
         if made is not None:
             state.pin(made.revision, codec.totals(made))
@@ -359,6 +388,11 @@ async def take_outcomes(state: Namespace, named: Sequence[Named], now: float, pa
         if not state.requests.has_seen(request):
             state.requests.remember(request, fingerprint, outcome, now)
         await pace.step()
+
+
+def _until(lease: Lease) -> int:
+    """No earlier than Redis says, which is asked before anything depends on it. By `MemoryStore.clock`."""
+    return time.monotonic_ns() // 1000 + lease.ttl
 
 
 def parse_id(id: bytes | str) -> tuple[int, int]:

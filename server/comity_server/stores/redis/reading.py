@@ -1,6 +1,6 @@
 """Reads a Redis to be copied from. It is left as it is; servers may use it meanwhile."""
 
-from collections.abc import Collection, Hashable, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from functools import partial
 from typing import Final
 
@@ -10,6 +10,7 @@ from comity_server.stores.memory.namespace import Namespace
 from comity_server.stores.memory.store import MemoryStore
 from comity_server.stores.redis import keys, preflight
 from comity_server.stores.redis.client import Client, Connection, named
+from comity_server.stores.redis.leasing import living, remaining
 from comity_server.stores.redis.loading import ATTEMPTS, Loader, Meta
 from comity_server.stores.redis.url import Target
 from comity_server.stores.transfer import Ancestor, Loaded
@@ -56,6 +57,14 @@ class RedisReader:
     async def load(self, names: Sequence[str]) -> Loaded:
         with named(self._target):
             return await self._load(names)
+
+    async def remaining(self, name: str) -> Mapping[int, int]:
+        with named(self._target):
+            meta = await Loader(self._client, Limits(), _nothing).meta(name)
+            of = keys.Keys(self._target.prefix, name)
+            ids = [lease.id for lease in await living(self._client, of, meta.generation)]
+            left = await remaining(self._client, of, meta.generation, ids)
+            return {id: max(0, one) for id, one in zip(ids, left, strict=True) if one is not None}
 
     async def _lineage(self, name: str) -> Sequence[Ancestor]:
         loader = _Family(self._client).loader
@@ -123,3 +132,7 @@ async def _scan(target: Target, prefix: str, redis: Connection) -> Sequence[byte
     """The keys of all metas whose namespaces' names begin so; of a Cluster from each of its primaries."""
     pattern = keys.metas(target.prefix, prefix)
     return [key async for key in redis.scan_iter(match=pattern, count=SCANNED)]
+
+
+async def _nothing(name: str, generation: int) -> Namespace:
+    raise AssertionError("nothing is loaded")

@@ -33,6 +33,7 @@ from comity_server.stores.redis.loading import (
     Trimmed,
     parse_id,
     read_entry,
+    take_grants,
     take_marks,
     take_outcomes,
     understood,
@@ -50,6 +51,10 @@ ABSENT: Final = 2000  # names that no namespace has, of which a replica is kept
 
 class Moved(Exception):
     """The namespace is not where it was when a write was judged. It is up to date now: judge anew."""
+
+
+class Renewed(Moved):
+    """A lease that was to be ended, since it had run out, has been renewed: judge anew."""
 
 
 class Parted(Trimmed):
@@ -319,6 +324,7 @@ class Replicas:
             raise Trimmed
         commits: list[Commit] = []
         try:
+            take_grants(state, entry)
             for head, changes in entry.commits:
                 events: list[Event] = []
                 for packed in changes:

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from itertools import takewhile
 from typing import Final
@@ -12,7 +12,9 @@ import structlog
 from comity_server.errors import NamespaceNotFound, StateError, StoreFull, StoreUnavailable
 from comity_server.limits import Limits, Retention
 from comity_server.model import (
+    Expire,
     Fork,
+    LeaseInfo,
     Merge,
     NamespaceInfo,
     Outcome,
@@ -20,12 +22,14 @@ from comity_server.model import (
     Write,
 )
 from comity_server.stores.memory.draft import Draft
+from comity_server.stores.memory.leases import Deadlines, Leases
 from comity_server.stores.memory.namespace import Namespace, Parent
 from comity_server.stores.memory.store import MemoryStore
 from comity_server.stores.protocol import Listener
-from comity_server.stores.redis import holds, keys, preflight
+from comity_server.stores.redis import holds, keys, leasing, preflight
 from comity_server.stores.redis.arrivals import RedisArrivals
 from comity_server.stores.redis.client import Client, Passing, Unreadable, backoff, unavailable
+from comity_server.stores.redis.expiries import Expiries
 from comity_server.stores.redis.holds import Holds
 from comity_server.stores.redis.journal import Busy, RedisJournal, TooMany
 from comity_server.stores.redis.loading import Meta, Trimmed
@@ -47,6 +51,13 @@ PAGE: Final = 200  # names that are looked up at a time
 
 class Outdated(Exception):
     """What a fork was to be made from was looked up for another namespace than the one that there is now."""
+
+
+class _Untold(Deadlines):
+    """Redis tells which leases have run out, of all namespaces."""
+
+    def add(self, name: str, leases: Leases, id: int, deadline: int) -> None:
+        """There is nothing to remember."""
 
 
 class Wanted:
@@ -77,6 +88,8 @@ class RedisStore(MemoryStore):
         self._replicas = Replicas(self._client, self)
         self._journal = self._redis = RedisJournal(self._client, self._replicas, limits)
         self._holds = Holds(self._replicas, self._redis, self._lock)
+        self._expiries = Expiries(self._client, time=self.time, generation=self._generation)
+        self._deadlines = _Untold()
         self._target = target
         self._require_durable = require_durable
         self._ahead = 0  # of Redis's clock before this process's monotonic one, in µs
@@ -108,7 +121,7 @@ class RedisStore(MemoryStore):
 
     def arrivals(self) -> RedisArrivals:
         """Lets it take in what comes from another store."""
-        return RedisArrivals(self, self._client, self._replicas, self._redis, self._holds)
+        return RedisArrivals(self, self._client, self._replicas, self._redis, self._holds, self._expiries)
 
     def writable(self) -> bool:
         return not self._trouble()
@@ -208,6 +221,9 @@ class RedisStore(MemoryStore):
                 try:
                     if self._replicas.known(namespace) is None:
                         await self._replicas.advance(namespace)
+                    expired = [id for write in group if isinstance(write, Expire) for id in write.lease_ids]
+                    if expired:
+                        await self._look_at_leases(self._find(namespace), expired)
                     return await super()._commit(namespace, group)
                 except Moved:
                     await asyncio.sleep(0)
@@ -230,6 +246,9 @@ class RedisStore(MemoryStore):
         replica = self._replicas.find(name)
         replica.meta = self._redis.revised.pop(name)
         replica.state = draft.base
+        lives = [draft.leases.remaining(id) for id in draft.leases.granted if id not in draft.leases.ended]
+        if lives:
+            await self._expiries.granted(name, min(lives))
 
     def _draft(self, state: Namespace) -> Draft:
         draft = super()._draft(state)
@@ -287,11 +306,50 @@ class RedisStore(MemoryStore):
                 await asyncio.sleep(backoff(attempt))
                 attempt += 1
 
+    # Leases
+
+    async def lease(self, namespace: str, id: int) -> LeaseInfo:
+        (info,) = await self._remaining(namespace, [await super().lease(namespace, id)])
+        return info
+
+    async def leases(self, namespace: str, *, after: int = 0, limit: int) -> Sequence[LeaseInfo]:
+        return await self._remaining(namespace, await super().leases(namespace, after=after, limit=limit))
+
+    async def keep_alive(self, namespace: str, lease_ids: Sequence[int]) -> Sequence[int]:
+        renewals = [(id, 0) for id in lease_ids]
+        return await leasing.renew(self._client, self._replicas.keys(namespace), self._generation(namespace), renewals)
+
+    async def due(self) -> Mapping[str, Sequence[int]]:
+        return await self._expiries.due()
+
+    async def _remaining(self, name: str, infos: Sequence[LeaseInfo]) -> Sequence[LeaseInfo]:
+        """What is known of leases, with how long Redis says that they live."""
+        of, generation = self._replicas.keys(name), self._generation(name)
+        left = await leasing.remaining(self._client, of, generation, [info.lease.id for info in infos])
+        return [info._replace(remaining=max(0, one or 0)) for info, one in zip(infos, left, strict=True)]
+
+    async def _look_at_leases(self, state: Namespace, ids: Sequence[int]) -> None:
+        """See in Redis which of some leases have run out. The lock is held."""
+        known = [id for id in dict.fromkeys(ids) if state.leases.get(id) is not None]
+        found = await leasing.remaining(self._client, self._replicas.keys(state.name), state.id, known)
+        for id, left in zip(known, found, strict=True):
+            held = state.leases.get(id)
+            if held is not None:
+                held.deadline = self.clock() + left if left is not None and left > 0 else 0
+
+    def _generation(self, name: str) -> int:
+        """What is thought to be the generation of a namespace."""
+        replica = self._replicas.known(name)
+        return replica.meta.generation if replica is not None else 1
+
     # Compaction
 
     async def retain(self, name: str, retention: Retention) -> int:
-        if self._replicas.known(name) is None:  # it is others' who have it, and nobody's if it is long at rest
-            meta = await self._replicas.meta(name)
+        replica = self._replicas.known(name)
+        meta = replica.meta if replica is not None else await self._replicas.meta(name)
+        if replica.state.leases if replica is not None else meta.leases:
+            await self._expiries.remind(name)
+        if replica is None:  # it is others' who have it, and nobody's if it is long at rest
             if not meta.exists:
                 raise NamespaceNotFound(name)
             if not self._is_due(meta, retention) or not await self._redis.begin_compaction(name, COMPACTION_SECONDS):

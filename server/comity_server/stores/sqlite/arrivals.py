@@ -22,13 +22,17 @@ from comity_server.stores.sqlite.bulk import insert
 from comity_server.stores.sqlite.journal import (
     ADD_CHECKPOINT,
     ADD_COMMITS,
+    ADD_LEASES,
     ADD_VERSIONS,
+    MOVE_CLOCK,
+    RENEW_LEASE,
     Row,
     checkpoint_row,
+    lease_row,
     version_row,
 )
 from comity_server.stores.sqlite.writer import Writer
-from comity_server.stores.transfer import Arrival, Counter, Progress
+from comity_server.stores.transfer import Arrival, Counter, Progress, Remaining
 
 ROWS: Final = 2_000  # of one transaction
 BYTES: Final = 8 * 1024 * 1024  # of values, likewise
@@ -47,7 +51,9 @@ class SqliteArrivals:
         self._store = store
         self._writer = writer
 
-    async def bring(self, arrivals: Sequence[Arrival], replaced: Sequence[str], progress: Progress) -> None:
+    async def bring(
+        self, arrivals: Sequence[Arrival], replaced: Sequence[str], progress: Progress, remaining: Remaining
+    ) -> None:
         ids: dict[int, int] = {}
         for arrival in arrivals:
             ids[id(arrival)] = next(self._store.ids)
@@ -60,10 +66,21 @@ class SqliteArrivals:
         for name in replaced:
             await self._store.delete_namespace(name)
         coming = [(ids[id(arrival)], arrival) for arrival in arrivals if not arrival.state.deleted]
-        await self._writer.write(lambda connection: _exist(connection, coming))
+        leases: list[Row] = []
+        for own, arrival in coming:
+            left = await remaining(arrival.name) if arrival.state.leases else {}
+            now = self._store.clock()
+            held = (one.lease for one in arrival.state.leases)
+            leases += [lease_row(own, lease, now + left.get(lease.id, lease.ttl)) for lease in held]
+        await self._writer.write(lambda connection: _exist(connection, coming, leases, self._store.clock()))
 
     async def take_over(self, name: str, following: Following) -> None:
         await self._store.take_over(name, following)
+
+    async def renew(self, name: str, remaining: Mapping[int, int]) -> None:
+        state, now = self._store.state(name), self._store.clock()
+        rows = [(now + left, state.id, id) for id, left in remaining.items()]
+        await self._writer.write(lambda connection: _renew(connection, rows, now))
 
     async def set_requests(self, name: str, requests: Requests) -> None:
         await self._writer.write(lambda connection: _set_requests(connection, name, requests))
@@ -151,15 +168,24 @@ def _add_namespace(connection: sqlite3.Connection, row: Row) -> None:
     connection.execute(ADD_NAMESPACE, row)
 
 
-def _exist(connection: sqlite3.Connection, coming: Sequence[tuple[int, Arrival]]) -> None:
+def _exist(
+    connection: sqlite3.Connection, coming: Sequence[tuple[int, Arrival]], leases: Sequence[Row], clock: int
+) -> None:
     for own, arrival in coming:
         connection.execute("UPDATE namespaces SET deleted = 0 WHERE id = ?", (own,))
         connection.execute("DELETE FROM names WHERE name = ?", (arrival.name,))
         for checkpoint in arrival.state.checkpoints.values():
             connection.execute(ADD_CHECKPOINT, checkpoint_row(own, checkpoint))
         _set_requests(connection, arrival.name, arrival.requests)
+    insert(connection, *ADD_LEASES, leases)
+    connection.execute(MOVE_CLOCK, (clock,))
     # The names may have been used before, and their revisions are given out anew then.
     connection.execute("UPDATE store SET epoch = ?", (uuid.uuid4().hex,))
+
+
+def _renew(connection: sqlite3.Connection, rows: Sequence[Row], clock: int) -> None:
+    connection.executemany(RENEW_LEASE, rows)
+    connection.execute(MOVE_CLOCK, (clock,))
 
 
 def _set_requests(connection: sqlite3.Connection, name: str, requests: Requests) -> None:

@@ -203,7 +203,11 @@ def _commit(connection: sqlite3.Connection, draft: Draft, begins: bool, clients:
     leases = draft.leases
     if leases:
         granted = (lease for id, lease in leases.granted.items() if id not in leases.ended)
-        insert(connection, *ADD_LEASES, (lease_row(state.id, lease, draft.clock + lease.ttl) for lease in granted))
+        insert(
+            connection,
+            *ADD_LEASES,
+            (lease_row(state.id, lease, draft.clock + leases.remaining(lease.id)) for lease in granted),
+        )
         connection.executemany(END_LEASE, [(state.id, id) for id in leases.ended])
         connection.execute(MOVE_CLOCK, (draft.clock,))
     if clients:

@@ -2,7 +2,7 @@
 
 import asyncio
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -25,6 +25,7 @@ class SqliteReader:
         self.path = path
         self._lock = FileLock(schema.lock_path(path), thread_local=False)
         self._store = MemoryStore(Limits())
+        self._clock = 0  # what leases go by, which rests with the file
 
     async def open(self) -> None:
         if not self.path.is_file():
@@ -54,6 +55,9 @@ class SqliteReader:
     async def load(self, names: Sequence[str]) -> Loaded:
         return Loaded(self._store, dict.fromkeys(names, 0))
 
+    async def remaining(self, name: str) -> Mapping[int, int]:
+        return {held.lease.id: max(0, held.deadline - self._clock) for held in self._store.state(name).leases}
+
     def _read(self) -> None:
         try:
             schema.look(self.path)
@@ -78,7 +82,9 @@ class SqliteReader:
                 raise StoreUnavailable("it is empty: no server has used it yet")
             if found < len(schema.MIGRATIONS):
                 raise StoreUnavailable(f"it has version {found} of the format: a start of `comity serve` migrates it")
-            adopt(self._store, load(connection, Limits(), 0.0))
+            loaded = load(connection, Limits(), 0.0)
+            adopt(self._store, loaded)
+            self._clock = loaded.clock
         finally:
             connection.close()
         self.least_revision = self._store.least_revision

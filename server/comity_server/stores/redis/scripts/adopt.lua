@@ -23,6 +23,8 @@ local function size(key)
     return redis.call('XLEN', key)
   elseif kind == 'hash' then
     return redis.call('HLEN', key)
+  elseif kind == 'zset' then
+    return redis.call('ZCARD', key)
   end
   return 0
 end

@@ -1,7 +1,7 @@
 -- Deletes a namespace, if nothing was appended since the caller looked: its name goes on counting in a new generation.
 --
 -- KEYS  1 meta   2 log   3 the meta of the generation when it is buried   4 heirs   5 requests
---       6... what else there is of the generation
+--       6 leases   7 their deadlines   8... what else there is of the generation
 -- ARGV  1 generation  2 revision  3 sub  4 epoch  5 last: where the caller thinks that the namespace stands
 --       6 the token of claim.lua   7 the number of steps since then, by which the outcomes were written down
 --       8 the revision that the name goes on from
@@ -28,10 +28,11 @@ if #ARGV > 11 then
 else
   redis.call('EXPIRE', KEYS[2], ARGV[9])
   redis.call('UNLINK', KEYS[1])
-  for place = 6, #KEYS do
+  for place = 8, #KEYS do
     redis.call('UNLINK', KEYS[place])
   end
 end
+redis.call('UNLINK', KEYS[6], KEYS[7])
 redis.call('EXPIRE', KEYS[5], ARGV[10])
 redis.call('HSET', KEYS[1], 'generation', string.format('%.0f', tonumber(ARGV[1]) + 1), 'revision', ARGV[8], 'sub', '0',
            'epoch', ARGV[4], 'exists', '0', 'time', stands[6] or '0', 'base', ARGV[8], 'floor', ARGV[8])
