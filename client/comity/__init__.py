@@ -19,6 +19,8 @@ from .errors import (
     FailedPrecondition,
     Internal,
     InvalidArgument,
+    LeaseLost,
+    LeaseNotFound,
     NotFound,
     OutOfRange,
     PermissionDenied,
@@ -28,6 +30,8 @@ from .errors import (
     Unimplemented,
     Violation,
 )
+from .lease import Lease, LeaseGuard
+from .leasing import Leasing
 from .listing import BlameListing, DiffListing, HistoryListing, Listing
 from .model import (
     Attribution,
@@ -42,6 +46,7 @@ from .model import (
     FailedCondition,
     GetResult,
     IncrementResult,
+    LeaseInfo,
     ListResult,
     MergeConflict,
     MergeResult,
@@ -110,6 +115,12 @@ __all__ = [
     "Internal",
     "InvalidArgument",
     "Key",
+    "Lease",
+    "LeaseGuard",
+    "LeaseInfo",
+    "LeaseLost",
+    "LeaseNotFound",
+    "Leasing",
     "List",
     "ListResult",
     "Listing",

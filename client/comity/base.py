@@ -6,7 +6,9 @@ from typing import Any, Protocol, Self, TypeVar
 from . import requests
 from .calls import Calls, Method, check_timeout, traced
 from .coalesce import Aside
-from .errors import ComityError
+from .errors import ComityError, LeaseLost
+from .lease import LeaseGuard
+from .leased import Guard, guard_of
 from .pipelined import Asked
 from .request_ids import RequestId, RequestIds, Writer
 from .retry import MAX_WRITE_SECONDS, Retry
@@ -56,11 +58,18 @@ class Base:
         message: str,
         timeout: float | None,
         request_id: RequestId | None = None,
+        guard: Guard | None = None,
     ) -> Response:
-        """Call with a request id (a new one unless given), the author and the message, so that it is applied once."""
+        """Call with a request id (a new one unless given), the author, the message and the guard, so that it is applied
+        once."""
+        held = guard_of(guard, self.namespace)
         with self._request_ids.use(request_id) as used:
-            request.options.CopyFrom(requests.options(used, self.author, message))
-            return await self._calls.write(method, request, self._timeout(timeout))
+            request.options.CopyFrom(requests.options(used, self.author, message, held))
+            try:
+                return await self._calls.write(method, request, self._timeout(timeout))
+            except LeaseLost:
+                self._lost(held)
+                raise
 
     async def _ask(
         self, asked: Asked[T], timeout: float | None, message: str = "", request_id: RequestId | None = None
@@ -68,7 +77,9 @@ class Base:
         """Ask for one operation along with those that are in flight, or else by a call; again while that may help."""
         if request_id is not None:
             return await asked.alone(
-                lambda method, request, options=None: self._write(method, request, message, timeout, request_id)
+                lambda method, request, options=None: self._write(
+                    method, request, message, timeout, request_id, asked.guard
+                )
             )
         seconds = self._timeout(timeout)
         trace_parent = None
@@ -91,6 +102,8 @@ class Base:
                             pass
                     return await self._ask_alone(asked, writer, id, deadline - loop.time(), message, trace_parent)
                 except ComityError as error:
+                    if isinstance(error, LeaseLost):
+                        self._lost(asked.guard)
                     if retry is None:
                         retry = Retry(deadline)
                     await asyncio.sleep(retry.delay(error, loop.time()))
@@ -103,10 +116,15 @@ class Base:
     ) -> T:
         def send(method: Method[Any, Any], request: Any, options: types_pb2.WriteOptions | None = None) -> Any:
             if options is not None:
-                options.CopyFrom(requests.options(writer.request_id(id), self.author, message))
+                options.CopyFrom(requests.options(writer.request_id(id), self.author, message, asked.guard))
             return self._calls.attempt(method, request, max(0.0, seconds), metadata=traced(trace_parent))
 
         return await asked.alone(send)
+
+    def _lost(self, guard: LeaseGuard | None) -> None:
+        """The server has refused a write since its guard has ended: whoever holds that lease is told."""
+        if guard is not None and guard.fence in (0, guard.lease_id):
+            self._calls.keepers.ended(self.namespace, guard.lease_id)
 
     def _timeout(self, timeout: float | None) -> float:
         return self.timeout if timeout is None else check_timeout(timeout)

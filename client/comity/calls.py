@@ -9,11 +9,13 @@ import grpc
 
 from . import errors, tracing
 from .channel import Channels, Connection
+from .keeper import Keepers
 from .retry import MAX_WRITE_SECONDS, Retry
 from .status import error_from_call, is_transient
+from .tasks import is_task_cancelled
 from .turns import Turns
 
-__all__ = ["Calls", "Method", "TraceParent", "check_timeout", "is_task_cancelled", "traced"]
+__all__ = ["Calls", "Method", "TraceParent", "check_timeout", "traced"]
 
 Request = TypeVar("Request")
 Response = TypeVar("Response")
@@ -44,19 +46,19 @@ def check_timeout(timeout: float) -> float:
     return timeout
 
 
-def is_task_cancelled() -> bool:
-    """Whether a CancelledError is for the running task. Else its call was cancelled, as the end of a channel does."""
-    task = asyncio.current_task()
-    return task is None or task.cancelling() > 0
-
-
 class Calls:
     """Makes calls on the channels of a client. `trace_parent` is asked at each write, before OpenTelemetry is."""
 
     def __init__(self, channels: Channels, trace_parent: TraceParent | None = None) -> None:
         self.channels = channels
+        self.keepers = Keepers(channels)
         self.turns = Turns()
         self._trace_parent = trace_parent
+
+    async def close(self) -> None:
+        """Close what there is of the running event loop, and make no more."""
+        await self.keepers.close()
+        await self.channels.close()
 
     async def read(self, method: Method[Request, Response], request: Request, timeout: float) -> Response:
         """Call, and again while the server cannot be reached, for `timeout` seconds in all."""

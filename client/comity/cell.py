@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, cast
 
 from .errors import NotFound
+from .leased import Guard, OfLease
 from .model import DeleteResult, Entry, PutResult, Resync
 from .transaction import Transaction
 from .typed import Typed, typed
@@ -39,21 +40,54 @@ class Cell(Generic[T]):
         """The value; the default where the key is absent. Raises NotFound if there is no default."""
         return self._value(await self._client.get(self.key, timeout=timeout))
 
-    async def set(self, value: T, *, message: str = "", timeout: float | None = None) -> PutResult:
-        """Write a value, whatever was there before."""
-        return await self._put(value, None, message, timeout)
+    async def set(
+        self,
+        value: T,
+        *,
+        lease: OfLease | None = None,
+        ttl: float | None = None,
+        guard: Guard | None = None,
+        message: str = "",
+        timeout: float | None = None,
+    ) -> PutResult:
+        """Write a value, whatever was there before.
 
-    async def create(self, value: T, *, message: str = "", timeout: float | None = None) -> PutResult:
-        """Write a value if the key is absent. Raises Conflict if it is not."""
-        return await self._put(value, 0, message, timeout)
+        lease, ttl, guard: as of `Client.put`.
+        """
+        return await self._put(value, None, lease, ttl, guard, message, timeout)
+
+    async def create(
+        self,
+        value: T,
+        *,
+        lease: OfLease | None = None,
+        ttl: float | None = None,
+        guard: Guard | None = None,
+        message: str = "",
+        timeout: float | None = None,
+    ) -> PutResult:
+        """Write a value if the key is absent. Raises Conflict if it is not.
+
+        lease, ttl, guard: as of `Client.put`.
+        """
+        return await self._put(value, 0, lease, ttl, guard, message, timeout)
 
     async def update(
-        self, function: Callable[[T], T | Awaitable[T]], *, message: str = "", timeout: float | None = None
+        self,
+        function: Callable[[T], T | Awaitable[T]],
+        *,
+        lease: OfLease | None = None,
+        ttl: float | None = None,
+        guard: Guard | None = None,
+        message: str = "",
+        timeout: float | None = None,
     ) -> T:
         """Write what the function, async or not, makes of the value, and return it.
 
         The function is run again when somebody else wrote the key meanwhile, as by `Client.transact`. It is given the
         default where the key is absent. Raises NotFound if there is no default, Conflict if the time is up.
+
+        lease, ttl, guard: as of `Client.put`; without a lease and a ttl the key lives by none, also if it did before.
         """
 
         async def change(transaction: Transaction) -> T:
@@ -61,14 +95,19 @@ class Cell(Generic[T]):
             if inspect.isawaitable(changed):
                 changed = await changed
             data, content_type = self._typed.encode(changed)
-            transaction.put(self.key, data, content_type=content_type)
+            transaction.put(self.key, data, content_type=content_type, lease=lease, ttl=ttl)
             return cast("T", changed)
 
-        return await self._client.transact(change, message=message, timeout=timeout)
+        return await self._client.transact(change, guard=guard, message=message, timeout=timeout)
 
-    async def delete(self, *, message: str = "", timeout: float | None = None) -> DeleteResult:
-        """Delete the key. That it is absent is no error."""
-        return await self._client.delete(self.key, message=message, timeout=timeout)
+    async def delete(
+        self, *, guard: Guard | None = None, message: str = "", timeout: float | None = None
+    ) -> DeleteResult:
+        """Delete the key. That it is absent is no error.
+
+        guard: as of `Client.put`.
+        """
+        return await self._client.delete(self.key, guard=guard, message=message, timeout=timeout)
 
     async def watch(self) -> AsyncGenerator[T]:
         """The value now, and after every commit that changes it.
@@ -84,10 +123,27 @@ class Cell(Generic[T]):
                 if entry is not None or self._default is not MISSING:
                     yield self._value(entry)
 
-    async def _put(self, value: T, if_version: int | None, message: str, timeout: float | None) -> PutResult:
+    async def _put(
+        self,
+        value: T,
+        if_version: int | None,
+        lease: OfLease | None,
+        ttl: float | None,
+        guard: Guard | None,
+        message: str,
+        timeout: float | None,
+    ) -> PutResult:
         data, content_type = self._typed.encode(value)
         return await self._client.put(
-            self.key, data, content_type=content_type, if_version=if_version, message=message, timeout=timeout
+            self.key,
+            data,
+            content_type=content_type,
+            if_version=if_version,
+            lease=lease,
+            ttl=ttl,
+            guard=guard,
+            message=message,
+            timeout=timeout,
         )
 
     def _value(self, entry: Entry | None) -> T:

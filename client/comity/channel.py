@@ -13,6 +13,7 @@ import grpc
 
 from .coalesce import Lanes
 from .v1.checkpoint_pb2_grpc import CheckpointServiceStub
+from .v1.lease_pb2_grpc import LeaseServiceStub
 from .v1.namespace_pb2_grpc import NamespaceServiceStub
 from .v1.state_pb2_grpc import StateServiceStub
 
@@ -90,6 +91,7 @@ class Connection:
         self.state = StateServiceStub(self.channel)
         self.checkpoints = CheckpointServiceStub(self.channel)
         self.namespaces = NamespaceServiceStub(self.channel)
+        self.leases = LeaseServiceStub(self.channel)
         self.health: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = self.channel.unary_unary(
             "/grpc.health.v1.Health/Check"
         )

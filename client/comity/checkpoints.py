@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Mapping
 from . import convert, listing, model, requests
 from .arguments import built
 from .base import Base
+from .leased import Guard
 from .request_ids import RequestId
 from .v1 import checkpoint_pb2
 
@@ -22,6 +23,7 @@ class Checkpoints(Base):
         labels: Mapping[str, str] | None = None,
         message: str = "",
         request_id: RequestId | None = None,
+        guard: Guard | None = None,
         timeout: float | None = None,
     ) -> model.Checkpoint:
         """Name a revision, which keeps it readable whatever is compacted. Nothing is copied.
@@ -30,14 +32,14 @@ class Checkpoints(Base):
         revision: 0 is the newest. Raises Compacted below the floor, OutOfRange above the newest.
         labels: up to 64, keys of 1 to 63 bytes, values of up to 255 bytes; to find it by.
         message: why, kept with the checkpoint.
-        request_id: as of `put`.
+        request_id, guard: as of `put`.
 
         Raises AlreadyExists if the name is taken, NotFound if there is no such namespace.
         """
         request = built(
             checkpoint_pb2.CheckpointRequest, namespace=self.namespace, name=name, revision=revision, labels=labels
         )
-        response = await self._write(lambda to: to.checkpoints.Checkpoint, request, message, timeout, request_id)
+        response = await self._write(lambda to: to.checkpoints.Checkpoint, request, message, timeout, request_id, guard)
         return convert.checkpoint(response.checkpoint)
 
     async def get_checkpoint(self, name: str, *, timeout: float | None = None) -> model.Checkpoint:
@@ -61,14 +63,26 @@ class Checkpoints(Base):
         return listing.checkpoints(self._calls, request, self._timeout(timeout))
 
     async def delete_checkpoint(
-        self, name: str, *, request_id: RequestId | None = None, timeout: float | None = None
+        self,
+        name: str,
+        *,
+        request_id: RequestId | None = None,
+        guard: Guard | None = None,
+        timeout: float | None = None,
     ) -> None:
         """Delete the name; its revision is readable for as long as others are.
 
-        request_id: as of `put`. Raises NotFound.
+        request_id, guard: as of `put`. Raises NotFound.
         """
         request = built(checkpoint_pb2.DeleteCheckpointRequest, namespace=self.namespace, name=name)
-        await self._write(lambda to: to.checkpoints.DeleteCheckpoint, request, "", timeout, request_id)
+        await self._write(
+            lambda to: to.checkpoints.DeleteCheckpoint,
+            request,
+            "",
+            timeout,
+            request_id,
+            guard,
+        )
 
     async def restore(
         self,
@@ -79,6 +93,7 @@ class Checkpoints(Base):
         if_revision: int | None = None,
         message: str = "",
         request_id: RequestId | None = None,
+        guard: Guard | None = None,
         timeout: float | None = None,
     ) -> model.RestoreResult:
         """Make all keys under a prefix what they were at a revision, in one commit of ordinary events.
@@ -89,7 +104,7 @@ class Checkpoints(Base):
         prefix: only keys that begin with this; empty: every key.
         dry_run: change nothing, and answer with what would change.
         if_revision: only if the namespace's newest revision is this. Raises Conflict.
-        message, request_id: as of `put`.
+        message, request_id, guard: as of `put`.
 
         Raises NotFound if there is no such namespace or checkpoint; Compacted below the floor, OutOfRange above the
         newest revision; TypeError for what names no revision.
@@ -102,7 +117,7 @@ class Checkpoints(Base):
             dry_run=dry_run,
             if_revision=if_revision,
         )
-        response = await self._write(lambda to: to.checkpoints.Restore, request, message, timeout, request_id)
+        response = await self._write(lambda to: to.checkpoints.Restore, request, message, timeout, request_id, guard)
         return convert.restore_result(response)
 
     def diff(

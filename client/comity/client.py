@@ -10,6 +10,8 @@ from .cell import MISSING, Cell
 from .checkpoints import Checkpoints
 from .errors import ComityError
 from .health import wait_until_serving
+from .leased import Guard, OfLease, guard_of, living_by
+from .leases import Leases
 from .namespaces import Namespaces
 from .operations import Condition, Operation
 from .request_ids import RequestId
@@ -23,7 +25,7 @@ __all__ = ["Client"]
 T = TypeVar("T")
 
 
-class Client(Checkpoints, Namespaces, Base):
+class Client(Checkpoints, Leases, Namespaces, Base):
     """Shared state in one namespace of a server. Made by `comity.connect`; an async context manager.
 
     One client works from any number of event loops and threads, and in a process that forked before it connected.
@@ -46,9 +48,11 @@ class Client(Checkpoints, Namespaces, Base):
         """Close the connections of the running event loop; end the calls and watches that use them. Nothing more can be
         called on the client, or on those that `with_options` and `fork` made of it. Closing twice is no error.
 
+        Leases are kept alive no longer, but not revoked: each lives for as long as it has left.
+
         A client that was used from several event loops is closed in each; else those connections end with their loop.
         """
-        await self._calls.channels.close()
+        await self._calls.close()
 
     # Reads
 
@@ -202,6 +206,9 @@ class Client(Checkpoints, Namespaces, Base):
         if_version: int | None = None,
         if_revision: int | None = None,
         return_previous: bool = False,
+        lease: OfLease | None = None,
+        ttl: float | None = None,
+        guard: Guard | None = None,
         message: str = "",
         request_id: RequestId | None = None,
         timeout: float | None = None,
@@ -214,15 +221,33 @@ class Client(Checkpoints, Namespaces, Base):
         if_version, if_revision: write only if the key has this version, this mod_revision; 0: only if it is absent.
             Raises Conflict.
         return_previous: answer with the entry that was overwritten.
+        lease: the key lives by this `Lease`, or the lease of this id: it is deleted when that ends. None: by none, also
+            if it did before. Raises LeaseNotFound if it has ended; LeaseLost if that is known here.
+        ttl: the key lives so many seconds unless it is written again: by a lease of its own, whose id is the revision
+            that the write makes. `keep_alive` keeps it alive. Bounds: as of `grant_lease`.
+        guard: write only while this lease lives, a `Lease` or a LeaseGuard. Raises LeaseLost.
         message: why, for the history.
         request_id: instead of the client's own, to repeat a write that another process may have made. Raises
             InvalidArgument (REQUEST_ID_REUSED) if it was another write's; FailedPrecondition (REQUEST_ID_FORGOTTEN) if
             the server does not remember it any more.
 
         Raises TypeError for a value that JSON cannot hold; ValueError for NaN, infinities and text that is not Unicode.
+        TypeError for a lease and a ttl at once; ValueError for a lease of another namespace.
         """
         data, content_type = codec.encode(value, content_type)
-        asked = pipelined.Put(self.namespace, key, data, content_type, if_version, if_revision, return_previous)
+        lease_id, micros = living_by(lease, ttl, self.namespace)
+        asked = pipelined.Put(
+            self.namespace,
+            key,
+            data,
+            content_type,
+            if_version,
+            if_revision,
+            return_previous,
+            lease_id,
+            micros,
+            guard_of(guard, self.namespace),
+        )
         return await self._ask(asked, timeout, message, request_id)
 
     async def delete(
@@ -233,6 +258,7 @@ class Client(Checkpoints, Namespaces, Base):
         if_version: int | None = None,
         if_revision: int | None = None,
         return_previous: bool = False,
+        guard: Guard | None = None,
         message: str = "",
         request_id: RequestId | None = None,
         timeout: float | None = None,
@@ -243,21 +269,32 @@ class Client(Checkpoints, Namespaces, Base):
         if_revision: of a key: only if its mod_revision is this; of a prefix: only if nothing under it changed after
             this revision. Raises Conflict; for a prefix also Compacted below the floor, OutOfRange above the newest.
         return_previous: answer with the entries that were deleted, up to 1 MiB of them.
-        message, request_id: as of `put`.
+        guard, message, request_id: as of `put`.
 
         Raises TypeError unless given either a key or a prefix.
         """
-        asked = pipelined.Delete(self.namespace, key, prefix, if_version, if_revision, return_previous)
+        guard = guard_of(guard, self.namespace)
+        asked = pipelined.Delete(self.namespace, key, prefix, if_version, if_revision, return_previous, guard)
         return await self._ask(asked, timeout, message, request_id)
 
     @overload
     async def transact(
-        self, function: Callable[[Transaction], Awaitable[T]], *, message: str = "", timeout: float | None = None
+        self,
+        function: Callable[[Transaction], Awaitable[T]],
+        *,
+        guard: Guard | None = None,
+        message: str = "",
+        timeout: float | None = None,
     ) -> T: ...
 
     @overload
     async def transact(
-        self, function: Callable[[Transaction], T], *, message: str = "", timeout: float | None = None
+        self,
+        function: Callable[[Transaction], T],
+        *,
+        guard: Guard | None = None,
+        message: str = "",
+        timeout: float | None = None,
     ) -> T: ...
 
     @overload
@@ -267,6 +304,7 @@ class Client(Checkpoints, Namespaces, Base):
         conditions: Sequence[Condition] = (),
         then: Sequence[Operation] = (),
         otherwise: Sequence[Operation] = (),
+        guard: Guard | None = None,
         message: str = "",
         request_id: RequestId | None = None,
         timeout: float | None = None,
@@ -279,6 +317,7 @@ class Client(Checkpoints, Namespaces, Base):
         conditions: Sequence[Condition] = (),
         then: Sequence[Operation] = (),
         otherwise: Sequence[Operation] = (),
+        guard: Guard | None = None,
         message: str = "",
         request_id: RequestId | None = None,
         timeout: float | None = None,
@@ -293,6 +332,7 @@ class Client(Checkpoints, Namespaces, Base):
         conditions, then, otherwise: what must hold, what to do if all of it does, and what to do if not. A transaction
             whose conditions fail is no error: the result says so, with what was found instead. Raises Compacted and
             OutOfRange for the revision of an `unchanged_since`.
+        guard: as of `put`. It is looked at when something is to be written.
         message: why, for the history.
         request_id: as of `put`; of the form with operations only.
 
@@ -304,9 +344,17 @@ class Client(Checkpoints, Namespaces, Base):
                 raise TypeError(f"function must take a Transaction, not be of type {type(function).__name__}")
             if conditions or then or otherwise or request_id is not None:
                 raise TypeError("transact takes either a function, or conditions and operations")
-            return await run(self._reading(self._timeout(timeout)), self._transact, function, message)
-        request = requests.transact(conditions, then, otherwise)
-        return convert.transaction_result(await self._transact(request, message, timeout, request_id))
+            reading = self._reading(self._timeout(timeout))
+
+            async def commit(
+                request: state_pb2.TransactRequest, message: str, timeout: float
+            ) -> state_pb2.TransactResponse:
+                return await self._transact(request, message, timeout, guard=guard)
+
+            guard_of(guard, self.namespace)
+            return await run(reading, commit, function, message)
+        request = requests.transact(self.namespace, conditions, then, otherwise)
+        return convert.transaction_result(await self._transact(request, message, timeout, request_id, guard))
 
     def _reading(self, timeout: float) -> Reading:
         async def get(key: str, revision: int) -> tuple[int, model.Entry | None]:
@@ -317,6 +365,7 @@ class Client(Checkpoints, Namespaces, Base):
             lambda prefix, revision: self.list(prefix, revision=revision, timeout=timeout),
             timeout,
             self._calls.turns.contender(self.namespace, timeout),
+            self.namespace,
         )
 
     async def _transact(
@@ -325,8 +374,10 @@ class Client(Checkpoints, Namespaces, Base):
         message: str,
         timeout: float | None,
         request_id: RequestId | None = None,
+        guard: Guard | None = None,
     ) -> state_pb2.TransactResponse:
-        return await self._ask(pipelined.Transact(self.namespace, request), timeout, message, request_id)
+        asked = pipelined.Transact(self.namespace, request, guard_of(guard, self.namespace))
+        return await self._ask(asked, timeout, message, request_id)
 
     @overload
     def cell(self, key: str, type: type[T], *, default: T = MISSING) -> Cell[T]: ...

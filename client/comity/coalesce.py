@@ -13,8 +13,9 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import weakref
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from .errors import ComityError, DeadlineExceeded
 from .pipelined import Asked, text_bytes
@@ -35,6 +36,13 @@ INTERRUPT_SECONDS: Final = 1.0  # that another thread's event loop may take to e
 LARGE_BYTES: Final = 256 * 1024  # beyond it an operation goes by itself: it gains nothing, and would hold up others
 
 ASIDE_SECONDS: Final = (0.5, 60.0)  # for how long calls go by themselves: at first, and at the most
+
+
+class Interruptible(Protocol):
+    """What has a stream of its own, which must not be open when the process forks."""
+
+    def interrupt(self) -> None:
+        """End the stream; a little later another one may begin."""
 
 
 class Detour:
@@ -80,6 +88,7 @@ class Lanes:
         self.loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
         self.tasks: set[asyncio.Task[None]] = set()  # of all streams
+        self.beside: weakref.WeakSet[Interruptible] = weakref.WeakSet()  # what else is interrupted with them
         self._lanes: dict[tuple[str, str, str], Lane] = {}
         self._ended = False
 
@@ -114,6 +123,8 @@ class Lanes:
         self.detour.reset()
         for lane in self._lanes.values():
             lane.close()
+        for other in list(self.beside):
+            other.interrupt()
         done.set()
 
     async def ended(self) -> None:

@@ -3,10 +3,11 @@
 import datetime
 from collections.abc import Iterable
 
+from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from . import model
-from .v1 import checkpoint_pb2, namespace_pb2, state_pb2, types_pb2
+from .v1 import checkpoint_pb2, lease_pb2, namespace_pb2, state_pb2, types_pb2
 
 __all__ = [
     "attribution",
@@ -16,6 +17,7 @@ __all__ = [
     "difference",
     "entries",
     "entry",
+    "lease",
     "merge_result",
     "namespace",
     "put_result",
@@ -29,6 +31,10 @@ CAUSES = {cause.value: cause for cause in model.EventCause}
 
 def time(message: Timestamp) -> datetime.datetime:
     return EPOCH + datetime.timedelta(seconds=message.seconds, microseconds=message.nanos // 1000)
+
+
+def seconds(message: Duration) -> float:
+    return message.seconds + message.nanos / 1e9
 
 
 def entry(message: types_pb2.Entry) -> model.Entry:
@@ -143,6 +149,19 @@ def checkpoint(message: checkpoint_pb2.Checkpoint) -> model.Checkpoint:
         dict(sorted(message.labels.items())),
         message.key_count,
         message.size_bytes,
+    )
+
+
+def lease(message: lease_pb2.Lease) -> model.LeaseInfo:
+    return model.LeaseInfo(
+        message.id,
+        seconds(message.ttl),
+        time(message.expire_time),
+        message.author,
+        message.key_count,
+        message.fence,
+        seconds(message.remaining),
+        message.ends_with_keys,
     )
 
 

@@ -4,11 +4,13 @@ ComityError
 ├── Conflict             somebody was faster: a condition of the write did not hold
 ├── InvalidArgument      the request is wrong; names the fields at fault
 ├── NotFound             the namespace or the checkpoint does not exist, or a cell holds nothing
+│   └── LeaseNotFound    the lease has ended, or there never was one
 ├── AlreadyExists        the name of a checkpoint or a fork is taken
 ├── OutOfRange           a revision that cannot be read
 │   └── Compacted        ... since it is below the floor, or of a history that is gone
 ├── ResourceExhausted    a quota or a limit of the server
 ├── FailedPrecondition   the state does not allow it, such as an increment of what is no number
+│   └── LeaseLost        a lease that is held, or that guards a write, has ended
 ├── Unauthenticated
 ├── PermissionDenied
 ├── Unavailable          no server could be reached, or it is not serving now
@@ -35,6 +37,8 @@ __all__ = [
     "FailedPrecondition",
     "Internal",
     "InvalidArgument",
+    "LeaseLost",
+    "LeaseNotFound",
     "NotFound",
     "OutOfRange",
     "PermissionDenied",
@@ -138,6 +142,15 @@ class NotFound(ComityError):
     default_code = grpc.StatusCode.NOT_FOUND
 
 
+class LeaseNotFound(NotFound):
+    """The lease has ended, or there never was one."""
+
+    @property
+    def lease_id(self) -> int | None:
+        """Which one."""
+        return self._number("lease_id")
+
+
 class AlreadyExists(ComityError):
     """The name of a checkpoint or a fork is taken."""
 
@@ -176,6 +189,16 @@ class FailedPrecondition(ComityError):
     what is no fork of the namespace (reason NOT_A_FORK)."""
 
     default_code = grpc.StatusCode.FAILED_PRECONDITION
+
+
+class LeaseLost(FailedPrecondition):
+    """A lease has ended that is held, or that a write needs to live; nothing was written. Or it must be taken for lost,
+    since nothing was heard of it for as long as it lives."""
+
+    @property
+    def lease_id(self) -> int | None:
+        """Which one."""
+        return self._number("lease_id")
 
 
 class Unauthenticated(ComityError):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import grpc
 
 from . import convert
-from .calls import Calls, is_task_cancelled
+from .calls import Calls
 from .channel import Connection
 from .cursor import Cursor
 from .errors import ComityError, Compacted, DeadlineExceeded, OutOfRange, Unavailable
@@ -18,6 +18,7 @@ from .listing import Listing
 from .model import Entry
 from .retry import Backoff
 from .status import error_from_call, is_transient
+from .tasks import is_task_cancelled
 from .v1 import state_pb2
 
 __all__ = ["Following", "OnConnection"]

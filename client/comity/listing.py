@@ -9,9 +9,9 @@ from typing import Generic, Protocol, TypeVar
 from . import convert, model
 from .arguments import built
 from .calls import Calls, Method
-from .v1 import checkpoint_pb2, namespace_pb2, state_pb2
+from .v1 import checkpoint_pb2, lease_pb2, namespace_pb2, state_pb2
 
-__all__ = ["BlameListing", "DiffListing", "HistoryListing", "Listing", "checkpoints", "namespaces"]
+__all__ = ["BlameListing", "DiffListing", "HistoryListing", "Listing", "checkpoints", "leases", "namespaces"]
 
 
 class Asking(Protocol):
@@ -186,6 +186,13 @@ async def checkpoints(
     async for response in _responses(calls, lambda to: to.checkpoints.ListCheckpoints, request, timeout):
         for message in response.checkpoints:
             yield convert.checkpoint(message)
+
+
+async def leases(calls: Calls, request: lease_pb2.ListLeasesRequest, timeout: float) -> AsyncIterator[model.LeaseInfo]:
+    """The leases of a namespace, in the order of their ids."""
+    async for response in _responses(calls, lambda to: to.leases.ListLeases, request, timeout):
+        for message in response.leases:
+            yield convert.lease(message)
 
 
 async def namespaces(calls: Calls, prefix: str, timeout: float) -> AsyncIterator[model.Namespace]:

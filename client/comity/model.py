@@ -21,6 +21,7 @@ __all__ = [
     "FailedCondition",
     "GetResult",
     "IncrementResult",
+    "LeaseInfo",
     "ListResult",
     "MergeConflict",
     "MergeResult",
@@ -147,7 +148,7 @@ class ListResult:
 class PutResult:
     """What a put did."""
 
-    revision: int  # that the write made
+    revision: int  # that the write made; of a put with a ttl also the id of the key's lease
     version: int  # that the key has now
     previous: Entry | None  # only on request, and where there was one
 
@@ -209,6 +210,20 @@ class Namespace:
     epoch: str  # another one whenever revisions may have been given out anew
     parent: str  # the namespace that it was forked from; empty: none
     fork_revision: int  # the revision of the parent that it was forked at
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseInfo:
+    """What the server knows of a lease."""
+
+    id: int  # the revision that granted it
+    ttl: float  # seconds that it lives after each renewal
+    expire_time: datetime.datetime  # UTC, by the clock of the store; when it ends unless renewed
+    author: str  # who was given it; empty: not said
+    key_count: int  # how many keys live by it
+    fence: int  # its fencing token: greater than that of every lease of the namespace before it
+    remaining: float  # seconds that it lived unless renewed, when it was read; 0: it is about to end
+    ends_with_keys: bool  # it was made by a put with a ttl, and ends also when no key lives by it any more
 
 
 @dataclass(frozen=True, slots=True)

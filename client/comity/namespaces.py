@@ -6,6 +6,7 @@ from typing import Literal, Protocol, Self, runtime_checkable
 from . import convert, listing, model, requests
 from .arguments import built
 from .base import Base
+from .leased import Guard
 from .request_ids import RequestId
 from .v1 import namespace_pb2
 
@@ -103,6 +104,7 @@ class Namespaces(Base):
         dry_run: bool = False,
         message: str = "",
         request_id: RequestId | None = None,
+        guard: Guard | None = None,
         timeout: float | None = None,
     ) -> model.MergeResult:
         """Bring what a fork of this namespace changed since it was made into this one, as one commit. The fork stays.
@@ -111,7 +113,7 @@ class Namespaces(Base):
         strategy: what to do with keys that both sides changed to different ends. With "fail" nothing is merged then,
             which is no error: the result says so, with the conflicts.
         dry_run: change nothing, and answer with what would happen.
-        message, request_id: as of `put`.
+        message, request_id, guard: as of `put`.
 
         Raises NotFound if there is no such fork; FailedPrecondition, reason NOT_A_FORK, if it is no fork of this
         namespace; ValueError for another strategy.
@@ -123,5 +125,5 @@ class Namespaces(Base):
             strategy=STRATEGIES[model.MergeStrategy(strategy)],
             dry_run=dry_run,
         )
-        response = await self._write(lambda to: to.namespaces.Merge, request, message, timeout, request_id)
+        response = await self._write(lambda to: to.namespaces.Merge, request, message, timeout, request_id, guard)
         return convert.merge_result(response)

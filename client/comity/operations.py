@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from . import codec
+from .leased import OfLease, not_both
 
 __all__ = [
     "Comparable",
@@ -196,12 +197,20 @@ class Put:
 
     value, content_type: as of `Client.put`.
     return_previous: answer with the entry that was overwritten.
+    lease, ttl: as of `Client.put`. Keys that one transaction puts with a ttl share one lease, and must have the same.
+
+    Raises TypeError for a lease and a ttl at once.
     """
 
     key: str
     value: object
     content_type: str | None = None
     return_previous: bool = False
+    lease: OfLease | None = None
+    ttl: float | None = None
+
+    def __post_init__(self) -> None:
+        not_both(self.lease, self.ttl)
 
 
 @dataclass(frozen=True, slots=True)

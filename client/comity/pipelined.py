@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, Protocol, TypeV
 
 from . import convert, model, requests
 from .arguments import built
+from .lease import LeaseGuard
 from .v1 import state_pb2, types_pb2
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ CREATE: Final = state_pb2.PIPELINE_KIND_CREATE
 DELETE: Final = state_pb2.PIPELINE_KIND_DELETE
 TRANSACT: Final = state_pb2.PIPELINE_KIND_TRANSACT
 
+MICROS_IN_MS: Final = 1000
 OPERATION_BYTES: Final = 128  # about what an operation takes beside its texts and its value
 
 
@@ -52,14 +54,16 @@ class Asked(ABC, Generic[T]):
     """One operation that somebody asks for.
 
     `fits`: whether a pipeline can say it. `size`: about how many bytes it takes, without the message of a write.
+    `guard`: the lease that must live for a write to apply.
     """
 
-    __slots__ = ("fits", "size")
+    __slots__ = ("fits", "guard", "size")
 
     writes: ClassVar[bool] = True
 
     fits: bool
     size: int
+    guard: LeaseGuard | None
 
     @abstractmethod
     def say(self, operation: state_pb2.PipelineOperation) -> None:
@@ -85,6 +89,7 @@ class Get(Asked[tuple[int, model.Entry | None]]):
         self._namespace = namespace
         self._key = key
         self._revision = revision
+        self.guard = None
         self.fits = True
         self.size = OPERATION_BYTES + text_bytes(key)
 
@@ -104,9 +109,19 @@ class Get(Asked[tuple[int, model.Entry | None]]):
 
 
 class Put(Asked[model.PutResult]):
-    """Writes a key. The value is encoded."""
+    """Writes a key. The value is encoded, and the ttl in µs, 0 being none."""
 
-    __slots__ = ("_content_type", "_if_revision", "_if_version", "_key", "_namespace", "_previous", "_value")
+    __slots__ = (
+        "_content_type",
+        "_if_revision",
+        "_if_version",
+        "_key",
+        "_lease_id",
+        "_namespace",
+        "_previous",
+        "_ttl",
+        "_value",
+    )
 
     def __init__(
         self,
@@ -117,16 +132,25 @@ class Put(Asked[model.PutResult]):
         if_version: int | None,
         if_revision: int | None,
         return_previous: bool,
+        lease_id: int = 0,
+        ttl: int = 0,
+        guard: LeaseGuard | None = None,
     ) -> None:
         self._namespace = namespace
         self._key = key
         self._value = value
+        self._lease_id = lease_id
+        self._ttl = ttl
+        self.guard = guard
         self._content_type = content_type
         self._if_version = if_version
         self._if_revision = if_revision
         self._previous = return_previous
-        # To an operation 0 says nothing: that a key must not exist is a kind of its own, without another condition.
-        self.fits = if_version is None or if_revision is None or not (if_version == 0 or if_revision == 0)
+        # To an operation 0 says nothing: that a key must not exist is a kind of its own, without another condition. And
+        # it says a ttl in whole milliseconds.
+        self.fits = (if_version is None or if_revision is None or not (if_version == 0 or if_revision == 0)) and (
+            ttl == 0 or ttl % MICROS_IN_MS == 0
+        )
         self.size = OPERATION_BYTES + text_bytes(key) + len(value) + text_bytes(content_type)
 
     def say(self, operation: state_pb2.PipelineOperation) -> None:
@@ -144,6 +168,10 @@ class Put(Asked[model.PutResult]):
                 kind = CREATE
         if self._previous is not False:
             operation.return_previous = self._previous
+        if self._lease_id:
+            operation.lease_id = self._lease_id
+        if self._ttl:
+            operation.ttl_ms = self._ttl // MICROS_IN_MS
         operation.kind = kind
 
     def answer(self, result: state_pb2.PipelineResult) -> model.PutResult:
@@ -159,6 +187,8 @@ class Put(Asked[model.PutResult]):
             if_version=self._if_version,
             if_revision=self._if_revision,
             return_previous=self._previous,
+            lease_id=self._lease_id,
+            ttl=self._ttl,
         )
         response = await send(lambda to: to.state.Put, request, request.options)
         return convert.put_result(response, response.revision)
@@ -177,6 +207,7 @@ class Delete(Asked[model.DeleteResult]):
         if_version: int | None,
         if_revision: int | None,
         return_previous: bool,
+        guard: LeaseGuard | None = None,
     ) -> None:
         requests.one_target(key, prefix)
         self._namespace = namespace
@@ -185,6 +216,7 @@ class Delete(Asked[model.DeleteResult]):
         self._if_version = if_version
         self._if_revision = if_revision
         self._previous = return_previous
+        self.guard = guard
         self.fits = prefix is None and if_version != 0 and if_revision != 0
         self.size = OPERATION_BYTES + text_bytes(key)
 
@@ -224,8 +256,9 @@ class Transact(Asked[state_pb2.TransactResponse]):
 
     __slots__ = ("_namespace", "_request")
 
-    def __init__(self, namespace: str, request: state_pb2.TransactRequest) -> None:
+    def __init__(self, namespace: str, request: state_pb2.TransactRequest, guard: LeaseGuard | None = None) -> None:
         self._namespace = namespace
+        self.guard = guard
         self._request = request
         self.fits = True
         self.size = OPERATION_BYTES + request.ByteSize()

@@ -6,6 +6,8 @@ from typing import Any, cast
 
 from . import codec, operations
 from .arguments import built, each_made
+from .lease import LeaseGuard
+from .leased import duration, living_by
 from .model import Checkpoint, EventType
 from .request_ids import RequestId
 from .v1 import state_pb2, types_pb2
@@ -17,8 +19,13 @@ Ref = Checkpoint | str | int
 NO_OPERATIONS: tuple[operations.Operation, ...] = ()
 
 
-def options(request_id: RequestId | None, author: str, message: str) -> types_pb2.WriteOptions:
+def options(
+    request_id: RequestId | None, author: str, message: str, guard: LeaseGuard | None = None
+) -> types_pb2.WriteOptions:
     made = built(types_pb2.WriteOptions, author=author, message=message)
+    if guard is not None:
+        made.guard.lease_id = guard.lease_id
+        made.guard.fence = guard.fence
     if request_id is not None:
         try:
             made.request_id.client = request_id.client
@@ -47,7 +54,10 @@ def put(
     if_version: int | None,
     if_revision: int | None,
     return_previous: bool,
+    lease_id: int = 0,
+    ttl: int = 0,
 ) -> state_pb2.PutRequest:
+    """ttl: in µs; 0: none."""
     data, content_type = codec.encode(value, content_type)
     return built(
         state_pb2.PutRequest,
@@ -58,6 +68,8 @@ def put(
         if_version=if_version,
         if_revision=if_revision,
         return_previous=return_previous,
+        lease_id=lease_id,
+        ttl=duration(ttl),
     )
 
 
@@ -83,16 +95,21 @@ def delete(
 
 
 def transact(
+    namespace: str,
     conditions: Sequence[operations.Condition],
     then: Sequence[operations.Operation],
     otherwise: Sequence[operations.Operation] = NO_OPERATIONS,
 ) -> state_pb2.TransactRequest:
-    """A transaction that names no namespace yet."""
+    """A transaction in a namespace, which it does not name yet."""
+
+    def made(stated: operations.Operation) -> state_pb2.Operation:
+        return operation(stated, namespace)
+
     return built(
         state_pb2.TransactRequest,
         conditions=each_made("conditions", condition, conditions),
-        then=each_made("then", operation, then),
-        otherwise=each_made("otherwise", operation, otherwise),
+        then=each_made("then", made, then),
+        otherwise=each_made("otherwise", made, otherwise),
     )
 
 
@@ -108,7 +125,7 @@ def condition(stated: operations.Condition) -> state_pb2.Condition:
     return built(state_pb2.Condition, **fields)
 
 
-def operation(stated: operations.Operation) -> state_pb2.Operation:
+def operation(stated: operations.Operation, namespace: str) -> state_pb2.Operation:
     match stated:
         case operations.Get(key):
             return state_pb2.Operation(get=built(state_pb2.GetOperation, key=key))
@@ -116,11 +133,18 @@ def operation(stated: operations.Operation) -> state_pb2.Operation:
             return state_pb2.Operation(
                 list=built(state_pb2.ListOperation, prefix=prefix, limit=limit, keys_only=keys_only)
             )
-        case operations.Put(key, value, content_type, previous):
+        case operations.Put(key, value, content_type, previous, lease, ttl):
             data, content_type = codec.encode(value, content_type)
+            lease_id, micros = living_by(lease, ttl, namespace)
             return state_pb2.Operation(
                 put=built(
-                    state_pb2.PutOperation, key=key, value=data, content_type=content_type, return_previous=previous
+                    state_pb2.PutOperation,
+                    key=key,
+                    value=data,
+                    content_type=content_type,
+                    return_previous=previous,
+                    lease_id=lease_id,
+                    ttl=duration(micros),
                 )
             )
         case operations.Delete(key, prefix, previous):

@@ -25,6 +25,7 @@ class Reading(NamedTuple):
     list: Callable[[str, int], Listing]  # likewise
     timeout: float  # seconds, of each call
     contender: Contender  # of the keys that are read first
+    namespace: str
 
 
 class Snapshot:

@@ -50,6 +50,8 @@ FIELDS = {"message": "options.message"}
 BY_REASON: dict[str, type[errors.ComityError]] = {
     "COMPACTED": errors.Compacted,
     "EPOCH_CHANGED": errors.Compacted,
+    "LEASE_LOST": errors.LeaseLost,
+    "LEASE_NOT_FOUND": errors.LeaseNotFound,
 }
 
 # What gRPC says when a connection broke under a call, with a code that may mean other things too.

@@ -104,6 +104,8 @@ class Stream:
                 operation.message = message
             if trace_parent is not None:
                 operation.trace_parent = trace_parent
+            if asked.guard is not None:
+                operation.guard_lease_id, operation.guard_fence = asked.guard
         except (TypeError, ValueError) as error:
             del self._operations[-1]
             if self._waiting:

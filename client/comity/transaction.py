@@ -9,6 +9,7 @@ from typing import Any
 from . import convert, requests
 from .arguments import expect
 from .errors import ComityError, Conflict, InvalidArgument, OutOfRange
+from .leased import OfLease, living_by
 from .model import Entry
 from .retry import Backoff
 from .snapshot import Reading, Snapshot
@@ -53,8 +54,9 @@ class Transaction:
     set otherwise: `transact` raises InvalidArgument beyond. What `get` and `delete` count for is said there.
     """
 
-    def __init__(self, snapshot: Snapshot) -> None:
+    def __init__(self, snapshot: Snapshot, namespace: str) -> None:
         self._snapshot = snapshot
+        self._namespace = namespace
         self._writes = Writes()
         self._ended = False
 
@@ -78,14 +80,25 @@ class Transaction:
         self._check()
         return self._writes.entries(prefix, await self._snapshot.list(prefix))
 
-    def put(self, key: str, value: object, *, content_type: str | None = None) -> None:
+    def put(
+        self,
+        key: str,
+        value: object,
+        *,
+        content_type: str | None = None,
+        lease: OfLease | None = None,
+        ttl: float | None = None,
+    ) -> None:
         """Write a key. The value is encoded as `Client.put` does it, at once.
 
-        Raises TypeError and ValueError for a value that cannot be stored, as `Client.put` does.
+        lease, ttl: as of `Client.put`. Keys that are put with a ttl share one lease, and must have the same.
+
+        Raises TypeError and ValueError for a value that cannot be stored, as `Client.put` does; LeaseLost.
         """
         self._check()
         expect("key", str, key)
-        self._writes.put(key, value, content_type)
+        lease_id, _ = living_by(lease, ttl, self._namespace)
+        self._writes.put(key, value, content_type, lease_id, ttl)
 
     def delete(self, key: str | None = None, *, prefix: str | None = None) -> None:
         """Delete a key, or all keys under a prefix. What is not there is no error.
@@ -139,7 +152,7 @@ async def _run(reading: Reading, commit: Commit, function: Callable[[Transaction
         request = key = None
         handed_on = False
         try:
-            result, request = await _attempt(snapshot, function)
+            result, request = await _attempt(snapshot, reading.namespace, function)
             if request is None:
                 return result
             handed_on = _read_back(request, contender)
@@ -199,10 +212,10 @@ def _left(response: state_pb2.TransactResponse) -> Left:
 
 
 async def _attempt(
-    snapshot: Snapshot, function: Callable[[Transaction], Any]
+    snapshot: Snapshot, namespace: str, function: Callable[[Transaction], Any]
 ) -> tuple[Any, state_pb2.TransactRequest | None]:
     """What the function returned, and what is to be committed. Raises OutOfRange if the snapshot is gone."""
-    transaction = Transaction(snapshot)
+    transaction = Transaction(snapshot, namespace)
     try:
         result = function(transaction)
         if inspect.isawaitable(result):
@@ -220,7 +233,7 @@ async def _attempt(
         raise snapshot.gone
     if not writes:
         return result, None
-    return result, requests.transact(snapshot.conditions(), list(writes.operations(replaced)))
+    return result, requests.transact(namespace, snapshot.conditions(), list(writes.operations(replaced)))
 
 
 def _refused(request: state_pb2.TransactRequest, error: InvalidArgument) -> InvalidArgument | None:

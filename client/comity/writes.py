@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 from . import codec
 from .convert import EPOCH
@@ -34,9 +35,11 @@ class Writes:
     def __bool__(self) -> bool:
         return bool(self._keys or self._prefixes)
 
-    def put(self, key: str, value: object, content_type: str | None) -> None:
+    def put(
+        self, key: str, value: object, content_type: str | None, lease_id: int = 0, ttl: float | None = None
+    ) -> None:
         # Encoded now: the function may change the value later on, and should hear of an error where it made it.
-        self._set(Put(key, *codec.encode(value, content_type)))
+        self._set(Put(key, *codec.encode(value, content_type), lease=lease_id or None, ttl=ttl))
 
     def delete(self, key: str) -> None:
         if under(key, self._prefixes):
@@ -54,8 +57,8 @@ class Writes:
         match self._keys.get(key):
             case Increment(_, before):
                 self._set(Increment(key, _sum(key, before, by)))
-            case Put(_, bytes(data)):
-                self._set(_number(key, _sum(key, _whole(key, data), by)))
+            case Put(_, bytes(data)) as put:
+                self._set(replace(put, value=_digits(key, _whole(key, data), by), content_type=codec.JSON))
             case Delete():
                 self._set(_number(key, by))
             case _:
@@ -74,12 +77,11 @@ class Writes:
     def entry(self, key: str, stored: Entry | None) -> Entry | None:
         """The key's entry as these writes leave it. One that is written here has no version, revision and time: 0."""
         match self._keys.get(key):
-            case Put(_, bytes(data), content_type):
-                return _pending(key, data, content_type or "")
+            case Put(_, bytes(data), content_type, _, lease):
+                return _pending(key, data, content_type or "", lease if isinstance(lease, int) else 0)
             case Increment(_, by):
-                return _pending(
-                    key, b"%d" % _sum(key, 0 if stored is None else _whole(key, stored.data), by), codec.JSON
-                )
+                before, lease_id = (0, 0) if stored is None else (_whole(key, stored.data), stored.lease_id)
+                return _pending(key, _digits(key, before, by), codec.JSON, lease_id)
             case Delete():
                 return None
             case _:
@@ -107,12 +109,16 @@ class Writes:
         yield from self._keys.values()
 
 
-def _pending(key: str, data: bytes, content_type: str) -> Entry:
-    return Entry(key, data, content_type, 0, 0, 0, 0, EPOCH)
+def _pending(key: str, data: bytes, content_type: str, lease_id: int) -> Entry:
+    return Entry(key, data, content_type, 0, 0, 0, lease_id, EPOCH)
 
 
 def _number(key: str, number: int) -> Put:
-    return Put(key, b"%d" % _sum(key, number, 0), codec.JSON)
+    return Put(key, _digits(key, number, 0), codec.JSON)
+
+
+def _digits(key: str, number: int, by: int) -> bytes:
+    return b"%d" % _sum(key, number, by)
 
 
 def _whole(key: str, data: bytes) -> int:

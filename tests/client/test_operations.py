@@ -48,6 +48,7 @@ def test_numbers_are_compared_with_numbers(right: int) -> None:
 
 def test_operations() -> None:
     request = requests.transact(
+        "n",
         conditions=[],
         then=[
             Get("k"),

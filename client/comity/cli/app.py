@@ -15,6 +15,7 @@ from .entries import delete, get, list_, put
 from .failures import INTERRUPTED, Failure, report
 from .forks import fork, merge
 from .history import blame, log
+from .leases import lease
 from .main import NEEDS
 from .namespaces import compact, namespaces, status
 from .options import examples
@@ -60,6 +61,7 @@ def app(ctx: click.Context) -> None:
 for _command in (
     *(get, put, delete, list_, watch, transact),
     *(log, diff, blame, checkpoint, checkpoints, restore, fork, merge),
+    lease,
     *(status, namespaces, compact),
     *(serve, health, backup, check, copy, bench),
 ):

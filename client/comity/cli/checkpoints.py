@@ -15,6 +15,8 @@ from .options import (
     client_options,
     confirm,
     examples,
+    guard_of,
+    guard_option,
     label_option,
     write_options,
 )
@@ -40,6 +42,7 @@ __all__ = ["checkpoint", "checkpoints", "restore"]
 @click.argument("name", type=TEXT)
 @click.option("--revision", type=REVISION, metavar="N", help="The revision to name.  [newest]")
 @label_option("A label, to find it by. May be repeated.")
+@guard_option
 @write_options
 @client_options
 def checkpoint(
@@ -47,6 +50,7 @@ def checkpoint(
     name: str,
     revision: int | None,
     labels: dict[str, str],
+    guard: int | None,
     message: str,
     request_id: "RequestId | None",
 ) -> None:
@@ -58,7 +62,7 @@ def checkpoint(
 
     async def work(client: "Client") -> None:
         made = await client.checkpoint(
-            name, revision=revision or 0, labels=labels, message=message, request_id=request_id
+            name, revision=revision or 0, labels=labels, guard=guard_of(guard), message=message, request_id=request_id
         )
         output = Output(as_json=options.json)
         if output.json:
@@ -141,6 +145,7 @@ def _row(found: "model.Checkpoint", *, terminal: bool) -> list[str]:
 @click.option("--prefix", type=TEXT, default="", metavar="PREFIX", help="Only keys that begin with this.")
 @click.option("--dry-run", is_flag=True, help="Change nothing, and print what would change.")
 @click.option("--if-revision", type=NUMBER, metavar="N", help="Only if the newest revision of the namespace is N.")
+@guard_option
 @write_options
 @client_options
 def restore(
@@ -149,6 +154,7 @@ def restore(
     prefix: str,
     dry_run: bool,
     if_revision: int | None,
+    guard: int | None,
     message: str,
     request_id: "RequestId | None",
 ) -> None:
@@ -160,7 +166,13 @@ def restore(
 
     async def work(client: "Client") -> None:
         done = await client.restore(
-            ref, prefix, dry_run=dry_run, if_revision=if_revision, message=message, request_id=request_id
+            ref,
+            prefix,
+            dry_run=dry_run,
+            if_revision=if_revision,
+            guard=guard_of(guard),
+            message=message,
+            request_id=request_id,
         )
         output = Output(as_json=options.json)
         if output.json:

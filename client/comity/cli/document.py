@@ -99,7 +99,8 @@ def _operation(kind: str, fields: "Fields") -> "Operation":
         case "put":
             key = fields.take("key", str)
             value, content_type = fields.value("value", fields.take("content_type", str, None))
-            return operations.Put(key, value, content_type, fields.take("return_previous", bool, False))
+            previous = fields.take("return_previous", bool, False)
+            return operations.Put(key, value, content_type, previous, *fields.living())
         case "delete":
             target = fields.one_of("key", "prefix")
             return operations.Delete(
@@ -148,6 +149,26 @@ class Fields:
             return encode(from_json(self._left.pop(name)), content_type)
         except ValueError as error:
             raise self.wrong(name, f"is wrong: {error}") from error
+
+    def living(self) -> tuple[int | None, float | None]:
+        """What a key is to live by: a lease, or a ttl in seconds."""
+        from comity.leased import micros_of
+
+        lease_id = None
+        if "lease_id" in self._left:
+            lease_id = self.take("lease_id", int)
+            if lease_id < 1:
+                raise self.wrong("lease_id", "must be above 0")
+        if "ttl" not in self._left:
+            return lease_id, None
+        ttl: Any = self._left.pop("ttl")
+        if lease_id is not None:
+            raise self.wrong("ttl", "must not be there together with lease_id")
+        try:
+            micros_of(ttl)
+        except (TypeError, ValueError) as error:
+            raise self.wrong("ttl", "must be a number of seconds above 0") from error
+        return None, ttl
 
     def one_of(self, *names: str) -> str:
         """The name of the field that is there, of several of which one must be."""

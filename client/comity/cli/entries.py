@@ -9,7 +9,21 @@ import click
 
 from . import shapes
 from .failures import Failure
-from .options import COUNT, NUMBER, REVISION, TEXT, Options, client_options, examples, one_target, write_options
+from .options import (
+    COUNT,
+    LEASE,
+    NUMBER,
+    REVISION,
+    SECONDS,
+    TEXT,
+    Options,
+    client_options,
+    examples,
+    guard_of,
+    guard_option,
+    one_target,
+    write_options,
+)
 from .render import Output, counted, escape_lines
 from .session import run
 from .values import argument_bytes, inline, parse, pretty
@@ -108,6 +122,7 @@ class _PutCommand(click.Command):
         "comity put report - < report.json",
         "comity put photo - --content-type image/jpeg < photo.jpg",
         "comity put leader agent-7 --if-version 0",
+        "comity put agents/a busy --ttl 10",
         "comity put plan '{}' --request-id job-42",
     ),
 )
@@ -117,6 +132,9 @@ class _PutCommand(click.Command):
 @click.option("--content-type", type=TEXT, metavar="TYPE", help="Store VALUE as it is, with this media type.")
 @click.option("--if-version", type=NUMBER, metavar="N", help="Only if KEY has this version; 0: only if it is absent.")
 @click.option("--if-revision", type=NUMBER, metavar="N", help="Only if KEY was last written by this revision.")
+@click.option("--lease", type=LEASE, metavar="ID", help="KEY lives by this lease: it is deleted when that ends.")
+@click.option("--ttl", type=SECONDS, metavar="SECONDS", help="KEY lives so long unless it is written again.")
+@guard_option
 @write_options
 @client_options
 def put(
@@ -127,14 +145,19 @@ def put(
     content_type: str | None,
     if_version: int | None,
     if_revision: int | None,
+    lease: int | None,
+    ttl: float | None,
+    guard: int | None,
     message: str,
     request_id: "RequestId | None",
 ) -> None:
     """Write VALUE to KEY; exit with 3 if a condition does not hold.
 
     VALUE is read from standard input if it is "-". It is stored as JSON if it parses as such, else as text, or where it
-    is not UTF-8 as bytes.
+    is not UTF-8 as bytes. With --ttl the key has a lease of its own, whose id is the revision that is printed.
     """
+    if lease is not None and ttl is not None:
+        raise click.UsageError("Give either --lease or --ttl", click.get_current_context())
     data = sys.stdin.buffer.read() if value == "-" else argument_bytes(value)
 
     async def work(client: "Client") -> None:
@@ -145,6 +168,9 @@ def put(
             content_type=stored_type,
             if_version=if_version,
             if_revision=if_revision,
+            lease=lease,
+            ttl=ttl,
+            guard=guard_of(guard),
             message=message,
             request_id=request_id,
         )
@@ -175,6 +201,7 @@ def put(
     metavar="N",
     help="Only if KEY was last written by this revision, or nothing under PREFIX changed after it.",
 )
+@guard_option
 @write_options
 @client_options
 def delete(
@@ -183,6 +210,7 @@ def delete(
     prefix: str | None,
     if_version: int | None,
     if_revision: int | None,
+    guard: int | None,
     message: str,
     request_id: "RequestId | None",
 ) -> None:
@@ -201,6 +229,7 @@ def delete(
             prefix=prefix,
             if_version=if_version,
             if_revision=if_revision,
+            guard=guard_of(guard),
             message=message,
             request_id=request_id,
         )

@@ -6,7 +6,7 @@ import click
 
 from . import shapes
 from .failures import CONFLICT
-from .options import REF, TEXT, Options, client_options, examples, write_options
+from .options import REF, TEXT, Options, client_options, examples, guard_of, guard_option, write_options
 from .render import Output, counted
 from .session import run
 from .values import inline
@@ -69,10 +69,17 @@ def fork(options: Options, new: str, ref: str | int | None, message: str, reques
     help="Of keys that both sides changed: merge nothing, keep ours, or take theirs (the fork's).",
 )
 @click.option("--dry-run", is_flag=True, help="Change nothing, and print what would happen.")
+@guard_option
 @write_options
 @client_options
 def merge(
-    options: Options, fork: str, strategy: str, dry_run: bool, message: str, request_id: "RequestId | None"
+    options: Options,
+    fork: str,
+    strategy: str,
+    dry_run: bool,
+    guard: int | None,
+    message: str,
+    request_id: "RequestId | None",
 ) -> None:
     """Bring what FORK changed since it was made into the namespace (--namespace) that it was forked from.
 
@@ -85,7 +92,12 @@ def merge(
         from comity.model import MergeStrategy
 
         done = await client.merge(
-            fork, strategy=MergeStrategy(strategy), dry_run=dry_run, message=message, request_id=request_id
+            fork,
+            strategy=MergeStrategy(strategy),
+            dry_run=dry_run,
+            guard=guard_of(guard),
+            message=message,
+            request_id=request_id,
         )
         stuck = done.conflict_count > 0 and strategy == "fail"
         output = Output(as_json=options.json)

@@ -11,15 +11,19 @@ import click
 
 __all__ = [
     "COUNT",
+    "LEASE",
     "NUMBER",
     "REF",
     "REQUEST_ID",
     "REVISION",
+    "SECONDS",
     "TEXT",
     "Options",
     "client_options",
     "confirm",
     "examples",
+    "guard_of",
+    "guard_option",
     "label_option",
     "one_target",
     "write_options",
@@ -29,12 +33,14 @@ if TYPE_CHECKING:
     IntType = click.ParamType[int]
     StrType = click.ParamType[str]
     RefType = click.ParamType[str | int]
+    FloatType = click.ParamType[float]
     LabelType = click.ParamType[tuple[str, str]]
+    from comity.lease import LeaseGuard
     from comity.request_ids import RequestId
 
     RequestIdType = click.ParamType[RequestId]
 else:  # of older releases of click these take no parameter
-    IntType = StrType = RefType = LabelType = RequestIdType = click.ParamType
+    IntType = FloatType = StrType = RefType = LabelType = RequestIdType = click.ParamType
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -72,6 +78,19 @@ class _Number(IntType):
         if not self._least <= number < 2**63:
             self.fail(f"{value} is not from {self._least} to 2^63-1", param, ctx)
         return number
+
+
+class _Seconds(FloatType):
+    name = "seconds"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        try:
+            seconds = float(value)
+        except ValueError:
+            self.fail(f"{value!r} is no number of seconds", param, ctx)
+        if not 0 < seconds < float("inf"):
+            self.fail(f"{value} is no number of seconds above 0", param, ctx)
+        return seconds
 
 
 class _Text(StrType):
@@ -129,6 +148,8 @@ class _RequestId(RequestIdType):
 NUMBER = _Number(0)  # a version, or a revision to keep or compare with, where 0 is before everything
 REVISION = _Number(1, "revisions begin with 1")  # to read: to the server a 0 is none said, which is the newest
 COUNT = _Number(1)
+LEASE = _Number(1, "the ids of leases begin with 1")
+SECONDS = _Seconds()
 TEXT = _Text()
 REF = _Ref()
 LABEL = _Label()
@@ -207,6 +228,19 @@ def write_options(function: Function) -> Function:
     for option in reversed(_WRITE):
         function = option(function)
     return function
+
+
+def guard_option(function: Function) -> Function:
+    """Gives a command --guard, as its argument `guard`."""
+    text = "Only while this lease lives, such as $COMITY_FENCE."
+    return click.option("--guard", type=LEASE, metavar="LEASE", help=text)(function)
+
+
+def guard_of(lease_id: int | None) -> "LeaseGuard | None":
+    """What --guard says to the client. The fence of a lease is its id."""
+    from comity.lease import LeaseGuard
+
+    return None if lease_id is None else LeaseGuard(lease_id, lease_id)
 
 
 def label_option(text: str) -> Callable[[Function], Function]:

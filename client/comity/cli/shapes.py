@@ -18,6 +18,7 @@ __all__ = [
     "entry",
     "event",
     "failed",
+    "lease",
     "merged",
     "namespace",
     "operation_result",
@@ -119,9 +120,14 @@ def checkpoint(of: "model.Checkpoint") -> Object:
     return _named(of)
 
 
-def _named(of: "model.Namespace | model.Checkpoint") -> Object:
+def _named(of: "model.Namespace | model.Checkpoint | model.LeaseInfo") -> Object:
     named = {field.name: getattr(of, field.name) for field in fields(of)}
     return {name: time(at) if isinstance(at, datetime.datetime) else at for name, at in named.items()}
+
+
+def lease(of: "model.LeaseInfo") -> Object:
+    """Its durations are numbers of seconds."""
+    return _named(of)
 
 
 def difference(of: "model.Difference", *, keys_only: bool = False) -> Object:

@@ -8,7 +8,7 @@ import click
 from . import shapes
 from .document import Document, read
 from .failures import CONFLICT
-from .options import Options, client_options, examples, write_options
+from .options import Options, client_options, examples, guard_of, guard_option, write_options
 from .render import Output
 from .session import run
 from .values import inline
@@ -42,9 +42,12 @@ __all__ = ["transact"]
     ),
 )
 @click.argument("file", type=click.File("rb"), default="-")
+@guard_option
 @write_options
 @client_options
-def transact(options: Options, file: IO[bytes], message: str, request_id: "RequestId | None") -> None:
+def transact(
+    options: Options, file: IO[bytes], guard: int | None, message: str, request_id: "RequestId | None"
+) -> None:
     """Apply the transaction that FILE (or standard input) describes: all of it, or nothing.
 
     FILE has one JSON object: "conditions" that must hold, what to do "then", and what to do "otherwise". All are lists
@@ -59,7 +62,8 @@ def transact(options: Options, file: IO[bytes], message: str, request_id: "Reque
       "operator": "==" (default) "!=" "<" "<=" ">" ">=", or its name in the protos
     An operation is one of "get", "list", "put", "delete", "increment".
     A VALUE is stored as JSON, without white space; {"base64": "..."} stands for bytes, a
-    string with a "content_type" such as text/plain for text.
+    string with a "content_type" such as text/plain for text. A "put" may have a "lease_id", or a
+    "ttl" in seconds.
 
     If the conditions hold, what was done is printed. If not, what was found instead, and the exit code is 3.
     """
@@ -75,6 +79,7 @@ def transact(options: Options, file: IO[bytes], message: str, request_id: "Reque
             conditions=document.conditions,
             then=document.then,
             otherwise=document.otherwise,
+            guard=guard_of(guard),
             message=message,
             request_id=request_id,
         )

@@ -7,6 +7,7 @@ with comity.sync.connect("localhost:7171", namespace="research", author="planner
 from .cell import Cell
 from .client import Client
 from .connect import connect
+from .lease import Lease, Leasing
 from .listing import BlameListing, DiffListing, HistoryListing, Listing
 from .transaction import Transaction
 from .watch import Watch
@@ -17,6 +18,8 @@ __all__ = [
     "Client",
     "DiffListing",
     "HistoryListing",
+    "Lease",
+    "Leasing",
     "Listing",
     "Transaction",
     "Watch",

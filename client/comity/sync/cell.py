@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from typing import Generic, TypeVar
 
 from comity import cell
+from comity.leased import Guard, OfLease
 from comity.model import DeleteResult, PutResult
 
 from .thread import Call, run
@@ -36,26 +37,54 @@ class Cell(Generic[T]):
         return run(self._async.get(timeout=timeout))
 
     @documented(cell.Cell.set)
-    def set(self, value: T, *, message: str = "", timeout: float | None = None) -> PutResult:
-        return run(self._async.set(value, message=message, timeout=timeout))
+    def set(
+        self,
+        value: T,
+        *,
+        lease: OfLease | None = None,
+        ttl: float | None = None,
+        guard: Guard | None = None,
+        message: str = "",
+        timeout: float | None = None,
+    ) -> PutResult:
+        return run(self._async.set(value, lease=lease, ttl=ttl, guard=guard, message=message, timeout=timeout))
 
     @documented(cell.Cell.create)
-    def create(self, value: T, *, message: str = "", timeout: float | None = None) -> PutResult:
-        return run(self._async.create(value, message=message, timeout=timeout))
+    def create(
+        self,
+        value: T,
+        *,
+        lease: OfLease | None = None,
+        ttl: float | None = None,
+        guard: Guard | None = None,
+        message: str = "",
+        timeout: float | None = None,
+    ) -> PutResult:
+        return run(self._async.create(value, lease=lease, ttl=ttl, guard=guard, message=message, timeout=timeout))
 
-    def update(self, function: Callable[[T], T], *, message: str = "", timeout: float | None = None) -> T:
+    def update(
+        self,
+        function: Callable[[T], T],
+        *,
+        lease: OfLease | None = None,
+        ttl: float | None = None,
+        guard: Guard | None = None,
+        message: str = "",
+        timeout: float | None = None,
+    ) -> T:
         """Write what the function makes of the value, and return it.
 
         The function is run in this thread, and again when somebody else wrote the key meanwhile, as by
         `Client.transact`. It is given the default where the key is absent. Raises NotFound if there is no default,
-        Conflict if the time is up.
+        Conflict if the time is up. The rest is as of `comity.Cell.update`.
         """
         call = Call[T]()
-        return call.run(self._async.update(call.here(function), message=message, timeout=timeout))
+        there = call.here(function)
+        return call.run(self._async.update(there, lease=lease, ttl=ttl, guard=guard, message=message, timeout=timeout))
 
     @documented(cell.Cell.delete)
-    def delete(self, *, message: str = "", timeout: float | None = None) -> DeleteResult:
-        return run(self._async.delete(message=message, timeout=timeout))
+    def delete(self, *, guard: Guard | None = None, message: str = "", timeout: float | None = None) -> DeleteResult:
+        return run(self._async.delete(guard=guard, message=message, timeout=timeout))
 
     @documented(cell.Cell.watch)
     def watch(self) -> Iterator[T]:

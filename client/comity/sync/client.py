@@ -6,10 +6,12 @@ from typing import Any, Self, TypeVar, overload
 
 from comity import client, model, requests
 from comity.cell import MISSING
+from comity.leased import Guard, OfLease
 from comity.operations import Condition, Operation
 from comity.request_ids import RequestId
 
 from .cell import Cell
+from .lease import Lease, Leasing
 from .listing import BlameListing, DiffListing, HistoryListing, Listing
 from .thread import Call, end_if_unused, run
 from .transaction import Transaction
@@ -59,7 +61,10 @@ class Client:
 
     def close(self) -> None:
         """Close the connections; end the calls and watches that use them. Nothing more can be called on the client, or
-        on those that `with_options` and `fork` made of it. Closing twice is no error."""
+        on those that `with_options` and `fork` made of it. Closing twice is no error.
+
+        Leases are kept alive no longer, but not revoked: each lives for as long as it has left.
+        """
         run(self._async.close())
         end_if_unused()
 
@@ -85,7 +90,12 @@ class Client:
 
     @overload
     def transact(
-        self, function: Callable[[Transaction], T], *, message: str = "", timeout: float | None = None
+        self,
+        function: Callable[[Transaction], T],
+        *,
+        guard: Guard | None = None,
+        message: str = "",
+        timeout: float | None = None,
     ) -> T: ...
 
     @overload
@@ -95,6 +105,7 @@ class Client:
         conditions: Sequence[Condition] = (),
         then: Sequence[Operation] = (),
         otherwise: Sequence[Operation] = (),
+        guard: Guard | None = None,
         message: str = "",
         request_id: RequestId | None = None,
         timeout: float | None = None,
@@ -107,6 +118,7 @@ class Client:
         conditions: Sequence[Condition] = (),
         then: Sequence[Operation] = (),
         otherwise: Sequence[Operation] = (),
+        guard: Guard | None = None,
         message: str = "",
         request_id: RequestId | None = None,
         timeout: float | None = None,
@@ -120,6 +132,7 @@ class Client:
             "conditions": conditions,
             "then": then,
             "otherwise": otherwise,
+            "guard": guard,
             "message": message,
             "request_id": request_id,
             "timeout": timeout,
@@ -137,6 +150,43 @@ class Client:
     @documented(_Async.cell)
     def cell(self, key: str, type: Any, *, default: Any = MISSING) -> Cell[Any]:
         return Cell(self._async.cell(key, type, default=default))
+
+    # Leases
+
+    def lease(self, ttl: float, *, message: str = "", timeout: float | None = None) -> Leasing:
+        """A lease for a block, which is kept alive in it, and revoked at its end: its keys are deleted then.
+
+            with state.lease(10.0) as lease:
+                state.put("agents/a", {"busy": False}, lease=lease)
+                state.put("x", 1, guard=lease)  # comity.LeaseLost if it has ended
+
+        Nothing can interrupt the block when the lease is lost: `lease.check()` raises LeaseLost then, and so does the
+        end of the block, unless the block itself raises. The rest is as of `comity.Client.lease`.
+        """
+        return Leasing(self._async.lease(ttl, message=message, timeout=timeout))
+
+    @documented(_Async.grant_lease)
+    def grant_lease(
+        self,
+        ttl: float,
+        *,
+        message: str = "",
+        request_id: RequestId | None = None,
+        guard: Guard | None = None,
+        timeout: float | None = None,
+    ) -> Lease:
+        return Lease(
+            run(self._async.grant_lease(ttl, message=message, request_id=request_id, guard=guard, timeout=timeout))
+        )
+
+    @documented(_Async.keep_alive)
+    def keep_alive(self, lease: OfLease, *, timeout: float | None = None) -> Lease:
+        return Lease(run(self._async.keep_alive(lease, timeout=timeout)))
+
+    renew_lease = waiting(_Async.renew_lease)
+    revoke_lease = waiting(_Async.revoke_lease)
+    get_lease = waiting(_Async.get_lease)
+    list_leases = delegating(_Async.list_leases, items)
 
     # Checkpoints
 

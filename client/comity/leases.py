@@ -1,0 +1,147 @@
+"""Leases: granting them, keeping them alive, ending them; what a client does with those of its namespace."""
+
+from collections.abc import AsyncIterator
+
+from . import clock, convert, listing, model, renewing
+from .arguments import built
+from .base import Base
+from .errors import LeaseLost, LeaseNotFound
+from .keeper import Keeper
+from .lease import Lease
+from .leased import Guard, OfLease, duration, lease_id_of, micros_of
+from .leasing import Leasing
+from .request_ids import RequestId
+from .v1 import lease_pb2
+
+__all__ = ["Leases"]
+
+
+class Leases(Base):
+    """The part of a client that is about what lives only while somebody keeps it alive."""
+
+    def lease(self, ttl: float, *, message: str = "", timeout: float | None = None) -> Leasing:
+        """A lease for a block, which is kept alive in it, and revoked at its end: its keys are deleted then.
+
+            async with state.lease(10.0) as lease:
+                await state.put("agents/a", {"busy": False}, lease=lease)
+                await state.put("x", 1, guard=lease)  # comity.LeaseLost if it has ended
+
+        If the lease is lost, the block is cancelled, as asyncio.timeout does, and LeaseLost is raised. What the block
+        raises is raised before that of the revoking, which takes at most some seconds.
+
+        ttl, message, timeout: as of `grant_lease`.
+        """
+        micros_of(ttl)
+
+        async def grant() -> Lease:
+            return await self.grant_lease(ttl, message=message, timeout=timeout)
+
+        return Leasing(grant, self.timeout)
+
+    async def grant_lease(
+        self,
+        ttl: float,
+        *,
+        message: str = "",
+        request_id: RequestId | None = None,
+        guard: Guard | None = None,
+        timeout: float | None = None,
+    ) -> Lease:
+        """A lease, which is kept alive from now on, until it is revoked or closed or the client is closed.
+
+        ttl: seconds that it lives after each renewal, to the microsecond; from 1 to 86,400 unless the server is set
+            otherwise. It is renewed every third of it, so it is also how long a holder may be away.
+        message, request_id, guard: as of `put`.
+
+        Raises ResourceExhausted if the namespace has too many leases; TypeError and ValueError for what is no ttl;
+        LeaseLost if it was granted so slowly that it has ended again.
+        """
+        micros = micros_of(ttl)
+        keeper = self._calls.keepers.keeper()
+        request = built(lease_pb2.GrantLeaseRequest, namespace=self.namespace, ttl=duration(micros))
+        asked = clock.now()
+        response = await self._write(lambda to: to.leases.GrantLease, request, message, timeout, request_id, guard)
+        id, seconds = response.lease.id, micros / 1e6
+        if clock.now() - asked > seconds / 2:  # it may have been granted by an earlier try
+            asked = clock.now()
+            try:
+                await self.renew_lease(id, timeout=timeout)
+            except LeaseNotFound as error:
+                raise LeaseLost(
+                    f"lease {id} has ended before its grant was answered: its ttl of {seconds:g} s is too short",
+                    reason="LEASE_LOST",
+                    metadata=error.metadata,
+                ) from error
+        return self._held(id, seconds, asked + seconds, keeper)
+
+    async def keep_alive(self, lease: OfLease, *, timeout: float | None = None) -> Lease:
+        """Keep alive a lease that exists: that of a put with a ttl, or another process's. As of `grant_lease`.
+
+        lease: its id.
+
+        Raises LeaseNotFound if it has ended.
+        """
+        id = lease_id_of(lease, self.namespace)
+        keeper = self._calls.keepers.keeper()
+        ttl = (await self.get_lease(id, timeout=timeout)).ttl
+        asked = clock.now()
+        left = await self.renew_lease(id, timeout=timeout)
+        return self._held(id, ttl, asked + left, keeper)
+
+    async def renew_lease(self, lease: OfLease, *, timeout: float | None = None) -> float:
+        """Renew a lease once: for who keeps it alive by a way of its own.
+
+        lease: a `Lease` or an id. Returns the seconds that it lives from now on, as the server counts: who goes by them
+        counts from before the call. Raises LeaseNotFound if it has ended.
+        """
+        id = lease_id_of(lease, self.namespace)
+        request = built(lease_pb2.KeepAliveRequest, namespace=self.namespace, lease_id=id)
+        return await self._calls.read(renewing.once, request, self._timeout(timeout))
+
+    async def revoke_lease(
+        self,
+        lease: OfLease,
+        *,
+        message: str = "",
+        request_id: RequestId | None = None,
+        guard: Guard | None = None,
+        timeout: float | None = None,
+    ) -> int:
+        """End a lease, whoever holds it, and delete its keys as one commit. Returns how many keys it had.
+
+        lease: a `Lease` or an id.
+        message, request_id, guard: as of `put`.
+
+        Raises LeaseNotFound if it has ended.
+        """
+        id = lease_id_of(lease, self.namespace)
+        request = built(lease_pb2.RevokeLeaseRequest, namespace=self.namespace, lease_id=id)
+        response = await self._write(lambda to: to.leases.RevokeLease, request, message, timeout, request_id, guard)
+        return response.deleted
+
+    async def get_lease(self, lease: OfLease, *, timeout: float | None = None) -> model.LeaseInfo:
+        """What the server knows of a lease. Raises LeaseNotFound if it has ended.
+
+        lease: a `Lease` or an id.
+        """
+        id = lease_id_of(lease, self.namespace)
+        request = built(lease_pb2.GetLeaseRequest, namespace=self.namespace, lease_id=id)
+        response = await self._calls.read(lambda to: to.leases.GetLease, request, self._timeout(timeout))
+        return convert.lease(response.lease)
+
+    def list_leases(self, *, page_size: int = 0, timeout: float | None = None) -> AsyncIterator[model.LeaseInfo]:
+        """The leases of the namespace in the order of their ids: `async for lease in state.list_leases()`.
+
+        page_size: the most leases a call to the server brings; 0 is the server's choice, 1,000 its limit.
+        timeout: of each page.
+        """
+        request = built(lease_pb2.ListLeasesRequest, namespace=self.namespace, page_size=page_size)
+        return listing.leases(self._calls, request, self._timeout(timeout))
+
+    def _held(self, id: int, ttl: float, deadline: float, keeper: Keeper) -> Lease:
+        async def revoke(message: str, timeout: float | None) -> int:
+            return await self.revoke_lease(id, message=message, timeout=timeout)
+
+        lease = Lease(self.namespace, id, ttl, deadline, keeper, revoke)
+        keeper.keep(lease)
+        return lease
