@@ -337,7 +337,7 @@ class RedisJournal:
         of = self._replicas.keys(name)
         meta = replica.meta
         field, value = "d", data
-        names = [of.meta, of.log(meta.generation), of.leases(meta.generation), of.deadlines(meta.generation)]
+        names = [of.meta, of.log(meta.generation)]
         if len(data) > PIECE:
             pieces = await self._stage(of.staged(token.hex()), data)
             field, value = "s", f"{token.hex()}:{pieces}".encode()
