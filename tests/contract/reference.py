@@ -13,6 +13,9 @@ from comity_server.errors import (
     CheckpointNotFound,
     Compacted,
     Conflict,
+    InvalidRequest,
+    LeaseLost,
+    LeaseNotFound,
     NamespaceExists,
     NamespaceNotFound,
     NotAFork,
@@ -24,6 +27,7 @@ from comity_server.errors import (
 )
 from comity_server.model import (
     Action,
+    Cause,
     Checkpoint,
     Commit,
     Condition,
@@ -33,12 +37,15 @@ from comity_server.model import (
     Difference,
     DropCheckpoint,
     Event,
+    Expire,
     FailedCondition,
     Fork,
     Get,
     GetResult,
+    Grant,
     Increment,
     IncrementResult,
+    Lease,
     List,
     ListResult,
     MakeCheckpoint,
@@ -56,6 +63,7 @@ from comity_server.model import (
     Restore,
     RestoreResult,
     Result,
+    Revoke,
     Strategy,
     Test,
     Transaction,
@@ -66,6 +74,7 @@ from comity_server.record import (
     CONTENT_TYPE,
     CREATE_REVISION,
     KEY,
+    LEASE_ID,
     VALUE,
     VERSION,
     Record,
@@ -85,6 +94,9 @@ COMPARE: dict[Operator, Callable[[Any, Any], bool]] = {
     Operator.GREATER: operator.gt,
     Operator.GREATER_OR_EQUAL: operator.ge,
 }
+
+
+BRIEF = 1_000  # µs: leases that live so long have run out whenever they are to expire, and no others have
 
 
 class Reference:
@@ -116,6 +128,9 @@ class Reference:
         self.log: list[Commit] = []  # from the one after `begin` on
         self.floor = begin
         self.checkpoints: dict[str, Checkpoint] = {}
+        self.leases: dict[int, Lease] = {}
+        self.granted: list[int] = list(parent[0].granted) if parent else []  # the ids of all that there ever were
+        self.ttl = 0  # of the puts of the present transaction
         self.remembered: dict[tuple[str, int], tuple[Write, Outcome]] = before.remembered if before else {}
         self.awaited: dict[str, int] = before.awaited if before else {}
 
@@ -138,6 +153,10 @@ class Reference:
         if self.parent is not None and revision <= self.parent[1]:
             return self.parent[0].origin(revision)
         return self.log[revision - self.begin - 1]
+
+    def leased(self, id: int) -> list[str]:
+        """The keys that live by a lease, in order."""
+        return [record[KEY] for record in _under(self.states[-1], "") if record[LEASE_ID] == id]
 
     def under(self, prefix: str, revision: int) -> list[Record]:
         """The entries under a prefix, in the order of their keys."""
@@ -185,10 +204,10 @@ class Reference:
         if name in self.remembered:
             first, outcome = self.remembered[name]
             return outcome if _same(first, write) else RequestIdReused
-        before = self.revision, dict(self.checkpoints)
+        before = self.revision, dict(self.checkpoints), dict(self.leases)
         outcome_or_error = self._perform(write)
         now = self.family.get(self.name, self)
-        if isinstance(outcome_or_error, Outcome) and (now.revision, now.checkpoints) != before:
+        if isinstance(outcome_or_error, Outcome) and (now.revision, now.checkpoints, now.leases) != before:
             self.remembered[name] = (write, outcome_or_error)
         return outcome_or_error
 
@@ -202,6 +221,10 @@ class Reference:
         return Reference(self.family, self.name, self.revision + 1, self)
 
     def _perform(self, write: Write) -> Outcome | type[StateError]:
+        if write.guard is not None:
+            id, fence = write.guard
+            if id not in self.leases or fence not in (0, id):
+                return LeaseLost
         match write:
             case Transaction():
                 return self._apply(write)
@@ -215,7 +238,37 @@ class Reference:
                 return self._restore(write)
             case Merge():
                 return self._merge(write)
+            case Grant(ttl=ttl):
+                lease = Lease(self.revision + 1, ttl, write.author, 0)
+                self._add(dict(self.states[-1]), [], write.author, write.message or f"grant lease {lease.id}", "")
+                self._grant(lease)
+                return Outcome(True, self.revision, (lease,))
+            case Revoke(lease_id=id):
+                if id not in self.leases:
+                    return LeaseNotFound
+                deleted = self._end(id, write, f"revoke lease {id}", Cause.CLIENT)
+                return Outcome(True, self.revision, (DeleteResult(deleted),))
+            case Expire():
+                deleted = 0
+                for lease in [self.leases[id] for id in write.lease_ids if id in self.leases]:
+                    if lease.ttl == BRIEF:
+                        of = f" of {lease.author}" if lease.author else ""
+                        deleted += self._end(lease.id, write, f"lease {lease.id}{of} expired", Cause.LEASE_EXPIRY)
+                return Outcome(True, self.revision, (DeleteResult(deleted),))
         raise AssertionError(write)
+
+    def _grant(self, lease: Lease) -> None:
+        self.leases[lease.id] = lease
+        self.granted.append(lease.id)
+
+    def _end(self, id: int, action: Action, message: str, cause: Cause) -> int:
+        """Returns how many keys were deleted."""
+        after = dict(self.states[-1])
+        events = [Event(tombstone(key, self.revision + 1, 0), after.pop(key), cause) for key in self.leased(id)]
+        del self.leases[id]
+        if events:
+            self._add(after, events, action.author, action.message or message, "")
+        return len(events)
 
     def _make_checkpoint(self, make: MakeCheckpoint) -> Outcome | type[StateError]:
         if not self.exists:
@@ -314,6 +367,9 @@ class Reference:
         author, message, trace_parent = said
         self.log.append(Commit(self.revision + 1, 0, author, message, trace_parent, events))
         self.states.append(after)
+        for lease in list(self.leases.values()):
+            if lease.ends_with_keys and not self.leased(lease.id):
+                del self.leases[lease.id]
 
     def _apply(self, transaction: Transaction) -> Outcome | type[StateError]:
         for condition in transaction.conditions:
@@ -326,6 +382,7 @@ class Reference:
         after = dict(self.states[-1])
         events: list[Event] = []
         results: list[Result] = []
+        self.ttl = 0
         for step in transaction.otherwise if failed else transaction.then:
             result = self._run(step, after, events)
             if isinstance(result, type):
@@ -333,6 +390,8 @@ class Reference:
             results.append(result)
         if events:
             self._add(after, events, transaction.author, transaction.message, transaction.trace_parent)
+        if self.ttl:
+            self._grant(Lease(self.revision, self.ttl, transaction.author, 0, ends_with_keys=True))
         return Outcome(not failed, self.revision, results, failed)
 
     def _failed(self, conditions: Sequence[Condition]) -> Iterator[FailedCondition]:
@@ -366,14 +425,23 @@ class Reference:
                 shown = [without_value(record) if keys_only else record for record in found[:limit]]
                 return ListResult(shown, more=len(found) > limit)
             case Put():
+                lease = step.lease_id
+                if lease and lease not in self.leases:
+                    return LeaseNotFound
+                if not lease and step.ttl:
+                    if self.ttl not in (0, step.ttl):
+                        return InvalidRequest
+                    lease, self.ttl = self.revision + 1, step.ttl
                 old = state.get(step.key)
-                new = self._write(state, events, step.key, step.value, step.content_type)
+                new = self._write(state, events, step.key, step.value, step.content_type, lease)
                 return PutResult(new[VERSION], old if step.return_previous else None)
             case Increment(key, delta):
                 total = _number(state.get(key))
                 if total is None or abs(total + delta) >= 2**53:
                     return NotANumber
-                new = self._write(state, events, key, str(total + delta).encode(), "application/json")
+                lease = state[key][LEASE_ID] if key in state else 0
+                kept = lease if lease in self.leases else 0
+                new = self._write(state, events, key, str(total + delta).encode(), "application/json", kept)
                 return IncrementResult(total + delta, new[VERSION])
             case Delete(key, return_previous):
                 gone = [state[key]] if key in state else []
@@ -384,10 +452,12 @@ class Reference:
             events.append(Event(tombstone(record[KEY], self.revision + 1, 0), record))
         return DeleteResult(len(gone), gone if return_previous else [])
 
-    def _write(self, state: State, events: list[Event], key: str, value: bytes, content_type: str) -> Record:
+    def _write(
+        self, state: State, events: list[Event], key: str, value: bytes, content_type: str, lease_id: int = 0
+    ) -> Record:
         old, revision = state.get(key), self.revision + 1
         version, created = (old[VERSION] + 1, old[CREATE_REVISION]) if old else (1, revision)
-        state[key] = (key, value, content_type, version, created, revision, 0, 0)
+        state[key] = (key, value, content_type, version, created, revision, lease_id, 0)
         events.append(Event(state[key], old))
         return state[key]
 

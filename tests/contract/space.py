@@ -301,13 +301,15 @@ class Space:
 def plain(thing: object, *, times: bool = True) -> object:
     """Outcomes, pages, commits in a form that compares by content: what is a list and what a tuple says nothing.
 
-    Without `times`, entries, commits and checkpoints are compared by all but their time, and what is said of namespaces
-    by what a model can tell of them.
+    Without `times`, entries, commits, leases and checkpoints are compared by all but their time, and what is said of
+    namespaces by what a model can tell of them.
     """
     if isinstance(thing, Commit) and not times:
         thing = thing._replace(time=0)
     if isinstance(thing, NamespaceInfo) and not times:
         thing = thing._replace(create_time=0, update_time=0, history_size_bytes=0, epoch="")
+    if isinstance(thing, Lease) and not times:
+        thing = thing._replace(create_time=0)
     if isinstance(thing, Checkpoint):
         return ("Checkpoint", *(thing if times else thing._replace(create_time=0)))
     if type(thing) is tuple and len(thing) == 8 and isinstance(thing[0], str):  # an entry

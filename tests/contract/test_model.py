@@ -27,12 +27,16 @@ from hypothesis.stateful import (
 from comity_server.errors import Compacted, NamespaceNotFound, RevisionInFuture, StateError
 from comity_server.limits import Limits
 from comity_server.model import (
+    Action,
     Condition,
     Delete,
     DeletePrefix,
     DropCheckpoint,
+    Expire,
     Fork,
     Get,
+    Grant,
+    Guard,
     Increment,
     List,
     MakeCheckpoint,
@@ -44,6 +48,7 @@ from comity_server.model import (
     Ref,
     RequestId,
     Restore,
+    Revoke,
     Strategy,
     Test,
     Transaction,
@@ -51,8 +56,9 @@ from comity_server.model import (
 )
 from comity_server.record import MOD_REVISION
 from comity_server.stores.url import open_store
-from tests.contract.reference import Reference
-from tests.contract.space import LIMITS, Space, fresh_name, plain
+from tests.contract.reference import BRIEF, Reference
+from tests.contract.space import HOUR, LIMITS, Space, fresh_name, plain
+from tests.waiting import until
 
 T = TypeVar("T")
 
@@ -80,8 +86,13 @@ deltas = st.sampled_from([0, 1, -1, 5, 2**53 - 1])
 back = st.integers(-1, 12)  # how far before the newest revision; -1 is in the future
 clients = st.sampled_from(["c1", "c2"])
 
+# Leases are given as how many were granted after them, and 1: `resolve` makes them ids.
+slots = st.sampled_from([0, 0, 0, 0, 1, 1, 2, 3])
+guards = st.sampled_from([None] * 5 + [Guard(1), Guard(1, 1), Guard(2), Guard(1, 2)])
+ttls = st.sampled_from([0, 0, 0, 0, HOUR, HOUR, BRIEF])
+
 operations: st.SearchStrategy[Operation] = st.one_of(
-    st.builds(Put, keys, values, st.sampled_from(["", "text/plain"]), st.just(0), st.booleans()),
+    st.builds(Put, keys, values, st.sampled_from(["", "text/plain"]), slots, st.booleans(), ttls),
     st.builds(Increment, keys, deltas),
     st.builds(Delete, keys, st.booleans()),
     st.builds(DeletePrefix, prefixes, st.booleans()),
@@ -128,7 +139,7 @@ def conditions(draw: st.DrawFn) -> Condition:
             return Condition(draw(keys), test, draw(st.integers(0, 1)))
         case Test.LEASE_ID:
             equal_or_not = st.sampled_from([Operator.EQUAL, Operator.NOT_EQUAL])
-            return Condition(draw(keys), test, draw(st.integers(0, 1)), draw(equal_or_not))
+            return Condition(draw(keys), test, draw(slots), draw(equal_or_not))
         case Test.VALUE:
             return Condition(draw(keys), test, draw(values), draw(st.sampled_from(Operator)))
         case Test.VERSION:
@@ -146,6 +157,7 @@ transactions = st.builds(
     st.sampled_from(["", "me"]),
     st.sampled_from(["", "why"]),
     st.just(""),
+    guards,
 )
 
 
@@ -158,8 +170,12 @@ ZERO = "0"
 refs = st.one_of(back, marks, st.none(), st.just(ZERO))
 
 actions: st.SearchStrategy[Write] = st.one_of(
-    st.builds(MakeCheckpoint, name=marks, revision=back, labels=labels, author=st.sampled_from(["", "me"])),
-    st.builds(DropCheckpoint, name=marks),
+    st.builds(
+        MakeCheckpoint, name=marks, revision=back, labels=labels, author=st.sampled_from(["", "me"]), guard=guards
+    ),
+    st.builds(DropCheckpoint, name=marks, guard=guards),
+    st.builds(Grant, ttl=st.sampled_from([HOUR, BRIEF]), author=st.sampled_from(["", "me"]), guard=guards),
+    st.builds(Revoke, lease_id=slots, message=st.sampled_from(["", "why"]), guard=guards),
     st.builds(
         Restore,
         ref=refs,
@@ -167,9 +183,10 @@ actions: st.SearchStrategy[Write] = st.one_of(
         dry_run=st.booleans(),
         if_revision=st.none() | st.none() | back,
         message=st.sampled_from(["", "why"]),
+        guard=guards,
     ),
     st.builds(Fork, parent=namespaces, ref=refs, author=st.sampled_from(["", "me"])),
-    st.builds(Merge, fork=namespaces, strategy=st.sampled_from(Strategy), dry_run=st.booleans()),
+    st.builds(Merge, fork=namespaces, strategy=st.sampled_from(Strategy), dry_run=st.booleans(), guard=guards),
 )
 
 
@@ -246,19 +263,45 @@ class Machine(RuleBasedStateMachine):
             return 0
         return max(1, self.reference(on).revision - ref) if isinstance(ref, int) else ref
 
+    def lease(self, on: str, slot: int) -> int:
+        """The id of a lease that lives or has ended, given as how many were granted after it, and 1; 0: none."""
+        granted = self.reference(on).granted
+        return 0 if not slot else granted[-slot] if slot <= len(granted) else 10**6 + slot
+
+    def condition(self, on: str, condition: Condition) -> Condition:
+        """What is given as how far it lies back, as a revision; and as an id."""
+        match condition:
+            case Condition(test=Test.UNCHANGED_SINCE | Test.MOD_REVISION | Test.CREATE_REVISION, operand=int(back)):
+                return condition._replace(operand=max(0, self.reference(on).revision - back))
+            case Condition(test=Test.LEASE_ID, operand=int(slot)):
+                return condition._replace(operand=self.lease(on, slot))
+        return condition
+
+    def operation(self, on: str, operation: Operation) -> Operation:
+        """Likewise."""
+        if isinstance(operation, Put):
+            return operation._replace(lease_id=self.lease(on, operation.lease_id))
+        return operation
+
+    def guard(self, on: str, guard: Guard | None) -> Guard | None:
+        """Likewise."""
+        return guard and Guard(self.lease(on, guard.lease_id), self.lease(on, guard.fence))
+
     def resolve(self, on: str, write: Write) -> Write:
         """Likewise, in a write."""
         newest = self.reference(on).revision
+        if isinstance(write, Action):
+            write = cast(Write, replace(write, guard=self.guard(on, write.guard)))
         match write:
-            case Transaction():
-                relative = {Test.UNCHANGED_SINCE, Test.MOD_REVISION, Test.CREATE_REVISION}
-                resolved = [
-                    condition._replace(operand=max(0, newest - int(condition.operand)))
-                    if condition.test in relative
-                    else condition
-                    for condition in write.conditions
-                ]
-                return write._replace(conditions=resolved)
+            case Transaction(conditions, then, otherwise):
+                return write._replace(
+                    conditions=[self.condition(on, condition) for condition in conditions],
+                    then=[self.operation(on, operation) for operation in then],
+                    otherwise=[self.operation(on, operation) for operation in otherwise],
+                    guard=self.guard(on, write.guard),
+                )
+            case Revoke(lease_id=slot):
+                return replace(write, lease_id=self.lease(on, slot))
             case MakeCheckpoint():
                 return replace(write, revision=max(0, newest - write.revision))
             case Restore(if_revision=back):
@@ -324,6 +367,56 @@ class Machine(RuleBasedStateMachine):
     def drop_checkpoint(self, data: st.DataObject) -> None:
         on = data.draw(st.sampled_from([name for name in NAMES if self.reference(name).checkpoints]))
         self.commit(on, DropCheckpoint(name=data.draw(st.sampled_from(sorted(self.reference(on).checkpoints)))))
+
+    @rule(on=namespaces, ttl=st.sampled_from([HOUR, BRIEF]), author=st.sampled_from(["", "me"]))
+    def grant(self, on: str, ttl: int, author: str) -> None:
+        self.commit(on, Grant(ttl=ttl, author=author))
+
+    def living_leases(self, ttl: int) -> list[tuple[str, int]]:
+        """Where they are, and their ids."""
+        of = ((name, lease) for name in NAMES for lease in self.reference(name).leases.values())
+        return [(name, lease.id) for name, lease in of if lease.ttl == ttl]
+
+    @precondition(lambda self: self.living_leases(HOUR) + self.living_leases(BRIEF))
+    @rule(data=st.data(), key=keys, value=values, guarded=st.booleans())
+    def put_with_a_lease(self, data: st.DataObject, key: str, value: bytes, guarded: bool) -> None:
+        on, id = data.draw(st.sampled_from(self.living_leases(HOUR) + self.living_leases(BRIEF)))
+        guard = Guard(id, id) if guarded else None
+        self.commit(on, Transaction(then=[Put(key, value, lease_id=id)], guard=guard))
+
+    @rule(on=namespaces, some=st.lists(keys, min_size=1, max_size=3, unique=True), ttl=st.sampled_from([HOUR, BRIEF]))
+    def put_with_a_ttl(self, on: str, some: Sequence[str], ttl: int) -> None:
+        self.commit(on, Transaction(then=[Put(key, b"1", ttl=ttl) for key in some]))
+
+    @precondition(lambda self: self.living_leases(HOUR))
+    @rule(data=st.data())
+    def revoke(self, data: st.DataObject) -> None:
+        on, id = data.draw(st.sampled_from(self.living_leases(HOUR)))
+        self.commit(on, Revoke(lease_id=id, author="me"))
+
+    @precondition(lambda self: self.living_leases(BRIEF))
+    @rule(data=st.data(), all_of_them=st.booleans())
+    def expire(self, data: st.DataObject, all_of_them: bool) -> None:
+        """What has run out, beside what has not and what is none."""
+        on, id = data.draw(st.sampled_from(self.living_leases(BRIEF)))
+        ids = [lease for name, lease in self.living_leases(BRIEF) if name == on] if all_of_them else [id]
+
+        async def out() -> bool:
+            return not any([await self.space(on).remaining(id) for id in ids])
+
+        self.run(until(out))
+        others = [lease for name, lease in self.living_leases(HOUR) if name == on]
+        self.commit(on, Expire(lease_ids=(*others, *ids, 10**6)))
+
+    @rule(on=namespaces, some=st.lists(slots, max_size=4))
+    def keep_alive(self, on: str, some: Sequence[int]) -> None:
+        ids = [self.lease(on, slot) for slot in some]
+        left = self.run(self.opened.store.keep_alive(self.full(on), ids))
+        assert not isinstance(left, type), left
+        living = self.reference(on).leases
+        assert [number > 0 for number in left] == [id in living for id in ids]
+        ended = self.run(self.opened.store.ended(self.full(on), ids))
+        assert ended == [id for id in ids if id not in living]
 
     @rule(on=namespaces, prefix=prefixes, dry_run=st.booleans(), data=st.data())
     def restore(self, on: str, prefix: str, dry_run: bool, data: st.DataObject) -> None:
@@ -501,6 +594,12 @@ class Machine(RuleBasedStateMachine):
                 assert info is NamespaceNotFound
                 continue
             assert not isinstance(info, type), info
+            leases = self.run(space.store.leases(space.name, limit=LIMITS.leases))
+            assert not isinstance(leases, type), leases
+            found = [(lease, keys) for lease, _, keys in leases]
+            assert timeless(found) == timeless(
+                [(lease, len(reference.leased(id))) for id, lease in sorted(reference.leases.items())]
+            )
             figures = (info.revision, info.floor, info.key_count, info.size_bytes, info.commit_count)
             revision, floor = reference.revision, reference.floor
             assert figures == (revision, floor, len(expected), reference.size_bytes(), revision - floor)
