@@ -64,6 +64,13 @@ async def ignore_the_end(agent: Agent) -> None:
             await asyncio.Event().wait()
 
 
+async def ignore_cancellation(agent: Agent) -> None:
+    """Go on twice, and then end."""
+    for _ in range(2):
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+
+
 async def finish(agent: Agent) -> None:
     await agent.memory.put("finished", True)
 
