@@ -105,6 +105,29 @@ async def test_a_dead_predecessor_lets_nobody_overtake_the_holder(state: Client)
         await asyncio.wait([waiting])
 
 
+async def test_a_place_that_was_lost_is_taken_anew(state: Client) -> None:
+    first, second, third = Lock(state, "a"), Lock(state, "a"), Lock(state, "a")
+    await first.acquire()
+    waiting = asyncio.create_task(second.acquire())
+    await in_line(state, 2)
+    place = max(await state.list("locks/a/").all(), key=lambda entry: entry.create_revision)
+    last = asyncio.create_task(third.acquire())
+    await in_line(state, 3)
+    await state.revoke_lease(place.lease_id)
+
+    async def has_come_again() -> bool:
+        found = await keys(state)
+        return len(found) == 3 and place.key not in found
+
+    await until(has_come_again)
+    await first.release()
+    await last
+    assert not waiting.done()
+    await third.release()
+    await waiting
+    await second.release()
+
+
 async def test_a_wait_has_an_end(state: Client) -> None:
     async with Lock(state, "a"):
         other = Lock(state, "a")
