@@ -297,7 +297,7 @@ async def test_a_fork_has_locks_of_its_own(state: Client) -> None:
 
 
 async def test_a_killed_holder_is_followed_soon_after_its_ttl(state: Client, agent: Callable[..., Agent]) -> None:
-    holder = agent("lock", "a", "1")
+    holder = agent("lock", "a", "2")
     (_, fence) = await holder.says()
     waiting = asyncio.create_task(Lock(state, "a").acquire())
     await in_line(state, 2)
@@ -310,7 +310,7 @@ async def test_a_killed_holder_is_followed_soon_after_its_ttl(state: Client, age
 
 
 async def test_a_holder_that_was_stopped_cannot_write(state: Client, agent: Callable[..., Agent]) -> None:
-    holder = agent("lock", "a", "1")
+    holder = agent("lock", "a", "2")
     assert (await holder.says())[0] == "held"
     holder.tell("write x")
     assert await holder.says() == ["written"]

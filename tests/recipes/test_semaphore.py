@@ -107,7 +107,7 @@ async def test_cancellation_leaves_nothing_wherever_it_comes(state: Client) -> N
 async def test_the_slot_of_a_killed_holder_is_free_soon_after_its_ttl(
     state: Client, agent: Callable[..., Agent]
 ) -> None:
-    holders = [agent("semaphore", "a", "1"), agent("semaphore", "a", "1")]
+    holders = [agent("semaphore", "a", "2"), agent("semaphore", "a", "2")]
     fences = [int((await holder.says())[1]) for holder in holders]
     waiting = Semaphore(state, "a", 2)
     acquiring = asyncio.create_task(waiting.acquire())

@@ -33,7 +33,12 @@ async def clean_up(work: Coroutine[Any, Any, object]) -> None:
             async with asyncio.timeout(CLEANUP_SECONDS):
                 await work
 
-    task = asyncio.create_task(bounded())
+    try:
+        loop = asyncio.get_running_loop()
+    except RuntimeError:  # it has ended, and left the caller behind
+        work.close()
+        return
+    task = loop.create_task(bounded())
     _cleaning.add(task)
     task.add_done_callback(_cleaning.discard)
     await asyncio.shield(task)
