@@ -15,7 +15,7 @@ from comity_server.stores.copy import ends
 from comity_server.stores.copy.run import copy
 from comity_server.stores.protocol import Store
 from comity_server.stores.url import open_store
-from tests.contract.space import Space
+from tests.contract.space import HOUR, SECOND, Space
 from tests.redis_servers import RedisCluster, RedisServer, Replicated
 from tests.waiting import until
 
@@ -107,6 +107,11 @@ async def everything(url: str, users: Users, wait_replicas: int) -> None:
         await space.put("long", b"v" * 3_000_000)
         await space.commit(MakeCheckpoint(name="mark"))
         await space.apply(Put("k", b"w"), request_id=RequestId("client", 1))
+        lease = await Space(other, "leased").grant(HOUR)
+        await Space(one, "leased").put_for(60 * SECOND, "k")
+        await one.keep_alive("leased", [lease.id])
+        assert (await one.lease("leased", lease.id)).key_count == 0
+        assert await other.due() == {}
         absent = Condition("nothing", Test.EXISTS, 1)
         await space.commit(Transaction(conditions=(absent,), then=(Put("k", b"x"),)))  # which changes nothing
         assert await Space(other, "n").keys() == ["k", "long"]
@@ -120,6 +125,8 @@ async def everything(url: str, users: Users, wait_replicas: int) -> None:
         await one.delete_namespace("twig")
         await Space(one, "gone").put("k")
         await one.delete_namespace("gone")
+        await one.retain("leased", Retention())
+        await one.delete_namespace("leased")
         await one.sweep()
         assert [info.name for info in await other.namespaces("", limit=10)] == ["n"]
         users.fill()

@@ -337,11 +337,13 @@ class RedisJournal:
         of = self._replicas.keys(name)
         meta = replica.meta
         field, value = "d", data
-        names = [of.meta, of.log(meta.generation), of.leases(meta.generation), of.deadlines(meta.generation)]
+        names = [of.meta, of.log(meta.generation)]
         if len(data) > PIECE:
             pieces = await self._stage(of.staged(token.hex()), data)
             field, value = "s", f"{token.hex()}:{pieces}".encode()
             names += [of.staged(token.hex()), of.large(meta.generation)]
+        if any(leases):
+            names += [of.leases(meta.generation), of.deadlines(meta.generation)]
         arguments = [*meta.stands, *place, token.hex(), int(frees), self._deleter, int(CLAIM_SECONDS * 1000)]
         arguments += [field, value, *leases, *fields]
         deletion = Passing(StoreUnavailable(f"namespace {name} is about to be deleted"))

@@ -1,7 +1,9 @@
 -- Appends one entry to the log of a namespace, if nothing was appended since the caller looked.
 --
--- KEYS  1 meta   2 the log of the caller's generation   3 its leases   4 their deadlines
---       5 where the entry is staged, and   6 the hash of such entries, if it is
+-- KEYS  1 meta   2 the log of the caller's generation
+--       then where the entry is staged, and the hash of such entries, if it is
+--       then leases, and their deadlines, if it grants or ends any: while a slot of a Cluster is moved, a script that is
+--         given a key which is not there is refused
 -- ARGV  1 generation  2 revision  3 sub  4 epoch  5 last: where the caller thinks that the namespace stands; revision
 --         and sub are 0 where it does not exist yet, and last, the token of the newest entry, is empty
 --       6 revision  7 sub  8 last: where it stands afterwards
@@ -21,13 +23,19 @@
 if ARGV[9] == '1' then
   redis.call('HDEL', KEYS[1], '')  -- as in claim.lua
 end
+local staged, large, leases, deadlines
+if ARGV[12] == 's' then
+  staged, large, leases, deadlines = KEYS[3], KEYS[4], KEYS[5], KEYS[6]
+else
+  leases, deadlines = KEYS[3], KEYS[4]
+end
 local stands = redis.call('HMGET', KEYS[1], 'generation', 'revision', 'sub', 'epoch', 'exists', 'last', 'mark', 'marked')
 local generation = stands[1] or '1'
 local revision, sub = stands[2] or '0', stands[3] or '0'
 local epoch = stands[4] or ARGV[4]
 if generation ~= ARGV[1] or revision ~= ARGV[2] or sub ~= ARGV[3] or epoch ~= ARGV[4] or
    (stands[6] or '') ~= ARGV[5] or
-   (KEYS[5] and redis.call('HLEN', KEYS[5]) ~= tonumber(string.match(ARGV[13], ':(%d+)$'))) then
+   (staged and redis.call('HLEN', staged) ~= tonumber(string.match(ARGV[13], ':(%d+)$'))) then
   return {0, generation, revision, sub, stands[4] or '', stands[5] or '0'}
 end
 local mark = stands[7] or ''
@@ -47,26 +55,26 @@ if granted + expired > 0 then
   now = time[1] * 1000000 + time[2]
 end
 for place = first, first + expired - 1 do
-  if tonumber(redis.call('ZSCORE', KEYS[4], ARGV[place]) or '0') > now then
+  if tonumber(redis.call('ZSCORE', deadlines, ARGV[place]) or '0') > now then
     return {3}
   end
 end
 local id = ARGV[6] .. '-' .. ARGV[7]
 redis.call('XADD', KEYS[2], id, ARGV[12], ARGV[13], 'p', ARGV[5])
-if KEYS[5] then  -- what is staged and not appended goes by itself
-  redis.call('PERSIST', KEYS[5])
-  redis.call('HSET', KEYS[6], ARGV[8], id)
+if staged then  -- what is staged and not appended goes by itself
+  redis.call('PERSIST', staged)
+  redis.call('HSET', large, ARGV[8], id)
 end
 for place = 17, first - 1, 3 do
-  redis.call('HSET', KEYS[3], ARGV[place], ARGV[place + 2])
-  redis.call('ZADD', KEYS[4], string.format('%.0f', now + tonumber(ARGV[place + 1])), ARGV[place])
+  redis.call('HSET', leases, ARGV[place], ARGV[place + 2])
+  redis.call('ZADD', deadlines, string.format('%.0f', now + tonumber(ARGV[place + 1])), ARGV[place])
 end
 for place = first, last do
-  redis.call('HDEL', KEYS[3], ARGV[place])
-  redis.call('ZREM', KEYS[4], ARGV[place])
+  redis.call('HDEL', leases, ARGV[place])
+  redis.call('ZREM', deadlines, ARGV[place])
 end
 if last >= 17 then
-  redis.call('HSET', KEYS[1], 'leases', redis.call('HLEN', KEYS[3]))
+  redis.call('HSET', KEYS[1], 'leases', redis.call('HLEN', leases))
 end
 redis.call('HSET', KEYS[1], 'generation', generation, 'revision', ARGV[6], 'sub', ARGV[7], 'last', ARGV[8],
            'epoch', epoch, unpack(ARGV, last + 1))
