@@ -9,7 +9,18 @@ from google.protobuf.duration_pb2 import Duration
 
 from .lease import LeaseGuard
 
-__all__ = ["Guard", "Held", "OfLease", "duration", "guard_of", "lease_id_of", "living_by", "micros_of", "not_both"]
+__all__ = [
+    "MOST_SECONDS",
+    "Guard",
+    "Held",
+    "OfLease",
+    "duration",
+    "guard_of",
+    "lease_id_of",
+    "living_by",
+    "micros_of",
+    "not_both",
+]
 
 MOST_SECONDS: Final = 315_576_000_000.0  # that a Duration can say; a server's limit is far below
 

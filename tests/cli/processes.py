@@ -71,6 +71,10 @@ class Running:
     def interrupt(self) -> Result:
         """Send it what Ctrl-C does."""
         self._process.send_signal(signal.SIGINT)
+        return self.ended()
+
+    def ended(self) -> Result:
+        """Wait for its end."""
         data, errors = self._process.communicate(timeout=SECONDS)
         return Result(self._process.returncode, data, errors.decode())
 

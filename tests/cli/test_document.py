@@ -22,10 +22,6 @@ from comity.cli.document import read
         ('{"then": [{"get": {"key": 1}}]}', "then[0].get.key must be a string"),
         ('{"then": [{"get": {"kee": "a"}}]}', "then[0].get.key is missing"),
         ('{"then": [{"put": {"key": "a"}}]}', "then[0].put.value is missing"),
-        (
-            '{"then": [{"put": {"key": "a", "value": 1, "ttl": "1s"}}]}',
-            "then[0].put.ttl must be a number of seconds above 0",
-        ),
         ('{"then": [{"put": {"key": "a", "value": {"base64": "?"}}}]}', "then[0].put.value is wrong: it is not base64"),
         ('{"then": [{"put": {"key": "a", "value": NaN}}]}', "NaN is not JSON"),
         ('{"then": [{"put": {"key": "\\ud800", "value": 1}}]}', "surrogates"),

@@ -738,7 +738,7 @@ class Stubs:
         self.leases: Any = lease_pb2_grpc.LeaseServiceStub(self._channel)
 
     def has(self, key: str) -> bool:
-        return self.state.Get(s.GetRequest(namespace=NAME, key=key), timeout=30).HasField("entry")
+        return bool(self.state.Get(s.GetRequest(namespace=NAME, key=key), timeout=30).HasField("entry"))
 
     def close(self) -> None:
         self._channel.close()

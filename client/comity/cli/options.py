@@ -84,11 +84,13 @@ class _Seconds(FloatType):
     name = "seconds"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        from comity.leased import MOST_SECONDS
+
         try:
             seconds = float(value)
         except ValueError:
             self.fail(f"{value!r} is no number of seconds", param, ctx)
-        if not 0 < seconds < float("inf"):
+        if not 0 < seconds <= MOST_SECONDS:
             self.fail(f"{value} is no number of seconds above 0", param, ctx)
         return seconds
 

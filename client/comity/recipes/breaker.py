@@ -1,0 +1,262 @@
+"""A circuit breaker: once some agents have found a dependency broken, all of them leave it alone for a while."""
+
+import asyncio
+import enum
+import functools
+import inspect
+import uuid
+import weakref
+from collections.abc import Awaitable, Callable
+from types import TracebackType
+from typing import Any, ParamSpec, Self, TypeVar
+
+from comity.client import Client
+from comity.errors import ComityError, LeaseNotFound
+from comity.lease import Lease
+from comity.model import ListResult
+from comity.operations import Delete, Key, List, Put
+
+from .circuit import Circuit, Found
+from .ending import clean_up
+from .living import Living
+from .names import check_count, check_name, check_seconds
+
+__all__ = ["CircuitBreaker", "CircuitOpen", "CircuitState"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class CircuitState(enum.StrEnum):
+    """Whether a dependency may be called."""
+
+    CLOSED = "closed"  # it may
+    OPEN = "open"  # it may not: it has failed too often
+    HALF_OPEN = "half-open"  # one may, to find out whether it works again
+
+
+class CircuitOpen(Exception):
+    """The call was not made, since the dependency is broken.
+
+    retry_after: seconds until the next call may be made to find out whether it works again; 0: one is being made now.
+    """
+
+    def __init__(self, name: str, retry_after: float) -> None:
+        super().__init__(name, retry_after)
+        self.name = name
+        self.retry_after = retry_after
+
+    def __str__(self) -> str:
+        until = f"for {self.retry_after:.1f} s more" if self.retry_after else "while a call finds out if it works again"
+        return f"circuit {self.name!r} is open {until}"
+
+
+class CircuitBreaker:
+    """The circuit breaker of one dependency, which all who name it share.
+
+        breaker = CircuitBreaker(state, "search-api")
+        async with breaker:  # raises CircuitOpen
+            await search(...)
+
+        found = await breaker.call(search, "comity")
+
+        @breaker
+        async def search(...): ...
+
+    Closed, it counts the failures of all. With `failures` of them within a while it opens: nobody calls, for some time.
+    Then it is half open: one caller is let through. If that succeeds it closes, else it opens again. All times are
+    those of leases, so that no process's clock matters.
+
+    To ask costs no call: what the store says is followed by a watch, which is at most some seconds late where the
+    server cannot be reached; then the store is asked, and what that raises is raised. `close` ends the watch.
+
+    name: 1 to 200 bytes of UTF-8 without / and NUL.
+    failures: how many open it, from 1 to 1,000.
+    within: the seconds in which they must happen; at least 1, as of a lease's ttl.
+    reset_after: the seconds for which it is open; likewise.
+    counts: what is a failure: an exception, or several. Cancellation is none.
+    ttl: seconds after which another caller is let through where the one that was let through died.
+
+    One object may be used by any number of tasks. Raises TypeError and ValueError for arguments that do not fit.
+    """
+
+    def __init__(
+        self,
+        state: Client,
+        name: str,
+        failures: int = 5,
+        *,
+        within: float = 60.0,
+        reset_after: float = 30.0,
+        counts: type[Exception] | tuple[type[Exception], ...] = Exception,
+        ttl: float = 10.0,
+    ) -> None:
+        self.name = check_name(name)
+        self._state = state
+        self._failures = check_count("failures", failures, most=1_000)
+        self._within = check_seconds("within", within)
+        self._reset_after = check_seconds("reset_after", reset_after)
+        self._ttl = check_seconds("ttl", ttl)
+        self._counts = counts
+        self._root = f"breakers/{name}/"
+        self._living = Living(state)
+        self._circuits: dict[asyncio.AbstractEventLoop, Circuit] = {}
+        self._probes: weakref.WeakKeyDictionary[asyncio.Task[Any], Lease] = weakref.WeakKeyDictionary()
+
+    async def close(self) -> None:
+        """Follow the store no longer. The breaker stays as it is, and this object can be used again."""
+        circuit = self._circuits.pop(asyncio.get_running_loop(), None)
+        if circuit is not None:
+            await circuit.close()
+
+    async def state(self) -> CircuitState:
+        """Whether the dependency may be called now."""
+        return _state(await self._circuit().now())
+
+    async def retry_after(self) -> float:
+        """Seconds until it is half open; 0 if it is not open."""
+        circuit = self._circuit()
+        await circuit.now()
+        return circuit.remaining()
+
+    async def __aenter__(self) -> Self:
+        circuit = self._circuit()
+        found = await circuit.now()
+        if found.tripped is not None:
+            task = asyncio.current_task()
+            assert task is not None
+            probe = None if found.open is not None or found.probe is not None else await self._let_through(circuit)
+            if probe is None:
+                raise CircuitOpen(self.name, circuit.remaining())
+            self._probes[task] = probe
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        probe = self._probes.pop(task, None)
+        failed = isinstance(error, self._counts)
+        if probe is not None:
+            if error is None:
+                await self._succeeded(probe)
+            elif failed:
+                await self._failed_again(probe)
+            else:
+                await clean_up(probe.revoke())
+        elif failed:
+            await self._failed()
+
+    async def call(self, function: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Call an async function if the circuit is not open, and return what it returns. Raises CircuitOpen."""
+        async with self:
+            return await function(*args, **kwargs)
+
+    def __call__(self, function: Callable[P, Awaitable[T]]) -> Callable[P, Awaitable[T]]:
+        """Decorates an async function: it is called only if the circuit is not open, and raises CircuitOpen else."""
+        if not inspect.iscoroutinefunction(function):
+            raise TypeError(f"a circuit breaker is for async functions, not for {function!r}")
+
+        @functools.wraps(function)
+        async def guarded(*args: P.args, **kwargs: P.kwargs) -> T:
+            return await self.call(function, *args, **kwargs)
+
+        return guarded
+
+    async def trip(self) -> None:
+        """Open it, as if it had failed often enough."""
+        await self._state.transact(then=self._opening())
+
+    async def reset(self) -> None:
+        """Close it, whatever has failed."""
+        await self._state.delete(prefix=self._root, message=f"reset circuit {self.name}")
+
+    def _circuit(self) -> Circuit:
+        loop = asyncio.get_running_loop()
+        circuit = self._circuits.get(loop)
+        if circuit is None or circuit.ended:
+            self._circuits = {known: each for known, each in self._circuits.items() if not known.is_closed()}
+            circuit = self._circuits[loop] = Circuit(self._state, self._root, self._reset_after)
+        return circuit
+
+    async def _let_through(self, circuit: Circuit) -> Lease | None:
+        """Be the one that finds out whether it works again. None: another one is."""
+        keys, found = circuit.keys, circuit.last
+        taking = asyncio.create_task(
+            self._state.transact(
+                conditions=[
+                    Key(keys.tripped).exists(),
+                    Key(keys.open).mod_revision == found.open_revision,
+                    Key(keys.probe).mod_revision == found.probe_revision,
+                ],
+                then=[Put(keys.probe, {"by": self._state.author}, ttl=self._ttl)],
+                message=f"probe circuit {self.name}",
+            )
+        )
+        try:
+            taken = await asyncio.shield(taking)
+            return await self._state.keep_alive(taken.revision) if taken.committed else None
+        except LeaseNotFound:
+            return None
+        except BaseException:
+
+            async def give_back() -> None:
+                await asyncio.wait([taking])
+                if not taking.cancelled() and not taking.exception() and taking.result().committed:
+                    await self._state.delete(keys.probe, if_revision=taking.result().revision)
+
+            await clean_up(give_back())
+            raise
+
+    async def _failed(self) -> None:
+        """One more failure. What cannot be written down is not counted: the caller has an error of its own."""
+        prefix = f"{self._root}failures/"
+        failure = Put(prefix + uuid.uuid4().hex, {"by": self._state.author}, ttl=self._within)
+        try:
+            done = await self._state.transact(then=[failure, List(prefix, keys_only=True)])
+            listed = done.results[1]
+            assert isinstance(listed, ListResult)
+            if len(await self._living.among(listed.entries)) >= self._failures:
+                keys = self._circuit().keys
+                await self._state.transact(
+                    conditions=[Key(keys.tripped).absent()],
+                    then=self._opening(),
+                    message=f"open circuit {self.name}: {self._failures} failures within {self._within:g} s",
+                )
+        except ComityError:
+            pass
+
+    async def _failed_again(self, probe: Lease) -> None:
+        await self._settle(probe, [Delete(self._circuit().keys.probe), *self._opening()], "open again")
+
+    async def _succeeded(self, probe: Lease) -> None:
+        await self._settle(probe, [Delete(prefix=self._root)], "close")
+
+    async def _settle(self, probe: Lease, then: list[Put | Delete], what: str) -> None:
+        """Say how a probe ended, unless it took longer than its lease lived: then another one says it."""
+        try:
+            await self._state.transact(
+                conditions=[Key(self._circuit().keys.probe).mod_revision == probe.id],
+                then=then,
+                message=f"{what} circuit {self.name}",
+            )
+        except ComityError:
+            pass
+        finally:
+            await probe.close()
+
+    def _opening(self) -> list[Put | Delete]:
+        keys = self._circuit().keys
+        opened = {"by": self._state.author, "reset_after": self._reset_after}
+        return [
+            Put(keys.tripped, opened),
+            Put(keys.open, opened, ttl=self._reset_after),
+            Delete(prefix=f"{self._root}failures/"),
+        ]
+
+
+def _state(found: Found) -> CircuitState:
+    if found.tripped is None:
+        return CircuitState.CLOSED
+    return CircuitState.HALF_OPEN if found.open is None else CircuitState.OPEN

@@ -1,0 +1,125 @@
+"""What the store says of a circuit, followed by a watch so that to look costs no call."""
+
+import asyncio
+import contextlib
+import contextvars
+from collections.abc import Iterable
+from typing import Final, NamedTuple
+
+from comity.client import Client
+from comity.errors import ComityError
+from comity.model import Entry, Resync
+
+from .living import Living
+
+__all__ = ["Circuit", "Found"]
+
+PROGRESS_SECONDS: Final = 1.0  # between signs of life: without three of them the watch is taken for lost
+
+
+class Found(NamedTuple):
+    """What the store says."""
+
+    tripped: Entry | None = None  # since it opened, until it closes
+    open: Entry | None = None  # as long as nobody may call
+    probe: Entry | None = None  # as long as somebody finds out whether it works again
+    open_revision: int = 0  # the mod_revision of that key, also if nobody's lease keeps it; 0: it is absent
+    probe_revision: int = 0
+
+
+class Keys(NamedTuple):
+    tripped: str
+    open: str
+    probe: str
+
+
+class Circuit:
+    """One circuit, as one event loop sees it. The watch begins with the first look."""
+
+    def __init__(self, state: Client, root: str, reset_after: float) -> None:
+        self._prefix = f"{root}state/"
+        self.keys = Keys(f"{self._prefix}tripped", f"{self._prefix}open", f"{self._prefix}probe")
+        self.last = Found()
+        self._state = state
+        self._reset_after = reset_after
+        self._living = Living(state)
+        self._entries: dict[str, Entry] = {}
+        self._clock = asyncio.get_running_loop().time
+        self._open_until = 0.0
+        self._away = False
+        self._known = asyncio.Event()
+        self._following: asyncio.Task[None] | None = None
+
+    @property
+    def ended(self) -> bool:
+        """Whether it follows the store no longer, for whatever reason."""
+        return self._following is not None and self._following.done()
+
+    async def close(self) -> None:
+        if self._following is not None:
+            self._following.cancel()
+            await asyncio.wait([self._following])
+
+    async def now(self) -> Found:
+        """What is so now. Raises what reading it raises, if it has to be read."""
+        if self._following is None:
+            # In a context of its own: it is no part of the call that happens to be the first.
+            follow = self._follow()
+            self._following = asyncio.get_running_loop().create_task(follow, context=contextvars.Context())
+        if not self._known.is_set():
+            known = asyncio.ensure_future(self._known.wait())
+            try:
+                await asyncio.wait([known, self._following], return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                known.cancel()
+            if self._following.done() and not self._following.cancelled():
+                self._following.result()
+        elif self._away or self._following.done():
+            await self._set(await self._state.list(self._prefix).all())
+        return self.last
+
+    def remaining(self) -> float:
+        """Seconds until somebody may call; 0 if it is not open."""
+        return 0.0 if self.last.open is None else max(0.0, self._open_until - self._clock())
+
+    async def _follow(self) -> None:
+        watch = self._state.watch(
+            self._prefix, initial=True, progress_interval=PROGRESS_SECONDS, on_connection=self._notice
+        )
+        async with watch:
+            async for commit in watch.commits():
+                if isinstance(commit, Resync):
+                    await self._set(commit.entries)
+                else:
+                    entries = dict(self._entries)
+                    for event in commit.events:
+                        entries.pop(event.key, None)
+                        if event.is_put:
+                            entries[event.key] = event.entry
+                    await self._set(entries.values())
+                self._known.set()
+
+    def _notice(self, lost: ComityError | None) -> None:
+        self._away = lost is not None
+
+    async def _set(self, entries: Iterable[Entry]) -> None:
+        self._entries = {entry.key: entry for entry in entries}
+        tripped, opened, probe = (self._entries.get(key) for key in self.keys)
+        living = await self._living.among(entry for entry in (opened, probe) if entry is not None)
+        found = Found(
+            tripped,
+            opened if opened in living else None,
+            probe if probe in living else None,
+            0 if opened is None else opened.mod_revision,
+            0 if probe is None else probe.mod_revision,
+        )
+        if found.open is not None and (self.last.open is None or found.open.lease_id != self.last.open.lease_id):
+            await self._count_down(found.open.lease_id)
+        self.last = found
+
+    async def _count_down(self, lease_id: int) -> None:
+        """Find out how long it will be open: for people, as it is over when the store says so."""
+        left = self._reset_after
+        with contextlib.suppress(ComityError):
+            left = (await self._state.get_lease(lease_id)).remaining
+        self._open_until = self._clock() + left

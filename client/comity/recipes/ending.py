@@ -1,0 +1,94 @@
+"""What must end well though its caller is cancelled, and what must end when a lease does."""
+
+import asyncio
+import contextlib
+from collections.abc import Coroutine
+from types import TracebackType
+from typing import Any, Final, Self
+
+from comity.errors import ComityError, LeaseLost
+from comity.lease import Lease
+
+__all__ = ["CLEANUP_SECONDS", "EndsWith", "clean_up"]
+
+CLEANUP_SECONDS: Final = 2.0  # what is not cleaned up by then goes when its lease ends
+
+_cleaning: set[asyncio.Task[None]] = set()
+
+
+async def clean_up(work: Coroutine[Any, Any, object]) -> None:
+    """Do it, for two seconds at most and whatever comes of it. It goes on if whoever waits for it is cancelled."""
+
+    async def bounded() -> None:
+        with contextlib.suppress(ComityError, TimeoutError, RuntimeError):  # the last: the client was closed
+            async with asyncio.timeout(CLEANUP_SECONDS):
+                await work
+
+    task = asyncio.create_task(bounded())
+    _cleaning.add(task)
+    task.add_done_callback(_cleaning.discard)
+    await asyncio.shield(task)
+
+
+class EndsWith:
+    """A block that is cancelled when a lease is lost, as asyncio.timeout does it when the time is up.
+
+    async with EndsWith(lease): ...  # raises LeaseLost
+
+    The block's own error is raised instead, if it ended with one.
+    """
+
+    def __init__(self, lease: Lease) -> None:
+        self._lease = lease
+        self._task: asyncio.Task[Any] | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._cancelling = 0
+        self._armed = False
+        self._cancelled = False  # by this
+
+    async def __aenter__(self) -> Self:
+        self.begin()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.end(error)
+        if error is None:
+            self._lease.check()
+
+    def begin(self) -> None:
+        """From now on the running task is cancelled if the lease is lost."""
+        self._task = asyncio.current_task()
+        assert self._task is not None
+        self._loop = asyncio.get_running_loop()
+        self._cancelling = self._task.cancelling()
+        self._armed = True
+        self._lease.on_lost(self._hear)
+
+    def let_go(self) -> None:
+        """From now on the lease may end."""
+        self._armed = False
+
+    def end(self, error: BaseException | None) -> None:
+        """The block ends, with this error. Raises LeaseLost if it was cancelled here, and by nobody else."""
+        self.let_go()
+        if not self._cancelled:
+            return
+        assert self._task is not None
+        self._cancelled = False
+        if self._task.uncancel() <= self._cancelling and isinstance(error, asyncio.CancelledError):
+            try:
+                self._lease.check()
+            except LeaseLost as lost:
+                raise lost from error
+
+    def _hear(self, lease: Lease) -> None:
+        assert self._loop is not None
+        with contextlib.suppress(RuntimeError):  # the event loop has ended, and the block with it
+            self._loop.call_soon_threadsafe(self._cancel)
+
+    def _cancel(self) -> None:
+        if self._armed and self._task is not None:
+            self._cancelled = True
+            self._task.cancel()

@@ -1,0 +1,209 @@
+"""What a queue holds: the keys of an item, and what whoever has claimed it can do."""
+
+import inspect
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Final, NamedTuple, TypeVar, overload
+
+from comity.client import Client
+from comity.errors import LeaseLost
+from comity.lease import Lease, LeaseGuard
+from comity.model import Entry
+from comity.operations import Delete, Increment, Key, Operation, Put
+from comity.transaction import Transaction
+
+from .ending import EndsWith
+from .names import check_count, check_seconds
+
+__all__ = ["PRIORITIES", "Item", "Keys"]
+
+T = TypeVar("T")
+
+PRIORITIES: Final = 999  # from minus as many
+CLAIM: Final = "/claim"
+
+
+class Keys:
+    """The keys of a queue."""
+
+    def __init__(self, name: str) -> None:
+        root = f"queues/{name}/"
+        self.tail = f"{root}tail"
+        self.lines = f"{root}line/"
+        self.items = f"{root}items/"
+        self.dead_letters = f"{root}dead/"
+
+    @staticmethod
+    def id(priority: int, number: int) -> str:
+        """Ids have the order in which items are to be claimed: by priority, the higher first, and then by number."""
+        return f"{PRIORITIES - check_count('priority', priority, -PRIORITIES, PRIORITIES):04}-{number:016}"
+
+    def line(self, id: str) -> str:
+        """How often the item was claimed. It is in the queue as long as this is there."""
+        return self.lines + id
+
+    def claim(self, id: str) -> str:
+        """Who has claimed it. It is free while this is not there."""
+        return self.lines + id + CLAIM
+
+    def item(self, id: str) -> str:
+        """What was put."""
+        return self.items + id
+
+    def dead(self, id: str) -> str:
+        """What was put, once it has failed too often."""
+        return self.dead_letters + id
+
+    def parse(self, key: str) -> tuple[str, bool]:
+        """The id in a key under `lines`, and whether it is that of a claim."""
+        id = key.removeprefix(self.lines)
+        return id.removesuffix(CLAIM), id.endswith(CLAIM)
+
+
+class Claimed(NamedTuple):
+    """What a claim brought."""
+
+    id: str
+    entry: Entry
+    tries: int
+    lease: Lease
+
+
+class Item:
+    """One item of a queue, claimed by this process. Made by `Queue.get` and `Queue.claim`.
+
+    It stays in the queue until it is acknowledged. When the lease that it is claimed by is lost, it is free again, and
+    nothing can be done with it here: `ack` and `nack` raise LeaseLost.
+    """
+
+    def __init__(self, state: Client, keys: Keys, claimed: Claimed, limit: int) -> None:
+        self.id, self.entry, self.tries, self.lease = claimed
+        self._state = state
+        self._keys = keys
+        self._limit = limit
+        self._block: EndsWith | None = None
+        self.settled = False  # acknowledged, or given back
+
+    @property
+    def value(self) -> Any:
+        """What was put. Raises DecodeError as `Entry.value` does."""
+        return self.entry.value
+
+    @property
+    def namespace(self) -> str:
+        """That of the lease. With `guard` and `check` it makes `state.put(…, guard=item)` work."""
+        return self.lease.namespace
+
+    def check(self) -> None:
+        """Raise LeaseLost if the lease was lost."""
+        self.lease.check()
+
+    @property
+    def fence(self) -> int:
+        """The fencing token of the claim: greater than that of every claim before it."""
+        return self.lease.fence
+
+    @property
+    def guard(self) -> LeaseGuard:
+        """Ties a write to the claim: `state.put(…, guard=item.guard)` raises LeaseLost once it has ended."""
+        return self.lease.guard
+
+    @overload
+    async def ack(self) -> None: ...
+
+    @overload
+    async def ack(self, function: Callable[[Transaction], Awaitable[T]]) -> T: ...
+
+    @overload
+    async def ack(self, function: Callable[[Transaction], T]) -> T: ...
+
+    async def ack(self, function: Callable[[Transaction], Any] | None = None) -> Any:
+        """It is done, and leaves the queue: exactly once, whatever others who once claimed it do.
+
+        function: as of `Client.transact`, async or not: what it writes is applied together with the acknowledgement, or
+            neither is. What it returns is returned.
+
+        Raises LeaseLost if the claim has ended; RuntimeError if it was acknowledged or given back already; and what
+        `Client.transact` raises.
+        """
+        self._check()
+        gone = [Delete(key) for key in (self._claim, self._keys.line(self.id), self._keys.item(self.id))]
+        if function is None:
+            await self._settle(gone, f"ack {self.id}")
+            return None
+
+        async def both(tx: Transaction) -> Any:
+            claim = await tx.get(self._claim)
+            if claim is None or claim.mod_revision != self.fence:
+                raise self._lost()
+            result = function(tx)
+            if inspect.isawaitable(result):
+                result = await result
+            for delete in gone:
+                tx.delete(delete.key)
+            self._let_go()  # the lease ends with the commit
+            return result
+
+        result = await self._state.transact(both, message=f"ack {self.id}")
+        await self._end()
+        return result
+
+    async def nack(self, delay: float | None = None, reason: str = "", *, counts: bool = True) -> None:
+        """It failed, and is free again at its old place; or a dead letter, if that was its last try.
+
+        delay: seconds after which it is free again, as of a lease's ttl: at least 1 unless the server says else. None:
+            at once.
+        reason: why, for the history.
+        counts: False: this was no try.
+
+        Raises as `ack` does.
+        """
+        self._check()
+        if delay is not None:
+            check_seconds("delay", delay)
+        line, item, claim = self._keys.line(self.id), self._keys.item(self.id), self._claim
+        then: list[Operation]
+        if counts and self.tries >= self._limit:
+            letter = Put(self._keys.dead(self.id), self.entry.data, self.entry.content_type)
+            then = [Delete(claim), Delete(line), Delete(item), letter]
+        else:
+            then = [Delete(claim) if delay is None else Put(claim, {"owner": None}, ttl=delay)]
+            if not counts:
+                then.append(Increment(line, -1))
+        await self._settle(then, reason or f"nack {self.id} after {self.tries} tries")
+
+    async def _settle(self, then: Sequence[Operation], message: str) -> None:
+        self._let_go()
+        done = await self._state.transact(
+            conditions=[Key(self._claim).mod_revision == self.fence], then=then, message=message
+        )
+        if not done.committed:
+            await self.lease.close()
+            raise self._lost()
+        await self._end()
+
+    def watch_over(self, block: EndsWith) -> None:
+        """The block that is cancelled when the claim is lost."""
+        self._block = block
+
+    def _let_go(self) -> None:
+        if self._block is not None:
+            self._block.let_go()
+
+    async def _end(self) -> None:
+        self.settled = True
+        await self.lease.close()
+
+    @property
+    def _claim(self) -> str:
+        return self._keys.claim(self.id)
+
+    def _check(self) -> None:
+        if self.settled:
+            raise RuntimeError(f"item {self.id} was acknowledged or given back already")
+
+    def _lost(self) -> LeaseLost:
+        return LeaseLost(
+            f"the claim of item {self.id} has ended: it is free for others, or done by them",
+            reason="LEASE_LOST",
+            metadata={"lease_id": str(self.lease.id)},
+        )

@@ -1,0 +1,43 @@
+"""What a recipe may be called, and the numbers that it takes."""
+
+from typing import Final
+
+__all__ = ["NAME_BYTES", "check_count", "check_name", "check_seconds"]
+
+NAME_BYTES: Final = 200  # what follows a name in a key is 60 bytes at most, and a key has 1,024
+
+
+def check_name(name: str) -> str:
+    """The name. Raises TypeError for what is no str; ValueError unless it is 1 to 200 bytes of UTF-8 without / and NUL.
+
+    A / would let the keys of one name lie among those of another.
+    """
+    if not isinstance(name, str):
+        raise TypeError(f"name must be a str, not {type(name).__name__}")
+    try:
+        length = len(name.encode())
+    except UnicodeEncodeError as error:
+        raise ValueError(f"a name must be Unicode: {error}") from error
+    if not 1 <= length <= NAME_BYTES:
+        raise ValueError(f"a name has 1 to {NAME_BYTES} bytes of UTF-8, not {length}")
+    if "/" in name or "\0" in name:
+        raise ValueError(f"a name has no / and no NUL: {name!r}")
+    return name
+
+
+def check_seconds(argument: str, seconds: float) -> float:
+    """The seconds. Raises TypeError for what is no number, ValueError unless it is above 0 and finite."""
+    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)):
+        raise TypeError(f"{argument} must be a number of seconds, not {type(seconds).__name__}")
+    if not 0 < seconds < float("inf"):
+        raise ValueError(f"{argument} is a number of seconds above 0, not {seconds!r}")
+    return seconds
+
+
+def check_count(argument: str, count: int, least: int = 1, most: int = 1_000_000) -> int:
+    """The number. Raises TypeError for what is no whole number, ValueError unless it is within the bounds."""
+    if isinstance(count, bool) or not isinstance(count, int):
+        raise TypeError(f"{argument} must be a whole number, not {type(count).__name__}")
+    if not least <= count <= most:
+        raise ValueError(f"{argument} is a whole number from {least} to {most}, not {count}")
+    return count

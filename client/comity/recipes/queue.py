@@ -1,0 +1,326 @@
+"""A queue of work: each item is done by one consumer, and none is lost where one dies."""
+
+import asyncio
+import contextlib
+import datetime
+import random
+from collections.abc import AsyncIterator, Sequence
+from functools import partial
+from typing import Any, Final, NamedTuple
+
+from comity.client import Client
+from comity.errors import LeaseNotFound
+from comity.model import Entry, GetResult, IncrementResult, Resync
+from comity.operations import Get, Increment, Key, Put
+from comity.transaction import Transaction
+
+from .ending import EndsWith, clean_up
+from .item import Claimed, Item, Keys
+from .living import Living
+from .names import check_count, check_name, check_seconds
+
+__all__ = ["DeadLetter", "Queue", "QueueSize"]
+
+CANDIDATES: Final = 32  # free items that a consumer looks for at a time
+PAGE: Final = 200
+FIRST_SPREAD: Final = 0.005  # seconds
+LONGEST_SPREAD: Final = 0.2
+
+
+class QueueSize(NamedTuple):
+    """How much is in a queue."""
+
+    free: int
+    claimed: int  # and given back with a delay
+    dead: int  # letters
+
+
+class DeadLetter(NamedTuple):
+    """An item that has failed too often."""
+
+    id: str
+    value: Any
+    time: datetime.datetime  # since when, UTC, by the clock of the store
+
+
+class Free(NamedTuple):
+    """An item that can be claimed."""
+
+    id: str
+    claim_revision: int  # the mod_revision of its claim, which nobody holds; 0: it has none
+
+
+class Queue:
+    """A queue that all who name it share. Higher priorities come first, and within one whoever came first.
+
+        await queue.put({"page": 7})
+        async with queue.claim() as item:  # acknowledged at the end of the block, given back if it raises
+            ...
+
+    An item is claimed by a lease, and stays in the queue until it is acknowledged. Where its consumer dies or loses the
+    lease, it is free again when the lease has ended. An item that failed so often goes to the dead letters.
+
+    name: 1 to 200 bytes of UTF-8 without / and NUL.
+    ttl: seconds after which an item is free again where its consumer died.
+    tries: how often an item is handed out before it is a dead letter, from 1.
+    owner: what is written down of who has claimed; the client's author unless given.
+
+    One object may be used by any number of tasks. Raises TypeError and ValueError for arguments that do not fit.
+    """
+
+    def __init__(
+        self, state: Client, name: str, ttl: float = 10.0, *, tries: int = 5, owner: str | None = None
+    ) -> None:
+        self.name = check_name(name)
+        self.tries = check_count("tries", tries)
+        self._state = state
+        self._ttl = check_seconds("ttl", ttl)
+        self._owner = state.author if owner is None else owner
+        self._keys = Keys(name)
+        self._living = Living(state)
+        self._window = 1  # among so many of the first free items one is chosen
+        self._spread = 0.0  # seconds, within which a free item is tried for
+
+    # Producers
+
+    async def put(
+        self, value: object, priority: int = 0, *, content_type: str | None = None, tx: Transaction | None = None
+    ) -> str:
+        """Add an item, and return its id. What was put before comes before it.
+
+        value, content_type: as of `Client.put`.
+        priority: from -999 to 999.
+        tx: of a transaction function: the item is added with what else the function writes, or not at all.
+
+        Raises what `Client.transact` raises.
+        """
+        while True:
+            id = self._keys.id(priority, await self._number())
+            line, item = self._keys.line(id), self._keys.item(id)
+            if tx is not None:
+                if await tx.get(line) is None:
+                    tx.put(item, value, content_type=content_type)
+                    tx.put(line, 0)
+                    return id
+            else:
+                adding = [Put(item, value, content_type), Put(line, 0)]
+                if (await self._state.transact(conditions=[Key(line).absent()], then=adding)).committed:
+                    return id
+            # A restore has set back the numbers.
+
+    async def _number(self) -> int:
+        """A number that no other item of the queue has."""
+        done = await self._state.transact(then=[Increment(self._keys.tail)])
+        (tail,) = done.results
+        assert isinstance(tail, IncrementResult)
+        return tail.value
+
+    # Consumers
+
+    @contextlib.asynccontextmanager
+    async def claim(self, timeout: float | None = None) -> AsyncIterator[Item]:
+        """A block that has an item: acknowledged at its end, unless the block has done so itself; given back if it
+        raises. One that is cancelled gives it back, too, and that is counted as no try.
+
+        timeout: as of `get`.
+
+        If the lease is lost, the block is cancelled and LeaseLost is raised. Raises what `get` and `Item.ack` raise.
+        """
+        item = await self.get(timeout)
+        block = EndsWith(item.lease)
+        block.begin()
+        item.watch_over(block)
+        try:
+            yield item
+            if not item.settled:
+                item.lease.check()
+                await item.ack()
+        except BaseException as error:
+            try:
+                block.end(error)
+            finally:
+                if not item.settled:
+                    await clean_up(item.nack(counts=isinstance(error, Exception)))
+            raise
+        finally:
+            block.end(None)
+            await item.lease.close()
+
+    async def get(self, timeout: float | None = None) -> Item:
+        """Claim the first free item; wait for one if there is none. `ack` or `nack` it: its lease is kept alive until
+        then.
+
+        timeout: seconds to wait at most; None: for ever. A cancelled wait claims nothing.
+
+        Raises TimeoutError, and what `Client.transact` raises.
+        """
+        async with asyncio.timeout(timeout):
+            while True:
+                free, revision = await self._free()
+                while free:
+                    item = await self._claim_any(free)
+                    if item is not None:
+                        return item
+                    free, revision = await self._free()
+                item = await self._claim_any(await self._until_free(revision))
+                if item is not None:
+                    return item
+
+    async def try_get(self) -> Item | None:
+        """Claim the first free item; None if there is none now. Raises what `Client.transact` raises."""
+        while True:
+            free, _ = await self._free()
+            if not free:
+                return None
+            item = await self._claim_any(free)
+            if item is not None:
+                return item
+
+    async def _free(self) -> tuple[list[Free], int]:
+        """The first free items in their order, and the revision of which they are."""
+        listing = self._state.list(self._keys.lines, page_size=PAGE, keys_only=True)
+        free: list[Free] = []
+        async for entry in listing:
+            id, is_claim = self._keys.parse(entry.key)
+            if not is_claim:
+                if len(free) >= CANDIDATES:
+                    break
+                free.append(Free(id, 0))
+            elif free and free[-1].id == id:
+                free.pop()
+                if not await self._living.among([entry]):
+                    free.append(Free(id, entry.mod_revision))
+        return free, listing.revision
+
+    async def _until_free(self, revision: int) -> list[Free]:
+        """Wait until some item may be free. None is named if that is not known.
+
+        All who wait hear of an item at once. They wait a little longer, each its own while, so that the first have
+        claimed it by the time that the others would try.
+        """
+        clock = asyncio.get_running_loop().time
+        free: dict[str, Free] = {}
+        due: float | None = None
+        async with self._state.watch(self._keys.lines, from_revision=revision + 1) as watch:
+            while True:
+                try:
+                    async with asyncio.timeout_at(due):
+                        event = await anext(watch)
+                except TimeoutError:
+                    if free:
+                        return list(free.values())
+                    due = None
+                    continue
+                if isinstance(event, Resync):
+                    return []
+                id, is_claim = self._keys.parse(event.key)
+                if event.is_delete if is_claim else event.is_create:
+                    free[id] = Free(id, 0)
+                elif is_claim or event.is_delete:
+                    free.pop(id, None)
+                if free and due is None:
+                    due = clock() + random.uniform(0, self._spread)
+
+    async def _claim_any(self, free: Sequence[Free]) -> Item | None:
+        """Claim one of the first. None: others have claimed all of them."""
+        left = list(free)
+        while left:
+            chosen = left.pop(random.randrange(min(len(left), self._window)))
+            claiming = asyncio.create_task(self._claim(chosen))
+            try:
+                claimed = await asyncio.shield(claiming)
+            except BaseException:
+                await clean_up(self._give_back(claiming))
+                raise
+            if claimed is None:
+                self._window = min(self._window * 2, CANDIDATES)
+                self._spread = min(max(self._spread * 2, FIRST_SPREAD), LONGEST_SPREAD)
+                continue
+            self._window = max(self._window // 2, 1)
+            self._spread = self._spread / 2 if self._spread > FIRST_SPREAD else 0.0
+            item = Item(self._state, self._keys, claimed, self.tries)
+            if claimed.tries <= self.tries:
+                return item
+            # Its last consumers died, or lost their leases, and none was left to say that it failed.
+            try:
+                await item.nack(reason=f"dead letter: {claimed.tries - 1} tries")
+            finally:
+                await item.lease.close()
+        return None
+
+    async def _claim(self, free: Free) -> Claimed | None:
+        """None: another one was faster."""
+        line, claim = self._keys.line(free.id), self._keys.claim(free.id)
+        done = await self._state.transact(
+            conditions=[Key(line).exists(), Key(claim).mod_revision == free.claim_revision],
+            then=[
+                Increment(line),
+                Put(claim, {"owner": self._owner}, ttl=self._ttl),
+                Get(self._keys.item(free.id)),
+            ],
+            message=f"claim {free.id}",
+        )
+        if not done.committed:
+            return None
+        tries, _, got = done.results
+        assert isinstance(tries, IncrementResult)
+        assert isinstance(got, GetResult)
+        if got.entry is None:  # it has no content: somebody has deleted that alone
+            await self._state.delete(prefix=line)
+            return None
+        try:
+            lease = await self._state.keep_alive(done.revision)
+        except LeaseNotFound:
+            return None
+        return Claimed(free.id, got.entry, tries.value, lease)
+
+    async def _give_back(self, claiming: "asyncio.Task[Claimed | None]") -> None:
+        """What was claimed for somebody who was cancelled meanwhile is free again."""
+        await asyncio.wait([claiming])
+        claimed = None if claiming.cancelled() or claiming.exception() else claiming.result()
+        if claimed is not None:
+            await Item(self._state, self._keys, claimed, self.tries).nack(counts=False)
+
+    # Operators
+
+    async def size(self) -> QueueSize:
+        """How much is in it. Lists the keys of all items."""
+        items = 0
+        claims: list[Entry] = []
+        async for entry in self._state.list(self._keys.lines, keys_only=True):
+            if self._keys.parse(entry.key)[1]:
+                claims.append(entry)
+            else:
+                items += 1
+        claimed = len(await self._living.among(claims))
+        dead = len(await self._state.list(self._keys.dead_letters, keys_only=True).all())
+        return QueueSize(items - claimed, claimed, dead)
+
+    async def dead(self) -> list[DeadLetter]:
+        """The dead letters, in the order that they had in the queue."""
+        prefix = self._keys.dead_letters
+        letters = await self._state.list(prefix).all()
+        return [DeadLetter(each.key.removeprefix(prefix), each.value, each.update_time) for each in letters]
+
+    async def requeue(self, id: str | None = None) -> int:
+        """Have a dead letter tried again, at its old place and as if it were new; or all of them. Returns how many."""
+        prefix = self._keys.dead_letters
+        if id is not None:
+            return int(await self._state.transact(partial(self._revive, id=id)))
+        dead = [letter.key.removeprefix(prefix) async for letter in self._state.list(prefix, keys_only=True)]
+        return sum([await self.requeue(letter) for letter in dead])
+
+    async def _revive(self, tx: Transaction, id: str) -> bool:
+        letter = await tx.get(self._keys.dead(id))
+        if letter is None:
+            return False
+        tx.delete(letter.key)
+        tx.put(self._keys.item(id), letter.data, content_type=letter.content_type)
+        tx.put(self._keys.line(id), 0)
+        return True
+
+    async def purge(self, id: str | None = None) -> int:
+        """Delete a dead letter, or all of them. Returns how many."""
+        if id is not None:
+            return (await self._state.delete(self._keys.dead(id))).deleted
+        return (await self._state.delete(prefix=self._keys.dead_letters)).deleted
