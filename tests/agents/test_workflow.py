@@ -1,6 +1,8 @@
 """Workflows: what is done of a plan, in which order, once, and what is said of it."""
 
 import asyncio
+import os
+import pickle
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -220,6 +222,7 @@ async def test_a_failure_ends_the_run_and_a_run_tries_it_again(state: Client, ca
     assert failed.value.results == {"a": 1}
     assert isinstance(failed.value.__cause__, ValueError)
     assert isinstance(failed.value, WorkflowError)
+    assert pickle.loads(pickle.dumps(failed.value)).failures == failed.value.failures
     status = await flow.status(state, "1")
     assert status.state is RunState.FAILED
     assert status.failures == failed.value.failures
@@ -476,8 +479,10 @@ async def test_a_second_runner_waits_or_is_refused(state: Client) -> None:
         first = group.create_task(flow.run(state, "1"))
         await gate.begun.wait()
         for wait in (0, 0.01):
-            with pytest.raises(RunIsHeld, match="run '1' of workflow 'flow' is held by a runner"):
+            with pytest.raises(RunIsHeld, match="run '1' of workflow 'flow' is held by a runner") as held:
                 await flow.run(state, "1", wait=wait)
+            assert held.value.metadata["pid"] == str(os.getpid())
+            assert held.value.metadata["lease_id"] == str(gate.guards[0].lease_id)
         with pytest.raises(RunIsHeld):
             await flow.delete_run(state, "1")
         second = group.create_task(flow.run(state, "1"))
@@ -640,6 +645,8 @@ async def test_runs_are_listed_and_deleted(state: Client, calls: Calls) -> None:
 
 
 async def test_a_record_that_is_none(state: Client, calls: Calls) -> None:
+    await state.put("workflows/flow/1/other", "of somebody else")
+    assert (await Workflow("flow", calls.step("a")).status(state, "1")).state is RunState.PENDING
     await state.put("workflows/flow/1/run", [1])
     with pytest.raises(comity.DecodeError, match="'workflows/flow/1/run' is no record of a workflow"):
         await Workflow("flow", calls.step("a")).run(state, "1")
@@ -656,15 +663,15 @@ async def test_one_workflow_over_several_clients(server: Server, namespace: str,
 async def test_arguments_of_a_run(state: Client, calls: Calls) -> None:
     flow = Workflow("flow", calls.step("a"))
     wrong: list[tuple[Callable[[], Awaitable[object]], type[Exception], str]] = [
-        (lambda: flow.run(state, "a/b"), ValueError, "run_id must be of letters"),
-        (lambda: flow.run(state, ""), ValueError, "run_id must be of letters"),
+        (lambda: flow.run(state, "a/b"), ValueError, "run_id must be 1 to 63 of"),
+        (lambda: flow.run(state, ""), ValueError, "run_id must be 1 to 63 of"),
         (lambda: flow.run(state, 1), TypeError, "run_id must be a str"),  # type: ignore[arg-type]
         (lambda: flow.run(state, "1", object()), TypeError, "cannot be written as JSON"),
         (lambda: flow.run(state, "1", wait=-1), ValueError, "wait must not be negative"),
         (lambda: flow.run(state, "1", wait="x"), TypeError, "wait must be a number"),  # type: ignore[arg-type]
         (lambda: flow.run(state, "1", ttl=float("nan")), ValueError, "ttl"),
         (lambda: flow.run(state, "1", "x" * (1 << 20)), comity.InvalidArgument, "value"),
-        (lambda: flow.status(state, "\x00"), ValueError, "run_id must be of letters"),
+        (lambda: flow.status(state, "\x00"), ValueError, "run_id must be 1 to 63 of"),
     ]
     for call, error, message in wrong:
         with pytest.raises(error, match=message):

@@ -41,7 +41,7 @@ class Workflow:
     """
 
     def __init__(self, name: str, *parts: Part) -> None:
-        """name: of letters, digits and `. _ - : @ + ~`, up to 200 bytes; runs are found again by it.
+        """name: 1 to 63 of A-Z a-z 0-9 . _ - ; the first a letter or digit. Runs are found again by it.
         parts: what is to be done, one after another: async functions, and what `step`, `sequence`, `parallel`, `when`
         and `each` make.
 
@@ -55,7 +55,7 @@ class Workflow:
 
     async def run(
         self,
-        client: Client,
+        state: Client,
         run_id: str,
         input: Any = RECORDED,
         *,
@@ -86,20 +86,20 @@ class Workflow:
         given = None if input is RECORDED else codec.to_json(input)
         deadline = _deadline(wait)
         while True:
-            progress = await Progress.read(client, layout)
+            progress = await Progress.read(state, layout)
             begun = self._check(progress, given, allow_changed_plan)
             if begun.get("state") == "done" and begun.get("plan") == str(self.plan):
                 return self._results(progress)
             if progress.entry(layout.holder) is not None:
-                await _released(client, progress, deadline)
+                await _released(state, progress, deadline)
                 continue
-            async with client.lease(ttl) as lease:
+            async with state.lease(ttl) as lease:
                 holder = {"host": socket.gethostname(), "pid": os.getpid()}
                 try:
-                    await client.put(layout.holder, holder, if_version=0, lease=lease, message=f"{layout}: held")
+                    await state.put(layout.holder, holder, if_version=0, lease=lease, message=f"{layout}: held")
                 except Conflict:
                     continue  # somebody was faster
-                progress = await Progress.read(client, layout)
+                progress = await Progress.read(state, layout)
                 begun = self._check(progress, given, allow_changed_plan)
                 record = {
                     "state": "running",
@@ -107,12 +107,12 @@ class Workflow:
                     "input": begun.get("input") if given is None or begun else codec.from_json(given, key=layout.run),
                     "begun": int(begun.get("begun", 0)) + 1,
                 }
-                await client.put(layout.run, record, guard=lease, message=f"{layout}: begun")
-                runner = Runner(client, self.plan, progress, lease, codec.to_json(record["input"]))
+                await state.put(layout.run, record, guard=lease, message=f"{layout}: begun")
+                runner = Runner(state, self.plan, progress, lease, codec.to_json(record["input"]))
                 done = await runner.run()
                 failures = {name: failure_record(failure) for name, failure in runner.failures.items()}
                 ended = {**record, "state": "done"} if done else {**record, "state": "failed", "failures": failures}
-                await client.put(layout.run, ended, guard=lease, message=f"{layout}: {ended['state']}")
+                await state.put(layout.run, ended, guard=lease, message=f"{layout}: {ended['state']}")
             results = {
                 step.name: codec.from_json(runner.reached[step.name], key=layout.outcomes + step.name)
                 for step in self.plan.steps
@@ -120,19 +120,21 @@ class Workflow:
             }
             if not done:
                 text = _said(layout, runner.failures)
-                raise WorkflowFailed(text, failures=runner.failures, results=results) from runner.cause
+                raise WorkflowFailed(
+                    text, failures=runner.failures, results=results, metadata=layout.metadata
+                ) from runner.cause
             return results
 
-    async def status(self, client: Client, run_id: str) -> RunStatus:
+    async def status(self, state: Client, run_id: str) -> RunStatus:
         """How far a run is. Of one that nobody has begun: PENDING."""
-        progress = await Progress.read(client, Layout(self.name, run_id))
+        progress = await Progress.read(state, Layout(self.name, run_id))
         return status_of(self.plan, progress)
 
-    async def observe(self, client: Client, run_id: str) -> AsyncGenerator[RunStatus]:
+    async def observe(self, state: Client, run_id: str) -> AsyncGenerator[RunStatus]:
         """How far a run is, now and after each change, until it is done or has failed. It may be begun later."""
         layout = Layout(self.name, run_id)
         progress = Progress(layout)
-        async with client.watch(layout.prefix, initial=True) as watch:
+        async with state.watch(layout.prefix, initial=True) as watch:
             async for change in watch.commits():
                 if not progress.apply(change):
                     continue
@@ -141,24 +143,24 @@ class Workflow:
                 if status.ended:
                     return
 
-    async def runs(self, client: Client) -> AsyncGenerator[str]:
+    async def runs(self, state: Client) -> AsyncGenerator[str]:
         """The ids of all runs that were begun, in their order."""
         prefix = f"{ROOT}{self.name}/"
-        async for entry in client.list(prefix, keys_only=True):
+        async for entry in state.list(prefix, keys_only=True):
             run_id, _, rest = entry.key.removeprefix(prefix).partition("/")
             if rest == "run":
                 yield run_id
 
-    async def delete_run(self, client: Client, run_id: str) -> bool:
+    async def delete_run(self, state: Client, run_id: str) -> bool:
         """Forget a run, with all that it has under its prefix. Returns whether there was one. Raises RunIsHeld."""
         layout = Layout(self.name, run_id)
-        result = await client.transact(
+        result = await state.transact(
             conditions=[Key(layout.holder).absent()],
             then=[Delete(prefix=layout.prefix)],
             message=f"{layout}: deleted",
         )
         if not result.committed:
-            raise RunIsHeld(f"{layout} is held by a runner")
+            raise _held(await Progress.read(state, layout))
         return result.results[0].deleted > 0  # type: ignore[union-attr]  # of a Delete
 
     def _check(self, progress: Progress, given: bytes | None, allow_changed_plan: bool) -> dict[str, Any]:
@@ -168,11 +170,17 @@ class Workflow:
         if not begun:
             return begun
         if given is not None and codec.from_json(given, key=layout.run) != begun.get("input"):
-            raise RunDiffers(f"{layout} was begun with another input: leave it out, or take another run_id")
+            raise RunDiffers(
+                f"{layout} was begun with another input: leave it out, or take another run_id",
+                reason="INPUT_CHANGED",
+                metadata=layout.metadata,
+            )
         if begun.get("plan") != str(self.plan) and not allow_changed_plan:
             raise RunDiffers(
                 f"{layout} was begun with another plan: {begun.get('plan')} then, {self.plan} now."
-                " Take another run_id, or allow_changed_plan=True"
+                " Take another run_id, or allow_changed_plan=True",
+                reason="PLAN_CHANGED",
+                metadata=layout.metadata,
             )
         return begun
 
@@ -189,22 +197,30 @@ class Workflow:
         return results
 
 
-async def _released(client: Client, progress: Progress, deadline: float) -> None:
+async def _released(state: Client, progress: Progress, deadline: float) -> None:
     """Return when nobody holds the run any more. Raises RunIsHeld once the time is up."""
     layout = progress.layout
     left = deadline - asyncio.get_running_loop().time()
     try:
         async with asyncio.timeout(None if left == math.inf else max(0.0, left)):
-            async with client.watch(key=layout.holder, initial=True) as watch:
+            async with state.watch(key=layout.holder, initial=True) as watch:
                 async for change in watch:
                     if not (change.entries if isinstance(change, Resync) else change.is_put):
                         return
     except TimeoutError:
-        by = progress.record(layout.holder)
-        raise RunIsHeld(
-            f"{layout} is held by a runner (host {by.get('host')}, pid {by.get('pid')}); if that one was killed, until"
-            " its lease has run out"
-        ) from None
+        raise _held(progress) from None
+
+
+def _held(progress: Progress) -> RunIsHeld:
+    layout = progress.layout
+    entry = progress.entry(layout.holder)
+    by = {name: str(value) for name, value in progress.record(layout.holder).items()}
+    return RunIsHeld(
+        f"{layout} is held by a runner (process {by.get('pid')} on {by.get('host')}); if that one was killed, until its"
+        " lease has run out",
+        reason="RUN_HELD",
+        metadata={**by, **layout.metadata, "lease_id": str(0 if entry is None else entry.lease_id)},
+    )
 
 
 def _deadline(wait: float | None) -> float:

@@ -24,12 +24,13 @@ class WorkflowError(ComityError):
 
 
 class RunIsHeld(WorkflowError):
-    """Another runner has the run, and lives. Also one that was killed, until its lease has run out."""
+    """Another runner has the run, and lives. Also one that was killed, until its lease has run out. metadata has the
+    `workflow`, the `run_id`, and the runner's `host`, `pid` and `lease_id`."""
 
 
 class RunDiffers(WorkflowError):
-    """The run was begun with another plan or another input, so that what it has reached may not be what this one
-    would have."""
+    """The run was begun with another plan (reason PLAN_CHANGED) or another input (INPUT_CHANGED), so that what it has
+    reached may not be what this one would have. metadata has the `workflow` and the `run_id`."""
 
 
 class StepFailure(NamedTuple):
@@ -52,8 +53,14 @@ class WorkflowFailed(WorkflowError):
     The exception of the first that failed is the `__cause__`.
     """
 
-    def __init__(self, message: str = "", *, failures: Mapping[str, StepFailure] | None = None, **rest: Any) -> None:
-        results: Mapping[str, Any] | None = rest.pop("results", None)
-        super().__init__(message, **rest)
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        failures: Mapping[str, StepFailure] | None = None,
+        results: Mapping[str, Any] | None = None,
+        metadata: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(message, reason="STEP_FAILED", metadata=metadata)
         self.failures = dict(failures or {})
         self.results = dict(results or {})

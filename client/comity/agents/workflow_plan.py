@@ -26,8 +26,9 @@ Condition = Callable[["RunContext"], Any]
 Over = Callable[["RunContext"], Any]
 OnFailure = Literal["finish", "cancel"]
 
-NAME = re.compile(r"[\w.:@+~-]+")
-NAME_BYTES = 200
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
+NAME_RULE = "1 to 63 of A-Z a-z 0-9 . _ - and begin with a letter or digit"
+SHOWN = 80  # characters of what is no name
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,8 +127,8 @@ def step(
     """Make a step of an async function that takes a `StepContext` and returns a result, which must be JSON. It is a
     decorator: `@step`, or `@step(retries=2, timeout=60)`. A plan takes a plain async function too.
 
-    name: that of the function unless given. What is done is found again by it. Letters, digits and `. _ - : @ + ~`, up
-        to 200 bytes.
+    name: that of the function unless given. What is done is found again by it. 1 to 63 of A-Z a-z 0-9 . _ - ; the first
+        a letter or digit.
     retries: how often it is tried again after an attempt that failed, each time that the workflow is run.
     backoff: up to how many seconds to wait before the first retry; twice as many before the next, up to a minute.
     timeout: seconds that an attempt may take; None: as long as it likes.
@@ -169,7 +170,7 @@ def when(condition: Condition, then: Part, otherwise: Part | None = None, *, nam
     first = _node("then", then)
     known = getattr(condition, "__name__", "<lambda>")
     if name is None:
-        name = f"when-{next(steps_of(first)).name}" if known == "<lambda>" else known
+        name = f"when-{next(steps_of(first)).name}"[:63] if known == "<lambda>" else known
     other = None if otherwise is None else _node("otherwise", otherwise)
     return When(condition, first, other, check_name("name", name))
 
@@ -237,11 +238,8 @@ def check_name(what: str, name: object) -> str:
     """The name, if a key can have it as a part. Raises TypeError and ValueError, which say what it is the name of."""
     if not isinstance(name, str):
         raise TypeError(f"{what} must be a str, not {type(name).__name__}")
-    shown = repr(name if len(name) <= NAME_BYTES else name[:NAME_BYTES] + "…")
     if NAME.fullmatch(name) is None:
-        raise ValueError(f"{what} must be of letters, digits and . _ - : @ + ~, not {shown}")
-    if len(name.encode()) > NAME_BYTES:
-        raise ValueError(f"{what} must be at most {NAME_BYTES} bytes: {shown}")
+        raise ValueError(f"{what} must be {NAME_RULE}, not {name if len(name) <= SHOWN else name[:SHOWN] + '…'!r}")
     return name
 
 

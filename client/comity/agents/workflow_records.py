@@ -40,6 +40,17 @@ class Layout:
         self.items = f"{self.prefix}items/"
         self.state = f"{self.prefix}state/"
 
+    @property
+    def metadata(self) -> dict[str, str]:
+        """What errors say of it."""
+        return {"workflow": self.workflow, "run_id": self.run_id}
+
+    def is_record(self, key: str) -> bool:
+        """Whether the key holds a record of the run's progress."""
+        return key in (self.run, self.holder) or key.startswith(
+            (self.attempts, self.outcomes, self.decisions, self.items)
+        )
+
     def __str__(self) -> str:
         return f"run {self.run_id!r} of workflow {self.workflow!r}"
 
@@ -72,7 +83,7 @@ class Progress:
             for entry in change.entries:
                 self._add(entry)
             return True
-        news = [event for event in change.events if not event.key.startswith(self.layout.state)]
+        news = [event for event in change.events if self.layout.is_record(event.key)]
         for event in news:
             if event.is_put:
                 self._add(event.entry)
@@ -122,7 +133,7 @@ class Progress:
         }
 
     def _add(self, entry: Entry) -> None:
-        if entry.key.startswith(self.layout.state):
+        if not self.layout.is_record(entry.key):
             return
         record = entry.value
         if not isinstance(record, dict):
