@@ -559,6 +559,30 @@ async def test_a_lost_lease_ends_the_steps(state: Client) -> None:
         await first
 
 
+async def test_what_a_restore_or_a_fork_has_left_holds_nothing(state: Client, calls: Calls) -> None:
+    gate = Gate()
+    flow = Workflow("flow", calls.step("a", lambda ctx: ctx.increment("count")), gate.step, calls.step("b"))
+    first = asyncio.create_task(flow.run(state, "1"))
+    await gate.begun.wait()
+    mark = await state.checkpoint("in-the-midst")
+    fork = await state.fork("fork-" + state.namespace)
+    assert (await flow.status(fork, "1")).state is RunState.INTERRUPTED
+    gate.open.set()
+    done = await first
+    assert await flow.run(fork, "1", wait=0) == done
+    assert calls.names == ["a", "b", "b"]
+    assert await value(fork, "count") == 1
+
+    await state.restore(mark)
+    assert (await flow.status(state, "1")).state is RunState.INTERRUPTED
+    assert (await anext(flow.observe(state, "1"))).steps["gate"].state is StepState.PENDING
+    assert await flow.run(state, "1", wait=0) == done
+    assert calls.names == ["a", "b", "b", "b"]
+    assert await value(state, "count") == 1
+    await state.restore(mark)
+    assert await flow.delete_run(state, "1")
+
+
 async def test_another_plan_is_refused(state: Client, calls: Calls) -> None:
     calls.failing["b"] = 1
     with pytest.raises(WorkflowFailed):

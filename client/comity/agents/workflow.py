@@ -90,13 +90,19 @@ class Workflow:
             begun = self._check(progress, given, allow_changed_plan)
             if begun.get("state") == "done" and begun.get("plan") == str(self.plan):
                 return self._results(progress)
-            if progress.entry(layout.holder) is not None:
+            if progress.holder is not None:
                 await _released(state, progress, deadline)
                 continue
+            left = progress.entry(layout.holder)  # by a restore or a fork
             async with state.lease(ttl) as lease:
-                holder = {"host": socket.gethostname(), "pid": os.getpid()}
                 try:
-                    await state.put(layout.holder, holder, if_version=0, lease=lease, message=f"{layout}: held")
+                    await state.put(
+                        layout.holder,
+                        {"host": socket.gethostname(), "pid": os.getpid()},
+                        if_revision=0 if left is None else left.mod_revision,
+                        lease=lease,
+                        message=f"{layout}: held",
+                    )
                 except Conflict:
                     continue  # somebody was faster
                 progress = await Progress.read(state, layout)
@@ -138,6 +144,7 @@ class Workflow:
             async for change in watch.commits():
                 if not progress.apply(change):
                     continue
+                await progress.look(state)
                 status = status_of(self.plan, progress)
                 yield status
                 if status.ended:
@@ -154,8 +161,12 @@ class Workflow:
     async def delete_run(self, state: Client, run_id: str) -> bool:
         """Forget a run, with all that it has under its prefix. Returns whether there was one. Raises RunIsHeld."""
         layout = Layout(self.name, run_id)
+        progress = await Progress.read(state, layout)
+        if progress.holder is not None:
+            raise _held(progress)
+        found = progress.entry(layout.holder)
         result = await state.transact(
-            conditions=[Key(layout.holder).absent()],
+            conditions=[Key(layout.holder).mod_revision == (0 if found is None else found.mod_revision)],
             then=[Delete(prefix=layout.prefix)],
             message=f"{layout}: deleted",
         )

@@ -5,10 +5,11 @@ docs/workflows.md says it for other languages.
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 from comity.client import Client
-from comity.errors import DecodeError
+from comity.errors import DecodeError, NotFound
 from comity.model import Commit, Entry, Resync
 
 from .workflow_errors import StepFailure
@@ -61,6 +62,7 @@ class Progress:
     def __init__(self, layout: Layout) -> None:
         self.layout = layout
         self.revision = 0  # that it shows
+        self._inherited: int | None = None  # leases up to this revision are not of this namespace
         self._found: dict[str, tuple[Entry, dict[str, Any]]] = {}
 
     @classmethod
@@ -73,7 +75,21 @@ class Progress:
                 break
             progress._add(entry)
         progress.revision = listing.revision
+        await progress.look(client)
         return progress
+
+    async def look(self, client: Client) -> None:
+        """Find out what has to be known to tell whether somebody holds the run."""
+        if self._inherited is None and self.entry(self.layout.holder) is not None:
+            with contextlib.suppress(NotFound):  # deleted since
+                self._inherited = (await client.namespace_info()).fork_revision
+
+    @property
+    def holder(self) -> Entry | None:
+        """The entry of whoever holds the run. One that a restore, a merge or a fork has left lives by no lease of this
+        namespace, and is nobody's."""
+        entry = self.entry(self.layout.holder)
+        return entry if entry is not None and entry.lease_id > (self._inherited or 0) else None
 
     def apply(self, change: Commit | Resync) -> bool:
         """Take in what a watch of the run's prefix has seen. Returns whether that is news."""

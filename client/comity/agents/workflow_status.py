@@ -76,7 +76,7 @@ def status_of(plan: Plan, progress: Progress) -> RunStatus:
     """The status by what is known."""
     layout = progress.layout
     run = progress.record(layout.run)
-    held = progress.entry(layout.holder)
+    held = progress.holder
     skipped = progress.skipped()
     steps = {
         step.name: (_each if step.name in plan.eaches else _step)(progress, step.name, held, step.name in skipped)
