@@ -209,14 +209,14 @@ class Workflow:
 
 
 async def _released(state: Client, progress: Progress, deadline: float) -> None:
-    """Return when nobody holds the run any more. Raises RunIsHeld once the time is up."""
+    """Return when whoever holds the run does not any more. Raises RunIsHeld once the time is up."""
     layout = progress.layout
     left = deadline - asyncio.get_running_loop().time()
     try:
         async with asyncio.timeout(None if left == math.inf else max(0.0, left)):
             async with state.watch(key=layout.holder, initial=True) as watch:
                 async for change in watch:
-                    if not (change.entries if isinstance(change, Resync) else change.is_put):
+                    if not isinstance(change, Resync) or change.entries != (progress.holder,):
                         return
     except TimeoutError:
         raise _held(progress) from None

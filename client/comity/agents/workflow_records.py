@@ -5,12 +5,12 @@ docs/workflows.md says it for other languages.
 
 from __future__ import annotations
 
-import contextlib
 from typing import Any
 
 from comity.client import Client
-from comity.errors import DecodeError, NotFound
+from comity.errors import DecodeError
 from comity.model import Commit, Entry, Resync
+from comity.recipes.living import Living
 
 from .workflow_errors import StepFailure
 from .workflow_plan import check_name
@@ -62,7 +62,8 @@ class Progress:
     def __init__(self, layout: Layout) -> None:
         self.layout = layout
         self.revision = 0  # that it shows
-        self._inherited: int | None = None  # leases up to this revision are not of this namespace
+        self.holder: Entry | None = None  # that of whoever holds the run, as of the last `look`
+        self._living: Living | None = None
         self._found: dict[str, tuple[Entry, dict[str, Any]]] = {}
 
     @classmethod
@@ -79,17 +80,11 @@ class Progress:
         return progress
 
     async def look(self, client: Client) -> None:
-        """Find out what has to be known to tell whether somebody holds the run."""
-        if self._inherited is None and self.entry(self.layout.holder) is not None:
-            with contextlib.suppress(NotFound):  # deleted since
-                self._inherited = (await client.namespace_info()).fork_revision
-
-    @property
-    def holder(self) -> Entry | None:
-        """The entry of whoever holds the run. One that a restore, a merge or a fork has left lives by no lease of this
-        namespace, and is nobody's."""
+        """Find out whether somebody holds the run. What a restore, a merge or a fork has left of a runner is nobody."""
+        self._living = self._living or Living(client)
         entry = self.entry(self.layout.holder)
-        return entry if entry is not None and entry.lease_id > (self._inherited or 0) else None
+        found = [] if entry is None else await self._living.among([entry])
+        self.holder = found[0] if found else None
 
     def apply(self, change: Commit | Resync) -> bool:
         """Take in what a watch of the run's prefix has seen. Returns whether that is news."""
