@@ -211,12 +211,13 @@ class Workflow:
 async def _released(state: Client, progress: Progress, deadline: float) -> None:
     """Return when whoever holds the run does not any more. Raises RunIsHeld once the time is up."""
     layout = progress.layout
+    known = [] if progress.holder is None else [progress.holder.mod_revision]
     left = deadline - asyncio.get_running_loop().time()
     try:
         async with asyncio.timeout(None if left == math.inf else max(0.0, left)):
             async with state.watch(key=layout.holder, initial=True) as watch:
                 async for change in watch:
-                    if not isinstance(change, Resync) or change.entries != (progress.holder,):
+                    if not isinstance(change, Resync) or [entry.mod_revision for entry in change.entries] != known:
                         return
     except TimeoutError:
         raise _held(progress) from None
