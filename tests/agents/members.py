@@ -123,7 +123,7 @@ async def supervise(address: str, namespace: str, name: str) -> None:
     """A supervisor with one child that is a process."""
     async with (
         comity.connect(address, namespace=namespace) as state,
-        Supervisor(state, name, ttl=1.0) as supervisor,
+        Supervisor(state, name, ttl=2.0) as supervisor,
     ):
         await supervisor.spawn(stay, name="stayer", mode="process")
         await supervisor.wait()
@@ -132,7 +132,7 @@ async def supervise(address: str, namespace: str, name: str) -> None:
 async def supervise_map(address: str, namespace: str, name: str) -> None:
     async with (
         comity.connect(address, namespace=namespace) as state,
-        Supervisor(state, name, ttl=1.0) as supervisor,
+        Supervisor(state, name, ttl=2.0) as supervisor,
     ):
         async for _ in supervisor.map(slow_square, range(8), id="squares", concurrency=2, mode="process"):
             pass

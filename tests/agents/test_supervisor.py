@@ -23,7 +23,7 @@ from comity.agents import (
 )
 from comity.agents.children import Mode
 from tests.agents import members
-from tests.agents.conftest import TTL
+from tests.agents.conftest import SHORT, TTL
 from tests.agents.program import Program
 from tests.servers import Server
 from tests.waiting import until
@@ -155,7 +155,7 @@ async def test_a_killed_process_is_replaced_and_goes_on_where_it_was(state: comi
 
 async def test_a_process_that_hangs_is_killed_and_replaced(state: comity.Client) -> None:
     async with Supervisor(state, "boss", ttl=TTL) as supervisor:
-        child = await supervisor.spawn(members.stay, name="stayer", mode="process")
+        child = await supervisor.spawn(members.stay, name="stayer", mode="process", ttl=SHORT)
         presence = await child.ready()
         os.kill(presence.pid, signal.SIGSTOP)
         status = await until_status(supervisor, lambda one: one.restarts == 1 and one.presence is not None)
