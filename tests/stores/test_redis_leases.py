@@ -450,6 +450,47 @@ async def test_many_namespaces_at_once(shared: Shared, monkeypatch: pytest.Monke
     await until(all_found)
 
 
+async def test_a_node_that_does_not_answer_keeps_nothing_from_the_others(
+    shared: Shared, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(expiries, "AGAIN", HOUR)
+    monkeypatch.setattr(expiries, "LOOK_SECONDS", 0.01)
+    store = await shared.open()
+    slow, well, refused = (Space(store, name) for name in ("slow", "well", "refused"))
+    for space in (slow, well, refused):
+        await run_out(space, await space.grant(HOUR))
+    answers = asyncio.Event()
+
+    async def wait(_: Any, names: list[str], *__: Any) -> None:
+        if "{slow}" in names[0]:
+            await answers.wait()
+        if "{refused}" in names[0]:
+            raise StoreUnavailable("Redis refused")
+
+    before(monkeypatch, store._client, "look_by", wait)
+    found: dict[str, Any] = {}
+
+    async def has(name: str) -> bool:
+        found.update(await store.due())
+        return name in found
+
+    await until(lambda: has("well"))
+    assert found == {"well": [1]}
+    answers.set()
+    await until(lambda: has("slow"))
+    assert found == {"well": [1], "slow": [1]}
+
+
+async def test_a_store_ends_while_it_looks(shared: Shared, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(expiries, "LOOK_SECONDS", 0.01)
+    (space,) = await shared.spaces(1)
+    await run_out(space, await space.grant(HOUR))
+    before(monkeypatch, redis_store(space)._client, "look_by", lambda *_: asyncio.Event().wait())
+    assert await space.store.due() == {}
+    await redis_store(space).close()
+    assert not [task for task in asyncio.all_tasks() if "_due_of" in repr(task)]
+
+
 # What the log has of them
 
 
