@@ -16,7 +16,6 @@ from comity_server.stores.protocol import Store
 log = structlog.get_logger(__name__)
 
 INTERVAL: Final = 0.1  # seconds between looks
-TOGETHER: Final = 100  # leases that one action ends
 
 
 class Expiry:
@@ -50,8 +49,7 @@ class Expiry:
     def _end(self, namespace: str, lease_ids: Sequence[int]) -> None:
         if namespace in self._busy:  # those that are left are due again
             return
-        some = [tuple(lease_ids[start : start + TOGETHER]) for start in range(0, len(lease_ids), TOGETHER)]
-        writes = [Expire(lease_ids=ids) for ids in some]
+        writes = [Expire(lease_ids=(id,)) for id in lease_ids]  # each ends its own, however many keys others have
         size = sum(write.weight() for write in writes)
         answer = self._committer.submit_all(namespace, writes, size, len(lease_ids))
         self._busy.add(namespace)
