@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import functools
+import itertools
 import os
 from collections.abc import Callable
 from typing import Any
@@ -24,6 +25,12 @@ async def take_and_hang(agent: Agent) -> None:
         await agent.memory.put("taken", message.body)
         await agent.report("hanging")
         await asyncio.Event().wait()
+
+
+async def write_on(agent: Agent) -> None:
+    """Write without end."""
+    for number in itertools.count():
+        await agent.memory.put("number", number)
 
 
 async def work(agent: Agent) -> None:
