@@ -19,6 +19,7 @@ from .process import Ended, Start, described, run_process
 __all__ = ["Adopted", "End", "ProcessRun", "Running", "TaskRun"]
 
 PATIENCE_SECONDS: Final = 0.5  # with a task that was cancelled and goes on: then it is cancelled again
+KILL: Final = getattr(signal, "SIGKILL", signal.SIGTERM)  # Windows has the latter alone
 SPAWN: Final = get_context("spawn")  # never fork: gRPC does not survive it
 
 
@@ -187,7 +188,7 @@ class Adopted:
         self.kill()
 
     def kill(self) -> None:
-        self._signal(signal.SIGKILL)
+        self._signal(KILL)
 
     def _signal(self, number: int) -> bool:
         """To the process, if it is one of this machine, and still the same one. Whether it was."""
