@@ -4,11 +4,13 @@ import asyncio
 import os
 import signal
 from collections.abc import AsyncGenerator
+from dataclasses import replace
 
 import pytest
 
 import comity
-from comity.agents import Agent, AgentExists, Directory, PresenceChange, PresenceEvent
+from comity.agents import Agent, AgentExists, Directory, Presence, PresenceChange, PresenceEvent
+from comity.agents.presence import _moved
 from tests.agents import members
 from tests.agents.conftest import TTL, Launch
 from tests.waiting import until
@@ -163,6 +165,23 @@ async def test_records_that_others_have_written_wrongly(state: comity.Client) ->
     assert [one.name for one in found] == ["broken", "bytes", "list", "types"]
     assert {(one.role, one.status, one.progress) for one in found} == {("", "", None)}
     await lease.revoke()
+
+
+def test_a_watch_that_was_away_tells_what_it_missed() -> None:
+    def agent(name: str, incarnation: int, revision: int) -> Presence:
+        return replace(Presence.here(name), incarnation=incarnation, revision=revision)
+
+    known = {name: agent(name, 1, 1) for name in ("gone", "quiet", "reported", "replaced")}
+    now = [agent("new", 5, 5), agent("quiet", 1, 1), agent("replaced", 6, 6), agent("reported", 1, 7)]
+    events = [(event.change, event.presence.name, event.presence.incarnation) for event in _moved(known, now, 9)]
+    assert events == [
+        (PresenceChange.CRASHED, "gone", 1),
+        (PresenceChange.JOINED, "new", 5),
+        (PresenceChange.CRASHED, "replaced", 1),
+        (PresenceChange.JOINED, "replaced", 6),
+        (PresenceChange.REPORTED, "reported", 1),
+    ]
+    assert known == {one.name: one for one in now}
 
 
 async def test_it_guards_writes_and_transactions(state: comity.Client) -> None:
