@@ -1,0 +1,129 @@
+"""What the agents of scenarios do, each as a function of a module: they run as processes too."""
+
+import hashlib
+import random
+from typing import Any
+
+from comity import Client, Resync, Transaction
+from comity.agents import Agent, HandoffMessage, Message, Role
+
+GATE = "gate"  # whoever is to wait until the scenario says so waits for this key
+WORKERS = Role("worker")
+
+
+async def opened(state: Client, key: str = GATE) -> None:
+    """Wait until the key is there."""
+    async with state.watch(key=key, initial=True) as watch:
+        async for item in watch:
+            if item.entries if isinstance(item, Resync) else item.is_put:
+                return
+
+
+async def study(agent: Agent, topic: str, team: int) -> None:
+    """Note something for itself, tell the others, and say what they all have told."""
+    await agent.report("studying", progress=0.5, detail={"topic": topic})
+    await agent.memory.put("notes", {"topic": topic, "by": agent.name})
+
+    async def tell(tx: Transaction) -> None:
+        board = await tx.get("board")
+        tx.put("board", {**(board.value if board else {}), agent.name: topic})
+
+    await agent.transact(tell)
+    async with agent.state.watch(key="board", initial=True) as watch:
+        async for item in watch:
+            entry = item.entries[0] if isinstance(item, Resync) else item.entry
+            if len(entry.value) == team:
+                break
+    await agent.report("studied", progress=1.0, detail=entry.value)
+    await opened(agent.state)
+
+
+async def receive(agent: Agent) -> None:
+    """Give back whatever is handed over, with the digest of the file that came along."""
+    async for message in agent.inbox():
+        assert isinstance(message, HandoffMessage)
+        file = await agent.state.get(message.context["file"])
+        assert file is not None
+        result = {"context": message.context, "file": hashlib.sha256(file.data).hexdigest()}
+        await message.done(result, also=lambda tx, id=message.handoff_id: tx.increment(f"received/{id}"))  # type: ignore[misc]
+
+
+async def analyse(agent: Agent, number: int) -> dict[str, int]:
+    if number == 7:
+        raise ValueError("7 cannot be analysed")
+    return {"number": number, "square": number * number}
+
+
+async def count(agent: Agent, to: int, gate_at: int) -> None:
+    """Count in private state as far as whoever asks says, and wait on the way until the gate is open."""
+    async for message in agent.inbox():
+        while (done := await agent.memory.value("count", 0)) < to:
+            if done == gate_at:
+                await agent.checkpoint("half-way")
+                await agent.memory.put("scratch", "written after the checkpoint")
+                await agent.report("half-way", progress=done / to)
+                await opened(agent.state)
+            await agent.memory.put("count", done + 1)
+        await message.ack(also=lambda tx: tx.increment("counted"))
+
+
+async def trade(agent: Agent, accounts: int, until: int, seed: int) -> None:
+    """Move money between accounts, and tally it both in private and for all, until there were so many moves."""
+    chance = random.Random(f"{seed} {agent.name} {agent.fence}")
+
+    async def move(tx: Transaction) -> bool:
+        moves = await tx.get("moves")
+        if moves is not None and moves.value >= until:
+            return False
+        one, other = (f"accounts/{number}" for number in chance.sample(range(accounts), 2))
+        source, target = await tx.get(one), await tx.get(other)
+        assert source is not None
+        assert target is not None
+        own = agent.memory.within(tx)
+        tally = await own.get("moves")
+        tx.put(one, source.value - 1)
+        tx.put(other, target.value + 1)
+        tx.put("moves", moves.value + 1 if moves else 1)
+        own.put("moves", tally.value + 1 if tally else 1)
+        return True
+
+    while await agent.transact(move):
+        pass
+
+
+async def do_items(agent: Agent) -> None:
+    """Do one item after another, in steps, and write down who has done it along with saying so."""
+    async for message in agent.inbox():
+        await agent.memory.put("item", message.body)
+        await agent.report(f"doing {message.body}")
+        await finish(agent, message)
+
+
+async def finish(agent: Agent, message: Message) -> None:
+    item = message.body
+
+    async def write(tx: Transaction) -> None:
+        before = await tx.get(f"done/{item}")
+        if before is not None:
+            tx.put(f"done-twice/{item}", before.value)
+        tx.put(f"done/{item}", {"by": agent.name, "incarnation": agent.fence})
+
+    await message.ack(also=write)
+
+
+async def specialise(agent: Agent) -> None:
+    """Do what is handed to its role, and count how often each of it was done."""
+    async for message in agent.inbox():
+        assert isinstance(message, HandoffMessage)
+        if agent.role == "optimisation":
+            await opened(agent.state)
+        result = SKILLS[agent.role](message.context)
+        await message.done(result, also=lambda tx, id=message.handoff_id: tx.increment(f"work/{id}"))  # type: ignore[misc]
+
+
+SKILLS: dict[str, Any] = {
+    "triage": lambda request: {"topics": sorted(request["topics"]), "urgent": request["priority"] > 3},
+    "data": lambda topic: {"topic": topic, "rows": [len(topic)] * 3},
+    "optimisation": lambda tables: {table["topic"]: sum(table["rows"]) for table in tables},
+    "reporting": lambda best: ", ".join(f"{topic}: {total}" for topic, total in sorted(best.items())),
+}
