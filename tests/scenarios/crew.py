@@ -60,31 +60,30 @@ async def count(agent: Agent, to: int, gate_at: int) -> None:
         while (done := await agent.memory.value("count", 0)) < to:
             if done == gate_at:
                 await agent.checkpoint("half-way")
-                await agent.memory.put("scratch", "written after the checkpoint")
+                await agent.memory.put("scratch", agent.fence)
                 await agent.report("half-way", progress=done / to)
                 await opened(agent.state)
             await agent.memory.put("count", done + 1)
         await message.ack(also=lambda tx: tx.increment("counted"))
 
 
-async def trade(agent: Agent, accounts: int, until: int, seed: int) -> None:
-    """Move money between accounts, and tally it both in private and for all, until there were so many moves."""
-    chance = random.Random(f"{seed} {agent.name} {agent.fence}")
+async def trade(agent: Agent, accounts: int, seed: int) -> None:
+    """Move money between accounts until the gate is open, and tally the moves both in private and for all."""
+    chance = random.Random(f"{seed} {agent.fence}")
 
     async def move(tx: Transaction) -> bool:
-        moves = await tx.get("moves")
-        if moves is not None and moves.value >= until:
+        if await tx.get(GATE) is not None:
             return False
         one, other = (f"accounts/{number}" for number in chance.sample(range(accounts), 2))
-        source, target = await tx.get(one), await tx.get(other)
+        source, target, moves = await tx.get(one), await tx.get(other), await tx.get("moves")
         assert source is not None
         assert target is not None
-        own = agent.memory.within(tx)
-        tally = await own.get("moves")
+        own, life = agent.memory.within(tx), f"{agent.fence}"
+        tally = await own.get(life)
         tx.put(one, source.value - 1)
         tx.put(other, target.value + 1)
         tx.put("moves", moves.value + 1 if moves else 1)
-        own.put("moves", tally.value + 1 if tally else 1)
+        own.put(life, tally.value + 1 if tally else 1)
         return True
 
     while await agent.transact(move):
