@@ -1,0 +1,158 @@
+"""Agents that are killed at any moment: no work is lost, none is completed twice, and the supervisor sees what is true."""
+
+import asyncio
+import os
+import random
+import signal
+from collections import Counter
+from collections.abc import Callable
+from contextlib import AsyncExitStack, suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+import psutil
+import pytest
+
+import comity
+from comity import Client, Commit, Event, EventCause
+from comity.agents import Agent, Directory, Supervisor
+from tests.redis_servers import RedisServer
+from tests.scenarios import crew
+from tests.scenarios.places import DURABLE, KINDS, Place, place
+from tests.waiting import until
+
+Record = Callable[[str, object], None]
+
+SOAK = os.environ.get("COMITY_SOAK") == "1"
+ROUNDS = 100 if SOAK else 10
+WORKERS, ITEMS = 3, 8
+TTL = 1.0  # of the workers
+SERVER_KILLS = 10 if SOAK else 0  # of a store that outlives its server
+
+
+@dataclass(slots=True)
+class Views:
+    """How long the supervisor's view was wrong after an agent had gone: by the clock of this machine, which is that of
+    the store too."""
+
+    lead: Supervisor
+    world: Client
+    seconds: list[float] = field(default_factory=list)
+
+    async def follow(self) -> None:
+        """Until this is cancelled."""
+        waits: set[asyncio.Task[None]] = set()
+        async with self.world.watch("agents/") as watch:
+            async for commit in watch.commits():
+                assert isinstance(commit, Commit)
+                for event in commit.events:
+                    if event.is_delete:
+                        wait = asyncio.create_task(self.until_seen(event, commit.time))
+                        waits.add(wait)
+                        wait.add_done_callback(waits.discard)
+
+    async def until_seen(self, event: Event, time: datetime) -> None:
+        name = event.key.removeprefix("agents/")
+
+        def seen() -> bool:
+            shown = next((child.presence for child in self.lead.children() if child.name == name), None)
+            return shown is None or shown.revision > event.revision
+
+        await until(seen)
+        self.seconds.append((datetime.now(UTC) - time).total_seconds())
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(3600 if SOAK else 120)
+@pytest.mark.parametrize("kind", KINDS)
+async def test_agents_that_are_killed_at_any_moment_lose_nothing_and_do_nothing_twice(
+    kind: str, redis_server: RedisServer, namespace: str, record_property: Record
+) -> None:
+    seed = random.randrange(1 << 32)
+    print(f"seed {seed}")
+    chance = random.Random(seed)
+    async with AsyncExitStack() as stack:
+        made = stack.enter_context(place(kind, redis_server, "--limit-lease-ttl-least", "0.1"))
+        world = await stack.enter_async_context(
+            comity.connect(made.address, namespace=namespace, author="scenario", timeout=60)
+        )
+        lead = Supervisor(world, "lead", ttl=60, max_restarts=10_000, within=1, start_timeout=20)
+        await stack.enter_async_context(lead)
+        planner = await stack.enter_async_context(Agent(world, "planner", ttl=60))
+        views = Views(lead, world)
+        following = asyncio.create_task(views.follow())
+        for number in range(WORKERS):
+            await lead.spawn(crew.do_items, name=f"worker-{number}", role="worker", mode="process", ttl=TTL)
+        server_kills = set(chance.sample(range(ROUNDS), SERVER_KILLS)) if kind in DURABLE else set()
+        for number in range(ROUNDS):
+            items = [f"{number}-{item}" for item in range(ITEMS)]
+            await one_round(made, lead, planner, items, chance, kill_server=number in server_kills)
+        following.cancel()
+        await asyncio.wait([following])
+        await judge(world, {f"{number}-{item}" for number in range(ROUNDS) for item in range(ITEMS)})
+    record_property("ends of agents", len(views.seconds))
+    record_property("longest seconds until the supervisor saw an end", max(views.seconds))
+    print(f"{len(views.seconds)} ends, each seen within {max(views.seconds):.3f} s")
+
+
+async def one_round(
+    made: Place, lead: Supervisor, planner: Agent, items: list[str], chance: random.Random, *, kill_server: bool
+) -> None:
+    """Give out the items, and kill one of the workers, wherever it is, after so many commits of whomever."""
+    world = planner.state
+    async with world.watch() as watch:
+        await watch.ready()
+        for item in items:
+            await planner.send(crew.WORKERS, item)
+        left, done = chance.randrange(1, 30), set[str]()
+        async for commit in watch.commits():
+            assert isinstance(commit, Commit)
+            left -= 1
+            done |= {event.key for event in commit.events if event.key.startswith("done/")}
+            if left == 0:
+                end_one(lead, chance)
+                if kill_server:
+                    await asyncio.to_thread(made.server.kill)
+                    await asyncio.to_thread(made.server.restart)
+            if left <= 0 and len(done) == len(items):
+                break
+
+    async def right() -> bool:
+        shown = {child.name: child.presence for child in lead.children() if child.presence is not None}
+        there = {one.name: one for one in await Directory(world).list() if one.supervisor == lead.name}
+        return shown == there and all(psutil.pid_exists(one.pid) for one in there.values())
+
+    await until(right)
+
+
+def end_one(lead: Supervisor, chance: random.Random) -> None:
+    """Kill a worker, or have it hang for good, so that only its lease tells. It may be about to start."""
+    worker = chance.choice(lead.children())
+    hangs = chance.random() < 0.25 and worker.presence is not None
+    with suppress(ProcessLookupError):
+        if worker.pid:
+            os.kill(worker.pid, signal.SIGSTOP if hangs else signal.SIGKILL)
+
+
+async def judge(world: Client, items: set[str]) -> None:
+    """By the whole history: every item was done, once, by an agent that lived."""
+    done: Counter[str] = Counter()
+    living: dict[str, int] = {}
+    async for commit in world.history(newest_first=False):
+        for event in commit.events:
+            area, _, name = event.key.partition("/")
+            if area == "agents":
+                if event.is_put:
+                    living[name] = event.entry.lease_id
+                else:
+                    del living[name]
+                    assert event.cause in (EventCause.CLIENT, EventCause.LEASE_EXPIRY)
+            elif area == "done":
+                done[name] += 1
+                by = event.entry.value
+                assert living.get(by["by"]) == by["incarnation"], f"{name} was done by one that was dead: {by}"
+    assert done == dict.fromkeys(items, 1)
+    assert await world.list("done-twice/").all() == []
+    assert await world.list("queues/role:worker/line/").all() == []
+    assert await world.list("queues/role:worker/items/").all() == []
+    assert await world.list("queues/role:worker/dead/").all() == []
