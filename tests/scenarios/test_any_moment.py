@@ -126,9 +126,11 @@ async def one_round(
 
 
 def end_one(lead: Supervisor, chance: random.Random) -> None:
-    """Kill a worker, or have it hang for good, so that only its lease tells. It may be about to start."""
-    worker = chance.choice(lead.children())
-    hangs = chance.random() < 0.25 and worker.presence is not None
+    """Kill a worker, or have it hang for good, so that only its lease tells. It may be one that is about to start."""
+    workers = lead.children()
+    there = [worker for worker in workers if worker.presence is not None]
+    worker = chance.choice(there if there and chance.random() < 0.7 else workers)
+    hangs = worker in there and chance.random() < 0.25
     with suppress(ProcessLookupError):
         if worker.pid:
             os.kill(worker.pid, signal.SIGSTOP if hangs else signal.SIGKILL)
