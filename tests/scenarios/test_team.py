@@ -51,7 +51,7 @@ def context() -> dict[str, Any]:
     return {
         "deep": deep,
         "large": [{"page": page, "text": "naïve — " * 30} for page in range(900)],
-        "texts": ["", "\x00\t\n\"\\/", "Ünïcödé", "日本語", "שלום", "👩‍🚀", "e\u0301", "\u2028"],
+        "texts": ["", '\x00\t\n"\\/', "Ünïcödé", "日本語", "שלום", "👩‍🚀", "e\u0301", "\u2028"],
         "numbers": [0, -1, 2**53 - 1, -(2**63), 0.1, -1e300, 5e-324],
         "others": [None, True, False, {}, []],
         "": {" ": "keys too"},
@@ -66,9 +66,7 @@ async def test_a_handoff_preserves_the_whole_context_for_exactly_one_receiver(wo
         for number in range(2):
             await lead.spawn(crew.receive, name=f"receiver-{number}", role="receiver", mode="process")
         handoffs = [
-            await planner.handoff(
-                Role("receiver"), each, id=f"h-{number}", also=lambda tx: tx.put("files/0", file)
-            )
+            await planner.handoff(Role("receiver"), each, id=f"h-{number}", also=lambda tx: tx.put("files/0", file))
             for number, each in enumerate(contexts)
         ]
         results = await asyncio.gather(*(handoff.result(timeout=60) for handoff in handoffs))
