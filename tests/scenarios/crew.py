@@ -1,14 +1,18 @@
 """What the agents of scenarios do, each as a function of a module: they run as processes too."""
 
+import asyncio
+import contextlib
 import hashlib
 import random
 from typing import Any
 
-from comity import Client, Resync, Transaction
+import comity
+from comity import Client, ComityError, Resync, Transaction
 from comity.agents import Agent, HandoffMessage, Message, Role
 
 GATE = "gate"  # whoever is to wait until the scenario says so waits for this key
 WORKERS = Role("worker")
+FREELANCER = "freelancer"
 
 
 async def opened(state: Client, key: str = GATE) -> None:
@@ -108,6 +112,19 @@ async def finish(agent: Agent, message: Message) -> None:
         tx.put(f"done/{item}", {"by": agent.name, "incarnation": agent.fence})
 
     await message.ack(also=write)
+
+
+def freelance(address: str, namespace: str, ttl: str) -> None:
+    """A process that does items as an agent whom nobody supervises, and joins again whenever it was taken for dead."""
+
+    async def run() -> None:
+        async with comity.connect(address, namespace=namespace, timeout=60) as state:
+            while True:
+                with contextlib.suppress(ComityError):
+                    async with Agent(state, FREELANCER, role=WORKERS.name, ttl=float(ttl), wait=60) as agent:
+                        await do_items(agent)
+
+    asyncio.run(run())
 
 
 async def specialise(agent: Agent) -> None:

@@ -1,4 +1,4 @@
-"""Agents that are killed at any moment: no work is lost, none is completed twice, and the supervisor knows who lives."""
+"""Agents that are killed at any moment: no work is lost, none is done twice, and the supervisor knows who lives."""
 
 import asyncio
 import os
@@ -7,7 +7,6 @@ import signal
 from collections import Counter
 from collections.abc import Callable
 from contextlib import AsyncExitStack, suppress
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 import psutil
@@ -16,6 +15,7 @@ import pytest
 import comity
 from comity import Client, Commit, Event, EventCause
 from comity.agents import Agent, Directory, Supervisor
+from tests.agents.program import Program
 from tests.redis_servers import RedisServer
 from tests.scenarios import crew
 from tests.scenarios.places import DURABLE, KINDS, Place, place
@@ -31,36 +31,47 @@ TTL = 1.0  # of the workers
 SERVER_KILLS = 10 if SOAK else 0  # of a store that outlives its server
 
 
-@dataclass(slots=True)
-class Views:
-    """How long the supervisor's view was wrong after an agent had gone: by the clock of this machine, which is that of
-    the store too."""
+class Watcher:
+    """Follows who comes and goes.
 
-    lead: Supervisor
-    world: Client
-    seconds: list[float] = field(default_factory=list)
+    seconds: how long it took, each time that an agent had gone, until the supervisor's view was right again: by the
+        clock of this machine, which is that of the store too.
+    freelancer: the process of the agent that is nobody's child, while it lives by its lease. If it was stopped past
+        that, it goes on with what it was about as soon as it has been taken for dead.
+    """
+
+    def __init__(self, lead: Supervisor, world: Client) -> None:
+        self.seconds: list[float] = []
+        self.freelancer = 0
+        self._lead = lead
+        self._world = world
 
     async def follow(self) -> None:
         """Until this is cancelled."""
-        waits: set[asyncio.Task[None]] = set()
-        async with self.world.watch("agents/") as watch:
+        async with asyncio.TaskGroup() as group, self._world.watch("agents/") as watch:
             async for commit in watch.commits():
                 assert isinstance(commit, Commit)
                 for event in commit.events:
-                    if event.is_delete:
-                        wait = asyncio.create_task(self.until_seen(event, commit.time))
-                        waits.add(wait)
-                        wait.add_done_callback(waits.discard)
+                    name = event.key.removeprefix("agents/")
+                    if name == crew.FREELANCER:
+                        self._freelance(event)
+                    elif event.is_delete:
+                        group.create_task(self._until_right(name, commit))
 
-    async def until_seen(self, event: Event, time: datetime) -> None:
-        name = event.key.removeprefix("agents/")
+    def _freelance(self, event: Event) -> None:
+        if event.is_put:
+            self.freelancer = event.entry.value["pid"]
+        else:
+            os.kill(self.freelancer, signal.SIGCONT)
+            self.freelancer = 0
 
-        def seen() -> bool:
-            shown = next((child.presence for child in self.lead.children() if child.name == name), None)
-            return shown is None or shown.revision > event.revision
+    async def _until_right(self, name: str, end: Commit) -> None:
+        def right() -> bool:
+            shown = next((child.presence for child in self._lead.children() if child.name == name), None)
+            return shown is None or shown.revision > end.revision
 
-        await until(seen)
-        self.seconds.append((datetime.now(UTC) - time).total_seconds())
+        await until(right)
+        self.seconds.append((datetime.now(UTC) - end.time).total_seconds())
 
 
 @pytest.mark.soak
@@ -79,24 +90,33 @@ async def test_agents_that_are_killed_at_any_moment_lose_nothing_and_do_nothing_
         lead = Supervisor(world, "lead", ttl=60, max_restarts=10_000, within=1, start_timeout=20)
         await stack.enter_async_context(lead)
         planner = await stack.enter_async_context(Agent(world, "planner", ttl=60))
-        views = Views(lead, world)
-        following = asyncio.create_task(views.follow())
+        watcher = Watcher(lead, world)
+        following = asyncio.create_task(watcher.follow())
+        freelancer = Program(crew.freelance, made.address, namespace, f"{TTL}")
+        stack.callback(freelancer.kill)
         for number in range(WORKERS):
             await lead.spawn(crew.do_items, name=f"worker-{number}", role="worker", mode="process", ttl=TTL)
         server_kills = set(chance.sample(range(ROUNDS), SERVER_KILLS)) if kind in DURABLE else set()
         for number in range(ROUNDS):
             items = [f"{number}-{item}" for item in range(ITEMS)]
-            await one_round(made, lead, planner, items, chance, kill_server=number in server_kills)
+            await one_round(made, lead, planner, watcher, items, chance, kill_server=number in server_kills)
         following.cancel()
         await asyncio.wait([following])
         await judge(world, {f"{number}-{item}" for number in range(ROUNDS) for item in range(ITEMS)})
-    record_property("ends of agents", len(views.seconds))
-    record_property("longest seconds until the supervisor saw an end", max(views.seconds))
-    print(f"{len(views.seconds)} ends, each seen within {max(views.seconds):.3f} s")
+    record_property("ends of agents", len(watcher.seconds))
+    record_property("longest seconds until the supervisor saw an end", max(watcher.seconds))
+    print(f"{len(watcher.seconds)} ends, each seen within {max(watcher.seconds):.3f} s")
 
 
 async def one_round(
-    made: Place, lead: Supervisor, planner: Agent, items: list[str], chance: random.Random, *, kill_server: bool
+    made: Place,
+    lead: Supervisor,
+    planner: Agent,
+    watcher: Watcher,
+    items: list[str],
+    chance: random.Random,
+    *,
+    kill_server: bool,
 ) -> None:
     """Give out the items, and kill one of the workers, wherever it is, after so many commits of whomever."""
     world = planner.state
@@ -111,6 +131,8 @@ async def one_round(
             done |= {event.key for event in commit.events if event.key.startswith("done/")}
             if left == 0:
                 end_one(lead, chance)
+                if chance.random() < 0.4 and watcher.freelancer:
+                    os.kill(watcher.freelancer, signal.SIGSTOP)
                 if kill_server:
                     await asyncio.to_thread(made.server.kill)
                     await asyncio.to_thread(made.server.restart)

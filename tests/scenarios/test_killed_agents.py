@@ -105,7 +105,7 @@ async def test_agents_that_are_killed_leave_nothing_half_done_and_lose_no_update
     sums: set[int] = set()
 
     async def audit() -> None:
-        while True:
+        async for _ in world.watch(key="moves", from_revision=1):
             sums.add(sum([entry.value async for entry in world.list("accounts/")]))
 
     async def kill(name: str) -> None:
