@@ -3,15 +3,19 @@
 import asyncio
 import contextlib
 import hashlib
+import os
 import random
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import comity
-from comity import Client, ComityError, Resync, Transaction
-from comity.agents import Agent, HandoffMessage, Message, Role
+from comity import Client, LeaseLost, Resync, Transaction
+from comity.agents import Agent, HandoffMessage, Role
+from comity.recipes import Queue
 
 GATE = "gate"  # whoever is to wait until the scenario says so waits for this key
 WORKERS = Role("worker")
+WORKERS_QUEUE = "role:worker"
 FREELANCER = "freelancer"
 
 
@@ -99,30 +103,33 @@ async def do_items(agent: Agent) -> None:
     async for message in agent.inbox():
         await agent.memory.put("item", message.body)
         await agent.report(f"doing {message.body}")
-        await finish(agent, message)
+        await message.ack(also=done_by(message.body, agent.name, agent.fence))
 
 
-async def finish(agent: Agent, message: Message) -> None:
-    item = message.body
+def done_by(item: str, name: str, fence: int) -> Callable[[Transaction], Awaitable[None]]:
+    """Writes down who has done an item, and if it was done before."""
 
     async def write(tx: Transaction) -> None:
-        before = await tx.get(f"done/{item}")
-        if before is not None:
-            tx.put(f"done-twice/{item}", before.value)
-        tx.put(f"done/{item}", {"by": agent.name, "incarnation": agent.fence})
+        if await tx.get(f"done/{item}") is not None:
+            tx.put(f"done-twice/{item}", name)
+        tx.put(f"done/{item}", {"by": name, "fence": fence})
 
-    await message.ack(also=write)
+    return write
 
 
 def freelance(address: str, namespace: str, ttl: str) -> None:
-    """A process that does items as an agent whom nobody supervises, and joins again whenever it was taken for dead."""
+    """A process that does what is sent to the workers, as a program that knows of their queue alone. It never looks
+    whether it still has what it has taken, and nothing tells it."""
 
     async def run() -> None:
-        async with comity.connect(address, namespace=namespace, timeout=60) as state:
+        async with comity.connect(address, namespace=namespace, author=FREELANCER, timeout=60) as state:
+            queue = Queue(state, WORKERS_QUEUE, float(ttl))
             while True:
-                with contextlib.suppress(ComityError):
-                    async with Agent(state, FREELANCER, role=WORKERS.name, ttl=float(ttl), wait=60) as agent:
-                        await do_items(agent)
+                item = await queue.get()
+                name = item.value["body"]
+                await state.put(f"freelance/{name}", os.getpid())
+                with contextlib.suppress(LeaseLost):
+                    await item.ack(done_by(name, FREELANCER, item.fence))
 
     asyncio.run(run())
 

@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 import comity
-from comity import Client, Commit, Event, EventCause
+from comity import Client, Commit, EventCause
 from comity.agents import Agent, Directory, Supervisor
 from tests.agents.program import Program
 from tests.redis_servers import RedisServer
@@ -27,43 +27,27 @@ SOAK = os.environ.get("COMITY_SOAK") == "1"
 SEED = int(os.environ.get("COMITY_SEED", "0")) or random.randrange(1 << 32)
 ROUNDS = 100 if SOAK else 10
 WORKERS, ITEMS = 3, 8
-TTL = 1.0  # of the workers
+TTL = 1.0  # of the workers, and of what the freelancer has
+CLAIMS = f"queues/{crew.WORKERS_QUEUE}/line/"
 SERVER_KILLS = 10 if SOAK else 0  # of a store that outlives its server
 
 
-class Watcher:
-    """Follows who comes and goes.
+class Views:
+    """How long it took, each time that an agent had gone, until the supervisor's view was right again: in seconds, by
+    the clock of this machine, which is that of the store too."""
 
-    seconds: how long it took, each time that an agent had gone, until the supervisor's view was right again: by the
-        clock of this machine, which is that of the store too.
-    freelancer: the process of the agent that is nobody's child, while it lives by its lease. If it was stopped past
-        that, it goes on with what it was about as soon as it has been taken for dead.
-    """
-
-    def __init__(self, lead: Supervisor, world: Client) -> None:
+    def __init__(self, lead: Supervisor) -> None:
         self.seconds: list[float] = []
-        self.freelancer = 0
         self._lead = lead
-        self._world = world
 
     async def follow(self) -> None:
         """Until this is cancelled."""
-        async with asyncio.TaskGroup() as group, self._world.watch("agents/") as watch:
+        async with asyncio.TaskGroup() as group, self._lead.state.watch("agents/") as watch:
             async for commit in watch.commits():
                 assert isinstance(commit, Commit)
                 for event in commit.events:
-                    name = event.key.removeprefix("agents/")
-                    if name == crew.FREELANCER:
-                        self._freelance(event)
-                    elif event.is_delete:
-                        group.create_task(self._until_right(name, commit))
-
-    def _freelance(self, event: Event) -> None:
-        if event.is_put:
-            self.freelancer = event.entry.value["pid"]
-        else:
-            os.kill(self.freelancer, signal.SIGCONT)
-            self.freelancer = 0
+                    if event.is_delete:
+                        group.create_task(self._until_right(event.key.removeprefix("agents/"), commit))
 
     async def _until_right(self, name: str, end: Commit) -> None:
         def right() -> bool:
@@ -72,6 +56,36 @@ class Watcher:
 
         await until(right)
         self.seconds.append((datetime.now(UTC) - end.time).total_seconds())
+
+
+class Freelancer:
+    """Stops the process that freelances while it has something, until it has it no longer."""
+
+    def __init__(self, program: Program) -> None:
+        self.stops = 0
+        self._program = program
+        self._claims: set[str] = set()
+        self._stopped = False
+
+    async def follow(self, world: Client) -> None:
+        """Until this is cancelled."""
+        async with world.watch(CLAIMS) as watch:
+            async for commit in watch.commits():
+                assert isinstance(commit, Commit)
+                for event in commit.events:
+                    if event.is_put and commit.author == crew.FREELANCER and event.key.endswith("/claim"):
+                        self._claims.add(event.key)
+                    elif event.key in self._claims:
+                        self._claims.remove(event.key)
+                        self._program.send_signal(signal.SIGCONT)
+                        self._stopped = False
+
+    def stop(self) -> None:
+        """If it has something now. It then goes on as if nothing had been, once its claim has run out."""
+        if self._claims and not self._stopped:
+            self._program.send_signal(signal.SIGSTOP)
+            self._stopped = True
+            self.stops += 1
 
 
 @pytest.mark.soak
@@ -90,29 +104,34 @@ async def test_agents_that_are_killed_at_any_moment_lose_nothing_and_do_nothing_
         lead = Supervisor(world, "lead", ttl=60, max_restarts=10_000, within=1, start_timeout=20)
         await stack.enter_async_context(lead)
         planner = await stack.enter_async_context(Agent(world, "planner", ttl=60))
-        watcher = Watcher(lead, world)
-        following = asyncio.create_task(watcher.follow())
-        freelancer = Program(crew.freelance, made.address, namespace, f"{TTL}")
-        stack.callback(freelancer.kill)
+        program = Program(crew.freelance, made.address, namespace, f"{TTL}")
+        freelancer = Freelancer(program)
+        stack.callback(program.kill)
+        views = Views(lead)
+        following = [asyncio.create_task(views.follow()), asyncio.create_task(freelancer.follow(world))]
         for number in range(WORKERS):
             await lead.spawn(crew.do_items, name=f"worker-{number}", role="worker", mode="process", ttl=TTL)
         server_kills = set(chance.sample(range(ROUNDS), SERVER_KILLS)) if kind in DURABLE else set()
         for number in range(ROUNDS):
             items = [f"{number}-{item}" for item in range(ITEMS)]
-            await one_round(made, lead, planner, watcher, items, chance, kill_server=number in server_kills)
-        following.cancel()
-        await asyncio.wait([following])
+            await one_round(made, lead, planner, freelancer, items, chance, kill_server=number in server_kills)
+        for task in following:
+            task.cancel()
+        await asyncio.wait(following)
         await judge(world, {f"{number}-{item}" for number in range(ROUNDS) for item in range(ITEMS)})
-    record_property("ends of agents", len(watcher.seconds))
-    record_property("longest seconds until the supervisor saw an end", max(watcher.seconds))
-    print(f"{len(watcher.seconds)} ends, each seen within {max(watcher.seconds):.3f} s")
+    record_property("ends of agents", len(views.seconds))
+    record_property("longest seconds until the supervisor saw an end", max(views.seconds))
+    print(
+        f"{len(views.seconds)} ends, each seen within {max(views.seconds):.3f} s; "
+        f"{freelancer.stops} stops past the claim's end"
+    )
 
 
 async def one_round(
     made: Place,
     lead: Supervisor,
     planner: Agent,
-    watcher: Watcher,
+    freelancer: Freelancer,
     items: list[str],
     chance: random.Random,
     *,
@@ -131,8 +150,8 @@ async def one_round(
             done |= {event.key for event in commit.events if event.key.startswith("done/")}
             if left == 0:
                 end_one(lead, chance)
-                if chance.random() < 0.4 and watcher.freelancer:
-                    os.kill(watcher.freelancer, signal.SIGSTOP)
+                if chance.random() < 0.5:
+                    freelancer.stop()
                 if kill_server:
                     await asyncio.to_thread(made.server.kill)
                     await asyncio.to_thread(made.server.restart)
@@ -159,24 +178,23 @@ def end_one(lead: Supervisor, chance: random.Random) -> None:
 
 
 async def judge(world: Client, items: set[str]) -> None:
-    """By the whole history: every item was done, once, by an agent that lived."""
+    """By the whole history: every item was done, once, by one that had it."""
     done: Counter[str] = Counter()
-    living: dict[str, int] = {}
+    holds: dict[str, int] = {}  # presences and claims, each with its fence
     async for commit in world.history(newest_first=False):
         for event in commit.events:
-            area, _, name = event.key.partition("/")
-            if area == "agents":
+            if event.key.startswith("done/"):
+                done[event.key.removeprefix("done/")] += 1
+                by, fence = event.entry.value["by"], event.entry.value["fence"]
+                held = fence in holds.values() if by == crew.FREELANCER else holds.get(f"agents/{by}") == fence
+                assert held, f"{event.key} was written by {by}, which had it no longer"
+        for event in commit.events:
+            if event.key.startswith("agents/") or event.key.endswith("/claim"):
                 if event.is_put:
-                    living[name] = event.entry.lease_id
+                    holds[event.key] = event.entry.lease_id
                 else:
-                    del living[name]
+                    del holds[event.key]
                     assert event.cause in (EventCause.CLIENT, EventCause.LEASE_EXPIRY)
-            elif area == "done":
-                done[name] += 1
-                by = event.entry.value
-                assert living.get(by["by"]) == by["incarnation"], f"{name} was done by one that was dead: {by}"
     assert done == dict.fromkeys(items, 1)
     assert await world.list("done-twice/").all() == []
-    assert await world.list("queues/role:worker/line/").all() == []
-    assert await world.list("queues/role:worker/items/").all() == []
-    assert await world.list("queues/role:worker/dead/").all() == []
+    assert [entry.key async for entry in world.list("queues/")] == [f"queues/{crew.WORKERS_QUEUE}/tail"]
