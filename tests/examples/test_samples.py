@@ -215,6 +215,13 @@ async def test_recipes(state: Client, server: Server, capsys: pytest.CaptureFixt
     assert not await known["lock"].locked()
 
 
+async def test_agents(state: Client, server: Server, capsys: pytest.CaptureFixture[str]) -> None:
+    code = samples("README.md")[4].replace('mode="process"', 'mode="task"')  # a process could not import the sample
+    task, _ = begin("pages = ['a' * 200, 'b']\n" + code, state, server)
+    await task
+    assert sorted(capsys.readouterr().out.splitlines()) == [f"0 {'a' * 100}", "1 b"]
+
+
 async def test_a_lease(state: Client, server: Server, capsys: pytest.CaptureFixture[str]) -> None:
     task, known = begin(sample("state.grant_lease("), state, server)
     await task
