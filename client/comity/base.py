@@ -39,6 +39,11 @@ class Base:
         self._calls = calls
         self._request_ids = request_ids
 
+    @property
+    def address(self) -> str:
+        """Where the server is, as it was said to `comity.connect`: for another process to connect to."""
+        return self._calls.channels.address
+
     def with_options(
         self, *, namespace: str | None = None, author: str | None = None, timeout: float | None = None
     ) -> Self:

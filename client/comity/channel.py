@@ -116,6 +116,7 @@ class Channels:
     """The connections of a client and of all that share them: one a target and event loop. Thread-safe."""
 
     def __init__(self, address: str) -> None:
+        self.address = address
         self._targets = targets(address)
         self._place = 0  # of the target that answered last, or is to be tried next
         self._closed = False

@@ -332,7 +332,7 @@ class Client(Checkpoints, Leases, Namespaces, Base):
         conditions, then, otherwise: what must hold, what to do if all of it does, and what to do if not. A transaction
             whose conditions fail is no error: the result says so, with what was found instead. Raises Compacted and
             OutOfRange for the revision of an `unchanged_since`.
-        guard: as of `put`. It is looked at when something is to be written.
+        guard: as of `put`.
         message: why, for the history.
         request_id: as of `put`; of the form with operations only.
 

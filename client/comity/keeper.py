@@ -1,9 +1,10 @@
 """Keeps leases alive: one stream for all leases of a client and an event loop.
 
 A lease is renewed every third of its ttl. What is due is sent at once, and answers are taken as they come; a stream
-that ends is followed by another, perhaps to another server, on which all leases are renewed anew. A stream that does
-not answer for a quarter of a ttl is given up too. Whatever becomes of streams, a timer of each lease watches over its
-ttl: who holds a lease is told of its loss, also where nothing is heard any more.
+that ends is followed by another, perhaps to another server, on which all leases are renewed anew. One that does not
+answer for a quarter of a ttl is given up too, and the next one then has the time that is left. Whatever becomes of
+streams, a timer of each lease watches over its ttl: who holds a lease is told of its loss, also where nothing is heard
+any more.
 """
 
 from __future__ import annotations
@@ -79,6 +80,7 @@ class Keeper:
         self._idle: asyncio.TimerHandle | None = None
         self._failure: ComityError | None = None  # why there is no stream
         self._failures = 0  # of streams, since one answered
+        self._doubted = False  # since one answered, one was given up for its silence
         self._rest = 0.0  # seconds that the next stream has to wait
         self._pause = 0.0  # until when none begins
         self._closed = False
@@ -156,12 +158,12 @@ class Keeper:
             self._lose(kept, "")
         elif self._closed:
             self._set(kept, left)
-        elif not kept.asked:
+        elif not kept.asked or self._task is None or self._task.done():
             self._ask(kept)
-        elif self._task is None or self._task.done():
-            self._ask(kept)  # all tasks were cancelled, and the event loop goes on
         else:
-            self.hang_up()  # another way may be better
+            if not self._doubted:
+                self._doubted = True
+                self.hang_up()  # another way may be better
             self._set(kept, left)
 
     def _ask(self, kept: _Kept) -> None:
@@ -169,13 +171,15 @@ class Keeper:
         kept.sent = None
         self._due.append(kept)
         self._wake.set()
-        self._set(kept, min(kept.deadline - clock.now(), kept.ttl * PATIENCE))
+        left = kept.deadline - clock.now()
+        self._set(kept, left if self._doubted else min(left, kept.ttl * PATIENCE))
         if (self._task is None or self._task.done()) and self.loop.time() >= self._pause:
             # In a context of its own: it is no part of whatever the lease is part of.
             self._task = self.loop.create_task(self._run(), context=contextvars.Context())
 
     def _receive(self, response: lease_pb2.KeepAliveResponse) -> None:
         self._failures = 0
+        self._doubted = False
         kept = self._kept.get((response.namespace, response.lease_id))
         if kept is None:
             return
@@ -247,8 +251,7 @@ class Keeper:
                     self._failure = error
                     self._channels.failed(connection)
                 except Exception as error:  # noqa: BLE001 - told to the event loop, and leases must be renewed
-                    said = "a stream of comity was ended by an error that it did not foresee"
-                    self.loop.call_exception_handler({"message": said, "exception": error})
+                    self._complain(error)
                 await asyncio.sleep(self._delay())
         except asyncio.CancelledError:
             if self._task is asyncio.current_task():
@@ -264,6 +267,7 @@ class Keeper:
         for kept in list(self._kept.values()):
             self._ask(kept)
         writer = asyncio.create_task(self._write(call))
+        writer.add_done_callback(self._wrote)
         try:
             while True:
                 response = await call.read()
@@ -293,6 +297,15 @@ class Keeper:
                         await call.write(lease_pb2.KeepAliveRequest(namespace=kept.namespace, lease_id=kept.id))
                 self._wake.clear()
                 await self._wake.wait()
+
+    def _wrote(self, writer: asyncio.Task[None]) -> None:
+        if not writer.cancelled() and (error := writer.exception()) is not None:
+            self._complain(error)
+            self.hang_up()
+
+    def _complain(self, error: BaseException) -> None:
+        said = "a stream of comity was ended by an error that it did not foresee"
+        self.loop.call_exception_handler({"message": said, "exception": error})
 
     def _delay(self) -> float:
         """Seconds before the next stream: jittered, and short enough for the shortest ttl."""

@@ -15,18 +15,12 @@ import pytest
 import comity
 from comity import Client, Lease, LeaseLost, LeaseNotFound, clock
 from tests import servers
+from tests.client.test_leases import renewed
 from tests.proxy import Proxy
 from tests.servers import Server
 from tests.waiting import until
 
 TTL = 1.5
-
-
-async def renewed(lease: Lease) -> None:
-    """Wait until a renewal was answered after this call. Raises LeaseLost."""
-    before = lease._deadline
-    await until(lambda: lease._deadline > before or not lease.alive)
-    lease.check()
 
 
 async def test_a_server_that_is_gone(namespace: str) -> None:
@@ -120,6 +114,17 @@ async def test_a_client_knows_of_an_end_when_it_is_connected_again(server: Serve
         proxy.refuse(False)
         async with asyncio.timeout(20):
             await lease.lost()
+
+
+@pytest.mark.parametrize("end", ["kill", "stop"])
+async def test_another_server_of_the_same_redis(redis_url: str, namespace: str, end: str) -> None:
+    with servers.start("--store", redis_url) as one, servers.start("--store", redis_url) as other:
+        address = f"{one.address},{other.address}".replace("127.0.0.1", "localhost")
+        async with comity.connect(address, namespace=namespace) as state, state.lease(3 * TTL) as lease:
+            await renewed(lease)
+            getattr(one, end)()
+            await renewed(lease)
+            await state.put("a", 1, lease=lease, guard=lease)
 
 
 @pytest.mark.parametrize("end", ["kill", "stop"])

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import comity
-from comity import Client, Lease, LeaseGuard, LeaseLost, LeaseNotFound, Put
+from comity import Client, Lease, LeaseGuard, LeaseLost, LeaseNotFound, Put, keeper
 from tests.client.states import value
 from tests.client.streams import Watched
 from tests.client.test_contexts import run_script
@@ -39,6 +39,13 @@ async def gone(state: Client, lease: Lease | int) -> bool:
 def is_alive(lease: Lease) -> bool:
     """A function, so that nobody takes it for a constant."""
     return lease.alive
+
+
+async def renewed(lease: Lease) -> None:
+    """Wait until a renewal was answered after this call. Raises LeaseLost."""
+    before = lease._deadline
+    await until(lambda: lease._deadline > before or not lease.alive)
+    lease.check()
 
 
 # Holding one
@@ -170,6 +177,29 @@ async def test_a_client_that_is_closed_revokes_nothing(state: Client, server: Se
 
 async def value_of(state: Client, key: str) -> Any:
     return value(await state.get(key))
+
+
+async def test_a_stream_that_no_lease_needs_ends(state: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And whatever comes just then has another one."""
+    monkeypatch.setattr(keeper, "IDLE_SECONDS", 0.0)
+    before = asyncio.all_tasks()
+    for turn in range(8):
+        lease = await state.grant_lease(SHORT)
+        await renewed(lease)
+        await lease.revoke()
+        if turn % 2:
+            await asyncio.sleep(0)  # each time at another moment of its end
+    await until(lambda: not {task for task in asyncio.all_tasks() - before if "Keeper" in repr(task)})
+
+
+async def test_a_lease_survives_that_all_tasks_are_cancelled(state: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(keeper, "CLEANUP_SECONDS", 0.0)
+    lease = await state.grant_lease(3 * SHORT)
+    await renewed(lease)
+    for task in asyncio.all_tasks() - {asyncio.current_task()}:
+        task.cancel()
+    await renewed(lease)
+    await renewed(lease)
 
 
 # Keys with a ttl

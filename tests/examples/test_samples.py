@@ -29,7 +29,8 @@ def samples(name: str) -> list[str]:
 CLIENT = samples("docs/client.md")
 TESTED = (
     *("comity.connect(", "state.history(", "def spend(", "def retire(", "conditions=[", "as watch:"),
-    *("state.checkpoint(", "state.fork(", "state.cell(", "comity.sync.connect("),
+    *("state.checkpoint(", "state.fork(", "state.lease(", "state.grant_lease(", "state.keep_alive("),
+    *("state.cell(", "comity.sync.connect("),
 )
 
 
@@ -88,7 +89,7 @@ def test_the_sample_without_async(server: Server, namespace: str) -> None:
 
 
 def test_the_sample_of_the_readme(server: Server, namespace: str, tmp_path: Path) -> None:
-    code, plain = samples("README.md")
+    code, plain, _ = samples("README.md")
     program = tmp_path / "program.py"
     program.write_text(code.replace("localhost:7171", server.address).replace('"research"', f'"{namespace}"'))
     with subprocess.Popen(
@@ -190,6 +191,32 @@ async def test_forks(state: Client, server: Server, capsys: pytest.CaptureFixtur
     assert entry.value == {"step": 4}
     with pytest.raises(comity.NotFound):
         await known["idea"].namespace_info()
+
+
+async def test_a_block_with_a_lease(state: Client, server: Server) -> None:
+    for code in (sample("state.lease("), samples("README.md")[2]):
+        task, known = begin(code, state, server)
+        await task
+        assert known["lease"].ttl == 10
+        assert await state.get("agents/a") is None
+        report = await state.get("report")
+        assert report is not None
+        assert report.value == "all is well"
+
+
+async def test_a_lease(state: Client, server: Server, capsys: pytest.CaptureFixture[str]) -> None:
+    task, known = begin(sample("state.grant_lease("), state, server)
+    await task
+    shown = capsys.readouterr().out.split()
+    assert shown[:2] == [str(known["lease"].id), "True"]
+    assert 9 < float(shown[2]) <= 10
+
+
+async def test_a_put_with_a_ttl(state: Client, server: Server, capsys: pytest.CaptureFixture[str]) -> None:
+    task, known = begin(sample("state.keep_alive("), state, server)
+    await task
+    assert capsys.readouterr().out.split()[0] == str(known["put"].revision)
+    assert await state.get("session/1") is None
 
 
 async def test_a_cell(state: Client, server: Server) -> None:

@@ -16,6 +16,7 @@ from .failures import INTERRUPTED, Failure, report
 from .forks import fork, merge
 from .history import blame, log
 from .leases import lease
+from .lock import lock
 from .main import NEEDS
 from .namespaces import compact, namespaces, status
 from .options import examples
@@ -61,7 +62,7 @@ def app(ctx: click.Context) -> None:
 for _command in (
     *(get, put, delete, list_, watch, transact),
     *(log, diff, blame, checkpoint, checkpoints, restore, fork, merge),
-    lease,
+    *(lease, lock),
     *(status, namespaces, compact),
     *(serve, health, backup, check, copy, bench),
 ):

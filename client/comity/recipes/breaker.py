@@ -120,14 +120,10 @@ class CircuitBreaker:
         return circuit.remaining()
 
     async def __aenter__(self) -> Self:
-        circuit = self._circuit()
-        found = await circuit.now()
-        if found.tripped is not None:
+        probe = await self.enter()
+        if probe is not None:
             task = asyncio.current_task()
             assert task is not None
-            probe = None if found.open is not None or found.probe is not None else await self._let_through(circuit)
-            if probe is None:
-                raise CircuitOpen(self.name, circuit.remaining())
             self._probes[task] = probe
         return self
 
@@ -136,17 +132,31 @@ class CircuitBreaker:
     ) -> None:
         task = asyncio.current_task()
         assert task is not None
-        probe = self._probes.pop(task, None)
+        await self.leave(self._probes.pop(task, None), error)
+
+    async def enter(self) -> Lease | None:
+        """Ask whether the call may be made. Returns what `leave` is to be given after it. Raises CircuitOpen."""
+        circuit = self._circuit()
+        found = await circuit.now()
+        if found.tripped is None:
+            return None
+        probe = None if found.open is not None or found.probe is not None else await self._let_through(circuit)
+        if probe is None:
+            raise CircuitOpen(self.name, circuit.remaining())
+        return probe
+
+    async def leave(self, probe: Lease | None, error: BaseException | None) -> None:
+        """Say how the call ended. What cannot be written down is not counted: the caller has a result of its own."""
         failed = isinstance(error, self._counts)
-        if probe is not None:
-            if error is None:
-                await self._succeeded(probe)
-            elif failed:
-                await self._failed_again(probe)
-            else:
-                await clean_up(probe.revoke())
+        if probe is None:
+            if failed:
+                await self._failed()
+        elif error is None:
+            await self._settle(probe, [Delete(prefix=self._root)], "close")
         elif failed:
-            await self._failed()
+            await self._settle(probe, [Delete(self._circuit().keys.probe), *self._opening()], "open again")
+        else:
+            await clean_up(probe.revoke())
 
     async def call(self, function: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> T:
         """Call an async function if the circuit is not open, and return what it returns. Raises CircuitOpen."""
@@ -210,7 +220,7 @@ class CircuitBreaker:
             raise
 
     async def _failed(self) -> None:
-        """One more failure. What cannot be written down is not counted: the caller has an error of its own."""
+        """One more failure."""
         prefix = f"{self._root}failures/"
         failure = Put(prefix + uuid.uuid4().hex, {"by": self._state.author}, ttl=self._within)
         try:
@@ -226,12 +236,6 @@ class CircuitBreaker:
                 )
         except ComityError:
             pass
-
-    async def _failed_again(self, probe: Lease) -> None:
-        await self._settle(probe, [Delete(self._circuit().keys.probe), *self._opening()], "open again")
-
-    async def _succeeded(self, probe: Lease) -> None:
-        await self._settle(probe, [Delete(prefix=self._root)], "close")
 
     async def _settle(self, probe: Lease, then: list[Put | Delete], what: str) -> None:
         """Say how a probe ended, unless it took longer than its lease lived: then another one says it."""

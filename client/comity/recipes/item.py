@@ -65,7 +65,9 @@ class Claimed(NamedTuple):
     id: str
     entry: Entry
     tries: int
+    fence: int  # the revision of the claim
     lease: Lease
+    shared: bool  # the lease is not the claim's own: more lives by it than this claim
 
 
 class Item:
@@ -73,10 +75,15 @@ class Item:
 
     It stays in the queue until it is acknowledged. When the lease that it is claimed by is lost, it is free again, and
     nothing can be done with it here: `ack` and `nack` raise LeaseLost.
+
+    id: in the order in which items are to be claimed.
+    tries: how often it was claimed, this time included.
+    fence: the fencing token of the claim: greater than that of every claim before it.
+    lease: what the claim lives by.
     """
 
     def __init__(self, state: Client, keys: Keys, claimed: Claimed, limit: int) -> None:
-        self.id, self.entry, self.tries, self.lease = claimed
+        self.id, self.entry, self.tries, self.fence, self.lease, self._shared = claimed
         self._state = state
         self._keys = keys
         self._limit = limit
@@ -96,11 +103,6 @@ class Item:
     def check(self) -> None:
         """Raise LeaseLost if the lease was lost."""
         self.lease.check()
-
-    @property
-    def fence(self) -> int:
-        """The fencing token of the claim: greater than that of every claim before it."""
-        return self.lease.fence
 
     @property
     def guard(self) -> LeaseGuard:
@@ -191,7 +193,12 @@ class Item:
 
     async def _end(self) -> None:
         self.settled = True
-        await self.lease.close()
+        await self.close()
+
+    async def close(self) -> None:
+        """Keep the claim alive no longer, without giving it back. One that lives by a shared lease goes on with it."""
+        if not self._shared:
+            await self.lease.close()
 
     @property
     def _claim(self) -> str:

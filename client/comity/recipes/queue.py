@@ -10,6 +10,7 @@ from typing import Any, Final, NamedTuple
 
 from comity.client import Client
 from comity.errors import LeaseNotFound
+from comity.lease import Lease
 from comity.model import Entry, GetResult, IncrementResult, Resync
 from comity.operations import Get, Increment, Key, Put
 from comity.transaction import Transaction
@@ -64,18 +65,28 @@ class Queue:
     ttl: seconds after which an item is free again where its consumer died.
     tries: how often an item is handed out before it is a dead letter, from 1.
     owner: what is written down of who has claimed; the client's author unless given.
+    lease: what all claims are to live by, instead of by a lease each with that ttl, so that they end with it at once.
+        Whoever made it keeps it alive and ends it.
 
     One object may be used by any number of tasks. Raises TypeError and ValueError for arguments that do not fit.
     """
 
     def __init__(
-        self, state: Client, name: str, ttl: float = 10.0, *, tries: int = 5, owner: str | None = None
+        self,
+        state: Client,
+        name: str,
+        ttl: float = 10.0,
+        *,
+        tries: int = 5,
+        owner: str | None = None,
+        lease: Lease | None = None,
     ) -> None:
         self.name = check_name(name)
         self.tries = check_count("tries", tries)
         self._state = state
         self._ttl = check_seconds("ttl", ttl)
         self._owner = state.author if owner is None else owner
+        self._lease = lease
         self._keys = Keys(name)
         self._living = Living(state)
         self._window = 1  # among so many of the first free items one is chosen
@@ -144,7 +155,7 @@ class Queue:
             raise
         finally:
             block.end(None)
-            await item.lease.close()
+            await item.close()
 
     async def get(self, timeout: float | None = None) -> Item:
         """Claim the first free item; wait for one if there is none. `ack` or `nack` it: its lease is kept alive until
@@ -255,7 +266,7 @@ class Queue:
             conditions=[Key(line).exists(), Key(claim).mod_revision == free.claim_revision],
             then=[
                 Increment(line),
-                Put(claim, {"owner": self._owner}, ttl=self._ttl),
+                Put(claim, {"owner": self._owner}, lease=self._lease, ttl=None if self._lease else self._ttl),
                 Get(self._keys.item(free.id)),
             ],
             message=f"claim {free.id}",
@@ -268,11 +279,13 @@ class Queue:
         if got.entry is None:  # it has no content: somebody has deleted that alone
             await self._state.delete(prefix=line)
             return None
-        try:
-            lease = await self._state.keep_alive(done.revision)
-        except LeaseNotFound:
-            return None
-        return Claimed(free.id, got.entry, tries.value, lease)
+        lease = self._lease
+        if lease is None:
+            try:
+                lease = await self._state.keep_alive(done.revision)
+            except LeaseNotFound:
+                return None
+        return Claimed(free.id, got.entry, tries.value, done.revision, lease, shared=self._lease is not None)
 
     async def _give_back(self, claiming: "asyncio.Task[Claimed | None]") -> None:
         """What was claimed for somebody who was cancelled meanwhile is free again."""

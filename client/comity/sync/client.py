@@ -1,6 +1,5 @@
 """The client: reads, writes, transactions, watches and history of one namespace, each waited for."""
 
-import inspect
 from collections.abc import Callable, Sequence
 from typing import Any, Self, TypeVar, overload
 
@@ -14,7 +13,7 @@ from .cell import Cell
 from .lease import Lease, Leasing
 from .listing import BlameListing, DiffListing, HistoryListing, Listing
 from .thread import Call, end_if_unused, run
-from .transaction import Transaction
+from .transaction import Transaction, plain
 from .waiting import delegating, documented, items, waiting
 from .watch import Watch
 
@@ -138,7 +137,7 @@ class Client:
             "timeout": timeout,
         }
         call = Call[Any]()
-        function_there: Any = call.here(_plain(function)) if callable(function) else function
+        function_there: Any = call.here(plain(function)) if callable(function) else function
         return call.run(self._async.transact(function_there, **given))
 
     @overload
@@ -221,14 +220,3 @@ class Client:
     # The server
 
     wait_for_ready = waiting(_Async.wait_for_ready)
-
-
-def _plain(function: Callable[[Transaction], T]) -> Callable[[Any], T]:
-    def call(transaction: Any) -> T:
-        result = function(Transaction(transaction))
-        if inspect.iscoroutine(result):
-            result.close()
-            raise TypeError("a synchronous client takes a plain function: an async one is for comity.Client")
-        return result
-
-    return call

@@ -1,6 +1,9 @@
 """What a plain function reads and writes with in a transaction."""
 
 import builtins
+import inspect
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from comity import transaction
 from comity.model import Entry
@@ -8,7 +11,9 @@ from comity.model import Entry
 from .thread import run
 from .waiting import delegating, waiting
 
-__all__ = ["Transaction"]
+__all__ = ["Transaction", "plain"]
+
+T = TypeVar("T")
 
 
 def unchanged(returned: None) -> None:
@@ -40,3 +45,16 @@ class Transaction:
     put = delegating(transaction.Transaction.put, unchanged)
     delete = delegating(transaction.Transaction.delete, unchanged)
     increment = delegating(transaction.Transaction.increment, unchanged)
+
+
+def plain(function: Callable[[Transaction], T]) -> Callable[[Any], T]:
+    """The same function, as it is called by an asynchronous client."""
+
+    def call(transaction: Any) -> T:
+        result = function(Transaction(transaction))
+        if inspect.iscoroutine(result):
+            result.close()
+            raise TypeError("a synchronous client takes a plain function: an async one is for comity.Client")
+        return result
+
+    return call

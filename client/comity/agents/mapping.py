@@ -1,0 +1,193 @@
+"""One function over many inputs, done by several agents: no input is lost with an agent, and none is done twice."""
+
+import logging
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from comity import codec
+from comity.client import Client
+from comity.errors import ComityError, InvalidArgument
+from comity.lease import Lease
+from comity.model import Entry, Event, Resync
+from comity.recipes.ending import clean_up
+from comity.recipes.item import Item, Keys
+from comity.recipes.queue import Queue
+from comity.transaction import Transaction
+
+from . import layout
+from .agent import Agent
+from .errors import ItemFailed
+from .process import described
+
+__all__ = ["Function", "Inputs", "Mapping", "Outcome", "forget", "work"]
+
+INDEX_DIGITS: Final = 10
+MESSAGE_LENGTH: Final = 1_000
+
+log = logging.getLogger("comity.agents")
+
+Inputs = Iterable[Any] | AsyncIterable[Any]
+Function = Callable[[Agent, Any], Awaitable[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of one input."""
+
+    index: int  # its place among the inputs, from 0
+    value: Any  # what the function returned; None if it failed
+    error: ItemFailed | None
+    attempts: int  # how often it was tried
+    by: str  # the agent that did it last; empty: not known
+
+    def result(self) -> Any:
+        """The value. Raises the error if it failed."""
+        if self.error is not None:
+            raise self.error
+        return self.value
+
+    @classmethod
+    def of(cls, index: int, record: dict[str, Any]) -> "Outcome":
+        error = record.get("error")
+        failed = None if error is None else ItemFailed(error["message"], reason=error["type"])
+        return cls(index, record.get("value"), failed, int(record.get("attempts", 0)), str(record.get("by", "")))
+
+
+async def work(agent: Agent, id: str, function: Function, tries: int) -> None:
+    """Do one input after another, until this is ended. What an agent of a map runs."""
+    queue = _queue(agent.state, id, tries, agent.lease)
+    results = layout.results(id)
+    while True:
+        item = await queue.get()
+        try:
+            await _do(agent, function, item, tries, results)
+        except BaseException:
+            if not item.settled:
+                await clean_up(item.nack(counts=False))
+            raise
+
+
+async def _do(agent: Agent, function: Function, item: Item, tries: int, results: str) -> None:
+    index: int = item.value["index"]
+    key = f"{results}{index:0{INDEX_DIGITS}}"
+    who = {"attempts": item.tries, "by": agent.name}
+    try:
+        value = codec.from_json(codec.to_json(await function(agent, item.value["input"])), key=key)
+        with_result = _putting(key, {"value": value, **who})
+        await item.ack(with_result)
+    except Exception as error:
+        if item.settled or (isinstance(error, ComityError) and not isinstance(error, InvalidArgument)):
+            raise  # it is no failure of the function that its agent has lost its lease
+        if item.tries < tries:
+            await item.nack(reason=described(error)[:200])
+            return
+        log.warning("input %d has failed", index, exc_info=True)
+        await item.ack(_putting(key, {"error": _record(error), **who}))
+
+
+def _putting(key: str, record: dict[str, Any]) -> Callable[[Transaction], None]:
+    return lambda tx: tx.put(key, record)
+
+
+def _record(error: Exception) -> dict[str, str]:
+    return {"type": type(error).__name__, "message": (str(error) or type(error).__name__)[:MESSAGE_LENGTH]}
+
+
+def _queue(state: Client, id: str, tries: int, lease: Lease | None = None) -> Queue:
+    return Queue(state, layout.inputs(id), tries=tries, lease=lease)
+
+
+class Mapping:
+    """One map, as the supervisor that runs it sees it.
+
+    tries: how often an input is tried.
+    progress: called whenever an input is done.
+    """
+
+    def __init__(self, state: Client, id: str, tries: int, lease: Lease, progress: Callable[[], None]) -> None:
+        self._state = state
+        self._id = id
+        self._tries = tries
+        self._lease = lease
+        self._progress = progress
+        self._queue = _queue(state, id, tries)
+        self._results = layout.results(id)
+        self._size = layout.size(id)
+        self._dead = Keys(self._queue.name).dead_letters
+
+    async def feed(self, inputs: Inputs) -> None:
+        """Put the inputs into the queue that are not there yet: a former supervisor may have begun to."""
+        entry = await self._state.get(self._size)
+        fed = 0 if entry is None else int(entry.value["fed"])
+        if entry is not None and entry.value["all"]:
+            return
+        index = 0
+        async for each in _each(inputs):
+            if index >= fed:
+                await self._state.transact(self._adding(index, each), guard=self._lease)
+            index += 1
+        await self._state.put(self._size, {"fed": index, "all": True}, guard=self._lease)
+
+    def _adding(self, index: int, value: Any) -> Callable[[Transaction], Awaitable[None]]:
+        async def add(tx: Transaction) -> None:
+            await self._queue.put({"index": index, "input": value}, tx=tx)
+            tx.put(self._size, {"fed": index + 1, "all": False})
+
+        return add
+
+    async def outcomes(self) -> AsyncGenerator[Outcome]:
+        """The outcomes as they come, each once, until there is one for each input."""
+        seen: set[int] = set()
+        count: int | None = None
+        async with self._state.watch(layout.mapping(self._id), initial=True) as watch:
+            async for item in watch:
+                for entry in _entries(item):
+                    if entry.key == self._size:
+                        count = int(entry.value["fed"]) if entry.value["all"] else None
+                        continue
+                    index = int(entry.key.removeprefix(self._results))
+                    if index not in seen:
+                        seen.add(index)
+                        self._progress()
+                        yield Outcome.of(index, entry.value)
+                if count is not None and len(seen) >= count:
+                    return
+
+    async def bury(self) -> None:
+        """Turn dead letters into outcomes: inputs with which their agents died, each time that they were tried."""
+        async with self._state.watch(self._dead, initial=True) as watch:
+            async for item in watch:
+                for entry in _entries(item):
+                    await self._state.transact(self._burying(entry), guard=self._lease)
+
+    def _burying(self, entry: Entry) -> Callable[[Transaction], None]:
+        key = f"{self._results}{entry.value['index']:0{INDEX_DIGITS}}"
+        error = {"type": "DEAD", "message": f"the agent that had it died or lost its lease, {self._tries} times"}
+
+        def bury(tx: Transaction) -> None:
+            tx.delete(entry.key)
+            tx.put(key, {"error": error, "attempts": self._tries, "by": ""})
+
+        return bury
+
+
+async def forget(state: Client, id: str) -> None:
+    """Delete all that is in the store of a map."""
+    await state.delete(prefix=layout.mapping(id))
+    await state.delete(prefix=layout.queue(layout.inputs(id)))
+
+
+def _entries(item: Event | Resync) -> tuple[Entry, ...]:
+    if isinstance(item, Resync):
+        return item.entries
+    return (item.entry,) if item.is_put else ()
+
+
+async def _each(inputs: Inputs) -> AsyncIterator[Any]:
+    if isinstance(inputs, AsyncIterable):
+        async for each in inputs:
+            yield each
+    else:
+        for each in inputs:
+            yield each

@@ -1,0 +1,108 @@
+"""What runs in a child, and the program of one that is a process of its own."""
+
+import asyncio
+import contextlib
+import logging
+import signal
+import sys
+import traceback
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from typing import Any, Concatenate
+
+from comity.client import Client
+from comity.connect import connect
+
+from .agent import Agent
+
+__all__ = ["Ended", "Start", "Work", "check_function", "described", "run_agent", "run_process"]
+
+WHY_LENGTH = 500
+
+log = logging.getLogger("comity.agents")
+
+Work = Callable[Concatenate[Agent, ...], Awaitable[object]]
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """What is started: an agent, and the function that it runs."""
+
+    name: str
+    role: str
+    ttl: float
+    supervisor: str
+    run: str  # another one each time
+    wait: float  # seconds to wait for a former agent of the name to be gone
+    restore: bool  # to its last checkpoint, if there is one
+    function: Work
+    args: tuple[Any, ...] = ()
+    address: str = ""
+    namespace: str = ""
+    timeout: float = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """What a process says of its end."""
+
+    why: str  # empty: its function returned
+
+
+async def run_agent(state: Client, start: Start) -> None:
+    """Be the agent, and run its function."""
+    agent = Agent(
+        state,
+        start.name,
+        role=start.role,
+        ttl=start.ttl,
+        wait=start.wait,
+        supervisor=start.supervisor,
+        run=start.run,
+    )
+    async with agent:
+        if start.restore and await agent.last_checkpoint() is not None:
+            await agent.restore()
+        await start.function(agent, *start.args)
+
+
+def run_process(start: Start, tell: Connection) -> None:
+    """The whole life of a process. SIGTERM cancels the function; Ctrl-C is for the supervisor, which then ends this."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    why = ""
+    try:
+        asyncio.run(_main(start))
+    except asyncio.CancelledError:
+        why = "cancelled"
+    except BaseException as error:
+        log.exception("agent %s failed", start.name)
+        why = described(error)
+    with contextlib.suppress(OSError):  # the supervisor is gone
+        tell.send(Ended(why))
+    if why:
+        sys.exit(1)
+
+
+async def _main(start: Start) -> None:
+    task = asyncio.current_task()
+    assert task is not None
+    with contextlib.suppress(NotImplementedError):  # not on Windows, where terminating is killing
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    async with connect(start.address, namespace=start.namespace, author=start.name, timeout=start.timeout) as state:
+        await run_agent(state, start)
+
+
+def check_function(function: object, mode: str) -> None:
+    """Raise TypeError and ValueError for what no child can run in that mode."""
+    if mode not in ("task", "process"):
+        raise ValueError(f"mode is 'task' or 'process', not {mode!r}")
+    if not callable(function):
+        raise TypeError(f"a child runs an async function of an agent, not what is of type {type(function).__name__}")
+    if mode == "process" and "<" in getattr(function, "__qualname__", ""):
+        raise ValueError(f"a process can only run a function that it can import, not {function!r}")
+
+
+def described(error: BaseException) -> str:
+    """An exception in one line, or a few."""
+    return "".join(traceback.format_exception_only(error)).strip()[:WHY_LENGTH]

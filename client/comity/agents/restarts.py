@@ -1,0 +1,61 @@
+"""What a supervisor does about a child that ended: Erlang/OTP's restart strategies, restart types and restart limit."""
+
+import enum
+from collections import deque
+from collections.abc import Sequence
+from typing import TypeVar
+
+__all__ = ["Restart", "RestartLimit", "Strategy", "affected"]
+
+T = TypeVar("T")
+
+
+class Strategy(enum.StrEnum):
+    """Who is restarted with a child that ended and is to be restarted."""
+
+    ONE_FOR_ONE = "one_for_one"  # nobody else
+    ONE_FOR_ALL = "one_for_all"  # all others: they are stopped, and then all are started
+    REST_FOR_ONE = "rest_for_one"  # those that were spawned after it
+
+
+class Restart(enum.StrEnum):
+    """Whether a child that ended by itself is restarted."""
+
+    PERMANENT = "permanent"  # always, also if its function returned
+    TRANSIENT = "transient"  # only if it failed: by an exception, or since it was killed, or lost its lease
+    TEMPORARY = "temporary"  # never
+
+    def wants(self, *, failed: bool) -> bool:
+        """Whether a child that ended like this is restarted."""
+        return self is Restart.PERMANENT or (self is Restart.TRANSIENT and failed)
+
+
+class RestartLimit:
+    """At most so many restarts within so many seconds."""
+
+    def __init__(self, most: int, within: float) -> None:
+        self.most = most
+        self.within = within
+        self._times: deque[float] = deque()
+
+    def spend(self, now: float) -> bool:
+        """Count a restart. False: it is one too many. `now` never goes back."""
+        while self._times and self._times[0] <= now - self.within:
+            self._times.popleft()
+        self._times.append(now)
+        return len(self._times) <= self.most
+
+    def reset(self) -> None:
+        """Forget the restarts up to now."""
+        self._times.clear()
+
+
+def affected(strategy: Strategy, children: Sequence[T], ended: T) -> Sequence[T]:
+    """Which of the children, in the order in which they were spawned, are started anew with one that ended: it too."""
+    match strategy:
+        case Strategy.ONE_FOR_ONE:
+            return [ended]
+        case Strategy.ONE_FOR_ALL:
+            return children
+        case Strategy.REST_FOR_ONE:
+            return children[children.index(ended) :]

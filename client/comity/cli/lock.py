@@ -1,0 +1,174 @@
+"""`comity lock`: a command that runs while a lock is held."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import subprocess
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from .failures import Failure
+from .options import SECONDS, TEXT, Options, client_options, examples
+from .session import run
+
+if TYPE_CHECKING:
+    from comity.client import Client
+    from comity.recipes import Lock
+
+__all__ = ["lock"]
+
+PASSED_ON: Final = ("SIGTERM", "SIGINT", "SIGHUP")  # as far as the system has them
+KILL_SECONDS: Final = 5.0  # after which a command that was asked to end is ended
+REVOKE_SECONDS: Final = 2.0  # that the end may wait for the server
+NOT_EXECUTABLE: Final = 126  # as shells do
+NOT_FOUND: Final = 127
+SIGNALLED: Final = 128  # and the number of the signal
+
+
+@click.command(
+    short_help="Run a command while holding a lock.",
+    epilog=examples(
+        "comity lock deploy -- make deploy",
+        "comity lock deploy --wait 60 --ttl 30 -- ./deploy.sh",
+        "comity lock plan -- sh -c 'comity put plan 7 --guard $COMITY_FENCE'",
+    ),
+)
+@click.argument("name", type=TEXT)
+@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
+@click.option(
+    "--ttl",
+    type=SECONDS,
+    default=10.0,
+    show_default=True,
+    help="After how long the next one has it, where this process dies or is cut off.",
+)
+@click.option("--wait", type=float, metavar="SECONDS", help="How long to wait for it.  [for ever]")
+@client_options
+def lock(options: Options, name: str, command: Sequence[str], ttl: float, wait: float | None) -> None:
+    """Run COMMAND while holding the lock NAME, and exit with its exit code.
+
+    Who asked first has it first. COMMAND has the fencing token in COMITY_FENCE: a number that grows with each holder,
+    and that `comity put --guard` takes too. Signals are passed on. If the lock is lost, since the server could not be
+    reached for as long as --ttl or ended it, COMMAND is terminated and the exit code is 1. It is 5 if the lock could
+    not be had in time, and 127 if there is no such COMMAND.
+    """
+    from comity.recipes import Lock
+
+    if wait is not None and not 0 <= wait < float("inf"):
+        raise click.BadParameter("it is no number of seconds from 0", param_hint="--wait")
+
+    async def work(client: "Client") -> int:
+        try:
+            contender = Lock(client, name, ttl)
+        except ValueError as error:
+            raise click.BadParameter(str(error), param_hint="NAME") from error
+        return await _Run(contender, name, command).run(wait)
+
+    run(options, work)
+
+
+class _Run:
+    """One command and the lock that it needs."""
+
+    def __init__(self, contender: "Lock", name: str, command: Sequence[str]) -> None:
+        self._lock = contender
+        self._name = name
+        self._command = command
+        self._child: subprocess.Popen[bytes] | None = None
+        self._signal = 0  # that came before the command ran
+
+    async def run(self, wait: float | None) -> int:
+        """Wait for the lock, and run the command. Returns the exit code."""
+        task = asyncio.current_task()
+        assert task is not None
+        with _signals(lambda number: self._receive(number, task)):
+            try:
+                await self._acquire(wait)
+                return await self._held()
+            except asyncio.CancelledError:
+                if not self._signal:
+                    raise
+                task.uncancel()
+                return SIGNALLED + self._signal
+
+    async def _acquire(self, wait: float | None) -> None:
+        try:
+            if wait != 0:
+                await self._lock.acquire(wait)
+                return
+        except TimeoutError:
+            pass
+        else:
+            if await self._lock.try_acquire():
+                return
+        owner = await self._lock.owner()
+        by = f", which {owner} holds," if owner else ""
+        raise Failure(f"the lock {self._name!r}{by} could not be had within {wait:g} s", "DEADLINE_EXCEEDED")
+
+    async def _held(self) -> int:
+        from comity.errors import ComityError, LeaseLost
+
+        lease = self._lock.lease
+        try:
+            self._child = child = self._start(self._lock.fence)
+            exited = asyncio.create_task(asyncio.to_thread(child.wait))
+            lost = asyncio.create_task(lease.lost())
+            await asyncio.wait([exited, lost], return_when=asyncio.FIRST_COMPLETED)
+            lost.cancel()
+            if not exited.done():
+                child.terminate()
+                await asyncio.wait([exited], timeout=KILL_SECONDS)
+                child.kill()
+                await exited
+                lease.check()
+            code = await exited
+            return SIGNALLED - code if code < 0 else code
+        except LeaseLost as error:
+            why = f"the lock {self._name!r} was lost, and the command terminated: {error.message}"
+            raise Failure(why, "FAILED_PRECONDITION", reason="LEASE_LOST") from error
+        finally:
+            with contextlib.suppress(ComityError):  # it then ends with its lease
+                await lease.revoke(timeout=REVOKE_SECONDS)
+
+    def _start(self, fence: int) -> subprocess.Popen[bytes]:
+        try:
+            return subprocess.Popen(self._command, env=os.environ | {"COMITY_FENCE": str(fence)})
+        except OSError as error:
+            failure = Failure(f"{self._command[0]}: {error.strerror}")
+            failure.status = NOT_FOUND if isinstance(error, FileNotFoundError) else NOT_EXECUTABLE
+            raise failure from error
+
+    def _receive(self, number: int, task: "asyncio.Task[object]") -> None:
+        if self._child is None:
+            self._signal = number
+            task.cancel()
+        elif number != signal.SIGINT or not _typed():
+            self._child.send_signal(number)
+
+
+@contextlib.contextmanager
+def _signals(receive: Callable[[int], None]) -> Iterator[None]:
+    """Calls the function with each signal that is to be passed on."""
+    loop = asyncio.get_running_loop()
+    numbers = [getattr(signal, name) for name in PASSED_ON if hasattr(signal, name)]
+    with contextlib.suppress(NotImplementedError):  # not on Windows
+        for number in numbers:
+            loop.add_signal_handler(number, receive, number)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(NotImplementedError):
+            for number in numbers:
+                loop.remove_signal_handler(number)
+
+
+def _typed() -> bool:
+    """Whether a SIGINT came from the keyboard, so that the command has it too."""
+    for descriptor in range(3):
+        with contextlib.suppress(OSError, AttributeError):
+            if os.tcgetpgrp(descriptor) == os.getpgrp():
+                return True
+    return False

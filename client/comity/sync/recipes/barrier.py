@@ -1,0 +1,19 @@
+"""A barrier: nobody goes on before all have come."""
+
+from comity import recipes
+from comity.sync.client import Client
+from comity.sync.waiting import waiting
+
+__all__ = ["Barrier"]
+
+
+class Barrier:
+    """A barrier for so many parties, which all who name it share: as `comity.recipes.Barrier`."""
+
+    def __init__(self, state: Client, name: str, parties: int, ttl: float = 10.0, *, owner: str | None = None) -> None:
+        self._async = recipes.Barrier(state._async, name, parties, ttl, owner=owner)
+        self.name = self._async.name
+        self.parties = parties
+
+    wait = waiting(recipes.Barrier.wait)
+    waiting = waiting(recipes.Barrier.waiting)

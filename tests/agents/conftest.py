@@ -1,0 +1,39 @@
+"""A client of the shared server in the test's own namespace, and agents that are processes."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import pytest
+
+import comity
+from comity.agents.process import Start, Work
+from comity.agents.running import ProcessRun
+from tests.servers import Server
+
+TTL = 1.0
+
+Launch = Callable[..., Awaitable[ProcessRun]]
+
+
+@pytest.fixture
+async def state(server: Server, namespace: str) -> AsyncIterator[comity.Client]:
+    async with comity.connect(server.address, namespace=namespace, author="ann") as client:
+        yield client
+
+
+@pytest.fixture
+async def launch(server: Server, namespace: str) -> AsyncIterator[Launch]:
+    """Starts an agent as a process: `await launch("writer-1", members.write, "argument", role="writer")`."""
+    started: list[ProcessRun] = []
+
+    async def begin(name: str, function: Work, *args: Any, role: str = "", ttl: float = TTL) -> ProcessRun:
+        start = Start(name, role, ttl, "", "", 0.0, False, function, args, server.address, namespace)
+        run = ProcessRun(start)
+        await run.start()
+        started.append(run)
+        return run
+
+    yield begin
+    for run in started:
+        run.kill()
+        await run.ended()

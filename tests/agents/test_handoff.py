@@ -1,0 +1,172 @@
+"""Handoffs: exactly one receiver does it, with the whole context, whoever dies meanwhile."""
+
+import asyncio
+
+import pytest
+
+import comity
+from comity.agents import Agent, HandoffFailed, HandoffMessage, Role
+from tests.agents import members
+from tests.agents.conftest import TTL, Launch
+from tests.waiting import until
+
+CONTEXT = {
+    "goal": "the report",
+    "found": [{"page": n, "text": "x" * 100} for n in range(1000)],
+    "nested": {"a": [None]},
+}
+
+
+async def test_the_whole_context_is_preserved_and_the_sender_is_told(state: comity.Client) -> None:
+    async with Agent(state, "planner", ttl=TTL) as planner, Agent(state, "w1", role="writer", ttl=TTL) as writer:
+        handoff = await planner.handoff(
+            Role("writer"), CONTEXT, also=lambda tx: planner.memory.within(tx).put("phase", "handed over")
+        )
+        assert await planner.memory.value("phase") == "handed over"
+        assert (await handoff.status()).status == "sent"
+        async with writer.receive(timeout=10) as message:
+            assert isinstance(message, HandoffMessage)
+            assert (message.context, message.sender) == (CONTEXT, "planner")
+            taken = await handoff.taken(timeout=10)
+            assert (taken.status, taken.by, taken.incarnation, taken.attempts) == ("taken", "w1", writer.fence, 1)
+            with pytest.raises(TimeoutError):
+                await handoff.result(timeout=0.05)
+            await message.done({"pages": 12}, also=lambda tx: writer.memory.within(tx).put("pages", 12))
+        assert await handoff.result(timeout=10) == {"pages": 12}
+        assert await handoff.result() == {"pages": 12}
+        assert await state.list("handoffs/").all() == []
+        assert await writer.memory.value("pages") == 12
+
+
+async def test_exactly_one_of_many_takes_it(state: comity.Client) -> None:
+    took: list[str] = []
+
+    async def work(agent: Agent) -> None:
+        async for message in agent.inbox():
+            assert isinstance(message, HandoffMessage)
+            took.append(message.context)
+            await message.done(agent.name)
+
+    agents = [Agent(state, f"w{number}", role="writer", ttl=5) for number in range(4)]
+    async with Agent(state, "planner", ttl=5) as planner:
+        for agent in agents:
+            await agent.__aenter__()
+        tasks = [asyncio.create_task(work(agent)) for agent in agents]
+        handoffs = await asyncio.gather(*(planner.handoff(Role("writer"), f"job {n}") for n in range(12)))
+        results = await asyncio.gather(*(handoff.result(timeout=60) for handoff in handoffs))
+        assert set(results) <= {"w0", "w1", "w2", "w3"}
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for agent in agents:
+            await agent.__aexit__(None, None, None)
+    assert sorted(took) == sorted(f"job {n}" for n in range(12))
+
+
+async def test_a_receiver_that_is_killed_is_replaced(state: comity.Client, launch: Launch) -> None:
+    async with Agent(state, "planner", ttl=TTL) as planner:
+        handoff = await planner.handoff(Role("writer"), CONTEXT)
+        victim = await launch("w1", members.take_and_hang, role="writer")
+        assert (await handoff.taken(timeout=60)).by == "w1"
+        victim.kill()
+        await launch("w2", members.work, role="writer")
+        assert await handoff.result(timeout=60) == {"by": "w2", "of": CONTEXT}
+
+
+async def test_a_sender_that_is_killed_has_handed_off_once(state: comity.Client, launch: Launch) -> None:
+    victim = await launch("planner", members.hand_off, "w1", CONTEXT)
+
+    async def sent() -> bool:
+        return await state.get("handoffs/planner/once") is not None
+
+    await until(sent)
+    victim.kill()
+    async with Agent(state, "planner", ttl=TTL, wait=60) as planner, Agent(state, "w1", ttl=TTL) as writer:
+        handoff = await planner.handoff("w1", "again", id="once")
+        async with writer.receive(timeout=10) as message:
+            assert isinstance(message, HandoffMessage)
+            assert message.context == CONTEXT
+            await message.done("done")
+        assert await handoff.result(timeout=10) == "done"
+        (found,) = [one async for one in planner.handoffs()]
+        assert (found.id, await found.result()) == ("once", "done")
+        with pytest.raises(TimeoutError):
+            async with writer.receive(timeout=0.1):
+                pass
+        await found.forget()
+        assert [one async for one in planner.handoffs()] == []
+
+
+async def test_refused(state: comity.Client) -> None:
+    async with Agent(state, "planner", ttl=TTL) as planner, Agent(state, "writer", ttl=TTL) as writer:
+        handoff = await planner.handoff("writer", "nonsense")
+        async with writer.receive(timeout=10) as message:
+            assert isinstance(message, HandoffMessage)
+            await message.refuse("there is no goal")
+        with pytest.raises(HandoffFailed, match="writer has refused it: there is no goal") as failed:
+            await handoff.result(timeout=10)
+        assert (failed.value.reason, failed.value.metadata["by"]) == ("REFUSED", "writer")
+
+
+async def test_failed_too_often(state: comity.Client) -> None:
+    async with Agent(state, "planner", ttl=TTL) as planner, Agent(state, "writer", ttl=TTL, tries=2) as writer:
+        handoff = await planner.handoff("writer", "poison")
+        waiting = asyncio.create_task(handoff.result(timeout=60))
+        for _ in range(2):
+            with pytest.raises(ZeroDivisionError):
+                async with writer.receive(timeout=10):
+                    raise ZeroDivisionError
+        with pytest.raises(HandoffFailed, match="tried 2 times, the last time by writer") as failed:
+            await waiting
+        assert failed.value.reason == "DEAD"
+
+
+async def test_withdrawn(state: comity.Client) -> None:
+    async with Agent(state, "planner", ttl=TTL) as planner, Agent(state, "writer", ttl=TTL) as writer:
+        handoff = await planner.handoff("writer", 1)
+        waiting = asyncio.create_task(handoff.result())
+        await planner.send("writer", "after")
+        await handoff.forget()
+        with pytest.raises(comity.NotFound, match="withdrawn"):
+            await waiting
+        async with writer.receive(timeout=10) as message:
+            assert message.body == "after"
+
+
+async def test_done_twice_counts_once(state: comity.Client) -> None:
+    """A receiver that was taken for dead, and goes on: another one has taken it meanwhile."""
+    async with Agent(state, "planner", ttl=TTL) as planner, Agent(state, "w2", role="writer", ttl=TTL) as other:
+        handoff = await planner.handoff(Role("writer"), 1)
+        refused: list[comity.LeaseLost] = []
+
+        async def stale() -> None:
+            async with Agent(state, "w1", role="writer", ttl=TTL) as writer, writer.receive(timeout=10) as message:
+                assert isinstance(message, HandoffMessage)
+                await state.revoke_lease(writer.lease.id)
+                try:
+                    await asyncio.Event().wait()
+                finally:
+                    async with other.receive(timeout=10) as again:
+                        assert isinstance(again, HandoffMessage)
+                        await again.done("second")
+                    try:
+                        await message.done("first", also=lambda tx: tx.put("late", 1))
+                    except comity.LeaseLost as error:
+                        refused.append(error)
+
+        with pytest.raises(comity.LeaseLost):
+            await stale()
+        assert refused
+        assert await handoff.result(timeout=10) == "second"
+        assert await state.get("late") is None
+
+
+async def test_contexts_that_cannot_be(state: comity.Client) -> None:
+    async with Agent(state, "planner", ttl=TTL) as planner:
+        with pytest.raises(comity.InvalidArgument, match="fit into one value"):
+            await planner.handoff("writer", "x" * 2_000_000)
+        with pytest.raises(TypeError):
+            await planner.handoff("writer", {1, 2})
+        with pytest.raises(ValueError, match="the id"):
+            await planner.handoff("writer", 1, id="a/b")
+        assert [entry.key async for entry in state.list("handoffs/")] == []

@@ -1,0 +1,152 @@
+"""Maps: every input is done once, whoever dies meanwhile."""
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+
+import pytest
+
+import comity
+from comity.agents import Directory, ItemFailed, MapError, RestartLimitExceeded, Supervisor
+from comity.agents.children import Mode
+from tests.agents import members
+from tests.agents.conftest import TTL
+from tests.agents.program import Program
+from tests.servers import Server
+from tests.waiting import until
+
+MODES: list[Mode] = ["task", "process"]
+
+
+@pytest.mark.parametrize("mode", MODES)
+async def test_outcomes_as_they_come(state: comity.Client, mode: Mode) -> None:
+    async with Supervisor(state, "boss", ttl=TTL) as supervisor:
+        outcomes = [each async for each in supervisor.map(members.square, range(20), concurrency=3, mode=mode)]
+        assert sorted(each.index for each in outcomes) == list(range(20))
+        assert all(each.value == each.index**2 and each.error is None and each.attempts == 1 for each in outcomes)
+        assert {each.result() for each in outcomes} == {number * number for number in range(20)}
+        assert supervisor.children() == []
+    assert [entry.key async for entry in state.list()] == []
+
+
+async def test_gather(state: comity.Client) -> None:
+    async def numbers() -> AsyncIterator[int]:
+        for number in range(5):
+            yield number
+
+    async with Supervisor(state, "boss", ttl=TTL) as supervisor:
+        assert await supervisor.gather(members.square, numbers()) == [0, 1, 4, 9, 16]
+        assert await supervisor.gather(members.square, []) == []
+        with pytest.raises(MapError, match="2 of 4 inputs have failed, the first by ValueError: 1 is odd") as failed:
+            await supervisor.gather(members.fail_on_odd, range(4), retries=1)
+        assert [(each.index, each.value, each.attempts) for each in failed.value.results] == [
+            (0, 0, 1),
+            (1, None, 2),
+            (2, 2, 1),
+            (3, None, 2),
+        ]
+        zero, one, two, three = await supervisor.gather(
+            members.fail_on_odd, range(4), retries=0, return_exceptions=True
+        )
+        assert (zero, two) == (0, 2)
+        assert isinstance(one, ItemFailed)
+        assert (str(three), three.reason) == ("3 is odd", "ValueError")
+
+
+async def test_an_input_with_which_agents_die_is_given_up(state: comity.Client) -> None:
+    async with Supervisor(state, "boss", ttl=60, max_restarts=0) as supervisor:
+        outcomes = await supervisor.gather(
+            members.die_on_3, range(6), retries=1, concurrency=2, mode="process", return_exceptions=True
+        )
+    assert [each for each in outcomes if not isinstance(each, ItemFailed)] == [0, 1, 2, 4, 5]
+    (dead,) = [each for each in outcomes if isinstance(each, ItemFailed)]
+    assert dead.reason == "DEAD"
+
+
+async def test_what_a_killed_agent_had_is_done_by_another(state: comity.Client) -> None:
+    async with Supervisor(state, "boss", ttl=60) as supervisor:
+        mapping = asyncio.create_task(supervisor.gather(members.slow_square, range(4), concurrency=2, mode="process"))
+
+        async def begun() -> list[comity.Entry]:
+            return await state.list("begun/").all()
+
+        async def both() -> bool:
+            return len(await begun()) == 2
+
+        await until(both)
+        victim, _ = await begun()
+        os.kill(victim.value, signal.SIGKILL)
+
+        async def again() -> bool:
+            number = victim.key.split("/")[1]
+            return len(await state.list(f"begun/{number}/").all()) == 2
+
+        await until(again)
+        await state.put("go", True)
+        assert await mapping == [0, 1, 4, 9]
+
+
+async def test_a_killed_supervisors_map_is_resumed(state: comity.Client, server: Server) -> None:
+    program = Program(members.run_map, server.address, state.namespace, "boss")
+    try:
+
+        async def begun() -> bool:
+            return len(await state.list("begun/").all()) == 2
+
+        await until(begun)
+        program.kill()
+        await state.put("go", True)
+
+        async def done() -> bool:
+            return len(await state.list("maps/squares/results/").all()) == 8
+
+        async with Supervisor(state, "boss", ttl=TTL, wait=30) as supervisor:
+            squares = await supervisor.gather(
+                members.slow_square, range(8), id="squares", concurrency=2, mode="process"
+            )
+            assert squares == [number * number for number in range(8)]
+            assert await done()
+            again = await supervisor.gather(members.slow_square, [], id="squares")
+            assert again == squares
+            await supervisor.forget_map("squares")
+        left = [entry.key async for entry in state.list() if not entry.key.startswith(("begun/", "go"))]
+        assert left == []
+        await until(lambda: nobody(state))
+    finally:
+        program.kill()
+
+
+async def nobody(state: comity.Client) -> bool:
+    return await Directory(state).list() == []
+
+
+async def test_agents_that_cannot_work_end_the_map(state: comity.Client) -> None:
+    async with Supervisor(state, "boss", ttl=60) as supervisor:
+        with pytest.raises(RestartLimitExceeded, match="nothing came of it"):
+            await supervisor.gather(members.Unloadable(), [1, 2], concurrency=1, mode="process", retries=0)
+        assert supervisor.children() == []
+
+
+async def test_leaving_early_ends_the_agents(state: comity.Client) -> None:
+    async with Supervisor(state, "boss", ttl=60) as supervisor:
+        async with aclosing(supervisor.map(members.square, range(50))) as outcomes:
+            async for _ in outcomes:
+                break
+        assert supervisor.children() == []
+        assert await nobody(state)
+
+
+async def test_arguments_that_cannot_be(state: comity.Client) -> None:
+    async with Supervisor(state, "boss", ttl=60) as supervisor:
+        for wrong in ({"concurrency": 0}, {"retries": -1}, {"id": "a/b"}, {"id": "a" * 51}, {"mode": "thread"}):
+            with pytest.raises(ValueError, match=r"."):
+                supervisor.map(members.square, [], **wrong)
+        with pytest.raises(TypeError):
+            await supervisor.gather(members.square, [object()])
+        with pytest.raises(TypeError):
+            await supervisor.gather(members.square, 7)  # type: ignore[arg-type]
+        with pytest.raises(MapError, match="TypeError"):
+            await supervisor.gather(members.stay_with, [1], retries=0)
+        assert supervisor.children() == []

@@ -1,0 +1,343 @@
+"""Supervisors and their children, as tasks and as processes."""
+
+import asyncio
+import os
+import signal
+from collections.abc import Callable
+
+import psutil
+import pytest
+
+import comity
+from comity.agents import (
+    Agent,
+    ChildState,
+    ChildStatus,
+    Directory,
+    Restart,
+    RestartLimitExceeded,
+    Role,
+    Strategy,
+    Supervisor,
+    SupervisorExists,
+)
+from comity.agents.children import Mode
+from tests.agents import members
+from tests.agents.conftest import TTL
+from tests.agents.program import Program
+from tests.servers import Server
+from tests.waiting import until
+
+MODES: list[Mode] = ["task", "process"]
+
+
+async def until_status(supervisor: Supervisor, holds: Callable[[ChildStatus], bool]) -> ChildStatus:
+    async with asyncio.timeout(60):
+        async for status in supervisor.watch():
+            if holds(status):
+                return status
+    raise AssertionError("the supervisor has ended")
+
+
+@pytest.mark.parametrize("mode", MODES)
+async def test_children_are_seen_while_they_live_and_end_with_the_block(state: comity.Client, mode: Mode) -> None:
+    async with Supervisor(state, "boss", ttl=TTL) as supervisor:
+        child = await supervisor.spawn(members.stay, name="stayer", mode=mode, role="worker")
+        presence = await child.ready()
+        assert (presence.name, presence.role, presence.supervisor) == ("stayer", "worker", "boss")
+        assert (presence.pid == os.getpid()) == (mode == "task")
+        await until_status(
+            supervisor, lambda status: status.presence is not None and status.presence.status == "staying"
+        )
+        (status,) = supervisor.children()
+        assert (status.name, status.state, status.restarts, status.why) == ("stayer", ChildState.RUNNING, 0, "")
+        assert status.pid == presence.pid
+        assert supervisor.child("stayer") is child
+        with pytest.raises(KeyError):
+            supervisor.child("nobody")
+        with pytest.raises(ValueError, match="already"):
+            await supervisor.spawn(members.stay, name="stayer")
+    assert child.status.state is ChildState.STOPPED
+    if mode == "process":
+        assert not psutil.pid_exists(presence.pid)
+    assert await state.list().all() == []
+    with pytest.raises(RuntimeError, match="has ended"):
+        await supervisor.spawn(members.stay)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize(
+    ("restart", "function", "state_after", "restarts"),
+    [
+        (Restart.TEMPORARY, members.finish, ChildState.RETURNED, 0),
+        (Restart.TEMPORARY, members.fail, ChildState.FAILED, 0),
+        (Restart.TRANSIENT, members.finish, ChildState.RETURNED, 0),
+    ],
+)
+async def test_children_that_end_for_good(
+    state: comity.Client,
+    mode: Mode,
+    restart: Restart,
+    function: Callable[..., object],
+    state_after: ChildState,
+    restarts: int,
+) -> None:
+    async with Supervisor(state, "boss", ttl=TTL) as supervisor:
+        child = await supervisor.spawn(function, mode=mode, restart=restart)  # type: ignore[arg-type]
+        (status,) = await supervisor.wait()
+        assert (status.state, status.restarts) == (state_after, restarts)
+        if state_after is ChildState.FAILED:
+            assert status.why == f"ValueError: {child.name} cannot"
+            with pytest.raises(RuntimeError, match="cannot"):
+                await child.ready()
+
+
+@pytest.mark.parametrize(
+    ("restart", "function"), [(Restart.PERMANENT, members.finish), (Restart.TRANSIENT, members.fail)]
+)
+async def test_too_many_restarts_stop_all(
+    state: comity.Client, restart: Restart, function: Callable[..., object]
+) -> None:
+    supervisor = Supervisor(state, "boss", ttl=TTL, max_restarts=2, within=60)
+
+    async def run() -> None:
+        async with supervisor:
+            await supervisor.spawn(members.stay, name="stayer")
+            await supervisor.spawn(function, name="ender", restart=restart)  # type: ignore[arg-type]
+            await asyncio.Event().wait()
+
+    with pytest.raises(RestartLimitExceeded, match=r"ender has ended .* 2 restarts within 60 s") as exceeded:
+        await run()
+    if function is members.fail:
+        assert isinstance(exceeded.value.__cause__, ValueError)
+    stayer, ender = supervisor.children()
+    assert (stayer.state, ender.state, ender.restarts) == (ChildState.STOPPED, ChildState.FAILED, 2)
+    assert [entry.key async for entry in state.list() if not entry.key.startswith("agent-state/")] == []
+
+
+@pytest.mark.parametrize(
+    ("strategy", "restarts"),
+    [(Strategy.ONE_FOR_ONE, [0, 1, 0]), (Strategy.ONE_FOR_ALL, [1, 1, 1]), (Strategy.REST_FOR_ONE, [0, 1, 1])],
+)
+async def test_strategies(state: comity.Client, strategy: Strategy, restarts: list[int]) -> None:
+    async with Supervisor(state, "boss", ttl=TTL, strategy=strategy) as supervisor:
+        before = [await (await supervisor.spawn(members.stay, name=name)).ready() for name in ("a", "b", "c")]
+        await state.revoke_lease(before[1].incarnation)  # its block is cancelled
+        await until_status(supervisor, lambda status: status.name == "b" and status.restarts == 1)
+        after = [await supervisor.child(name).ready() for name in ("a", "b", "c")]
+        await until(lambda: [one.restarts for one in supervisor.children()] == restarts)
+        assert [one.incarnation != other.incarnation for one, other in zip(before, after, strict=True)] == [
+            bool(number) for number in restarts
+        ]
+
+
+async def test_a_killed_process_is_replaced_and_goes_on_where_it_was(state: comity.Client) -> None:
+    async with Supervisor(state, "boss", ttl=60) as supervisor:  # a ttl that the test would not outlast
+        child = await supervisor.spawn(members.count_up, 30, name="counter", mode="process")
+        presence = await child.ready()
+
+        async def counted() -> bool:
+            entry = await state.get("agent-state/counter/count")
+            return entry is not None and entry.value >= 3
+
+        await until(counted)
+        os.kill(presence.pid, signal.SIGKILL)
+        status = await until_status(
+            supervisor, lambda one: one.presence is not None and one.presence.status == "counted"
+        )
+        assert (status.restarts, status.why) == (1, "killed by SIGKILL")
+        assert status.presence is not None
+        assert status.presence.incarnation > presence.incarnation
+        entry = await state.get("agent-state/counter/count")
+        assert entry is not None
+        assert entry.value == 30
+
+
+async def test_a_process_that_hangs_is_killed_and_replaced(state: comity.Client) -> None:
+    async with Supervisor(state, "boss", ttl=TTL) as supervisor:
+        child = await supervisor.spawn(members.stay, name="stayer", mode="process")
+        presence = await child.ready()
+        os.kill(presence.pid, signal.SIGSTOP)
+        status = await until_status(supervisor, lambda one: one.restarts == 1 and one.presence is not None)
+        assert status.why == "its lease ended"
+        assert not psutil.pid_exists(presence.pid)
+        assert status.pid != presence.pid
+
+
+async def test_work_that_a_dead_child_held_is_free_at_once(state: comity.Client) -> None:
+    async with (
+        Supervisor(state, "boss", ttl=600) as supervisor,
+        Agent(state, "planner", ttl=600) as planner,
+        Agent(state, "other", role="worker", ttl=600) as other,
+    ):
+        child = await supervisor.spawn(
+            members.take_and_hang, name="hanger", mode="process", role="hanger", restart=Restart.TEMPORARY
+        )
+        await planner.send("hanger", 1)
+        presence = await child.ready()
+        await until_status(supervisor, lambda one: one.presence is not None and one.presence.status == "hanging")
+        os.kill(presence.pid, signal.SIGKILL)
+        await child.wait()
+        async with Agent(state, "hanger", ttl=TTL) as successor, successor.receive(timeout=30) as message:
+            assert (message.body, message.attempts) == (1, 2)
+        await planner.send(Role("worker"), 2)
+        async with other.receive(timeout=30) as message:
+            assert message.body == 2
+
+
+async def test_restarted_from_its_last_checkpoint(state: comity.Client) -> None:
+    async with Supervisor(state, "boss", ttl=60) as supervisor:
+        child = await supervisor.spawn(members.count_up, 3, name="counter", restart_from_checkpoint=True)
+        await until_status(supervisor, lambda one: one.presence is not None and one.presence.status == "counted")
+        await state.put("agent-state/counter/count", 99)
+        presence = await child.ready()
+        await state.revoke_lease(presence.incarnation)
+        await until_status(supervisor, lambda one: one.restarts == 1 and one.presence is not None)
+        await until_status(supervisor, lambda one: one.presence is not None and one.presence.status == "counted")
+        entry = await state.get("agent-state/counter/count")
+        assert entry is not None
+        assert entry.value == 3
+
+
+@pytest.mark.parametrize("mode", MODES)
+async def test_a_child_can_be_stopped(state: comity.Client, mode: Mode) -> None:
+    async with Supervisor(state, "boss", ttl=TTL) as supervisor:
+        child = await supervisor.spawn(members.stay, mode=mode)
+        assert child.name == "stay-1"
+        await child.ready()
+        await child.stop()
+        assert (await child.wait()).state is ChildState.STOPPED
+        assert await Directory(state).list() == []
+        again = await supervisor.spawn(members.stay, name="stay-1", mode=mode)
+        await again.ready()
+        assert [one.name for one in supervisor.children()] == ["stay-1"]
+
+
+async def test_a_process_that_does_not_end_is_killed(state: comity.Client) -> None:
+    async with Supervisor(state, "boss", ttl=60, grace=0.2) as supervisor:
+        child = await supervisor.spawn(members.ignore_the_end, mode="process")
+        presence = await child.ready()
+        await until_status(supervisor, lambda one: one.presence is not None and one.presence.status == "stubborn")
+    assert not psutil.pid_exists(presence.pid)
+    assert await Directory(state).list() == []
+
+
+async def test_a_process_that_exits_is_a_process_that_failed(state: comity.Client) -> None:
+    async with Supervisor(state, "boss", ttl=60) as supervisor:
+        await supervisor.spawn(members.exit_with_3, mode="process", restart=Restart.TEMPORARY)
+        (status,) = await supervisor.wait()
+        assert (status.state, status.why) == (ChildState.FAILED, "exited with 3")
+
+
+async def test_the_blocks_own_error_comes_through(state: comity.Client) -> None:
+    async def run() -> None:
+        async with Supervisor(state, "boss", ttl=TTL) as supervisor:
+            await (await supervisor.spawn(members.stay)).ready()
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await run()
+    task = asyncio.create_task(cancelled(state))
+    await until(lambda: present(state, "stay-1"))
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert await state.list().all() == []
+
+
+async def cancelled(state: comity.Client) -> None:
+    async with Supervisor(state, "boss", ttl=TTL) as supervisor:
+        await supervisor.spawn(members.stay)
+        await supervisor.wait()
+
+
+async def present(state: comity.Client, name: str) -> bool:
+    return await Directory(state).get(name) is not None
+
+
+async def test_a_name_is_one_supervisors_at_a_time(state: comity.Client) -> None:
+    async with Supervisor(state, "boss", ttl=TTL) as supervisor:
+        with pytest.raises(SupervisorExists):
+            await Supervisor(state, "boss", ttl=TTL).__aenter__()
+        with pytest.raises(RuntimeError, match="begun already"):
+            await supervisor.__aenter__()
+    async with Supervisor(state, "boss", ttl=TTL):
+        pass
+
+
+async def test_a_supervisor_that_loses_its_lease_stops(state: comity.Client) -> None:
+    async def run() -> None:
+        async with Supervisor(state, "boss", ttl=TTL) as supervisor:
+            await (await supervisor.spawn(members.stay)).ready()
+            entry = await state.get("supervisors/boss")
+            assert entry is not None
+            await state.revoke_lease(entry.lease_id)
+            await asyncio.Event().wait()
+
+    with pytest.raises(comity.LeaseLost):
+        await run()
+    await until(lambda: gone(state))
+
+
+async def gone(state: comity.Client) -> bool:
+    return await Directory(state).list() == []
+
+
+async def test_arguments_that_cannot_be(state: comity.Client) -> None:
+    async def local(agent: Agent) -> None:
+        await agent.report("local")
+
+    for wrong in ({"max_restarts": -1}, {"within": 0}, {"grace": 0}, {"wait": -1}, {"strategy": "all"}):
+        with pytest.raises(ValueError, match=r"."):
+            Supervisor(state, "boss", **wrong)
+    with pytest.raises(ValueError, match="supervisor's name"):
+        Supervisor(state, "a/b")
+    with pytest.raises(RuntimeError, match="not begun"):
+        await Supervisor(state, "boss").spawn(members.stay)
+    async with Supervisor(state, "boss", ttl=TTL) as supervisor:
+        with pytest.raises(ValueError, match="child's name"):
+            await supervisor.spawn(members.stay, name="a/b")
+        with pytest.raises(ValueError, match="mode"):
+            await supervisor.spawn(members.stay, mode="thread")  # type: ignore[arg-type]
+        with pytest.raises(TypeError, match="function"):
+            await supervisor.spawn(7)  # type: ignore[arg-type]
+        with pytest.raises(ValueError, match="import"):
+            await supervisor.spawn(local, mode="process")
+        with pytest.raises(ValueError, match="Restart"):
+            await supervisor.spawn(members.stay, restart="always")  # type: ignore[arg-type]
+        assert supervisor.children() == []
+
+
+async def test_a_supervisor_takes_over_from_one_that_was_killed(state: comity.Client, server: Server) -> None:
+    process = Program(members.run_supervisor, server.address, state.namespace, "boss")
+    try:
+        await until(lambda: present(state, "stayer"))
+        before = await Directory(state).get("stayer")
+        assert before is not None
+        process.kill()
+        async with Supervisor(state, "boss", ttl=TTL, wait=30) as supervisor:
+            child = await supervisor.spawn(members.stay, name="stayer", mode="process")
+            assert await child.ready() == (await Directory(state).get("stayer"))
+            assert child.status.pid == before.pid
+            assert (await child.ready()).incarnation == before.incarnation
+            os.kill(before.pid, signal.SIGKILL)
+            status = await until_status(supervisor, lambda one: one.restarts == 1 and one.presence is not None)
+            assert status.pid != before.pid
+        assert await gone(state)
+    finally:
+        process.kill()
+
+
+async def test_what_is_not_spawned_again_ends_with_the_successor(state: comity.Client, server: Server) -> None:
+    process = Program(members.run_supervisor, server.address, state.namespace, "boss")
+    try:
+        await until(lambda: present(state, "stayer"))
+        before = await Directory(state).get("stayer")
+        assert before is not None
+        process.kill()
+        async with Supervisor(state, "boss", ttl=TTL, wait=30):
+            pass
+        await until(lambda: gone(state))
+        await until(lambda: not psutil.pid_exists(before.pid))
+    finally:
+        process.kill()
