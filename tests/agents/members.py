@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 import os
 from collections.abc import Callable
 from typing import Any
@@ -30,6 +31,18 @@ async def work(agent: Agent) -> None:
     async for message in agent.inbox():
         if isinstance(message, HandoffMessage):
             await message.done({"by": agent.name, "of": message.context})
+
+
+async def work_and_count(agent: Agent) -> None:
+    """Do whatever is handed over, and write down that it was done."""
+    async for message in agent.inbox():
+        assert isinstance(message, HandoffMessage)
+        number = message.context
+        await message.done(number, also=functools.partial(_count, key=f"done/{number}"))
+
+
+def _count(tx: comity.Transaction, key: str) -> None:
+    tx.increment(key)
 
 
 async def hand_off(agent: Agent, to: str, context: Any) -> None:
@@ -64,11 +77,23 @@ async def ignore_the_end(agent: Agent) -> None:
             await asyncio.Event().wait()
 
 
+async def ignore_cancellation(agent: Agent) -> None:
+    """Go on twice, and then end."""
+    for _ in range(2):
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+
+
 async def finish(agent: Agent) -> None:
     await agent.memory.put("finished", True)
 
 
 async def square(agent: Agent, number: int) -> int:
+    return number * number
+
+
+async def think_and_square(agent: Agent, number: int) -> int:
+    await asyncio.sleep(0.05)
     return number * number
 
 

@@ -222,6 +222,37 @@ async def test_a_process_that_does_not_end_is_killed(state: comity.Client) -> No
     assert await Directory(state).list() == []
 
 
+async def test_a_task_that_goes_on_is_cancelled_until_it_ends(state: comity.Client) -> None:
+    async with Supervisor(state, "boss", ttl=60, grace=0.1) as supervisor:
+        child = await supervisor.spawn(members.ignore_cancellation)
+        await child.ready()
+    assert child.status.state is ChildState.STOPPED
+    assert await Directory(state).list() == []
+
+
+async def test_whoever_is_in_a_hurry_cancels_again(state: comity.Client) -> None:
+    supervisor = Supervisor(state, "boss", ttl=60, grace=600)
+
+    async def run() -> None:
+        async with supervisor:
+            await supervisor.spawn(members.ignore_the_end, mode="process")
+            await until_status(supervisor, lambda one: one.presence is not None and one.presence.status == "stubborn")
+
+    task = asyncio.create_task(run())
+    await until(lambda: has_child(supervisor, ChildState.STOPPING))
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert [one.state for one in supervisor.children()] == [ChildState.STOPPED]
+
+
+def has_child(supervisor: Supervisor, state: ChildState) -> bool:
+    try:
+        return any(one.state is state for one in supervisor.children())
+    except RuntimeError:
+        return False
+
+
 async def test_a_process_that_exits_is_a_process_that_failed(state: comity.Client) -> None:
     async with Supervisor(state, "boss", ttl=60) as supervisor:
         await supervisor.spawn(members.exit_with_3, mode="process", restart=Restart.TEMPORARY)

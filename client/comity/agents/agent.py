@@ -117,6 +117,8 @@ class Agent:
         assert self._ends is not None
         try:
             self._ends.end(error)
+            if error is None:
+                self._lease.check()
         finally:
             if isinstance(error, Exception) and self._lease.alive:
                 why = f"{type(error).__name__}: {error}"[:STATUS_LENGTH]

@@ -22,18 +22,22 @@ class Block:
         self._cancelling = self._task.cancelling()
 
     def fail(self, error: BaseException) -> None:
-        """Have the block cancelled, and this raised at its end. The first counts."""
+        """Have the block cancelled, soon, and this raised at its end. The first counts."""
         if self.failure is None:
             self.failure = error
-            if self._task is not None:
-                self._cancelled = True
-                self._task.cancel()
+            # Not at once: it may be the block itself that has just learnt it, and that ends without a cancellation.
+            asyncio.get_running_loop().call_soon(self._cancel)
 
     def end(self) -> None:
         """The block has ended: it is cancelled no more."""
         task, self._task = self._task, None
         if self._cancelled and task is not None:
             task.uncancel()
+
+    def _cancel(self) -> None:
+        if self._task is not None:
+            self._cancelled = True
+            self._task.cancel()
 
     def check(self, error: BaseException | None) -> None:
         """Raise why the block failed, unless it ended with an error of its own."""

@@ -81,6 +81,7 @@ class Child:
         self.restarts = 0
         self.run = ""  # the start that it came from
         self.running: Running | None = None
+        self.stopping: Running | None = None  # it was asked to end, and has not yet
         self.presence: Presence | None = None
         self.lapsed = False  # this run's lease ran out
         self.gone: asyncio.Future[End] | None = None  # of one that was adopted: to be set when its presence goes
@@ -115,6 +116,27 @@ class Child:
         while not self.state.is_final:
             await self._changed.wait()
         return self.status
+
+    # For whoever supervises it
+
+    def begin(self, run: str) -> None:
+        """It is about to be started, or taken over."""
+        self.run = run
+        self.lapsed = False
+        self.presence = None
+        self.state = ChildState.STARTING
+
+    def there(self, presence: Presence) -> None:
+        """It is seen as an agent."""
+        if self.state in (ChildState.STARTING, ChildState.RUNNING):
+            self.presence = presence
+            self.state = ChildState.RUNNING
+
+    def went(self, end: End) -> None:
+        """It is not seen any more: the end of one that was taken over."""
+        gone, self.gone = self.gone, None
+        if gone is not None and not gone.done():
+            gone.set_result(end)
 
     def changed(self) -> None:
         """Tell whoever waits."""

@@ -9,6 +9,7 @@ ComityError
 └── MapError                   some items of a map failed
 """
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -17,9 +18,20 @@ import grpc
 from comity.errors import AlreadyExists, ComityError
 
 if TYPE_CHECKING:
+    from .children import Child
     from .mapping import Outcome
+    from .restarts import RestartLimit
+    from .running import End
 
-__all__ = ["AgentExists", "HandoffFailed", "ItemFailed", "MapError", "RestartLimitExceeded", "SupervisorExists"]
+__all__ = [
+    "AgentExists",
+    "HandoffFailed",
+    "ItemFailed",
+    "MapError",
+    "RestartLimitExceeded",
+    "SupervisorExists",
+    "too_many",
+]
 
 
 class AgentExists(AlreadyExists):
@@ -49,6 +61,18 @@ class ItemFailed(ComityError):
     worker died each time."""
 
     default_code = grpc.StatusCode.ABORTED
+
+
+def too_many(child: "Child", end: "End", limit: "RestartLimit") -> RestartLimitExceeded:
+    """The error of a child that ended once more than it may."""
+    within = f" within {limit.within:g} s" if limit.within < math.inf else ", and nothing came of it,"
+    error = RestartLimitExceeded(
+        f"{child.name} has ended ({end.why}), and there were {limit.most} restarts{within} before",
+        reason="RESTART_LIMIT_EXCEEDED",
+        metadata={"child": child.name},
+    )
+    error.__cause__ = end.error
+    return error
 
 
 class MapError(ComityError):

@@ -1,7 +1,9 @@
 """One function over many inputs, done by several agents: no input is lost with an agent, and none is done twice."""
 
+import asyncio
 import logging
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable
+import math
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -17,13 +19,18 @@ from comity.transaction import Transaction
 
 from . import layout
 from .agent import Agent
-from .errors import ItemFailed
+from .children import Child, Group, Spec
+from .errors import ItemFailed, too_many
 from .process import described
+from .restarts import RestartLimit, Strategy
+from .running import End
+from .supervision import Supervision
 
 __all__ = ["Function", "Inputs", "Mapping", "Outcome", "forget", "work"]
 
 INDEX_DIGITS: Final = 10
 MESSAGE_LENGTH: Final = 1_000
+SPARE_RESTARTS: Final = 5  # of agents, beyond those that inputs account for with which agents die
 
 log = logging.getLogger("comity.agents")
 
@@ -102,21 +109,59 @@ class Mapping:
     """One map, as the supervisor that runs it sees it.
 
     tries: how often an input is tried.
-    progress: called whenever an input is done.
+    lease: the supervisor's.
     """
 
-    def __init__(self, state: Client, id: str, tries: int, lease: Lease, progress: Callable[[], None]) -> None:
+    def __init__(self, state: Client, id: str, tries: int, lease: Lease) -> None:
         self._state = state
         self._id = id
         self._tries = tries
         self._lease = lease
-        self._progress = progress
         self._queue = _queue(state, id, tries)
         self._results = layout.results(id)
         self._size = layout.size(id)
         self._dead = Keys(self._queue.name).dead_letters
 
-    async def feed(self, inputs: Inputs) -> None:
+    async def run(
+        self, supervision: Supervision, specs: Sequence[Spec], inputs: Inputs, *, keep: bool
+    ) -> AsyncGenerator[Outcome]:
+        """Have it done by these agents, and give the outcomes as they come. keep: what the store has of it stays."""
+        limit = RestartLimit(len(specs) * self._tries + SPARE_RESTARTS, math.inf)
+        stuck: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        def exceeded(child: Child, end: End) -> None:
+            if not stuck.done():
+                stuck.set_exception(too_many(child, end, limit))
+
+        group = Group(Strategy.ONE_FOR_ONE, limit, exceeded)
+        outcomes = self._outcomes()
+        waits: set[asyncio.Future[Any]] = {stuck}
+        try:
+            for spec in specs:
+                await supervision.spawn(spec, group)
+            waits |= {asyncio.create_task(self._feed(inputs)), asyncio.create_task(self._bury())}
+            while True:
+                following = asyncio.ensure_future(anext(outcomes, None))
+                waits.add(following)
+                while not following.done():
+                    done, _ = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+                    for one in done - {following}:
+                        one.result()
+                    waits -= done
+                if (outcome := following.result()) is None:
+                    break
+                limit.reset()
+                yield outcome
+        finally:
+            for one in waits:
+                one.cancel()
+            await asyncio.gather(*waits, return_exceptions=True)
+            await outcomes.aclose()
+            await clean_up(supervision.dismiss(group))
+            if not keep:
+                await clean_up(forget(self._state, self._id))
+
+    async def _feed(self, inputs: Inputs) -> None:
         """Put the inputs into the queue that are not there yet: a former supervisor may have begun to."""
         entry = await self._state.get(self._size)
         fed = 0 if entry is None else int(entry.value["fed"])
@@ -136,7 +181,7 @@ class Mapping:
 
         return add
 
-    async def outcomes(self) -> AsyncGenerator[Outcome]:
+    async def _outcomes(self) -> AsyncGenerator[Outcome]:
         """The outcomes as they come, each once, until there is one for each input."""
         seen: set[int] = set()
         count: int | None = None
@@ -149,12 +194,11 @@ class Mapping:
                     index = int(entry.key.removeprefix(self._results))
                     if index not in seen:
                         seen.add(index)
-                        self._progress()
                         yield Outcome.of(index, entry.value)
                 if count is not None and len(seen) >= count:
                     return
 
-    async def bury(self) -> None:
+    async def _bury(self) -> None:
         """Turn dead letters into outcomes: inputs with which their agents died, each time that they were tried."""
         async with self._state.watch(self._dead, initial=True) as watch:
             async for item in watch:

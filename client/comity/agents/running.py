@@ -18,7 +18,7 @@ from .process import Ended, Start, described, run_process
 
 __all__ = ["Adopted", "End", "ProcessRun", "Running", "TaskRun"]
 
-LOST_CANCELLATION_SECONDS: Final = 0.5  # after which a task that was cancelled and goes on is cancelled again
+PATIENCE_SECONDS: Final = 0.5  # with a task that was cancelled and goes on: then it is cancelled again
 SPAWN: Final = get_context("spawn")  # never fork: gRPC does not survive it
 
 
@@ -53,6 +53,7 @@ class TaskRun:
 
     def __init__(self, name: str, work: Coroutine[Any, Any, object]) -> None:
         self._task = asyncio.create_task(work, name=f"agent {name}")
+        self._killing: asyncio.Task[None] | None = None
 
     @property
     def pid(self) -> int:
@@ -66,13 +67,21 @@ class TaskRun:
         return End(False, "returned") if error is None else End(True, described(error), error)
 
     async def stop(self, grace: float) -> None:
-        # A task cannot be killed: it is cancelled until it ends.
-        while not self._task.done():
-            self._task.cancel()
-            await asyncio.wait([self._task], timeout=LOST_CANCELLATION_SECONDS)
+        self._task.cancel()
+        await asyncio.wait([self._task], timeout=grace)
+        if not self._task.done():
+            self.kill()
+            await asyncio.wait([self._task])
 
     def kill(self) -> None:
-        self._task.cancel()
+        if self._killing is None:
+            self._killing = asyncio.create_task(self._kill())
+
+    async def _kill(self) -> None:
+        """A task cannot be killed: it is cancelled until it ends."""
+        while not self._task.done():
+            self._task.cancel()
+            await asyncio.wait([self._task], timeout=PATIENCE_SECONDS)
 
 
 class ProcessRun:
@@ -147,13 +156,19 @@ class Adopted:
 
     gone: its end, as whoever watches the presence sees it.
     revoke: ends the agent's lease.
+    owns_process: its process has nothing else to do, so that it may be killed.
     """
 
     def __init__(
-        self, found: Presence, gone: "asyncio.Future[End]", revoke: Callable[[], Coroutine[Any, Any, None]]
+        self,
+        found: Presence,
+        gone: "asyncio.Future[End]",
+        revoke: Callable[[], Coroutine[Any, Any, None]],
+        *,
+        owns_process: bool,
     ) -> None:
         self._process = found.process
-        self._here = found.host == socket.gethostname() and bool(found.process)
+        self._killable = owns_process and bool(found.process) and found.host == socket.gethostname()
         self._pid = found.pid
         self._gone = gone
         self._revoke = revoke
@@ -176,7 +191,7 @@ class Adopted:
 
     def _signal(self, number: int) -> bool:
         """To the process, if it is one of this machine, and still the same one. Whether it was."""
-        if not self._here or self._pid == os.getpid() or identity(self._pid) != self._process:
+        if not self._killable or self._pid == os.getpid() or identity(self._pid) != self._process:
             return False
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.kill(self._pid, number)

@@ -1,8 +1,6 @@
 """Who starts agents, watches over them, and starts them anew when they die."""
 
 import asyncio
-import contextlib
-import functools
 import logging
 import math
 import uuid
@@ -11,26 +9,25 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from comity.client import Client
-from comity.errors import ComityError, LeaseLost, LeaseNotFound
+from comity.errors import ComityError, LeaseLost
 from comity.lease import Lease
 from comity.recipes.ending import clean_up
 from comity.recipes.names import check_count, check_seconds
 
 from . import layout
 from .block import Block
-from .children import Child, ChildState, ChildStatus, Group, Mode, Roster, Spec
-from .errors import MapError, RestartLimitExceeded, SupervisorExists
+from .children import Child, ChildStatus, Group, Mode, Roster, Spec
+from .errors import MapError, SupervisorExists, too_many
 from .mapping import Function, Inputs, Mapping, Outcome, forget, work
-from .presence import Directory, Presence, PresenceChange, PresenceEvent, Taken, take, until_gone
-from .process import Start, Work, check_function, run_agent
-from .restarts import Restart, RestartLimit, Strategy, affected
-from .running import Adopted, End, ProcessRun, TaskRun
+from .presence import Presence, Taken, take
+from .process import Work, check_function
+from .restarts import Restart, RestartLimit, Strategy
+from .running import End
+from .supervision import Supervision
 
 __all__ = ["Supervisor"]
 
 MAP_ID_LENGTH: Final = 50
-MAP_RESTARTS: Final = 5  # of agents of a map, beyond those that inputs account for with which they die
-TAKE_OVER_SECONDS: Final = 5.0  # beyond the ttl of an agent that died, for its name to be free
 
 log = logging.getLogger("comity.agents")
 
@@ -88,22 +85,58 @@ class Supervisor:
         self._wait = wait
         self._start_timeout = check_seconds("start_timeout", start_timeout)
         self.state = state.with_options(author=name)
-        self._directory = Directory(self.state)
-        self._roster = Roster()
         self._block = Block()
-        self._turn = asyncio.Lock()  # of whoever starts and stops children
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._closing = False
+        self._begun = False
         self._lease: Lease | None = None
-        self._former: dict[str, dict[str, Any]] = {}  # what a former supervisor knew of its children
+        self._supervision: Supervision | None = None
 
     async def __aenter__(self) -> Self:
-        if self._lease is not None:
+        if self._begun:
             raise RuntimeError(f"supervisor {self.name} has begun already: make another one")
-        record = Presence.here(self.name).record()
-        key = layout.supervisor(self.name)
+        self._begun = True
+        self._lease = lease = await self._take()
         try:
-            self._lease = await take(
+            prefix = layout.children(self.name)
+            former = {entry.key.removeprefix(prefix): entry.value async for entry in self.state.list(prefix)}
+        except BaseException:
+            await clean_up(lease.revoke())
+            raise
+        self._block.begin()
+        lease.on_lost(self._lost)
+        self._supervision = Supervision(
+            self.state,
+            self.name,
+            lease,
+            former,
+            grace=self._grace,
+            start_timeout=self._start_timeout,
+            failed=self._block.fail,
+        )
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        assert self._lease is not None
+        supervision = self._supervising()
+        self._block.end()
+        closing = asyncio.create_task(self._close(supervision, self._lease))
+        cancelled: asyncio.CancelledError | None = None
+        while not closing.done():
+            try:
+                await asyncio.shield(closing)
+            except asyncio.CancelledError as again:  # whoever cancels this does not wait for the grace to pass
+                cancelled = again
+                supervision.kill()
+        closing.result()
+        if cancelled is not None:
+            raise cancelled
+        self._block.check(error)
+
+    async def _take(self) -> Lease:
+        record, key = Presence.here(self.name).record(), layout.supervisor(self.name)
+        try:
+            return await take(
                 self.state, key, record, ttl=self._ttl, wait=self._wait, message=f"supervisor {self.name} begins"
             )
         except Taken as taken:
@@ -112,36 +145,6 @@ class Supervisor:
                 reason="SUPERVISOR_EXISTS",
                 metadata={"name": self.name, "incarnation": str(taken.entry.lease_id)},
             ) from None
-        try:
-            prefix = layout.children(self.name)
-            async for entry in self.state.list(prefix):
-                self._former[entry.key.removeprefix(prefix)] = entry.value
-        except BaseException:
-            await clean_up(self._lease.revoke())
-            raise
-        self._block.begin()
-        self._lease.on_lost(self._lost)
-        self._begin(self._watch())
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._block.end()
-        closing = asyncio.create_task(self._close())
-        cancelled: asyncio.CancelledError | None = None
-        while not closing.done():
-            try:
-                await asyncio.shield(closing)
-            except asyncio.CancelledError as again:  # whoever is in a hurry does not wait for the grace to pass
-                cancelled = again
-                for child in self._roster:
-                    if child.running is not None:
-                        child.running.kill()
-        closing.result()
-        if cancelled is not None:
-            raise cancelled
-        self._block.check(error)
 
     # Children
 
@@ -171,7 +174,7 @@ class Supervisor:
 
         Raises ValueError if a child of this name is there already, and for a function that a process cannot import.
         """
-        return await self._spawn(
+        return await self._supervising().spawn(
             self._spec(
                 function,
                 args,
@@ -187,11 +190,11 @@ class Supervisor:
 
     def children(self) -> list[ChildStatus]:
         """Every child as it is now, in the order in which they were spawned; also those that have ended."""
-        return [child.status for child in self._roster]
+        return [child.status for child in self._children()]
 
     def child(self, name: str) -> Child:
         """The child of this name. Raises KeyError."""
-        child = self._roster.get(name)
+        child = self._children().get(name)
         if child is None:
             raise KeyError(name)
         return child
@@ -199,11 +202,11 @@ class Supervisor:
     def watch(self) -> AsyncGenerator[ChildStatus]:
         """Each child as it is now, and again whenever that has changed: until the supervisor ends. Who is slow gets the
         newest of each, not every one."""
-        return self._roster.watch()
+        return self._children().watch()
 
     async def wait(self) -> list[ChildStatus]:
         """Wait until every child has ended for good, and return how."""
-        while running := [child for child in self._roster if not child.state.is_final]:
+        while running := [child for child in self._children() if not child.state.is_final]:
             await running[0].wait()
         return self.children()
 
@@ -262,7 +265,9 @@ class Supervisor:
             )
             for number in range(concurrency)
         ]
-        return self._map(id, inputs, tries, specs, keep=keep)
+        assert self._lease is not None
+        mapping = Mapping(self.state, id, tries, self._lease)
+        return mapping.run(self._supervising(), specs, inputs, keep=keep)
 
     async def gather(
         self, function: Function, inputs: Inputs, *, return_exceptions: bool = False, **options: Any
@@ -287,55 +292,6 @@ class Supervisor:
         """Delete all that there is in the store of a map that was given an id."""
         await forget(self.state, layout.check_name("the id", id))
 
-    async def _map(
-        self, id: str, inputs: Inputs, tries: int, specs: list[Spec], *, keep: bool
-    ) -> AsyncGenerator[Outcome]:
-        limit = RestartLimit(len(specs) * tries + MAP_RESTARTS, math.inf)
-        stuck: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-        def exceeded(child: Child, end: End) -> None:
-            if not stuck.done():
-                stuck.set_exception(self._too_many(child, end, limit))
-
-        group = Group(Strategy.ONE_FOR_ONE, limit, exceeded)
-        mapping = Mapping(self.state, id, tries, self._held(), limit.reset)
-        outcomes = mapping.outcomes()
-        waits: set[asyncio.Future[Any]] = {stuck}
-        try:
-            for spec in specs:
-                await self._spawn(spec, group)
-            waits |= {asyncio.create_task(mapping.feed(inputs)), asyncio.create_task(mapping.bury())}
-            while True:
-                following = asyncio.ensure_future(anext(outcomes, None))
-                waits.add(following)
-                while not following.done():
-                    done, _ = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-                    for one in done - {following}:
-                        one.result()
-                    waits -= done
-                if (outcome := following.result()) is None:
-                    break
-                yield outcome
-        finally:
-            for one in waits:
-                one.cancel()
-            await asyncio.gather(*waits, return_exceptions=True)
-            await outcomes.aclose()
-            await clean_up(self._dismiss(group))
-            if not keep:
-                await clean_up(forget(self.state, id))
-
-    async def _dismiss(self, group: Group) -> None:
-        """End the children of a group, and forget them."""
-        async with self._turn:
-            await self._stop_group(group)
-            for child in list(group.children):
-                self._roster.remove(child)
-                if not self._closing:
-                    await self.state.delete(layout.child(self.name, child.name), guard=self._held())
-
-    # Starting and stopping, in turn
-
     def _spec(self, function: Work, args: tuple[Any, ...], *, name: str, mode: Mode, **more: Any) -> Spec:
         check_function(function, mode)
         ttl = more.pop("ttl", None)
@@ -346,217 +302,21 @@ class Supervisor:
 
     def _free_name(self, function: Work) -> str:
         base = getattr(function, "__name__", "agent").strip("_")[:50] or "agent"
-        taken = {child.name for child in self._roster}
+        taken = {child.name for child in self._children()}
         return next(name for number in range(1, len(taken) + 2) if (name := f"{base}-{number}") not in taken)
 
-    async def _spawn(self, spec: Spec, group: Group) -> Child:
-        lease = self._held()
-        child = Child(spec, group, self._stop_child)
-        async with self._turn:
-            if self._closing:
-                raise RuntimeError(f"supervisor {self.name} has ended")
-            lease.check()
-            former = self._roster.get(spec.name)
-            if former is not None and not former.state.is_final:
-                raise ValueError(f"supervisor {self.name} has a child of the name {spec.name} already")
-            if former is not None:
-                self._roster.remove(former)
-            self._roster.add(child)
-            try:
-                if not await self._adopt(child):
-                    await self._start(child)
-            except BaseException:
-                self._roster.remove(child)
-                raise
-        return child
+    def _children(self) -> Roster:
+        return self._supervising().roster
 
-    async def _start(self, child: Child) -> None:
-        spec = child.spec
-        child.run = uuid.uuid4().hex
-        child.lapsed = False
-        child.presence = None
-        child.state = ChildState.STARTING
-        died = child.end is not None or spec.name in self._former
-        await self._record(child)
-        start = Start(
-            name=spec.name,
-            role=spec.role,
-            ttl=spec.ttl,
-            supervisor=self.name,
-            run=child.run,
-            wait=spec.ttl + TAKE_OVER_SECONDS,
-            restore=spec.restart_from_checkpoint and died,
-            function=spec.function,
-            args=spec.args,
-            address=self.state.address,
-            namespace=self.state.namespace,
-            timeout=self.state.timeout,
-        )
-        if spec.mode == "process":
-            process = ProcessRun(start)
-            await process.start()
-            child.running = process
-            if child.lapsed:  # it was there, and its lease has ended since
-                process.kill()
-            asyncio.get_running_loop().call_later(self._start_timeout, self._check_started, child, process)
-        else:
-            child.running = TaskRun(spec.name, run_agent(self.state, start))
-        self._begin(self._follow(child))
-        self._roster.changed(child)
-
-    async def _adopt(self, child: Child) -> bool:
-        """Take over the agent that a former supervisor started as this child, if it lives."""
-        former = self._former.get(child.name)
-        if former is None:
-            return False
-        child.restarts = int(former.get("restarts", 0))
-        found = await self._directory.get(child.name)
-        if found is None or found.run != former.get("run") or found.supervisor != self.name:
-            return False
-        gone = asyncio.get_running_loop().create_future()
-        child.run, child.presence, child.gone = found.run, found, gone
-        child.state = ChildState.RUNNING
-        child.running = Adopted(found, gone, lambda: self._release(child))
-        await self._record(child)
-        self._begin(self._follow(child))
-        self._roster.changed(child)
-        if await self._directory.get(child.name) is None:  # it went before anybody looked
-            self._gone(child, End(True, "it was gone"))
-        log.info("%s has taken over %s", self.name, child.name)
-        return True
-
-    async def _follow(self, child: Child) -> None:
-        """Wait for the end of this start of a child, and do what is to be done about it."""
-        running = child.running
-        assert running is not None
-        end = await running.ended()
-        async with self._turn:
-            if child.running is running and not self._closing:
-                await self._ended(child, End(True, "its lease ended", end.error) if child.lapsed else end)
-
-    async def _ended(self, child: Child, end: End) -> None:
-        child.running = child.presence = None
-        child.end = end
-        await self._release(child)
-        group = child.group
-        if not child.spec.restart.wants(failed=end.failed):
-            child.state = ChildState.FAILED if end.failed else ChildState.RETURNED
-            log.log(logging.WARNING if end.failed else logging.INFO, "%s has ended: %s", child.name, end.why)
-            await self._record(child)
-            self._roster.changed(child)
-            return
-        if not group.limit.spend(asyncio.get_running_loop().time()):
-            child.state = ChildState.FAILED
-            self._roster.changed(child)
-            group.exceeded(child, end)
-            return
-        log.warning("%s is restarted: %s", child.name, end.why)
-        others = [one for one in group.children if one is child or one.running is not None]
-        restarted = affected(group.strategy, others, child)
-        for other in reversed(restarted):
-            if other is not child:
-                await self._stop(other)
-        for one in restarted:
-            if one is child or one.spec.restart is not Restart.TEMPORARY:
-                one.restarts += 1
-                await self._start(one)
-            else:
-                await self._record(one)
-
-    async def _stop(self, child: Child) -> None:
-        """Have a child end, and give free what it held."""
-        running, child.running = child.running, None
-        if running is None:
-            return
-        child.state = ChildState.STOPPING
-        self._roster.changed(child)
-        await running.stop(self._grace)
-        await self._release(child)
-        child.presence = None
-        child.state = ChildState.STOPPED
-        child.end = End(False, "stopped")
-        self._roster.changed(child)
-
-    async def _stop_child(self, child: Child) -> None:
-        async with self._turn:
-            await self._stop(child)
-            if not self._closing:
-                await self._record(child)
-
-    async def _release(self, child: Child) -> None:
-        """End the lease of a child that has died, if it has not ended yet: what it held is free."""
-        found = await self._directory.get(child.name)
-        if found is not None and found.run == child.run:
-            await self._revoke(found)
-
-    async def _revoke(self, found: Presence) -> None:
-        with contextlib.suppress(LeaseNotFound):
-            await self.state.revoke_lease(found.incarnation, message=f"{found.name} has ended")
-
-    async def _until_gone(self, found: Presence) -> End:
-        await until_gone(self.state, layout.presence(found.name), self._grace)
-        return End(True, "it was stopped")
-
-    async def _record(self, child: Child) -> None:
-        """Write down what a later supervisor of the name, and others, want to know."""
-        status = child.status
-        record = {
-            "mode": status.mode,
-            "state": status.state.value,
-            "restarts": status.restarts,
-            "run": child.run,
-            "why": status.why,
-        }
-        await self.state.put(layout.child(self.name, child.name), record, guard=self._held())
-
-    # What is seen of the children
-
-    async def _watch(self) -> None:
-        async for event in self._directory.watch():
-            child = self._roster.get(event.presence.name)
-            if child is not None and event.presence.run and event.presence.run == child.run:
-                self._see(child, event)
-
-    def _see(self, child: Child, event: PresenceEvent) -> None:
-        if not event.is_end:
-            if child.state in (ChildState.STARTING, ChildState.RUNNING):
-                child.presence = event.presence
-                child.state = ChildState.RUNNING
-        else:
-            child.presence = None
-            child.lapsed = event.change is PresenceChange.CRASHED
-            if child.gone is not None:
-                self._gone(child, _end(event))
-            elif child.running is not None:
-                if child.lapsed:
-                    child.running.kill()
-                else:  # it ends by itself, or it hangs after it has left
-                    asyncio.get_running_loop().call_later(self._grace, _kill, child, child.running)
-        self._roster.changed(child)
-
-    def _gone(self, child: Child, end: End) -> None:
-        gone, child.gone = child.gone, None
-        if gone is not None and not gone.done():
-            gone.set_result(end)
-
-    def _check_started(self, child: Child, running: ProcessRun) -> None:
-        if child.running is running and child.state is ChildState.STARTING:
-            running.kill()
+    def _supervising(self) -> Supervision:
+        if self._supervision is None:
+            raise RuntimeError(f"supervisor {self.name} has not begun yet: use it inside of `async with`")
+        return self._supervision
 
     # The end
 
     def _exceeded(self, child: Child, end: End) -> None:
-        self._block.fail(self._too_many(child, end, self._group.limit))
-
-    def _too_many(self, child: Child, end: End, limit: RestartLimit) -> RestartLimitExceeded:
-        within = f" within {limit.within:g} s" if limit.within < math.inf else ", and nothing came of it,"
-        error = RestartLimitExceeded(
-            f"{child.name} has ended ({end.why}), and there were {limit.most} restarts{within} before",
-            reason="RESTART_LIMIT_EXCEEDED",
-            metadata={"child": child.name},
-        )
-        error.__cause__ = end.error
-        return error
+        self._block.fail(too_many(child, end, self._group.limit))
 
     def _lost(self, lease: Lease) -> None:
         try:
@@ -564,74 +324,10 @@ class Supervisor:
         except LeaseLost as error:
             self._block.fail(error)
 
-    async def _close(self) -> None:
-        alive = self._held().alive
-        async with self._turn:
-            self._closing = True
-            groups: dict[int, Group] = {id(child.group): child.group for child in self._roster}
-            await asyncio.gather(*(self._stop_group(group) for group in groups.values()))
-            if alive:
-                await self._stop_orphans()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        self._roster.close()
-        if alive:
-            await clean_up(self.state.delete(prefix=layout.children(self.name), guard=self._held()))
-        await clean_up(self._held().revoke(message=f"supervisor {self.name} ends"))
-
-    async def _stop_group(self, group: Group) -> None:
-        """The last one that was spawned first; children that know nothing of each other all at once."""
-        running = [child for child in reversed(group.children) if child.running is not None]
-        if group.strategy is Strategy.ONE_FOR_ONE:
-            await asyncio.gather(*(self._stop_for_good(child) for child in running))
-        else:
-            for child in running:
-                await self._stop_for_good(child)
-
-    async def _stop_for_good(self, child: Child) -> None:
-        """Whatever the server says: what cannot be released runs out by itself."""
+    async def _close(self, supervision: Supervision, lease: Lease) -> None:
         try:
-            await self._stop(child)
-        except ComityError:
-            log.warning("%s was stopped, but its lease could not be ended", child.name, exc_info=True)
-            child.state = ChildState.STOPPED
-            self._roster.changed(child)
-
-    async def _stop_orphans(self) -> None:
-        """Have those end that a former supervisor has started, and that nobody has spawned anew."""
-        own = {child.run for child in self._roster}
-        for found in await self._directory.list():
-            if found.supervisor == self.name and found.run not in own:
-                gone = asyncio.create_task(self._until_gone(found))
-                await Adopted(found, gone, functools.partial(self._revoke, found)).stop(self._grace)
-                gone.cancel()
-
-    # Own tasks
-
-    def _begin(self, work: Any) -> None:
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._done)
-
-    def _done(self, task: "asyncio.Task[None]") -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            self._block.fail(error)
-
-    def _held(self) -> Lease:
-        if self._lease is None:
-            raise RuntimeError(f"supervisor {self.name} has not begun yet: use it inside of `async with`")
-        return self._lease
-
-
-def _end(event: PresenceEvent) -> End:
-    if event.change is PresenceChange.CRASHED:
-        return End(True, "its lease ended")
-    failed = event.presence.status == "failed"
-    return End(failed, str(event.presence.detail) if failed else "it left")
-
-
-def _kill(child: Child, running: object) -> None:
-    if child.running is running and child.running is not None:
-        child.running.kill()
+            await supervision.close()
+        except ComityError as error:
+            log.warning("supervisor %s has ended, and left something behind", self.name, exc_info=error)
+        await supervision.end()
+        await clean_up(lease.revoke(message=f"supervisor {self.name} ends"))

@@ -1,0 +1,345 @@
+"""Starting children, watching over them, and starting them anew: what a supervisor does, without its block."""
+
+import asyncio
+import contextlib
+import functools
+import logging
+import uuid
+from collections.abc import Callable, Coroutine
+from typing import Any, Final
+
+from comity.client import Client
+from comity.errors import ComityError, LeaseNotFound
+from comity.lease import Lease
+
+from . import layout
+from .children import Child, ChildState, Group, Roster, Spec
+from .presence import Directory, Presence, PresenceChange, PresenceEvent, until_gone
+from .process import Start, run_agent
+from .restarts import Restart, Strategy, affected
+from .running import Adopted, End, ProcessRun, TaskRun
+
+__all__ = ["Supervision"]
+
+TAKE_OVER_SECONDS: Final = 5.0  # beyond the ttl of an agent that died, for its name to be free
+
+log = logging.getLogger("comity.agents")
+
+
+class Supervision:
+    """The children of one supervisor. Whoever starts or stops some has the turn: one after another.
+
+    lease: the supervisor's own, by which all is guarded that it writes.
+    former: what a former supervisor of the name has written down of its children.
+    failed: called with what nothing can be done about.
+    """
+
+    def __init__(
+        self,
+        state: Client,
+        name: str,
+        lease: Lease,
+        former: dict[str, dict[str, Any]],
+        *,
+        grace: float,
+        start_timeout: float,
+        failed: Callable[[BaseException], None],
+    ) -> None:
+        self.roster = Roster()
+        self._state = state
+        self._name = name
+        self._lease = lease
+        self._former = former
+        self._grace = grace
+        self._start_timeout = start_timeout
+        self._failed = failed
+        self._directory = Directory(state)
+        self._turn = asyncio.Lock()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._closing = False
+        self._begin(self._watch())
+
+    async def spawn(self, spec: Spec, group: Group) -> Child:
+        """Take over the child of this name if there is one, or else start one."""
+        child = Child(spec, group, self.stop)
+        async with self._turn:
+            if self._closing:
+                raise RuntimeError(f"supervisor {self._name} has ended")
+            self._lease.check()
+            former = self.roster.get(spec.name)
+            if former is not None and not former.state.is_final:
+                raise ValueError(f"supervisor {self._name} has a child of the name {spec.name} already")
+            if former is not None:
+                self.roster.remove(former)
+            self.roster.add(child)
+            try:
+                if not await self._adopt(child):
+                    await self._start(child)
+            except BaseException:
+                child.running = None
+                self.roster.remove(child)
+                raise
+        return child
+
+    async def stop(self, child: Child) -> None:
+        """Have a child end for good."""
+        async with self._turn:
+            await self._stop(child)
+            if not self._closing:
+                await self._record(child)
+
+    async def dismiss(self, group: Group) -> None:
+        """Have the children of a group end, and forget them."""
+        async with self._turn:
+            await self._stop_group(group)
+            for child in list(group.children):
+                self.roster.remove(child)
+                if not self._closing:
+                    await self._state.delete(layout.child(self._name, child.name), guard=self._lease)
+
+    async def close(self) -> None:
+        """Have all children end, also those of a former supervisor that nobody has spawned again; and forget them,
+        unless the lease was lost: then they are another supervisor's."""
+        async with self._turn:
+            self._closing = True
+            groups = {id(child.group): child.group for child in self.roster}
+            await asyncio.gather(*(self._stop_group(group) for group in groups.values()))
+            if self._lease.alive:
+                await self._stop_orphans()
+                await self._state.delete(prefix=layout.children(self._name), guard=self._lease)
+
+    async def end(self) -> None:
+        """Watch over nothing any more."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self.roster.close()
+
+    def kill(self) -> None:
+        """Kill all children that are to end: who ends them is in a hurry."""
+        for child in self.roster:
+            for running in (child.running, child.stopping):
+                if running is not None:
+                    running.kill()
+
+    # Starting
+
+    async def _start(self, child: Child) -> None:
+        spec = child.spec
+        child.begin(uuid.uuid4().hex)
+        await self._record(child)
+        start = Start(
+            name=spec.name,
+            role=spec.role,
+            ttl=spec.ttl,
+            supervisor=self._name,
+            run=child.run,
+            wait=spec.ttl + TAKE_OVER_SECONDS,
+            restore=spec.restart_from_checkpoint and (child.end is not None or spec.name in self._former),
+            function=spec.function,
+            args=spec.args,
+            address=self._state.address,
+            namespace=self._state.namespace,
+            timeout=self._state.timeout,
+        )
+        if spec.mode == "process":
+            process = ProcessRun(start)
+            await process.start()
+            child.running = process
+            if child.lapsed:  # it was there, and its lease has ended since
+                process.kill()
+            asyncio.get_running_loop().call_later(self._start_timeout, _kill_unless_there, child, process)
+        else:
+            child.running = TaskRun(spec.name, run_agent(self._state, start))
+        self._begin(self._follow(child))
+        self.roster.changed(child)
+
+    async def _adopt(self, child: Child) -> bool:
+        """Take over the agent that a former supervisor has started as this child, if it lives."""
+        former = self._former.get(child.name)
+        if former is None:
+            return False
+        child.restarts = int(former.get("restarts", 0))
+        found = await self._directory.get(child.name)
+        if found is None or found.run != former.get("run") or found.supervisor != self._name:
+            return False
+        child.begin(found.run)
+        await self._record(child)
+        child.gone = asyncio.get_running_loop().create_future()
+        child.running = self._adopted(found, child.gone)
+        child.there(found)
+        self._begin(self._follow(child))
+        self.roster.changed(child)
+        if await self._directory.get(child.name) is None:  # it went before anybody looked
+            child.went(End(True, "it was gone"))
+        log.info("%s has taken over %s", self._name, child.name)
+        return True
+
+    def _adopted(self, found: Presence, gone: "asyncio.Future[End]") -> Adopted:
+        owns_process = self._former.get(found.name, {}).get("mode") == "process"
+        return Adopted(found, gone, functools.partial(self._revoke, found), owns_process=owns_process)
+
+    # Ends
+
+    async def _follow(self, child: Child) -> None:
+        """Wait for the end of this start of a child, and do what is to be done about it."""
+        running = child.running
+        assert running is not None
+        end = await running.ended()
+        async with self._turn:
+            if child.running is running and not self._closing:
+                await self._ended(child, End(True, "its lease ended", end.error) if child.lapsed else end)
+
+    async def _ended(self, child: Child, end: End) -> None:
+        child.running = child.presence = None
+        child.end = end
+        await self._release(child)
+        group = child.group
+        if not child.spec.restart.wants(failed=end.failed):
+            child.state = ChildState.FAILED if end.failed else ChildState.RETURNED
+            log.log(logging.WARNING if end.failed else logging.INFO, "%s has ended: %s", child.name, end.why)
+            await self._record(child)
+            self.roster.changed(child)
+            return
+        if not group.limit.spend(asyncio.get_running_loop().time()):
+            child.state = ChildState.FAILED
+            self.roster.changed(child)
+            group.exceeded(child, end)
+            return
+        log.warning("%s is restarted: %s", child.name, end.why)
+        restarted = affected(group.strategy, [one for one in group.children if one is child or one.running], child)
+        for other in reversed(restarted):
+            await self._stop(other)
+        for one in restarted:
+            if one is child or one.spec.restart is not Restart.TEMPORARY:
+                one.restarts += 1
+                await self._start(one)
+            else:
+                await self._record(one)
+
+    async def _stop(self, child: Child) -> None:
+        """Have a child end, if it runs, and give free what it held."""
+        running = child.running
+        if running is None:
+            return
+        child.running, child.stopping = None, running
+        child.state = ChildState.STOPPING
+        self.roster.changed(child)
+        try:
+            await running.stop(self._grace)
+            await self._release(child)
+        finally:
+            child.stopping = child.presence = None
+            child.state = ChildState.STOPPED
+            child.end = End(False, "stopped")
+            self.roster.changed(child)
+
+    async def _stop_group(self, group: Group) -> None:
+        """The last one that was spawned first; children that know nothing of each other all at once."""
+        running = [child for child in reversed(group.children) if child.running is not None]
+        if group.strategy is Strategy.ONE_FOR_ONE:
+            await asyncio.gather(*(self._stop_anyway(child) for child in running))
+        else:
+            for child in running:
+                await self._stop_anyway(child)
+
+    async def _stop_anyway(self, child: Child) -> None:
+        """Whatever the server says: what cannot be released runs out by itself."""
+        try:
+            await self._stop(child)
+        except ComityError:
+            log.warning("%s was stopped, but its lease could not be ended", child.name, exc_info=True)
+
+    async def _stop_orphans(self) -> None:
+        own = {child.run for child in self.roster}
+        orphans = [
+            found for found in await self._directory.list() if found.supervisor == self._name and found.run not in own
+        ]
+        await asyncio.gather(*(self._stop_orphan(found) for found in orphans))
+
+    async def _stop_orphan(self, found: Presence) -> None:
+        gone = asyncio.create_task(self._until_gone(found))
+        try:
+            await self._adopted(found, gone).stop(self._grace)
+        finally:
+            gone.cancel()
+
+    async def _until_gone(self, found: Presence) -> End:
+        await until_gone(self._state, layout.presence(found.name), self._grace)
+        return End(True, "it was stopped")
+
+    async def _release(self, child: Child) -> None:
+        """End the lease of a child that has died, if it has not ended yet: what it held is free."""
+        if not self._lease.alive:
+            return
+        found = await self._directory.get(child.name)
+        if found is not None and found.run == child.run:
+            await self._revoke(found)
+
+    async def _revoke(self, found: Presence) -> None:
+        with contextlib.suppress(LeaseNotFound):
+            await self._state.revoke_lease(found.incarnation, message=f"{found.name} has ended", guard=self._lease)
+
+    async def _record(self, child: Child) -> None:
+        """Write down what a later supervisor of the name, and others, want to know."""
+        status = child.status
+        record = {
+            "mode": status.mode,
+            "state": status.state.value,
+            "restarts": status.restarts,
+            "run": child.run,
+            "why": status.why,
+        }
+        await self._state.put(layout.child(self._name, child.name), record, guard=self._lease)
+
+    # What is seen of the children
+
+    async def _watch(self) -> None:
+        async for event in self._directory.watch():
+            child = self.roster.get(event.presence.name)
+            if child is not None and event.presence.run and event.presence.run == child.run:
+                self._see(child, event)
+                self.roster.changed(child)
+
+    def _see(self, child: Child, event: PresenceEvent) -> None:
+        if not event.is_end:
+            child.there(event.presence)
+            return
+        child.presence = None
+        child.lapsed = event.change is PresenceChange.CRASHED
+        if child.running is not None:
+            if child.lapsed:
+                child.running.kill()
+            else:  # it ends by itself; or it has left, and hangs
+                asyncio.get_running_loop().call_later(self._grace, _kill, child, child.running)
+        child.went(_end(event))
+
+    # Own tasks
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: "asyncio.Task[None]") -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._failed(error)
+
+
+def _end(event: PresenceEvent) -> End:
+    """How an agent has ended of which only the presence is known."""
+    if event.change is PresenceChange.CRASHED:
+        return End(True, "its lease ended")
+    failed = event.presence.status == "failed"
+    return End(failed, str(event.presence.detail) if failed else "it left")
+
+
+def _kill(child: Child, running: object) -> None:
+    if child.running is not None and child.running is running:
+        child.running.kill()
+
+
+def _kill_unless_there(child: Child, running: object) -> None:
+    if child.state is ChildState.STARTING:
+        _kill(child, running)
