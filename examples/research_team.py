@@ -130,6 +130,7 @@ async def main(address: str, *, pace: float, ttl: float) -> bool:
     namespace = f"research-{uuid.uuid4().hex[:8]}"
     async with comity.connect(address, namespace=namespace, author="audience") as state:
         await state.wait_for_ready()
+        await state.put("begin", True, message="the beginning")
         async with asyncio.TaskGroup() as group:
             group.create_task(show(state, until="end"))
             accidents = await work(state, pace, ttl)
