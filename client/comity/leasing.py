@@ -69,6 +69,11 @@ class Leasing:
         await self.end(error)
 
     def _interrupt(self, lease: Lease) -> None:
+        # Soon and not now: it may be the task itself that has just learnt it, and raises LeaseLost. A cancellation that
+        # is never delivered in the block would be in whatever the task waits for next.
+        asyncio.get_running_loop().call_soon(self._cancel)
+
+    def _cancel(self) -> None:
         if not self._left and self._task is not None:
             self._interrupted = True
             self._task.cancel()

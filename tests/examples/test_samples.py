@@ -89,7 +89,7 @@ def test_the_sample_without_async(server: Server, namespace: str) -> None:
 
 
 def test_the_sample_of_the_readme(server: Server, namespace: str, tmp_path: Path) -> None:
-    code, plain, _ = samples("README.md")
+    code, plain, *_ = samples("README.md")
     program = tmp_path / "program.py"
     program.write_text(code.replace("localhost:7171", server.address).replace('"research"', f'"{namespace}"'))
     with subprocess.Popen(
@@ -202,6 +202,17 @@ async def test_a_block_with_a_lease(state: Client, server: Server) -> None:
         report = await state.get("report")
         assert report is not None
         assert report.value == "all is well"
+
+
+async def test_recipes(state: Client, server: Server, capsys: pytest.CaptureFixture[str]) -> None:
+    task, known = begin(samples("README.md")[3], state, server)
+    await task
+    assert capsys.readouterr().out == "https://example.org\n"
+    version = await state.get("version")
+    assert version is not None
+    assert version.value == 7
+    assert await known["queue"].size() == (0, 0, 0)
+    assert not await known["lock"].locked()
 
 
 async def test_a_lease(state: Client, server: Server, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,6 +2,8 @@
 
 It says `held FENCE` once it holds what it is named. A line `write KEY` has it write there, under its fence and without
 asking first whether it still holds it: it says `written` or `refused`. A line `ack` acknowledges its item.
+
+`agent.py work NAME TTL` does what a queue has, for ever: `claimed ID`, `done ID`.
 """
 
 import asyncio
@@ -34,9 +36,21 @@ async def hold(state: comity.Client, what: str, name: str, ttl: float) -> Holder
     return None
 
 
+async def work(state: comity.Client, name: str, ttl: float) -> None:
+    queue = Queue(state, name, ttl, tries=1_000)
+    while True:
+        async with queue.claim() as item:
+            print("claimed", item.id, flush=True)
+            await state.put("working", item.id, guard=item)
+            await item.ack(lambda tx: tx.put(f"done/{item.id}", item.fence))
+            print("done", item.id, flush=True)
+
+
 async def main() -> None:
     what, name, ttl = sys.argv[1:]
     async with comity.connect(author="agent") as state:
+        if what == "work":
+            await work(state, name, float(ttl))
         held = await hold(state, what, name, float(ttl))
         print("held", held.fence if held is not None else 0, flush=True)
         while line := await asyncio.to_thread(sys.stdin.readline):

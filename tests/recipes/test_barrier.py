@@ -69,7 +69,7 @@ async def test_all_go_by_one_number(state: Client) -> None:
 
 async def test_a_party_that_died_is_not_counted(state: Client, agent: Callable[..., Agent]) -> None:
     barrier = Barrier(state, "a", 3)
-    party = agent("barrier", "a", "1")
+    party = agent("barrier", "a", "2")
     first = asyncio.create_task(barrier.wait())
     await waiting(barrier, 2)
     party.kill()

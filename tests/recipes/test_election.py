@@ -123,7 +123,7 @@ async def test_the_error_of_a_block_is_its_own(state: Client) -> None:
 
 
 async def test_a_killed_leader_is_followed_soon_after_its_ttl(state: Client, agent: Callable[..., Agent]) -> None:
-    leader = agent("lead", "a", "1")
+    leader = agent("lead", "a", "2")
     (_, fence) = await leader.says()
     election = Election(state, "a")
     assert await election.leader() == Leader("agent", int(fence))
@@ -133,7 +133,7 @@ async def test_a_killed_leader_is_followed_soon_after_its_ttl(state: Client, age
 
 
 async def test_a_leader_that_was_stopped_cannot_write(state: Client, agent: Callable[..., Agent]) -> None:
-    leader = agent("lead", "a", "1")
+    leader = agent("lead", "a", "2")
     await leader.says()
     leader.stop()
     async with Election(state, "a").leading("next"):

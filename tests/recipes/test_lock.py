@@ -105,6 +105,29 @@ async def test_a_dead_predecessor_lets_nobody_overtake_the_holder(state: Client)
         await asyncio.wait([waiting])
 
 
+async def test_a_place_that_was_lost_is_taken_anew(state: Client) -> None:
+    first, second, third = Lock(state, "a"), Lock(state, "a"), Lock(state, "a")
+    await first.acquire()
+    waiting = asyncio.create_task(second.acquire())
+    await in_line(state, 2)
+    place = max(await state.list("locks/a/").all(), key=lambda entry: entry.create_revision)
+    last = asyncio.create_task(third.acquire())
+    await in_line(state, 3)
+    await state.revoke_lease(place.lease_id)
+
+    async def has_come_again() -> bool:
+        found = await keys(state)
+        return len(found) == 3 and place.key not in found
+
+    await until(has_come_again)
+    await first.release()
+    await last
+    assert not waiting.done()
+    await third.release()
+    await waiting
+    await second.release()
+
+
 async def test_a_wait_has_an_end(state: Client) -> None:
     async with Lock(state, "a"):
         other = Lock(state, "a")
@@ -274,7 +297,7 @@ async def test_a_fork_has_locks_of_its_own(state: Client) -> None:
 
 
 async def test_a_killed_holder_is_followed_soon_after_its_ttl(state: Client, agent: Callable[..., Agent]) -> None:
-    holder = agent("lock", "a", "1")
+    holder = agent("lock", "a", "2")
     (_, fence) = await holder.says()
     waiting = asyncio.create_task(Lock(state, "a").acquire())
     await in_line(state, 2)
@@ -287,7 +310,7 @@ async def test_a_killed_holder_is_followed_soon_after_its_ttl(state: Client, age
 
 
 async def test_a_holder_that_was_stopped_cannot_write(state: Client, agent: Callable[..., Agent]) -> None:
-    holder = agent("lock", "a", "1")
+    holder = agent("lock", "a", "2")
     assert (await holder.says())[0] == "held"
     holder.tell("write x")
     assert await holder.says() == ["written"]

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from comity import Client, InvalidArgument
-from comity.recipes import Barrier, CircuitBreaker, Counter, Election, Lock, Queue, Semaphore
+from comity import Client, FailedPrecondition, InvalidArgument
+from comity.recipes import Barrier, CircuitBreaker, Counter, Election, Lock, Queue, QueueSize, Semaphore
 
 MADE: list[Callable[[Client, Any], object]] = [
     Lock,
@@ -73,6 +73,7 @@ async def test_one_name_is_no_part_of_another(state: Client) -> None:
         (lambda state: Barrier(state, "a", 0), ValueError, "parties is a whole number from 1"),
         (lambda state: Barrier(state, "a", 1_001), ValueError, "parties is a whole number from 1"),
         (lambda state: Queue(state, "a", tries=0), ValueError, "tries is a whole number from 1"),
+        (lambda state: Lock(state, "a", owner=7), TypeError, "owner must be a str, not int"),  # type: ignore[arg-type]
         (lambda state: CircuitBreaker(state, "a", 0), ValueError, "failures is a whole number from 1"),
         (lambda state: CircuitBreaker(state, "a", within=-1), ValueError, "within is a number of seconds"),
         (lambda state: CircuitBreaker(state, "a", reset_after="x"), TypeError, "reset_after must be a number"),  # type: ignore[arg-type]
@@ -83,6 +84,48 @@ async def test_arguments_that_do_not_fit_are_refused(
 ) -> None:
     with pytest.raises(error, match=says):
         wrong(state)
+
+
+async def test_waits_are_numbers_of_seconds(state: Client) -> None:
+    waits: list[Callable[[Any], Any]] = [
+        Lock(state, "a").acquire,
+        Semaphore(state, "a", 1).acquire,
+        partial(Election(state, "a").campaign, "me"),
+        Barrier(state, "a", 2).wait,
+        Queue(state, "a").get,
+    ]
+    for wait in waits:
+        for wrong in ("1", True, [1]):
+            with pytest.raises(TypeError, match="timeout must be a number of seconds"):
+                await wait(wrong)
+        with pytest.raises(ValueError, match="timeout is a number of seconds"):
+            await wait(float("nan"))
+    for wait in waits[3:]:
+        for late in (0, -1):
+            with pytest.raises(TimeoutError):
+                await wait(late)
+    assert await waits[0](float("inf"))
+    assert [entry.key async for entry in state.list("barriers/")] == []
+
+
+async def test_what_others_wrote_there_is_told_or_ignored(state: Client) -> None:
+    await state.put("counters/a", "many")
+    for use in (Counter(state, "a").get, Counter(state, "a").increment, Counter(state, "a").reset):
+        with pytest.raises(FailedPrecondition):
+            await use()
+    for key in ("line/x", "line/x/claim", "line/0999-1", "line/0999-0000000000000001/x", "x"):
+        await state.put(f"queues/a/{key}", "x")
+    queue = Queue(state, "a")
+    assert await queue.try_get() is None
+    assert await queue.size() == QueueSize(0, 0, 0)
+    await state.put("barriers/a/waiting/x", "x", ttl=60)
+    with pytest.raises(FailedPrecondition):
+        await Barrier(state, "a", 2).wait()
+    await state.put("locks/a/x", b"x", ttl=60)
+    assert await Lock(state, "a").owner() == ""
+    await state.put("locks/b/x", b"x")
+    async with Lock(state, "b"):
+        pass
 
 
 async def test_what_the_server_refuses_is_told(state: Client) -> None:

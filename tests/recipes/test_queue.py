@@ -414,7 +414,7 @@ async def test_an_item_of_a_killed_consumer_is_free_soon_after_its_ttl(
 ) -> None:
     queue = Queue(state, "a")
     await queue.put("x")
-    consumer = agent("queue", "a", "1")
+    consumer = agent("queue", "a", "2")
     (_, fence) = await consumer.says()
     consumer.kill()
     item = await queue.get(timeout=30)
@@ -426,7 +426,7 @@ async def test_an_item_of_a_killed_consumer_is_free_soon_after_its_ttl(
 async def test_a_consumer_that_was_stopped_acknowledges_nothing(state: Client, agent: Callable[..., Agent]) -> None:
     queue = Queue(state, "a")
     await queue.put("x")
-    consumer = agent("queue", "a", "1")
+    consumer = agent("queue", "a", "2")
     await consumer.says()
     consumer.stop()
     item = await queue.get(timeout=30)

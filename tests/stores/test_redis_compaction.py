@@ -1,7 +1,7 @@
 """Stores that share a Redis and compact at once, while all of them write and some of them die.
 
-Whoever comes new then finds every write that was answered, every checkpoint, every fork, and the outcome of every named
-write; and of what nobody can read any more Redis keeps nothing.
+Whoever comes new then finds every write that was answered, every checkpoint, every fork, every lease that lives with
+its key, and the outcome of every named write; and of what nobody can read any more Redis keeps nothing.
 """
 
 import asyncio
@@ -23,22 +23,27 @@ from comity_server.model import (
     Commit,
     Condition,
     DropCheckpoint,
+    Expire,
     Fork,
+    Grant,
     Increment,
+    Lease,
+    LeaseInfo,
     MakeCheckpoint,
     Operation,
     Outcome,
     Put,
     RequestId,
+    Revoke,
     Test,
     Transaction,
     Write,
 )
-from comity_server.record import KEY, VALUE, Record
+from comity_server.record import KEY, LEASE_ID, VALUE, Record
 from comity_server.stores.redis import journal
 from comity_server.stores.redis.store import RedisStore
 from comity_server.stores.redis.url import parse
-from tests.contract.space import Space, plain
+from tests.contract.space import HOUR, LIMITS, Space, plain
 from tests.redis_servers import RedisServer, program
 from tests.stores.garbage import garbage
 from tests.stores.small import small_steps
@@ -130,6 +135,7 @@ class Storm:
         self.values: dict[tuple[str, str], bytes] = {}
         self.marks: dict[tuple[str, str], tuple[Checkpoint, list[Record]]] = {}
         self.forks: dict[str, list[Record]] = {}
+        self.leases: dict[tuple[str, str], int] = {}  # by the key that lives by each
         self.ended = False
 
     async def run(self) -> None:
@@ -175,9 +181,11 @@ class Storm:
 
     async def write(self, client: str, dice: random.Random) -> None:
         kinds = ["put"] * 6 + ["many", "large", "fail", "mark", "mark", "drop", "fork", "delete"]
+        kinds += ["grant", "grant", "renew", "revoke", "expire"]
         for sequence in range(1, WRITES + 1):
             name, request, kind = dice.choice(NAMES), RequestId(client, sequence), dice.choice(kinds)
             own_marks = [mark for mark in self.marks if mark[1].startswith(f"{client}-")]
+            own_leases = [lease for lease in self.leases if lease[1].startswith(f"{client}-")]
             own_forks = [fork for fork in self.forks if fork.startswith(f"{client}.")]
             match kind:
                 case "put" | "many" | "large":
@@ -188,6 +196,10 @@ class Storm:
                     await self.mark(name, f"{client}-{sequence}", request)
                 case "drop" if own_marks:
                     await self.drop(*dice.choice(own_marks), request)
+                case "grant":
+                    await self.grant(name, f"{client}-{sequence}", request)
+                case "renew" | "revoke" | "expire" if own_leases:
+                    await self.renew_or_end(*dice.choice(own_leases), kind, request)
                 case "fork":
                     await self.fork(f"{client}.{sequence}", name, request)
                 case "delete" if own_forks:
@@ -218,6 +230,30 @@ class Storm:
     async def drop(self, name: str, mark: str, request: RequestId) -> None:
         await self.insist(name, DropCheckpoint(name=mark, request_id=request))
         del self.marks[name, mark]
+
+    async def grant(self, name: str, key: str, request: RequestId) -> None:
+        if request.sequence % 2:
+            put = Transaction(then=[Put(key, b"", ttl=HOUR)], request_id=request)
+            self.leases[name, key] = (await self.insist(name, put)).revision
+            return
+        (lease,) = (await self.insist(name, Grant(ttl=HOUR, author=key, request_id=request))).results
+        assert isinstance(lease, Lease)
+        named = request._replace(client=f"{request.client}-leased")
+        await self.insist(name, Transaction(then=[Put(key, b"", lease_id=lease.id)], request_id=named))
+        self.leases[name, key] = lease.id
+
+    async def renew_or_end(self, name: str, key: str, how: str, request: RequestId) -> None:
+        id = self.leases[name, key]
+        if how == "renew":
+            assert await self.ask(lambda store: store.keep_alive(name, [id])) == [HOUR]
+            return
+        if how == "revoke":
+            await self.insist(name, Revoke(lease_id=id, request_id=request))
+        else:
+            await self.ask(partial(run_out, name, id))
+            await self.insist(name, Expire(lease_ids=(id,)))
+            self.answered.pop()  # it has no name
+        del self.leases[name, key]
 
     async def fork(self, fork: str, name: str, request: RequestId) -> None:
         await self.insist(fork, Fork(parent=name, request_id=request))
@@ -260,13 +296,19 @@ class Storm:
                 assert {key: found[key] for on, key in self.values if on == name} == {
                     key: value for (on, key), value in self.values.items() if on == name
                 }
+                alive = {info.lease.id: info.key_count for info in await leases(store, name)}
+                assert alive == {id: 1 for (on, _), id in self.leases.items() if on == name}
+                leased = {key: self.leases[on, key] for on, key in self.leases if on == name}
+                assert leased == {
+                    entry[KEY]: entry[LEASE_ID] for entry in await entries(store, name) if entry[LEASE_ID]
+                }
                 marks = await store.checkpoints(name, {}, limit=1000)
                 assert plain(marks) == plain([self.marks[on, mark][0] for on, mark in sorted(self.marks) if on == name])
             for (name, _), (made, held) in self.marks.items():
                 found_at = await entries(store, name, made.revision)
                 assert found_at == held, (store is new, made, set(found_at) ^ set(held))
-            for fork, held in self.forks.items():
-                assert await entries(store, fork) == held
+            for fork, had in self.forks.items():
+                assert await entries(store, fork) == had
         before = [await new.position(name) for name in NAMES]
         for name, write, outcome in self.answered:
             (again,) = await new.commit(name, [write])
@@ -278,6 +320,8 @@ class Storm:
         stores = [process.store for process in self.processes]
         for name, mark in self.marks:
             await Space(self.dice.choice(stores), name).drop(mark)
+        for (name, _), id in self.leases.items():
+            await Space(self.dice.choice(stores), name).revoke(id)
         for fork in self.forks:
             await self.dice.choice(stores).delete_namespace(fork)
         for store in stores:
@@ -307,6 +351,15 @@ async def compact(name: str, retention: Retention | None, store: RedisStore) -> 
         await store.compact(name)
     else:
         await store.retain(name, retention)
+
+
+async def run_out(name: str, id: int, store: RedisStore) -> None:
+    """Have the time of a lease be up."""
+    await store._client.call("ZADD", store._replicas.keys(name).deadlines(1), "XX", 1, id)
+
+
+async def leases(store: RedisStore, name: str) -> Sequence[LeaseInfo]:
+    return await store.leases(name, limit=LIMITS.page_entries)
 
 
 async def entries(store: RedisStore, name: str, revision: int = 0) -> list[Record]:

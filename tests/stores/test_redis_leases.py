@@ -4,6 +4,7 @@ import asyncio
 import time
 import uuid
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import grpc
@@ -13,14 +14,16 @@ import pytest
 from comity.v1 import lease_pb2_grpc, state_pb2_grpc
 from comity.v1 import state_pb2 as s
 from comity_server.errors import Conflict, LeaseLost, LeaseNotFound, StateError, StoreUnavailable
-from comity_server.limits import Retention
+from comity_server.limits import Limits, Retention
 from comity_server.model import Cause, Expire, Fork, Grant, Guard, Lease, Put, Revoke, Transaction, Write
 from comity_server.record import KEY
 from comity_server.stores.redis import codec, expiries, journal, keys, leasing, loading
 from comity_server.stores.redis.client import Passing
+from comity_server.stores.redis.store import RedisStore
+from comity_server.stores.redis.url import parse
 from tests import servers
 from tests.contract.space import HOUR, SECOND, Space
-from tests.redis_servers import RedisCluster, RedisServer, program
+from tests.redis_servers import RedisCluster, RedisServer, Replicated, program
 from tests.stores.garbage import garbage
 from tests.stores.sharing import NAME, Shared, after, before, once, redis_store
 from tests.waiting import until
@@ -113,6 +116,26 @@ async def test_what_is_renewed_while_it_is_being_ended_does_not_end(
     assert await lives(other, lease)
     assert not await lives(other, out)
     assert await one.revision() == 5
+
+
+async def test_one_with_many_keys_that_is_renewed_while_it_is_being_ended(
+    shared: Shared, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was staged of its end goes again."""
+    one, other = await shared.spaces()
+    lease = await one.grant(HOUR)
+    await one.put_with(lease, *(f"k{number}" for number in range(100)))
+    await run_out(one, lease)
+    renew = at(journal.APPEND, lambda: other.store.keep_alive(NAME, [lease.id]))
+    with monkeypatch.context() as patch:
+        before(patch, redis_store(one)._client, "run", renew)
+        await expire(one, lease)
+    assert await one.leases() == {lease.id: 100}
+    staged = await call(one, "KEYS", f"{redis_store(one)._target.prefix}*staged*")
+    assert len(staged) == await call(one, "HLEN", keys_of(one).large(1))
+    await run_out(one, lease)
+    await expire(one, lease)
+    assert await other.keys() == []
 
 
 async def test_a_guard_is_judged_by_what_others_did(shared: Shared) -> None:
@@ -599,6 +622,87 @@ async def test_renewals_and_ends_go_on_where_redis_is_full() -> None:
             client.config_set("maxmemory", 1)
         assert await space.store.keep_alive(NAME, [lease.id]) == [HOUR]
         await shared.close()
+
+
+async def test_leases_that_redis_starts_again_with() -> None:
+    """Their time has gone on."""
+    with RedisServer("--appendonly", "yes", "--appendfsync", "always") as server:
+        shared = Shared(server.url)
+        one, other = await shared.spaces()
+        brief, lease = await one.grant(SECOND // 2), await one.grant(HOUR)
+        await one.put_with(brief, "brief")
+        await one.put_with(lease, "long")
+        server.kill()
+        with pytest.raises(StoreUnavailable):
+            await one.store.due()
+        with pytest.raises(StoreUnavailable):
+            await one.store.keep_alive(NAME, [lease.id])
+        server.start()
+        ended: list[int] = []
+
+        async def is_through() -> bool:
+            with suppress(StoreUnavailable):
+                ended.extend(await other.expire())
+            return bool(ended)
+
+        await until(is_through)
+        assert ended == [brief.id]
+        assert await one.keys() == ["long"]
+        assert await one.store.keep_alive(NAME, [brief.id, lease.id]) == [0, HOUR]
+        await shared.close()
+
+
+async def test_leases_that_redis_has_lost() -> None:
+    """What it has of them counts, and servers do not go on as if they had it still."""
+    with RedisServer("--appendonly", "no") as server:
+        shared = Shared(server.url)
+        one, other = await shared.spaces()
+        kept, gone = await one.grant(HOUR), await one.grant(HOUR)
+        await one.put_with(kept, "kept")
+        with server.client() as client:
+            client.save()
+        await one.revoke(gone)
+        lost = await one.grant(HOUR)
+        await one.put_with(lost, "lost")
+        assert await other.leases() == {kept.id: 1, lost.id: 1}
+        server.kill()
+        server.start()
+        assert await one.store.keep_alive(NAME, [kept.id, gone.id, lost.id]) == [HOUR, HOUR, 0]
+        with pytest.raises(LeaseLost):
+            await one.commit(Transaction(then=[Put("k", b"")], guard=Guard(lost.id)))
+        for space in (one, other):
+            assert await space.leases() == {kept.id: 1, gone.id: 0}
+            assert await space.keys() == ["kept"]
+        await run_out(other, kept, gone)
+        assert await one.expire() == [kept.id, gone.id]
+        assert await other.keys() == []
+        await shared.close()
+
+
+async def test_replicas_that_are_waited_for_have_renewals(replicated: Replicated) -> None:
+    target = parse(f"{replicated.url}?prefix=t-{uuid.uuid4().hex}")
+    store = RedisStore(target, Limits(), wait_replicas=2)
+    await store.open()
+    space = Space(store, NAME)
+    lease = await space.grant(HOUR)
+    await run_out(space, lease)
+    assert await store.keep_alive(NAME, [lease.id]) == [HOUR]
+    deadlines = [_deadline(server, keys_of(space).deadlines(1), lease) for server in replicated.servers]
+    assert len(set(deadlines)) == 1
+    assert deadlines[0] > 1
+    await store.close()
+    strict = RedisStore(target, Limits(), wait_replicas=3)
+    await strict.open()
+    with pytest.raises(StoreUnavailable):
+        await strict.keep_alive(NAME, [lease.id])
+    await strict.close()
+
+
+def _deadline(server: RedisServer, key: str, lease: Lease) -> float:
+    with server.client() as client:
+        score = client.zscore(key, str(lease.id))
+    assert isinstance(score, float)
+    return score
 
 
 async def test_leases_on_each_node_of_a_cluster(redis_cluster: RedisCluster) -> None:

@@ -1,4 +1,4 @@
-"""Agents that work together, and are supervised: docs/agents.md has their keys.
+"""Agents that work together, are supervised, and run workflows: docs/agents.md and docs/workflows.md have their keys.
 
 from comity.agents import Agent, Role
 
@@ -18,6 +18,11 @@ from .message import Message
 from .presence import Directory, Presence, PresenceChange, PresenceEvent
 from .restarts import Restart, Strategy
 from .supervisor import Supervisor
+from .workflow import Workflow
+from .workflow_context import Results, RunContext, RunKeys, StepContext
+from .workflow_errors import RunDiffers, RunIsHeld, StepFailure, WorkflowError, WorkflowFailed
+from .workflow_plan import Step, each, parallel, sequence, step, when
+from .workflow_status import RunState, RunStatus, StepState, StepStatus
 
 __all__ = [
     "Agent",
@@ -41,8 +46,28 @@ __all__ = [
     "PresenceEvent",
     "Restart",
     "RestartLimitExceeded",
+    "Results",
     "Role",
+    "RunContext",
+    "RunDiffers",
+    "RunIsHeld",
+    "RunKeys",
+    "RunState",
+    "RunStatus",
+    "Step",
+    "StepContext",
+    "StepFailure",
+    "StepState",
+    "StepStatus",
     "Strategy",
     "Supervisor",
     "SupervisorExists",
+    "Workflow",
+    "WorkflowError",
+    "WorkflowFailed",
+    "each",
+    "parallel",
+    "sequence",
+    "step",
+    "when",
 ]

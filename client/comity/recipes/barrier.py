@@ -12,9 +12,9 @@ from comity.model import EventCause, EventType, GetResult, ListResult, Resync
 from comity.operations import Delete, Get, List, Operation, Prefix, Put
 from comity.retry import Backoff
 
-from .ending import clean_up
+from .ending import begun, clean_up
 from .living import Living
-from .names import check_count, check_name, check_seconds
+from .names import check_count, check_name, check_seconds, owner_of, wait_of, whole
 
 __all__ = ["Barrier"]
 
@@ -52,7 +52,7 @@ class Barrier:
         self.parties = check_count("parties", parties, most=PARTIES)
         self._state = state
         self._ttl = check_seconds("ttl", ttl)
-        self._owner = state.author if owner is None else owner
+        self._owner = owner_of(state, owner)
         self._root = f"barriers/{name}/"
         self._round = f"{self._root}round"
         self._waiting = f"{self._root}waiting/"
@@ -66,7 +66,7 @@ class Barrier:
 
         Raises TimeoutError, and what `Client.transact` raises. A place that was lost while waiting is taken anew.
         """
-        async with asyncio.timeout(timeout):
+        async with asyncio.timeout(wait_of(timeout)):
             while (passed := await self._come()) is None:
                 pass
             return passed
@@ -78,7 +78,7 @@ class Barrier:
     async def _come(self) -> int | None:
         """The number of the round that was passed; None: the place was lost."""
         key = self._waiting + uuid.uuid4().hex
-        arriving = asyncio.create_task(self._arrive(key))
+        arriving = begun(self._arrive(key))
         lease: Lease | None = None
         try:
             arrival = await asyncio.shield(arriving)
@@ -104,13 +104,14 @@ class Barrier:
             assert isinstance(round_, GetResult)
             others = await self._living.among(listed.entries)
             for other in others:
-                if (theirs := other.value["parties"]) != self.parties:
+                theirs = other.value.get("parties") if isinstance(other.value, dict) else None
+                if theirs != self.parties:
                     raise FailedPrecondition(
                         f"others wait at barrier {self.name!r} for {theirs} parties, not {self.parties}",
                         reason="PARTIES_DIFFER",
                         metadata={"key": other.key},
                     )
-            number = 0 if round_.entry is None else int(round_.entry.value)
+            number = whole(round_.entry)
             last = len(others) + 1 >= self.parties
             then: list[Operation]
             if last:
@@ -140,7 +141,7 @@ class Barrier:
                     return False
                 break
         entry = await self._state.get(self._round)
-        return entry is not None and int(entry.value) > arrival.round
+        return whole(entry) > arrival.round
 
     async def _leave(self, key: str, arriving: "asyncio.Task[Arrival]", lease: Lease | None) -> None:
         if lease is not None:

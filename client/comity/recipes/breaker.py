@@ -17,7 +17,7 @@ from comity.model import ListResult
 from comity.operations import Delete, Key, List, Put
 
 from .circuit import Circuit, Found
-from .ending import clean_up
+from .ending import begun, clean_up
 from .living import Living
 from .names import check_count, check_name, check_seconds
 
@@ -193,7 +193,7 @@ class CircuitBreaker:
     async def _let_through(self, circuit: Circuit) -> Lease | None:
         """Be the one that finds out whether it works again. None: another one is."""
         keys, found = circuit.keys, circuit.last
-        taking = asyncio.create_task(
+        taking = begun(
             self._state.transact(
                 conditions=[
                     Key(keys.tripped).exists(),

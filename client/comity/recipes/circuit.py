@@ -113,13 +113,12 @@ class Circuit:
             0 if opened is None else opened.mod_revision,
             0 if probe is None else probe.mod_revision,
         )
-        if found.open is not None and (self.last.open is None or found.open.lease_id != self.last.open.lease_id):
+        before, self.last = self.last, found
+        if found.open is not None and (before.open is None or found.open.lease_id != before.open.lease_id):
+            self._open_until = self._clock() + self._reset_after
             await self._count_down(found.open.lease_id)
-        self.last = found
 
     async def _count_down(self, lease_id: int) -> None:
         """Find out how long it will be open: for people, as it is over when the store says so."""
-        left = self._reset_after
         with contextlib.suppress(ComityError):
-            left = (await self._state.get_lease(lease_id)).remaining
-        self._open_until = self._clock() + left
+            self._open_until = self._clock() + (await self._state.get_lease(lease_id)).remaining

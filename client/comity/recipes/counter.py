@@ -4,7 +4,7 @@ from comity.client import Client
 from comity.model import GetResult, IncrementResult
 from comity.operations import Get, Increment, Put
 
-from .names import check_name
+from .names import check_name, whole
 
 __all__ = ["Counter"]
 
@@ -41,9 +41,9 @@ class Counter:
         return await self.increment(-by)
 
     async def get(self) -> int:
-        """What it is now; 0 if nothing was ever added."""
+        """What it is now; 0 if nothing was ever added. Raises FailedPrecondition if the key holds something else."""
         entry = await self._state.get(self.key)
-        return 0 if entry is None else int(entry.value)
+        return whole(entry)
 
     async def reset(self, value: int = 0) -> int:
         """Set it, and return what it was, so that each addition is seen by one reset only."""
@@ -52,4 +52,4 @@ class Counter:
         done = await self._state.transact(then=[Get(self.key), Put(self.key, value)])
         before = done.results[0]
         assert isinstance(before, GetResult)
-        return 0 if before.entry is None else int(before.entry.value)
+        return whole(before.entry)

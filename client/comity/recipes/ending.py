@@ -4,16 +4,25 @@ import asyncio
 import contextlib
 from collections.abc import Coroutine
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final, Self, TypeVar
 
 from comity.errors import ComityError, LeaseLost
 from comity.lease import Lease
 
-__all__ = ["CLEANUP_SECONDS", "EndsWith", "clean_up"]
+__all__ = ["CLEANUP_SECONDS", "EndsWith", "begun", "clean_up"]
+
+T = TypeVar("T")
 
 CLEANUP_SECONDS: Final = 2.0  # what is not cleaned up by then goes when its lease ends
 
 _cleaning: set[asyncio.Task[None]] = set()
+
+
+def begun(work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+    """A task for what must be known the end of, also if whoever asked for it is cancelled: it awaits a shield of it."""
+    task = asyncio.create_task(work)
+    task.add_done_callback(lambda ended: ended.cancelled() or ended.exception())  # nobody may be there to hear of it
+    return task
 
 
 async def clean_up(work: Coroutine[Any, Any, object]) -> None:
@@ -24,7 +33,12 @@ async def clean_up(work: Coroutine[Any, Any, object]) -> None:
             async with asyncio.timeout(CLEANUP_SECONDS):
                 await work
 
-    task = asyncio.create_task(bounded())
+    try:
+        loop = asyncio.get_running_loop()
+    except RuntimeError:  # it has ended, and left the caller behind
+        work.close()
+        return
+    task = loop.create_task(bounded())
     _cleaning.add(task)
     task.add_done_callback(_cleaning.discard)
     await asyncio.shield(task)

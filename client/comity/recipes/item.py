@@ -1,6 +1,7 @@
 """What a queue holds: the keys of an item, and what whoever has claimed it can do."""
 
 import inspect
+import re
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, NamedTuple, TypeVar, overload
 
@@ -20,6 +21,7 @@ T = TypeVar("T")
 
 PRIORITIES: Final = 999  # from minus as many
 CLAIM: Final = "/claim"
+LINE: Final = re.compile(rf"([0-9]{{4}}-[0-9]{{16}})({CLAIM})?")
 
 
 class Keys:
@@ -53,10 +55,10 @@ class Keys:
         """What was put, once it has failed too often."""
         return self.dead_letters + id
 
-    def parse(self, key: str) -> tuple[str, bool]:
-        """The id in a key under `lines`, and whether it is that of a claim."""
-        id = key.removeprefix(self.lines)
-        return id.removesuffix(CLAIM), id.endswith(CLAIM)
+    def parse(self, key: str) -> tuple[str, bool] | None:
+        """The id in a key under `lines`, and whether it is that of a claim; None: it is no key of a queue."""
+        found = LINE.fullmatch(key.removeprefix(self.lines))
+        return None if found is None else (found[1], found[2] is not None)
 
 
 class Claimed(NamedTuple):

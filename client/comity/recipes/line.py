@@ -11,8 +11,9 @@ from comity.lease import Lease
 from comity.model import Entry, EventType, GetResult, ListResult, Resync, TransactionResult
 from comity.operations import Get, Key, List, Operation, Put
 
-from .ending import EndsWith, clean_up
+from .ending import EndsWith, begun, clean_up
 from .living import Living
+from .names import wait_of
 
 __all__ = ["Line", "Place"]
 
@@ -43,7 +44,7 @@ class Line:
 
         A place that was lost while waiting is taken anew, at the end of the line.
         """
-        async with asyncio.timeout(timeout):
+        async with asyncio.timeout(wait_of(timeout)):
             while (place := await self._stand(value, wait=True)) is None:
                 pass
             return place
@@ -64,7 +65,7 @@ class Line:
     async def _stand(self, value: object, *, wait: bool) -> Place | None:
         """None: the place was lost, or it is none at the front and there is to be no wait."""
         key = self._prefix + uuid.uuid4().hex
-        joining = asyncio.create_task(self._join(key, value))
+        joining = begun(self._join(key, value))
         lease: Lease | None = None
         try:
             joined = await asyncio.shield(joining)

@@ -4,7 +4,7 @@ from comity.client import Client
 
 from .holder import Holder
 from .line import Line
-from .names import check_name, check_seconds
+from .names import check_name, check_seconds, owner_of
 
 __all__ = ["Lock"]
 
@@ -29,7 +29,7 @@ class Lock(Holder):
     def __init__(self, state: Client, name: str, ttl: float = 10.0, *, owner: str | None = None) -> None:
         self.name = check_name(name)
         line = Line(state, f"locks/{self.name}/", check_seconds("ttl", ttl))
-        super().__init__(f"lock {name!r}", line, {"owner": state.author if owner is None else owner})
+        super().__init__(f"lock {name!r}", line, {"owner": owner_of(state, owner)})
 
     async def locked(self) -> bool:
         """Whether anybody holds it."""

@@ -1,8 +1,13 @@
-"""What a recipe may be called, and the numbers that it takes."""
+"""What recipes take: names, seconds, counts, owners. Each check says what is wrong in the terms of the caller."""
 
+import math
 from typing import Final
 
-__all__ = ["NAME_BYTES", "check_count", "check_name", "check_seconds"]
+from comity.client import Client
+from comity.errors import FailedPrecondition
+from comity.model import Entry
+
+__all__ = ["NAME_BYTES", "check_count", "check_name", "check_seconds", "owner_of", "wait_of", "whole"]
 
 NAME_BYTES: Final = 200  # what follows a name in a key is 60 bytes at most, and a key has 1,024
 
@@ -41,3 +46,35 @@ def check_count(argument: str, count: int, least: int = 1, most: int = 1_000_000
     if not least <= count <= most:
         raise ValueError(f"{argument} is a whole number from {least} to {most}, not {count}")
     return count
+
+
+def wait_of(timeout: float | None) -> float | None:
+    """The seconds that a wait may take; None: for ever. Raises TypeError for what is no number, ValueError for NaN."""
+    if timeout is None:
+        return None
+    if isinstance(timeout, bool) or not isinstance(timeout, (int, float)):
+        raise TypeError(f"timeout must be a number of seconds, not {type(timeout).__name__}")
+    if math.isnan(timeout):
+        raise ValueError(f"timeout is a number of seconds, not {timeout!r}")
+    return None if timeout == math.inf else timeout
+
+
+def owner_of(state: Client, owner: str | None) -> str:
+    """Who is written down as the owner of something: the client's author unless said. Raises TypeError."""
+    if owner is None:
+        return state.author
+    if not isinstance(owner, str):
+        raise TypeError(f"owner must be a str, not {type(owner).__name__}")
+    return owner
+
+
+def whole(entry: Entry | None) -> int:
+    """The whole number that a key holds; 0 if it is absent. Raises FailedPrecondition (NOT_A_NUMBER)."""
+    if entry is None:
+        return 0
+    value = entry.value
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise FailedPrecondition(
+            f"{entry.key!r} holds no whole number", reason="NOT_A_NUMBER", metadata={"key": entry.key}
+        )
+    return value

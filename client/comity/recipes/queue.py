@@ -15,10 +15,10 @@ from comity.model import Entry, GetResult, IncrementResult, Resync
 from comity.operations import Get, Increment, Key, Put
 from comity.transaction import Transaction
 
-from .ending import EndsWith, clean_up
+from .ending import EndsWith, begun, clean_up
 from .item import Claimed, Item, Keys
 from .living import Living
-from .names import check_count, check_name, check_seconds
+from .names import check_count, check_name, check_seconds, owner_of, wait_of
 
 __all__ = ["DeadLetter", "Queue", "QueueSize"]
 
@@ -85,7 +85,7 @@ class Queue:
         self.tries = check_count("tries", tries)
         self._state = state
         self._ttl = check_seconds("ttl", ttl)
-        self._owner = state.author if owner is None else owner
+        self._owner = owner_of(state, owner)
         self._lease = lease
         self._keys = Keys(name)
         self._living = Living(state)
@@ -165,7 +165,7 @@ class Queue:
 
         Raises TimeoutError, and what `Client.transact` raises.
         """
-        async with asyncio.timeout(timeout):
+        async with asyncio.timeout(wait_of(timeout)):
             while True:
                 free, revision = await self._free()
                 while free:
@@ -192,7 +192,7 @@ class Queue:
         listing = self._state.list(self._keys.lines, page_size=PAGE, keys_only=True)
         free: list[Free] = []
         async for entry in listing:
-            id, is_claim = self._keys.parse(entry.key)
+            id, is_claim = self._keys.parse(entry.key) or ("", True)
             if not is_claim:
                 if len(free) >= CANDIDATES:
                     break
@@ -224,7 +224,10 @@ class Queue:
                     continue
                 if isinstance(event, Resync):
                     return []
-                id, is_claim = self._keys.parse(event.key)
+                parsed = self._keys.parse(event.key)
+                if parsed is None:
+                    continue
+                id, is_claim = parsed
                 if event.is_delete if is_claim else event.is_create:
                     free[id] = Free(id, 0)
                 elif is_claim or event.is_delete:
@@ -237,7 +240,7 @@ class Queue:
         left = list(free)
         while left:
             chosen = left.pop(random.randrange(min(len(left), self._window)))
-            claiming = asyncio.create_task(self._claim(chosen))
+            claiming = begun(self._claim(chosen))
             try:
                 claimed = await asyncio.shield(claiming)
             except BaseException:
@@ -301,9 +304,10 @@ class Queue:
         items = 0
         claims: list[Entry] = []
         async for entry in self._state.list(self._keys.lines, keys_only=True):
-            if self._keys.parse(entry.key)[1]:
+            parsed = self._keys.parse(entry.key)
+            if parsed is not None and parsed[1]:
                 claims.append(entry)
-            else:
+            elif parsed is not None:
                 items += 1
         claimed = len(await self._living.among(claims))
         dead = len(await self._state.list(self._keys.dead_letters, keys_only=True).all())

@@ -4,7 +4,7 @@ from comity.client import Client
 
 from .holder import Holder
 from .line import Line
-from .names import check_count, check_name, check_seconds
+from .names import check_count, check_name, check_seconds, owner_of
 
 __all__ = ["Semaphore"]
 
@@ -32,7 +32,7 @@ class Semaphore(Holder):
         self.limit = check_count("limit", limit)
         root = f"semaphores/{self.name}/"
         line = Line(state, f"{root}slots/", check_seconds("ttl", ttl), limit=limit, limit_key=f"{root}limit")
-        super().__init__(f"semaphore {name!r}", line, {"owner": state.author if owner is None else owner})
+        super().__init__(f"semaphore {name!r}", line, {"owner": owner_of(state, owner)})
 
     async def owners(self) -> list[str]:
         """Who holds it, as they call themselves, the longest-serving first."""

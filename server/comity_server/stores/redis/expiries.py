@@ -26,7 +26,7 @@ WAKE: Final = Script("wake")
 WOKEN: Final = Script("woken")
 
 NAMESPACES: Final = 100  # that are looked into at a time
-LEASES: Final = 1000  # of one, that are told at a time
+LEASES: Final = 5000  # of one, that are told at a time
 AGAIN: Final = (
     250_000  # µs, after which a namespace is looked into again whose leases are due, or that is not done with
 )
@@ -127,7 +127,7 @@ class Expiries:
             look = partial(self._client.look_by, DUE, names, [generation, LEASES])
             found, *answers = await self._client.repeated(look)
             if answers:
-                left, *due = answers
+                left, due = answers
                 return (None if left == b"" else int(left)), [int(id) for id in due]
             generation = int(found)
 

@@ -34,7 +34,7 @@ from comity_server.stores.redis.holds import Holds
 from comity_server.stores.redis.journal import Busy, RedisJournal, TooMany
 from comity_server.stores.redis.loading import Meta, Trimmed
 from comity_server.stores.redis.portions import ENTRIES, Portion
-from comity_server.stores.redis.replicas import Moved, Replicas
+from comity_server.stores.redis.replicas import Moved, Renewed, Replicas
 from comity_server.stores.redis.url import Target
 from comity_server.tasks import end
 
@@ -216,6 +216,7 @@ class RedisStore(MemoryStore):
         return wanted
 
     async def _commit(self, namespace: str, group: Sequence[Write]) -> Sequence[Outcome | StateError]:
+        anew = False
         try:
             while True:
                 try:
@@ -223,8 +224,10 @@ class RedisStore(MemoryStore):
                         await self._replicas.advance(namespace)
                     expired = [id for write in group if isinstance(write, Expire) for id in write.lease_ids]
                     if expired:
-                        await self._look_at_leases(self._find(namespace), expired)
+                        await self._look_at_leases(self._find(namespace), expired, anew=anew)
                     return await super()._commit(namespace, group)
+                except Renewed:
+                    anew = True
                 except Moved:
                     await asyncio.sleep(0)
                 except TooMany:
@@ -328,14 +331,14 @@ class RedisStore(MemoryStore):
         left = await leasing.remaining(self._client, of, generation, [info.lease.id for info in infos])
         return [info._replace(remaining=max(0, one or 0)) for info, one in zip(infos, left, strict=True)]
 
-    async def _look_at_leases(self, state: Namespace, ids: Sequence[int]) -> None:
-        """See in Redis which of some leases have run out. The lock is held."""
-        known = [id for id in dict.fromkeys(ids) if state.leases.get(id) is not None]
+    async def _look_at_leases(self, state: Namespace, ids: Sequence[int], *, anew: bool) -> None:
+        """See in Redis which of some leases have run out: `anew`, also those that are thought to have. Redis lets none
+        end that has been renewed since. The lock is held."""
+        held_by_id = {id: held for id in ids if (held := state.leases.get(id)) is not None}
+        known = [id for id, held in held_by_id.items() if anew or held.deadline]
         found = await leasing.remaining(self._client, self._replicas.keys(state.name), state.id, known)
         for id, left in zip(known, found, strict=True):
-            held = state.leases.get(id)
-            if held is not None:
-                held.deadline = self.clock() + left if left is not None and left > 0 else 0
+            held_by_id[id].deadline = self.clock() + left if left is not None and left > 0 else 0
 
     def _generation(self, name: str) -> int:
         """What is thought to be the generation of a namespace."""
