@@ -21,6 +21,8 @@ from tests.servers import Server
 from tests.waiting import until
 
 SHORT = 1.0  # the least ttl that a server grants
+KEPT = 3.0  # one that passes while a test waits, but not while it is held up
+LONG = 30.0  # one that does not pass; the first renewal comes soon all the same
 
 
 async def revoked_by_another(state: Client, lease: Lease) -> None:
@@ -71,20 +73,20 @@ async def test_a_block_holds_a_lease(state: Client) -> None:
 
 
 async def test_it_is_kept_alive(state: Client) -> None:
-    async with state.lease(SHORT) as lease:
+    async with state.lease(KEPT) as lease:
         first = await state.get_lease(lease)
-        later = first.expire_time + datetime.timedelta(seconds=2 * SHORT)
+        later = first.expire_time + datetime.timedelta(seconds=KEPT)
 
         async def was_renewed() -> bool:
             return (await state.get_lease(lease)).expire_time > later
 
         await until(was_renewed, seconds=20)
         lease.check()
-        assert 0 < lease.remaining <= SHORT
+        assert 0 < lease.remaining <= KEPT
 
 
 async def test_many_are_kept_alive_on_one_stream(state: Client) -> None:
-    leases = await asyncio.gather(*(state.grant_lease(SHORT) for _ in range(300)))
+    leases = await asyncio.gather(*(state.grant_lease(LONG) for _ in range(300)))
     assert len({lease.id for lease in leases}) == 300
     latest = max([found.expire_time async for found in state.list_leases(page_size=70)])
 
@@ -115,7 +117,7 @@ async def test_revoking(state: Client) -> None:
 
 
 async def test_a_closed_lease_lives_for_as_long_as_it_has_left(state: Client) -> None:
-    lease = await state.grant_lease(SHORT)
+    lease = await state.grant_lease(KEPT)
     await state.put("a", 1, lease=lease)
     await lease.close()
     found = await state.get_lease(lease)
@@ -128,14 +130,14 @@ async def test_a_closed_lease_lives_for_as_long_as_it_has_left(state: Client) ->
 
 
 async def test_a_lease_is_taken_up_by_another(state: Client, server: Server, namespace: str) -> None:
-    put = await state.put("a", 1, ttl=SHORT)
+    put = await state.put("a", 1, ttl=LONG)
     async with comity.connect(server.address, namespace=namespace) as other:
         lease = await other.keep_alive(put.revision)
         again = await other.keep_alive(lease)
-        assert (lease.id, lease.ttl) == (put.revision, SHORT)
+        assert (lease.id, lease.ttl) == (put.revision, LONG)
         found = await state.get_lease(lease.id)
         assert found.ends_with_keys
-        later = found.expire_time + datetime.timedelta(seconds=2 * SHORT)
+        later = found.expire_time + datetime.timedelta(seconds=0.1)
 
         async def was_renewed() -> bool:
             return (await state.get_lease(lease.id)).expire_time > later
@@ -163,7 +165,7 @@ async def test_a_renewal_by_hand(state: Client) -> None:
 
 async def test_a_client_that_is_closed_revokes_nothing(state: Client, server: Server, namespace: str) -> None:
     client = comity.connect(server.address, namespace=namespace)
-    lease = await client.grant_lease(SHORT)
+    lease = await client.grant_lease(KEPT)
     await client.put("a", 1, lease=lease)
     await client.close()
     assert await value_of(state, "a") == 1
@@ -183,8 +185,8 @@ async def test_a_stream_that_no_lease_needs_ends(state: Client, monkeypatch: pyt
     """And whatever comes just then has another one."""
     monkeypatch.setattr(keeper, "IDLE_SECONDS", 0.0)
     before = asyncio.all_tasks()
-    for turn in range(8):
-        lease = await state.grant_lease(SHORT)
+    for turn in range(6):
+        lease = await state.grant_lease(LONG)
         await renewed(lease)
         await lease.revoke()
         if turn % 2:
@@ -194,7 +196,7 @@ async def test_a_stream_that_no_lease_needs_ends(state: Client, monkeypatch: pyt
 
 async def test_a_lease_survives_that_all_tasks_are_cancelled(state: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(keeper, "CLEANUP_SECONDS", 0.0)
-    lease = await state.grant_lease(3 * SHORT)
+    lease = await state.grant_lease(KEPT)
     await renewed(lease)
     for task in asyncio.all_tasks() - {asyncio.current_task()}:
         task.cancel()
@@ -647,7 +649,7 @@ def test_a_lease_of_an_event_loop_that_has_ended(server: Server, namespace: str)
     told: list[Lease] = []
 
     async def grant() -> Lease:
-        lease = await client.grant_lease(SHORT)
+        lease = await client.grant_lease(KEPT)
         lease.on_lost(told.append)
         await client.put("a", 1, lease=lease)
         return lease
@@ -686,7 +688,7 @@ def test_a_lease_in_another_event_loop(server: Server, namespace: str) -> None:
 
     async def main() -> None:
         async with client:
-            lease = await client.grant_lease(SHORT)
+            lease = await client.grant_lease(LONG)
             await asyncio.to_thread(lambda: asyncio.run(revoke(lease)))
             assert not lease.alive
             await until(lambda: gone(client, lease))
@@ -709,7 +711,7 @@ def test_programs_end_without_a_word(server: Server, namespace: str) -> None:
             return comity.connect(sys.argv[1], namespace=sys.argv[2])
 
         async def hold(client):
-            lease = await client.grant_lease(1.0)
+            lease = await client.grant_lease(30.0)
             first = (await client.get_lease(lease)).expire_time
             while (await client.get_lease(lease)).expire_time == first:
                 await asyncio.sleep(0.01)
@@ -723,7 +725,7 @@ def test_programs_end_without_a_word(server: Server, namespace: str) -> None:
                 await hold(client)
 
         async def interrupted():
-            async with connect() as client, client.lease(1.0):
+            async with connect() as client, client.lease(30.0):
                 await hold(client)
                 asyncio.get_running_loop().call_soon(asyncio.current_task().cancel)
                 await asyncio.sleep(60)

@@ -13,7 +13,7 @@ from comity import LeaseGuard, LeaseLost, LeaseNotFound, Put, sync
 from tests.client.test_contexts import run_script
 from tests.servers import Server
 
-SHORT = 1.0
+KEPT = 3.0  # a ttl that passes while a test waits, but not while it is held up
 
 
 @pytest.fixture
@@ -62,15 +62,15 @@ def test_types(state: sync.Client) -> None:
 
 
 def test_a_block_holds_a_lease(state: sync.Client) -> None:
-    with state.lease(SHORT) as lease:
+    with state.lease(KEPT) as lease:
         state.put("a", 1, lease=lease)
         state.transact(lambda tx: tx.put("b", 1, lease=lease), guard=lease)
         state.cell("c", int).set(1, lease=lease, guard=lease)
         first = state.get_lease(lease).expire_time
-        until(lambda: (state.get_lease(lease).expire_time - first).total_seconds() > SHORT)
+        until(lambda: (state.get_lease(lease).expire_time - first).total_seconds() > KEPT)
         assert is_alive(lease)
-        assert 0 < lease.remaining <= SHORT
-        assert (lease.namespace, lease.ttl) == (state.namespace, SHORT)
+        assert 0 < lease.remaining <= KEPT
+        assert (lease.namespace, lease.ttl) == (state.namespace, KEPT)
         assert lease.guard == LeaseGuard(lease.id, lease.fence)
         assert state.get_lease(lease).key_count == 3
     assert not is_alive(lease)
@@ -122,10 +122,10 @@ def test_a_block_that_raises_revokes(state: sync.Client) -> None:
 
 
 def test_a_lease_of_a_put(state: sync.Client) -> None:
-    put = state.put("a", 1, ttl=SHORT)
+    put = state.put("a", 1, ttl=KEPT)
     lease = state.keep_alive(put.revision)
-    assert (lease.id, lease.ttl) == (put.revision, SHORT)
-    assert state.renew_lease(lease) <= SHORT
+    assert (lease.id, lease.ttl) == (put.revision, KEPT)
+    assert state.renew_lease(lease) <= KEPT
     lease.close()
     until(lambda: gone(state, lease.id))
     state.transact(then=[Put("b", 1, ttl=10)])
@@ -135,7 +135,7 @@ def test_a_lease_of_a_put(state: sync.Client) -> None:
 
 def test_a_client_that_is_closed_revokes_nothing(server: Server, namespace: str, state: sync.Client) -> None:
     client = comity.sync.connect(server.address, namespace=namespace)
-    lease = client.grant_lease(SHORT)
+    lease = client.grant_lease(KEPT)
     client.close()
     assert not gone(state, lease.id)
     lease.lost()
@@ -155,11 +155,11 @@ def test_programs_end_without_a_word(server: Server, namespace: str) -> None:
         def connect():
             return comity.sync.connect(sys.argv[1], namespace=sys.argv[2])
 
-        with connect() as client, client.lease(1.0) as lease:
+        with connect() as client, client.lease(30.0) as lease:
             renewed(client, lease)
             client.close()
         client = connect()
-        lease = client.grant_lease(1.0)
+        lease = client.grant_lease(3.0)
         renewed(client, lease)
         child = os.fork()  # which leaves it alone
         if child == 0:
