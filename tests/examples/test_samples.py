@@ -215,6 +215,14 @@ async def test_recipes(state: Client, server: Server, capsys: pytest.CaptureFixt
     assert not await known["lock"].locked()
 
 
+def test_the_agents_of_the_readme(server: Server, namespace: str, tmp_path: Path) -> None:
+    program = tmp_path / "program.py"
+    code = samples("README.md")[4]
+    program.write_text(code.replace("localhost:7171", server.address).replace('"newsroom"', f'"{namespace}"'))
+    done = subprocess.run([sys.executable, str(program)], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "Leases end by themselves.\n", "")
+
+
 async def test_a_lease(state: Client, server: Server, capsys: pytest.CaptureFixture[str]) -> None:
     task, known = begin(sample("state.grant_lease("), state, server)
     await task
