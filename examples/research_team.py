@@ -129,7 +129,7 @@ async def main(address: str, *, pace: float, ttl: float) -> bool:
 
     namespace = f"research-{uuid.uuid4().hex[:8]}"
     async with comity.connect(address, namespace=namespace, author="audience") as state:
-        await state.wait_for_ready()
+        await state.wait_for_ready(timeout=5)
         await state.put("begin", True, message="the beginning")
         async with asyncio.TaskGroup() as group:
             group.create_task(show(state, until="end"))
@@ -150,5 +150,12 @@ if __name__ == "__main__":
             good = asyncio.run(main(where, pace=pace, ttl=ttl))
     except KeyboardInterrupt:
         sys.exit(130)
+    except comity.Unavailable as error:
+        sys.exit(str(error))
+    except ExceptionGroup as group:
+        if group.subgroup(BrokenPipeError) is None:
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # whoever read has had enough, as `head` does
+        sys.exit(1)
     if not good:
         sys.exit("it did not go as it should")

@@ -96,3 +96,29 @@ def test_a_terminal_shows_who_is_there_and_what_happens() -> None:
     assert re.search(r" revision +author +message\s+\d+ +\S+ +\S", shown)
     assert "Traceback" not in shown
     assert "\x1b[?25h" in written  # the cursor is there again
+
+
+def test_an_address_without_a_server() -> None:
+    done = subprocess.run(
+        [*COMMAND, "--address", "no.server.invalid:7171"],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("cannot reach no.server.invalid:7171")
+    assert done.stderr.count("\n") == 1
+
+
+def test_who_reads_may_have_had_enough() -> None:
+    with subprocess.Popen(
+        COMMAND, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.stderr.read() == ""
+        assert process.wait(60) == 1
