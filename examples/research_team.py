@@ -41,13 +41,16 @@ class Accident:
 
 
 async def work(state: comity.Client, pace: float, ttl: float) -> list[Accident]:
-    """Have the report written, by a team to which accidents happen."""
+    """Have the report written, by a team to which accidents happen.
+
+    ttl: of the writer: in so many seconds it is missed when it is frozen.
+    """
     accidents: list[Accident] = []
-    async with Supervisor(state, "supervisor", ttl=ttl, grace=2.0) as team, asyncio.TaskGroup() as group:
+    async with Supervisor(state, "supervisor", ttl=10, grace=2.0) as team, asyncio.TaskGroup() as group:
         await team.spawn(plan, QUESTIONS, name="planner", role="planner", mode="process", restart=Restart.TRANSIENT)
         for name in ("researcher-1", "researcher-2"):
             await team.spawn(research, pace, name=name, role="researcher", mode="process")
-        await team.spawn(write, QUESTIONS, pace, name="writer", role="writer", mode="process")
+        await team.spawn(write, QUESTIONS, pace, name="writer", role="writer", mode="process", ttl=ttl)
         causing = group.create_task(cause(state, accidents))
         async with state.watch(key="report", initial=True) as watch:
             async for item in watch:
@@ -72,7 +75,8 @@ async def accident(
         victim = await busy(state, events, role, results)
         await state.put("accident", sent.name, message=f"{sent.name} to {victim.name}, which is at {victim.detail}")
         began = clock()
-        os.kill(victim.pid, sent)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(victim.pid, sent)
         last, revision = await gone(events, victim.name)
         seen = clock() - began
         async for event in events:

@@ -31,6 +31,7 @@ class Expiry:
         self._store = store
         self._committer = committer
         self._busy: set[str] = set()  # namespaces whose leases are being ended
+        self._trouble = ""  # why it is not known which have run out, as the log was told
 
     async def run(self) -> None:
         """Look again and again, until cancelled."""
@@ -39,12 +40,13 @@ class Expiry:
             try:
                 for namespace, lease_ids in (await self._store.due()).items():
                     self._end(namespace, lease_ids)
+                self._note("")
             except Draining:
                 return
             except StateError as error:
-                log.debug("leases that have run out are not known", error=error.message)
-            except Exception:  # whatever it is, without this no lease would ever end
-                log.exception("leases could not be ended, in an unforeseen way")
+                self._note(error.message)
+            except Exception as error:  # noqa: BLE001 - told to the log, and without this no lease would ever end
+                self._note(repr(error), exc_info=error)
 
     def _end(self, namespace: str, lease_ids: Sequence[int]) -> None:
         if namespace in self._busy:  # those that are left are due again
@@ -55,11 +57,24 @@ class Expiry:
         self._busy.add(namespace)
         answer.add_done_callback(partial(self._ended, namespace))
 
+    def _note(self, trouble: str, **said: object) -> None:
+        """Tell the log when leases cannot be looked at, and when they can be again."""
+        if trouble and trouble != self._trouble:
+            log.warning("leases that have run out are not ended", error=trouble, **said)
+        elif self._trouble and not trouble:
+            log.info("leases that have run out are ended again")
+        self._trouble = trouble
+
     def _ended(self, namespace: str, answer: Answer) -> None:
         self._busy.discard(namespace)
-        for outcome in () if answer.cancelled() else answer.result():
-            match outcome:
-                case StateError():
-                    log.warning("leases could not be ended yet", namespace=namespace, error=outcome.message)
-                case Outcome(results=[DeleteResult(deleted)]) if deleted:
-                    log.info("leases expired", namespace=namespace, keys=deleted, revision=outcome.revision)
+        outcomes = () if answer.cancelled() else answer.result()
+        failed = [outcome.message for outcome in outcomes if isinstance(outcome, StateError)]
+        deleted = [
+            outcome.results[0].deleted
+            for outcome in outcomes
+            if isinstance(outcome, Outcome) and outcome.results and isinstance(outcome.results[0], DeleteResult)
+        ]
+        if failed:
+            log.warning("leases could not be ended yet", namespace=namespace, leases=len(failed), error=failed[0])
+        if any(deleted):
+            log.info("leases expired", namespace=namespace, leases=len(deleted), keys=sum(deleted))

@@ -10,7 +10,8 @@ from comity.agents.process import Start, Work
 from comity.agents.running import ProcessRun
 from tests.servers import Server
 
-TTL = 1.0
+TTL = 60.0  # of what is to live through a test, whatever the machine does meanwhile
+SHORT = 2.0  # of what is to die
 
 Launch = Callable[..., Awaitable[ProcessRun]]
 
@@ -26,7 +27,7 @@ async def launch(server: Server, namespace: str) -> AsyncIterator[Launch]:
     """Starts an agent as a process: `await launch("writer-1", members.write, "argument", role="writer")`."""
     started: list[ProcessRun] = []
 
-    async def begin(name: str, function: Work, *args: Any, role: str = "", ttl: float = TTL) -> ProcessRun:
+    async def begin(name: str, function: Work, *args: Any, role: str = "", ttl: float = SHORT) -> ProcessRun:
         start = Start(name, role, ttl, "", "", 0.0, False, function, args, server.address, namespace)
         run = ProcessRun(start)
         await run.start()

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import functools
+import itertools
 import os
 from collections.abc import Callable
 from typing import Any
@@ -24,6 +25,12 @@ async def take_and_hang(agent: Agent) -> None:
         await agent.memory.put("taken", message.body)
         await agent.report("hanging")
         await asyncio.Event().wait()
+
+
+async def write_on(agent: Agent) -> None:
+    """Write without end."""
+    for number in itertools.count():
+        await agent.memory.put("number", number)
 
 
 async def work(agent: Agent) -> None:
@@ -123,7 +130,7 @@ async def supervise(address: str, namespace: str, name: str) -> None:
     """A supervisor with one child that is a process."""
     async with (
         comity.connect(address, namespace=namespace) as state,
-        Supervisor(state, name, ttl=1.0) as supervisor,
+        Supervisor(state, name, ttl=2.0) as supervisor,
     ):
         await supervisor.spawn(stay, name="stayer", mode="process")
         await supervisor.wait()
@@ -132,7 +139,7 @@ async def supervise(address: str, namespace: str, name: str) -> None:
 async def supervise_map(address: str, namespace: str, name: str) -> None:
     async with (
         comity.connect(address, namespace=namespace) as state,
-        Supervisor(state, name, ttl=1.0) as supervisor,
+        Supervisor(state, name, ttl=2.0) as supervisor,
     ):
         async for _ in supervisor.map(slow_square, range(8), id="squares", concurrency=2, mode="process"):
             pass

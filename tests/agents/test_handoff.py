@@ -47,8 +47,8 @@ async def test_exactly_one_of_many_takes_it(state: comity.Client) -> None:
             took.append(message.context)
             await message.done(agent.name)
 
-    agents = [Agent(state, f"w{number}", role="writer", ttl=5) for number in range(4)]
-    async with Agent(state, "planner", ttl=5) as planner:
+    agents = [Agent(state, f"w{number}", role="writer", ttl=TTL) for number in range(4)]
+    async with Agent(state, "planner", ttl=TTL) as planner:
         for agent in agents:
             await agent.__aenter__()
         tasks = [asyncio.create_task(work(agent)) for agent in agents]

@@ -11,7 +11,7 @@ import pytest
 import comity
 from comity.agents import Agent, ChildState, Role, Supervisor
 from tests.agents import members
-from tests.agents.conftest import TTL
+from tests.agents.conftest import SHORT, TTL
 
 ROUNDS = 100 if os.environ.get("COMITY_SOAK") else 10
 SEED = int(os.environ.get("COMITY_SEED", "0")) or random.randrange(2**32)
@@ -42,20 +42,21 @@ async def results_written(state: comity.Client, prefix: str) -> Counter[str]:
 async def test_every_handoff_is_done_once(state: comity.Client, number: signal.Signals) -> None:
     print("seed", SEED)
     dice = random.Random(SEED)
+    rounds = ROUNDS if number is signal.SIGKILL else ROUNDS // 3
     async with Supervisor(state, "boss", ttl=TTL, max_restarts=10_000, grace=1) as supervisor:
         for _ in range(3):
-            child = await supervisor.spawn(members.work_and_count, mode="process", role="worker")
+            child = await supervisor.spawn(members.work_and_count, mode="process", role="worker", ttl=SHORT)
             await child.ready()
-        async with Agent(state, "planner", ttl=10) as planner:
+        async with Agent(state, "planner", ttl=TTL) as planner:
             handoffs = []
-            for round in range(ROUNDS):
+            for round in range(rounds):
                 handoffs += [await planner.handoff(Role("worker"), round * 10 + n) for n in range(10)]
                 await kill(supervisor, dice, number)
             done = [await handoff.result(timeout=120) for handoff in handoffs]
-        assert done == list(range(ROUNDS * 10))
+        assert done == list(range(rounds * 10))
         assert all(one.state is ChildState.RUNNING for one in supervisor.children())
         written = await results_written(state, "done/")
-        assert written == {f"done/{n}": 1 for n in range(ROUNDS * 10)}
+        assert written == {f"done/{n}": 1 for n in range(rounds * 10)}
 
 
 @pytest.mark.soak
@@ -66,7 +67,13 @@ async def test_every_input_of_a_map_is_done_once(state: comity.Client) -> None:
     async with Supervisor(state, "boss", ttl=TTL) as supervisor:
         mapping = asyncio.create_task(
             supervisor.gather(
-                members.think_and_square, range(ROUNDS * 20), id="m", concurrency=3, mode="process", retries=10_000
+                members.think_and_square,
+                range(ROUNDS * 20),
+                id="m",
+                concurrency=3,
+                mode="process",
+                retries=10_000,
+                ttl=SHORT,
             )
         )
         kills = 0

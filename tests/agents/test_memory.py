@@ -1,13 +1,17 @@
 """Private state: it survives its agent, and nobody but its living agent writes it."""
 
 import asyncio
+import os
+import signal
 
 import pytest
 
 import comity
 from comity import Event, Resync
 from comity.agents import Agent, MemoryTransaction
-from tests.agents.conftest import TTL
+from tests.agents import members
+from tests.agents.conftest import TTL, Launch
+from tests.waiting import until
 
 
 async def test_it_survives_the_agent(state: comity.Client) -> None:
@@ -72,6 +76,25 @@ async def test_an_earlier_incarnation_cannot_write(state: comity.Client) -> None
             with pytest.raises(comity.LeaseLost):
                 await write
         assert await later.memory.value("k") == "later"
+
+
+async def test_an_incarnation_that_was_stopped_past_its_lease_cannot_write(
+    state: comity.Client, launch: Launch
+) -> None:
+    earlier = await launch("writer", members.write_on)
+
+    async def written() -> bool:
+        return await state.get("agent-state/writer/number") is not None
+
+    await until(written)
+    os.kill(earlier.pid, signal.SIGSTOP)
+    async with Agent(state, "writer", ttl=TTL, wait=60) as later:
+        await later.memory.put("number", "later")
+        os.kill(earlier.pid, signal.SIGCONT)
+        end = await earlier.ended()
+        assert end.failed
+        assert "LeaseLost" in end.why
+        assert await later.memory.value("number") == "later"
 
 
 async def test_watch(state: comity.Client) -> None:

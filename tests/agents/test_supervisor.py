@@ -11,6 +11,7 @@ import pytest
 import comity
 from comity.agents import (
     Agent,
+    Child,
     ChildState,
     ChildStatus,
     Directory,
@@ -22,8 +23,9 @@ from comity.agents import (
     SupervisorExists,
 )
 from comity.agents.children import Mode
+from tests import servers
 from tests.agents import members
-from tests.agents.conftest import TTL
+from tests.agents.conftest import SHORT, TTL
 from tests.agents.program import Program
 from tests.servers import Server
 from tests.waiting import until
@@ -155,7 +157,7 @@ async def test_a_killed_process_is_replaced_and_goes_on_where_it_was(state: comi
 
 async def test_a_process_that_hangs_is_killed_and_replaced(state: comity.Client) -> None:
     async with Supervisor(state, "boss", ttl=TTL) as supervisor:
-        child = await supervisor.spawn(members.stay, name="stayer", mode="process")
+        child = await supervisor.spawn(members.stay, name="stayer", mode="process", ttl=SHORT)
         presence = await child.ready()
         os.kill(presence.pid, signal.SIGSTOP)
         status = await until_status(supervisor, lambda one: one.restarts == 1 and one.presence is not None)
@@ -251,6 +253,42 @@ def has_child(supervisor: Supervisor, state: ChildState) -> bool:
         return any(one.state is state for one in supervisor.children())
     except RuntimeError:
         return False
+
+
+async def test_no_child_outlives_a_client_that_was_closed(server: Server, namespace: str) -> None:
+    state = comity.connect(server.address, namespace=namespace)
+    children: list[Child] = []
+    pids: list[int] = []
+
+    async def run() -> None:
+        async with Supervisor(state, "boss", ttl=TTL) as supervisor:
+            children.extend([await supervisor.spawn(members.stay, mode=mode) for mode in (*MODES, *MODES)])
+            pids.extend([(await child.ready()).pid for child in children])
+            await state.close()
+
+    with pytest.raises(RuntimeError, match="client is closed"):
+        await run()
+    assert all(child.status.state is ChildState.STOPPED for child in children)
+    assert [pid for pid in pids if pid != os.getpid() and psutil.pid_exists(pid)] == []
+
+
+async def test_a_server_that_is_gone_ends_the_supervisor(namespace: str) -> None:
+    with servers.start() as own:
+
+        async def run() -> None:
+            async with (
+                comity.connect(own.address, namespace=namespace, timeout=1) as state,
+                Supervisor(state, "boss", ttl=SHORT) as supervisor,
+            ):
+                children = [await supervisor.spawn(members.stay, mode=mode) for mode in MODES]
+                pids.extend([(await child.ready()).pid for child in children])
+                own.kill()
+                await supervisor.wait()
+
+        pids: list[int] = []
+        with pytest.raises(comity.ComityError):
+            await run()
+        assert not psutil.pid_exists(pids[1])
 
 
 async def test_a_process_that_exits_is_a_process_that_failed(state: comity.Client) -> None:

@@ -223,6 +223,13 @@ def test_the_agents_of_the_readme(server: Server, namespace: str, tmp_path: Path
     assert (done.returncode, done.stdout, done.stderr) == (0, "Leases end by themselves.\n", "")
 
 
+async def test_agents(state: Client, server: Server, capsys: pytest.CaptureFixture[str]) -> None:
+    code = samples("README.md")[5].replace('mode="process"', 'mode="task"')  # a process could not import the sample
+    task, _ = begin("from comity.agents import Agent, Supervisor\npages = ['a' * 200, 'b']\n" + code, state, server)
+    await task
+    assert sorted(capsys.readouterr().out.splitlines()) == [f"0 {'a' * 100}", "1 b"]
+
+
 async def test_a_lease(state: Client, server: Server, capsys: pytest.CaptureFixture[str]) -> None:
     task, known = begin(sample("state.grant_lease("), state, server)
     await task

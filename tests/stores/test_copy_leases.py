@@ -19,7 +19,7 @@ from comity_server.stores.url import sqlite_path
 from tests.contract.space import HOUR, SECOND, Space
 from tests.redis_servers import RedisCluster, RedisServer, program
 from tests.stores.sharing import before, once
-from tests.stores.test_copy import PAIRS, Scissors, Urls, copied, ends_open, made_equal, opened, reading
+from tests.stores.test_copy import PAIRS, Scissors, Urls, copied, ends_open, leaves_nothing, made_equal, opened, reading
 from tests.waiting import until
 
 pytestmark = pytest.mark.skipif(program() is None, reason="there is no redis-server")
@@ -266,7 +266,7 @@ async def test_forks_and_deleted_namespaces(pair: tuple[str, str]) -> None:
 
 @pytest.mark.parametrize("cut", range(6))
 async def test_a_copy_of_leases_that_was_cut_off_goes_on(
-    pair: tuple[str, str], urls: Urls, monkeypatch: pytest.MonkeyPatch, cut: int
+    pair: tuple[str, str], urls: Urls, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch, cut: int
 ) -> None:
     source, target = pair
     async with opened(source) as one:
@@ -278,6 +278,7 @@ async def test_a_copy_of_leases_that_was_cut_off_goes_on(
         await copied(source, target)
     scissors.left = None
     assert await made_equal(source, target)
+    leaves_nothing(target, redis_server)
     async with opened(source) as one, opened(target) as other:
         assert await other.space(NAME).leases() == await one.space(NAME).leases()
 

@@ -205,6 +205,7 @@ async def test_copies(tmp_path: Path) -> None:
         await Space(store, fork).commit(Fork(parent=parent, ref=1 if parent == "n" else None))
     await store.delete_namespace("fork")
     await Space(store, "twig").apply(Put("k", b"w"), request_id=RequestId("client", 1))
+    await space.put_with(await space.grant(HOUR), "leased")
     await store.close()
     with RedisServer() as server, Users([server], *more("comity copy")) as users:
         url = f"redis://{CREDENTIALS}{server.address}"

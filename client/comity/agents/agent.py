@@ -1,5 +1,6 @@
 """An agent: a name that one holds at a time, what it says of itself, what it keeps, and what it is sent."""
 
+import asyncio
 import inspect
 import math
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
@@ -84,6 +85,7 @@ class Agent:
         self._wait = wait
         self._marks = Marks(self.state, name, self.memory.prefix, check_count("checkpoints", checkpoints), self._held)
         self._presence = Presence.here(name, role=role, supervisor=supervisor, run=run)
+        self._reporting = asyncio.Lock()
         self._lease: Lease | None = None
         self._ends: EndsWith | None = None
         self._inbox = Inbox(self.state, name, role, check_count("tries", tries), self._held)
@@ -161,10 +163,11 @@ class Agent:
         if progress is not None and not 0 <= progress <= 1:
             raise ValueError(f"progress is a number from 0 to 1, not {progress!r}")
         lease = self._held()
-        presence = reported(self._presence, status=status, progress=progress, detail=detail)
-        key = layout.presence(self.name)
-        written = await self.state.put(key, presence.record(), lease=lease, guard=lease)
-        self._presence = reported(presence, incarnation=lease.id, revision=written.revision)
+        async with self._reporting:
+            presence = reported(self._presence, status=status, progress=progress, detail=detail)
+            key = layout.presence(self.name)
+            written = await self.state.put(key, presence.record(), lease=lease, guard=lease)
+            self._presence = reported(presence, incarnation=lease.id, revision=written.revision)
 
     # State
 

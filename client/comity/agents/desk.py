@@ -62,8 +62,10 @@ class Desk:
         """Those that the agent, in whatever incarnation, has sent and not forgotten."""
         prefix = layout.handoffs(self._name)
         async for entry in self._state.list(prefix):
-            record, id = entry.value, entry.key.removeprefix(prefix)
-            yield Handoff(self._state, self._name, id, record["queue"], record["item"], keep=True)
+            record = entry.value
+            if isinstance(record, dict) and {"queue", "item"} <= record.keys():
+                id = entry.key.removeprefix(prefix)
+                yield Handoff(self._state, self._name, id, record["queue"], record["item"], keep=True)
 
     async def _transact(self, function: Callable[[Transaction], Any], message: str) -> Any:
         try:

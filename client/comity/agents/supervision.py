@@ -15,7 +15,7 @@ from comity.lease import Lease
 from . import layout
 from .children import Child, ChildState, Group, Roster, Spec
 from .presence import Directory, Presence, PresenceChange, PresenceEvent, until_gone
-from .process import Start, run_agent
+from .process import Start, described, run_agent
 from .restarts import Restart, Strategy, affected
 from .running import Adopted, End, ProcessRun, TaskRun
 
@@ -212,10 +212,16 @@ class Supervision:
             await self._stop(other)
         for one in restarted:
             if one is child or one.spec.restart is not Restart.TEMPORARY:
-                one.restarts += 1
-                await self._start(one)
+                await self._restart(one)
             else:
                 await self._record(one)
+
+    async def _restart(self, child: Child) -> None:
+        child.restarts += 1
+        try:
+            await self._start(child)
+        except OSError as error:  # the system can start no process now
+            await self._ended(child, End(True, described(error), error))
 
     async def _stop(self, child: Child) -> None:
         """Have a child end, if it runs, and give free what it held."""
@@ -244,10 +250,10 @@ class Supervision:
                 await self._stop_anyway(child)
 
     async def _stop_anyway(self, child: Child) -> None:
-        """Whatever the server says: what cannot be released runs out by itself."""
+        """Whatever the server says, or if the client was closed: what cannot be released runs out by itself."""
         try:
             await self._stop(child)
-        except ComityError:
+        except (ComityError, RuntimeError):
             log.warning("%s was stopped, but its lease could not be ended", child.name, exc_info=True)
 
     async def _stop_orphans(self) -> None:

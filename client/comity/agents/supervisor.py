@@ -327,7 +327,7 @@ class Supervisor:
     async def _close(self, supervision: Supervision, lease: Lease) -> None:
         try:
             await supervision.close()
-        except ComityError as error:
-            log.warning("supervisor %s has ended, and left something behind", self.name, exc_info=error)
+        except (ComityError, RuntimeError):  # the latter if the client was closed
+            log.warning("supervisor %s has ended, and left something behind", self.name, exc_info=True)
         await supervision.end()
         await clean_up(lease.revoke(message=f"supervisor {self.name} ends"))

@@ -17,6 +17,7 @@ from comity_server.errors import StateError
 from comity_server.stores.redis import keys
 from comity_server.stores.redis.client import Client, Passing, Script, Unreadable
 from comity_server.stores.redis.keys import Keys
+from comity_server.tasks import end
 
 log = structlog.get_logger(__name__)
 
@@ -31,6 +32,7 @@ AGAIN: Final = (
     250_000  # µs, after which a namespace is looked into again whose leases are due, or that is not done with
 )
 UNREADABLE: Final = 10_000_000  # µs, likewise, of one that cannot be read
+LOOK_SECONDS: Final = 0.2  # how long looks are waited for; what is found later is told the next time
 APART: Final = 500_000  # µs that what servers think of Redis's clock may be apart
 SLACK: Final = 10_000  # µs by which a time may seem earlier than it is, since answers take time
 NAME: Final = re.compile(r"[^{}]+")  # else the keys of it may lie in several slots
@@ -53,6 +55,7 @@ class Expiries:
         self._key = keys.expiries(self._prefix)
         self._known: dict[str, int] = {}  # when servers look into namespaces, at the latest
         self._late: dict[str, int] = {}  # what could not be said yet
+        self._looks: dict[bytes, asyncio.Task[Sequence[int]]] = {}  # under way, by the names of namespaces
 
     async def granted(self, name: str, remaining: int) -> None:
         """Have a namespace looked into in time for a lease that lives so many µs from now on. What cannot be done now
@@ -71,9 +74,12 @@ class Expiries:
     async def remind(self, name: str) -> None:
         """Have a namespace looked into in time for the leases that it has, whatever was said before: whoever was to say
         so may have ended before, and Redis may have lost it."""
+        await self._client.repeated(partial(self._remind, name))
+
+    async def _remind(self, name: str) -> None:
         left, _ = await self._look(name)
         if left is not None:
-            await self._client.repeated(partial(self._wake, name, self._time() + max(0, left)))
+            await self._wake(name, self._time() + max(0, left))
 
     async def due(self) -> Mapping[str, Sequence[int]]:
         """The leases that have run out, of some namespaces; of the others the next time. Raises StoreUnavailable or
@@ -90,12 +96,33 @@ class Expiries:
                 del self._late[name]
         now = self._time()
         names = await self._client.ask("ZRANGEBYSCORE", self._key, "-inf", now, "LIMIT", 0, NAMESPACES)
-        if not names:
-            return {}
         again = now + AGAIN
-        taken = await self._client.run(WOKEN, [self._key], [now, again, *names])
-        found = await asyncio.gather(*(self._due_of(name, again) for name in taken))
-        return {name.decode(): due for name, due in zip(taken, found, strict=True) if due}
+        for name in await self._client.run(WOKEN, [self._key], [now, again, *names]) if names else ():
+            if name not in self._looks:
+                self._looks[name] = asyncio.get_running_loop().create_task(self._due_of(name, again))
+        return await self._seen()
+
+    async def _seen(self) -> Mapping[str, Sequence[int]]:
+        """What has been found. A node of a Cluster that does not answer keeps nothing from the namespaces of others."""
+        if self._looks:
+            await asyncio.wait(self._looks.values(), timeout=LOOK_SECONDS)
+        found: dict[str, Sequence[int]] = {}
+        for name, look in list(self._looks.items()):
+            if not look.done():
+                continue
+            del self._looks[name]
+            try:
+                due = look.result()
+            except (StateError, Passing) as error:
+                log.debug("leases could not be looked at", namespace=name, error=str(error))
+                continue
+            if due:
+                found[name.decode()] = due
+        return found
+
+    async def close(self) -> None:
+        for look in list(self._looks.values()):
+            await end(look)
 
     async def _due_of(self, member: bytes, again: int) -> Sequence[int]:
         """Those of one namespace. If there is none, say when there may be."""
@@ -124,8 +151,7 @@ class Expiries:
         of, generation = Keys(self._prefix, name), self._generation(name)
         while True:
             names = [of.meta, of.deadlines(generation)]
-            look = partial(self._client.look_by, DUE, names, [generation, LEASES])
-            found, *answers = await self._client.repeated(look)
+            found, *answers = await self._client.look_by(DUE, names, [generation, LEASES])
             if answers:
                 left, due = answers
                 return (None if left == b"" else int(left)), [int(id) for id in due]

@@ -116,6 +116,7 @@ class RedisStore(MemoryStore):
         tasks = [*self._finishing, *self._followers.values(), *([self._looking] if self._looking else [])]
         for task in tasks:
             await end(task)
+        await self._expiries.close()
         await self._replicas.close()
         await self._client.close()
 
