@@ -1,5 +1,6 @@
 """A function of a module, run as a program of its own."""
 
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,6 +15,10 @@ class Program:
     def __init__(self, function: Callable[..., None], *arguments: str) -> None:
         code = f"import sys; from {function.__module__} import {function.__name__} as run; run(*sys.argv[1:])"
         self._process = subprocess.Popen([sys.executable, "-c", code, *arguments], cwd=ROOT)
+
+    def send_signal(self, number: signal.Signals) -> None:
+        """As `kill` of a shell does."""
+        self._process.send_signal(number)
 
     def kill(self) -> None:
         """End it as `kill -9` does. What it has started goes on."""

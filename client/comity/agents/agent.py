@@ -1,12 +1,11 @@
 """An agent: a name that one holds at a time, what it says of itself, what it keeps, and what it is sent."""
 
 import asyncio
-import inspect
 import math
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar, overload
 
 from comity.arguments import expect
 from comity.client import Client
@@ -171,17 +170,18 @@ class Agent:
 
     # State
 
-    async def transact(self, function: Callable[[Transaction], T | Awaitable[T]], *, message: str = "") -> T:
+    @overload
+    async def transact(self, function: Callable[[Transaction], Awaitable[T]], *, message: str = "") -> T: ...
+
+    @overload
+    async def transact(self, function: Callable[[Transaction], T], *, message: str = "") -> T: ...
+
+    async def transact(self, function: Callable[[Transaction], Any], *, message: str = "") -> Any:
         """Change several keys of the namespace at once, or none of them, if the agent still lives.
 
         `agent.memory.within(tx)` is the agent's private state in it. All else is as of `Client.transact`.
         """
-
-        async def change(tx: Transaction) -> T:
-            result = function(tx)
-            return await result if inspect.isawaitable(result) else result
-
-        return await self.state.transact(change, message=message, guard=self._held())
+        return await self.state.transact(function, message=message, guard=self._held())
 
     async def checkpoint(self, label: str = "checkpoint", *, message: str = "") -> Checkpoint:
         """Name the state as it is now, so that it can be returned to. Costs the same however much there is.

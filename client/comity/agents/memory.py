@@ -3,7 +3,7 @@
 import inspect
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from comity.client import Client
 from comity.model import DeleteResult, Entry, Event, PutResult, Resync
@@ -72,13 +72,19 @@ class Memory:
             return await self._state.delete(None, prefix=self.prefix + prefix, message=message, guard=self._lease())
         return await self._state.delete(self._key(key), message=message, guard=self._lease())
 
+    @overload
     async def update(
-        self, key: str, function: Callable[[Any], T | Awaitable[T]], default: Any = None, *, message: str = ""
-    ) -> T:
+        self, key: str, function: Callable[[Any], Awaitable[T]], default: Any = None, *, message: str = ""
+    ) -> T: ...
+
+    @overload
+    async def update(self, key: str, function: Callable[[Any], T], default: Any = None, *, message: str = "") -> T: ...
+
+    async def update(self, key: str, function: Callable[[Any], Any], default: Any = None, *, message: str = "") -> Any:
         """Write what the function, async or not, makes of the value, and return it. It is given the default where the
         key is absent."""
 
-        async def change(tx: MemoryTransaction) -> T:
+        async def change(tx: MemoryTransaction) -> Any:
             entry = await tx.get(key)
             changed = function(default if entry is None else entry.value)
             if inspect.isawaitable(changed):

@@ -13,6 +13,7 @@ from multiprocessing.connection import Connection
 from typing import Any, Final, Protocol
 
 from .identity import identity
+from .interrupts import without_interrupts
 from .presence import Presence
 from .process import Ended, Start, described, run_process
 
@@ -129,7 +130,8 @@ class ProcessRun:
                 self._process.kill()
 
     def _start(self) -> None:
-        self._process.start()
+        with without_interrupts():
+            self._process.start()
         assert self._tell is not None
         self._tell.close()
         loop = self._ended.get_loop()
