@@ -13,12 +13,13 @@ def own_server() -> Iterator[str]:
     """The address of a `comity serve`, a process over a store in memory that ends with the block."""
     serve = [sys.executable, "-m", "comity", "serve", "--log-level", "warning"]
     serve += ["--store", "memory:", "--listen", "127.0.0.1:0"]
-    with subprocess.Popen(serve, stdout=subprocess.PIPE, text=True) as server:
+    # In a session of its own, so that Ctrl-C reaches the example alone, which may need the server to the end.
+    with subprocess.Popen(serve, stdout=subprocess.PIPE, text=True, start_new_session=True) as server:
         assert server.stdout is not None
-        line = server.stdout.readline()  # listening on 127.0.0.1:PORT
-        if not line:
-            sys.exit("the server did not start")
         try:
+            line = server.stdout.readline()  # listening on 127.0.0.1:PORT
+            if not line:
+                sys.exit("the server did not start")
             yield line.split()[-1]
         finally:
             server.terminate()

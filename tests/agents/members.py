@@ -114,6 +114,10 @@ async def slow_square(agent: Agent, number: int) -> int:
     return number * number
 
 
+async def enlarge(agent: Agent, number: int) -> str:
+    return "x" * 2_000_000
+
+
 async def fail_on_odd(agent: Agent, number: int) -> int:
     if number % 2:
         raise ValueError(f"{number} is odd")

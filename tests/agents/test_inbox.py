@@ -180,3 +180,18 @@ async def test_what_others_have_put_without_an_envelope(state: comity.Client) ->
             async with writer.receive(timeout=10) as message:
                 bodies.append((message.sender, message.body))
     assert bodies == [("", "plain"), ("", [1, 2]), ("", "no sender")]
+
+
+async def test_the_history_says_why(state: comity.Client) -> None:
+    async with Agent(state, "planner", ttl=TTL) as planner, Agent(state, "writer", ttl=TTL) as writer:
+        await planner.send("writer", 1, message="page 1, please")
+        await planner.handoff("writer", 2, message="and page 2")
+        async with writer.receive(timeout=10) as message:
+            await message.ack(message="wrote page 1")
+        async with writer.receive(timeout=10) as message:
+            assert isinstance(message, HandoffMessage)
+            await message.done(also=lambda tx: tx.put("page", 2), message="wrote page 2")
+    said = [commit.message async for commit in state.history()]
+    assert [one for one in reversed(said) if "page" in one] == [
+        *("page 1, please", "and page 2", "wrote page 1", "wrote page 2"),
+    ]

@@ -139,6 +139,8 @@ async def test_leaving_early_ends_the_agents(state: comity.Client) -> None:
 
 
 async def test_arguments_that_cannot_be(state: comity.Client) -> None:
+    with pytest.raises(RuntimeError, match="not begun"):
+        Supervisor(state, "boss").map(members.square, [])
     async with Supervisor(state, "boss", ttl=60) as supervisor:
         for wrong in ({"concurrency": 0}, {"retries": -1}, {"id": "a/b"}, {"id": "a" * 51}, {"mode": "thread"}):
             with pytest.raises(ValueError, match=r"."):
@@ -147,6 +149,10 @@ async def test_arguments_that_cannot_be(state: comity.Client) -> None:
             await supervisor.gather(members.square, [object()])
         with pytest.raises(TypeError):
             await supervisor.gather(members.square, 7)  # type: ignore[arg-type]
+        with pytest.raises(comity.InvalidArgument):
+            await supervisor.gather(members.square, ["x" * 2_000_000])
+        with pytest.raises(MapError, match="InvalidArgument"):
+            await supervisor.gather(members.enlarge, [1], retries=0)
         with pytest.raises(MapError, match="TypeError"):
             await supervisor.gather(members.stay_with, [1], retries=0)
         assert supervisor.children() == []

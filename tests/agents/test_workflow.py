@@ -3,7 +3,7 @@
 import asyncio
 import os
 import pickle
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -29,12 +29,6 @@ from comity.agents import (
 )
 from tests.servers import Server
 from tests.waiting import until
-
-
-@pytest.fixture
-async def state(server: Server, namespace: str) -> AsyncIterator[Client]:
-    async with comity.connect(server.address, namespace=namespace, author="ann") as client:
-        yield client
 
 
 class Calls:

@@ -27,12 +27,6 @@ KILLS = 40 if os.environ.get("COMITY_SOAK") == "1" else 6
 STEPS = {"triage", "fetch[0]", "fetch[1]", "fetch[2]", "fetch[3]", "clean", "optimise", "report", "publish"}
 
 
-@pytest.fixture
-async def state(server: Server, namespace: str) -> AsyncIterator[Client]:
-    async with comity.connect(server.address, namespace=namespace, author="parent") as client:
-        yield client
-
-
 @asynccontextmanager
 async def runner(server: Server, state: Client, workflow: Workflow, run_id: str) -> AsyncIterator[Process]:
     """A process that runs the workflow. It is ended with the block."""

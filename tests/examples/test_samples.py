@@ -215,9 +215,17 @@ async def test_recipes(state: Client, server: Server, capsys: pytest.CaptureFixt
     assert not await known["lock"].locked()
 
 
+def test_the_agents_of_the_readme(server: Server, namespace: str, tmp_path: Path) -> None:
+    program = tmp_path / "program.py"
+    code = samples("README.md")[4]
+    program.write_text(code.replace("localhost:7171", server.address).replace('"newsroom"', f'"{namespace}"'))
+    done = subprocess.run([sys.executable, str(program)], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "Leases end by themselves.\n", "")
+
+
 async def test_agents(state: Client, server: Server, capsys: pytest.CaptureFixture[str]) -> None:
-    code = samples("README.md")[4].replace('mode="process"', 'mode="task"')  # a process could not import the sample
-    task, _ = begin("pages = ['a' * 200, 'b']\n" + code, state, server)
+    code = samples("README.md")[5].replace('mode="process"', 'mode="task"')  # a process could not import the sample
+    task, _ = begin("from comity.agents import Agent, Supervisor\npages = ['a' * 200, 'b']\n" + code, state, server)
     await task
     assert sorted(capsys.readouterr().out.splitlines()) == [f"0 {'a' * 100}", "1 b"]
 

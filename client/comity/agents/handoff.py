@@ -77,21 +77,21 @@ class HandoffMessage(Message):
         """The id that the sender knows it by."""
         return str(self._envelope.get("id", ""))
 
-    async def done(self, result: object = None, also: Also | None = None) -> Any:
+    async def done(self, result: object = None, also: Also | None = None, *, message: str = "") -> Any:
         """It is done, once and for all, and the sender is told the result, which is what JSON can hold.
 
-        also: as of `ack`.
+        also, message: as of `ack`.
         """
-        return await self._finish({"status": DONE, "result": result}, also)
+        return await self._finish({"status": DONE, "result": result}, also, message)
 
-    async def ack(self, also: Also | None = None) -> Any:
+    async def ack(self, also: Also | None = None, *, message: str = "") -> Any:
         """As `done`, without a result."""
-        return await self._finish({"status": DONE, "result": None}, also)
+        return await self.done(also=also, message=message)
 
     async def refuse(self, reason: str) -> None:
         """It cannot be done, by nobody: the sender is told so, and it is not tried again."""
         expect("reason", str, reason)
-        await self._finish({"status": REFUSED, "reason": reason[:REASON_LENGTH]}, None)
+        await self._finish({"status": REFUSED, "reason": reason[:REASON_LENGTH]})
 
     async def take(self) -> bool:
         """Let the sender know who has it. False: the sender has withdrawn it, and nothing is to be done."""
@@ -112,14 +112,14 @@ class HandoffMessage(Message):
     def _by(self) -> dict[str, Any]:
         return {"by": self._name, "incarnation": self._lease.fence, "attempts": self.attempts}
 
-    async def _finish(self, outcome: dict[str, Any], also: Also | None) -> Any:
+    async def _finish(self, outcome: dict[str, Any], also: Also | None = None, message: str = "") -> Any:
         async def both(tx: Transaction) -> Any:
             entry = await tx.get(self._key)
             if entry is not None:  # else the sender wants to know nothing of it any more
                 tx.put(self._key, {**entry.value, **self._by(), **outcome})
             return await called(also, tx)
 
-        return await self._item.ack(both)
+        return await self._item.ack(both, message=message)
 
 
 class Handoff:

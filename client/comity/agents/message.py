@@ -60,13 +60,14 @@ class Message:
         """It is done, or was given back."""
         return self._item.settled
 
-    async def ack(self, also: Also | None = None) -> Any:
+    async def ack(self, also: Also | None = None, *, message: str = "") -> Any:
         """It is done, once and for all.
 
         also: as the function of `Client.transact`: what it writes is applied along with it, or neither is. What it
             returns is returned.
+        message: why, for the history.
         """
-        return await self._item.ack(functools.partial(called, also))
+        return await self._item.ack(functools.partial(called, also), message=message)
 
     async def nack(self, delay: float | None = None, reason: str = "", *, counts: bool = True) -> None:
         """Give it back: somebody may take it again, in `delay` seconds (at least 1; None: at once). If it was tried as

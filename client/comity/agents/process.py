@@ -15,6 +15,7 @@ from comity.client import Client
 from comity.connect import connect
 
 from .agent import Agent
+from .interrupts import ignore_interrupts
 
 __all__ = ["Ended", "Start", "Work", "check_function", "described", "run_agent", "run_process"]
 
@@ -69,7 +70,7 @@ async def run_agent(state: Client, start: Start) -> None:
 
 def run_process(start: Start, tell: Connection) -> None:
     """The whole life of a process. SIGTERM cancels the function; Ctrl-C is for the supervisor, which then ends this."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    ignore_interrupts()
     why = ""
     try:
         asyncio.run(_main(start))

@@ -13,12 +13,14 @@ from multiprocessing.connection import Connection
 from typing import Any, Final, Protocol
 
 from .identity import identity
+from .interrupts import without_interrupts
 from .presence import Presence
 from .process import Ended, Start, described, run_process
 
 __all__ = ["Adopted", "End", "ProcessRun", "Running", "TaskRun"]
 
 PATIENCE_SECONDS: Final = 0.5  # with a task that was cancelled and goes on: then it is cancelled again
+KILL: Final = getattr(signal, "SIGKILL", signal.SIGTERM)  # Windows has the latter alone
 SPAWN: Final = get_context("spawn")  # never fork: gRPC does not survive it
 
 
@@ -128,7 +130,8 @@ class ProcessRun:
                 self._process.kill()
 
     def _start(self) -> None:
-        self._process.start()
+        with without_interrupts():
+            self._process.start()
         assert self._tell is not None
         self._tell.close()
         loop = self._ended.get_loop()
@@ -187,7 +190,7 @@ class Adopted:
         self.kill()
 
     def kill(self) -> None:
-        self._signal(signal.SIGKILL)
+        self._signal(KILL)
 
     def _signal(self, number: int) -> bool:
         """To the process, if it is one of this machine, and still the same one. Whether it was."""

@@ -48,7 +48,7 @@ class Supervision:
         self.roster = Roster()
         self._state = state
         self._name = name
-        self._lease = lease
+        self.lease = lease
         self._former = former
         self._grace = grace
         self._start_timeout = start_timeout
@@ -65,7 +65,7 @@ class Supervision:
         async with self._turn:
             if self._closing:
                 raise RuntimeError(f"supervisor {self._name} has ended")
-            self._lease.check()
+            self.lease.check()
             former = self.roster.get(spec.name)
             if former is not None and not former.state.is_final:
                 raise ValueError(f"supervisor {self._name} has a child of the name {spec.name} already")
@@ -95,7 +95,7 @@ class Supervision:
             for child in list(group.children):
                 self.roster.remove(child)
                 if not self._closing:
-                    await self._state.delete(layout.child(self._name, child.name), guard=self._lease)
+                    await self._state.delete(layout.child(self._name, child.name), guard=self.lease)
 
     async def close(self) -> None:
         """Have all children end, also those of a former supervisor that nobody has spawned again; and forget them,
@@ -104,9 +104,9 @@ class Supervision:
             self._closing = True
             groups = {id(child.group): child.group for child in self.roster}
             await asyncio.gather(*(self._stop_group(group) for group in groups.values()))
-            if self._lease.alive:
+            if self.lease.alive:
                 await self._stop_orphans()
-                await self._state.delete(prefix=layout.children(self._name), guard=self._lease)
+                await self._state.delete(prefix=layout.children(self._name), guard=self.lease)
 
     async def end(self) -> None:
         """Watch over nothing any more."""
@@ -170,8 +170,11 @@ class Supervision:
         child.there(found)
         self._begin(self._follow(child))
         self.roster.changed(child)
-        if await self._directory.get(child.name) is None:  # it went before anybody looked
+        now = await self._directory.get(child.name)  # whatever happened to it before anybody looked
+        if now is None or now.run != child.run:
             child.went(End(True, "it was gone"))
+        else:
+            child.there(now)
         log.info("%s has taken over %s", self._name, child.name)
         return True
 
@@ -276,7 +279,7 @@ class Supervision:
 
     async def _release(self, child: Child) -> None:
         """End the lease of a child that has died, if it has not ended yet: what it held is free."""
-        if not self._lease.alive:
+        if not self.lease.alive:
             return
         found = await self._directory.get(child.name)
         if found is not None and found.run == child.run:
@@ -284,7 +287,7 @@ class Supervision:
 
     async def _revoke(self, found: Presence) -> None:
         with contextlib.suppress(LeaseNotFound):
-            await self._state.revoke_lease(found.incarnation, message=f"{found.name} has ended", guard=self._lease)
+            await self._state.revoke_lease(found.incarnation, message=f"{found.name} has ended", guard=self.lease)
 
     async def _record(self, child: Child) -> None:
         """Write down what a later supervisor of the name, and others, want to know."""
@@ -296,7 +299,7 @@ class Supervision:
             "run": child.run,
             "why": status.why,
         }
-        await self._state.put(layout.child(self._name, child.name), record, guard=self._lease)
+        await self._state.put(layout.child(self._name, child.name), record, guard=self.lease)
 
     # What is seen of the children
 

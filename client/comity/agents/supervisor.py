@@ -97,7 +97,7 @@ class Supervisor:
         self._lease = lease = await self._take()
         try:
             prefix = layout.children(self.name)
-            former = {entry.key.removeprefix(prefix): entry.value async for entry in self.state.list(prefix)}
+            records = {entry.key.removeprefix(prefix): entry.value async for entry in self.state.list(prefix)}
         except BaseException:
             await clean_up(lease.revoke())
             raise
@@ -107,7 +107,7 @@ class Supervisor:
             self.state,
             self.name,
             lease,
-            former,
+            {child: record for child, record in records.items() if isinstance(record, dict)},
             grace=self._grace,
             start_timeout=self._start_timeout,
             failed=self._block.fail,
@@ -265,9 +265,8 @@ class Supervisor:
             )
             for number in range(concurrency)
         ]
-        assert self._lease is not None
-        mapping = Mapping(self.state, id, tries, self._lease)
-        return mapping.run(self._supervising(), specs, inputs, keep=keep)
+        supervision = self._supervising()
+        return Mapping(self.state, id, tries, supervision.lease).run(supervision, specs, inputs, keep=keep)
 
     async def gather(
         self, function: Function, inputs: Inputs, *, return_exceptions: bool = False, **options: Any

@@ -23,8 +23,9 @@ from comity.errors import Conflict
 from comity.model import Resync
 from comity.operations import Delete, Key
 
+from .layout import check_name
 from .workflow_errors import RunDiffers, RunIsHeld, StepFailure, WorkflowFailed
-from .workflow_plan import Part, Plan, check_name
+from .workflow_plan import Part, Plan
 from .workflow_records import ROOT, Layout, Progress, failure_record, item_place
 from .workflow_runner import Runner
 from .workflow_status import RunStatus, status_of
@@ -167,7 +168,7 @@ class Workflow:
         found = progress.entry(layout.holder)
         result = await state.transact(
             conditions=[Key(layout.holder).mod_revision == (0 if found is None else found.mod_revision)],
-            then=[Delete(prefix=layout.prefix)],
+            then=[Delete(prefix=layout.prefix), Delete(prefix=layout.handoffs)],
             message=f"{layout}: deleted",
         )
         if not result.committed:

@@ -11,6 +11,10 @@ from comity.arguments import expect
 from comity.client import Client
 from comity.transaction import Transaction
 
+from .desk import Desk
+from .handoff import Handoff
+from .layout import Role
+
 if TYPE_CHECKING:
     from comity.lease import Lease, LeaseGuard
 
@@ -99,6 +103,9 @@ class StepContext(RunContext):
         self.index = index
         self.guard: LeaseGuard = lease.guard
         self.state = RunKeys(client, layout.state, lease)
+        self._lease = lease
+        self._sender = layout.sender
+        self._handoffs = 0
         self._effects: list[Effect] = []
         self._ended = False
 
@@ -127,6 +134,26 @@ class StepContext(RunContext):
         if not callable(function):
             raise TypeError(f"function must take a Transaction, not be of type {type(function).__name__}")
         self._add(function)
+
+    async def handoff(
+        self, to: str | Role, context: object, *, id: str | None = None, priority: int = 0, message: str = ""
+    ) -> Handoff:
+        """Hand work over to an agent, as `Agent.handoff` does, now: `await (await ctx.handoff("ann", …)).result()`.
+
+        A later attempt of the step finds the one that was sent, and what came of it, and sends none again.
+
+        id: which of the step's handoffs it is; unless given the first one is "1", the second one "2". A handoff that
+            was refused stays so: a step that is to try again with another one gives another id.
+
+        All else is as of `Agent.handoff`. What came of it is kept until the run is deleted.
+        """
+        if self._ended:
+            raise RuntimeError("the step has ended: use what it is given only inside of the step")
+        self._handoffs += 1
+        place = self.step if self.index is None else f"{self.step}:{self.index}"
+        desk = Desk(self.client, f"{self._sender}{place}", lambda: self._lease)
+        id = str(self._handoffs) if id is None else id
+        return await desk.handoff(to, context, id=id, priority=priority, also=None, message=message)
 
     def _add(self, effect: Effect) -> None:
         if self._ended:

@@ -10,25 +10,22 @@ from __future__ import annotations
 import functools
 import inspect
 import math
-import re
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, overload
 
+from .layout import check_name
+
 if TYPE_CHECKING:
     from .workflow_context import RunContext, StepContext
 
-__all__ = ["Each", "Node", "OnFailure", "Parallel", "Plan", "Serial", "Step", "When", "check_name"]
+__all__ = ["Each", "Node", "OnFailure", "Parallel", "Plan", "Serial", "Step", "When"]
 __all__ += ["each", "parallel", "sequence", "step", "when"]
 
 StepFunction = Callable[["StepContext"], Awaitable[Any]]
 Condition = Callable[["RunContext"], Any]
 Over = Callable[["RunContext"], Any]
 OnFailure = Literal["finish", "cancel"]
-
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
-NAME_RULE = "1 to 63 of A-Z a-z 0-9 . _ - and begin with a letter or digit"
-SHOWN = 80  # characters of what is no name
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,15 +229,6 @@ def _all(node: Node) -> Iterator[Node]:
                 yield from _all(otherwise)
         case Each(step):
             yield step
-
-
-def check_name(what: str, name: object) -> str:
-    """The name, if a key can have it as a part. Raises TypeError and ValueError, which say what it is the name of."""
-    if not isinstance(name, str):
-        raise TypeError(f"{what} must be a str, not {type(name).__name__}")
-    if NAME.fullmatch(name) is None:
-        raise ValueError(f"{what} must be {NAME_RULE}, not {name if len(name) <= SHOWN else name[:SHOWN] + '…'!r}")
-    return name
 
 
 def _step(function: StepFunction, name: str | None, retries: int, backoff: float, timeout: float | None) -> Step:

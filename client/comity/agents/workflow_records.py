@@ -12,8 +12,8 @@ from comity.errors import DecodeError
 from comity.model import Commit, Entry, Resync
 from comity.recipes.living import Living
 
+from . import layout
 from .workflow_errors import StepFailure
-from .workflow_plan import check_name
 
 __all__ = ["ROOT", "Layout", "Progress", "failure_of", "failure_record", "item_place"]
 
@@ -31,7 +31,9 @@ class Layout:
 
     def __init__(self, workflow: str, run_id: str) -> None:
         self.workflow = workflow
-        self.run_id = check_name("run_id", run_id)
+        self.run_id = layout.check_name("run_id", run_id)
+        self.sender = f"workflow:{workflow}:{run_id}:"  # of handoffs; the place follows
+        self.handoffs = layout.handoffs(self.sender).removesuffix("/")
         self.prefix = f"{ROOT}{workflow}/{run_id}/"
         self.run = f"{self.prefix}run"
         self.holder = f"{self.prefix}holder"

@@ -112,27 +112,29 @@ class Item:
         return self.lease.guard
 
     @overload
-    async def ack(self) -> None: ...
+    async def ack(self, *, message: str = "") -> None: ...
 
     @overload
-    async def ack(self, function: Callable[[Transaction], Awaitable[T]]) -> T: ...
+    async def ack(self, function: Callable[[Transaction], Awaitable[T]], *, message: str = "") -> T: ...
 
     @overload
-    async def ack(self, function: Callable[[Transaction], T]) -> T: ...
+    async def ack(self, function: Callable[[Transaction], T], *, message: str = "") -> T: ...
 
-    async def ack(self, function: Callable[[Transaction], Any] | None = None) -> Any:
+    async def ack(self, function: Callable[[Transaction], Any] | None = None, *, message: str = "") -> Any:
         """It is done, and leaves the queue: exactly once, whatever others who once claimed it do.
 
         function: as of `Client.transact`, async or not: what it writes is applied together with the acknowledgement, or
             neither is. What it returns is returned.
+        message: why, for the history.
 
         Raises LeaseLost if the claim has ended; RuntimeError if it was acknowledged or given back already; and what
         `Client.transact` raises.
         """
         self._check()
+        message = message or f"ack {self.id}"
         gone = [Delete(key) for key in (self._claim, self._keys.line(self.id), self._keys.item(self.id))]
         if function is None:
-            await self._settle(gone, f"ack {self.id}")
+            await self._settle(gone, message)
             return None
 
         async def both(tx: Transaction) -> Any:
@@ -147,7 +149,7 @@ class Item:
             self._let_go()  # the lease ends with the commit
             return result
 
-        result = await self._state.transact(both, message=f"ack {self.id}")
+        result = await self._state.transact(both, message=message)
         await self._end()
         return result
 

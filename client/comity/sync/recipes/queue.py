@@ -59,17 +59,17 @@ class Item:
         self._async.check()
 
     @overload
-    def ack(self) -> None: ...
+    def ack(self, *, message: str = "") -> None: ...
 
     @overload
-    def ack(self, function: Callable[[Transaction], T]) -> T: ...
+    def ack(self, function: Callable[[Transaction], T], *, message: str = "") -> T: ...
 
-    def ack(self, function: Callable[[Transaction], Any] | None = None) -> Any:
+    def ack(self, function: Callable[[Transaction], Any] | None = None, *, message: str = "") -> Any:
         """It is done, and leaves the queue: as `comity.recipes.Item.ack`. The function runs in this thread."""
         if function is None:
-            return run(self._async.ack())
+            return run(self._async.ack(message=message))
         call = Call[Any]()
-        return call.run(self._async.ack(call.here(plain(function))))
+        return call.run(self._async.ack(call.here(plain(function)), message=message))
 
     nack = waiting(recipes.Item.nack)
 
