@@ -135,13 +135,13 @@ def freelance(address: str, namespace: str, ttl: str) -> None:
 
 
 async def specialise(agent: Agent) -> None:
-    """Do what is handed to its role, and count how often each of it was done."""
+    """Do what is handed to its role, and count how often it was done for whom."""
     async for message in agent.inbox():
         assert isinstance(message, HandoffMessage)
         if agent.role == "optimisation":
             await opened(agent.state)
         result = SKILLS[agent.role](message.context)
-        await message.done(result, also=lambda tx, id=message.handoff_id: tx.increment(f"work/{id}"))  # type: ignore[misc]
+        await message.done(result, also=lambda tx, sender=message.sender: tx.increment(f"work/{sender}"))  # type: ignore[misc]
 
 
 SKILLS: dict[str, Any] = {

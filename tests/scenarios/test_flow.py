@@ -1,7 +1,7 @@
 """A workflow of triage, data, optimisation and reporting agents, whose process is killed half-way."""
 
 from comity import Client, EventCause
-from comity.agents import Agent, RunState, StepState, Supervisor
+from comity.agents import RunState, StepState, Supervisor
 from tests.agents.program import Program
 from tests.scenarios import crew, flow
 from tests.scenarios.places import Place
@@ -9,19 +9,19 @@ from tests.waiting import until
 
 TTL = 20.0
 REPORT = "prices: 18, traffic: 21, weather: 21"
-HANDED = {"triage": "triage", **{f"data.{n}": "data" for n in range(3)}, "optimisation": "", "reporting": ""}
+STEPS = f"workflow:{flow.workflow.name}:{flow.RUN}:"  # who hands over
 
 
 async def test_a_workflow_of_agents_is_killed_half_way_and_resumed(shared: Place, world: Client) -> None:
     """The optimiser goes on while nobody runs the workflow: who resumes it finds what came of that."""
-    workflow = flow.plan(Agent(world, "nobody"))  # to look at the run with
+    workflow = flow.workflow
 
     async def half_way() -> bool:
-        taken = await world.get(f"handoffs/coordinator/{flow.RUN}.optimisation")
+        taken = await world.get(f"handoffs/{STEPS}optimise/1")
         return taken is not None and taken.value["status"] == "taken"
 
     async def optimised() -> bool:
-        return await world.get(f"work/{flow.RUN}.optimisation") is not None
+        return await world.get(f"work/{STEPS}optimise") is not None
 
     async with Supervisor(world, "lead", ttl=TTL) as lead:
         for role in crew.SKILLS:
@@ -35,7 +35,7 @@ async def test_a_workflow_of_agents_is_killed_half_way_and_resumed(shared: Place
         assert [name for name, step in before.steps.items() if step.state is StepState.DONE] == ["triage", "data"]
         await world.put(crew.GATE, "open")
         await until(optimised)
-        results = await flow.coordinate(world)
+        results = await flow.run(world)
 
     assert results["report"] == REPORT
     status = await workflow.status(world, flow.RUN)
@@ -48,7 +48,7 @@ async def test_a_workflow_of_agents_is_killed_half_way_and_resumed(shared: Place
         "shelve": 0,
     }
     assert {entry.key: entry.value async for entry in world.list("work/")} == {
-        f"work/{flow.RUN}.{place}": 1 for place in HANDED
+        f"work/{STEPS}{place}": 1 for place in ("triage", "data:0", "data:1", "data:2", "optimise", "report")
     }
     report, written = await world.get(f"reports/{flow.RUN}"), await world.get("reports-written")
     assert report is not None
@@ -56,7 +56,7 @@ async def test_a_workflow_of_agents_is_killed_half_way_and_resumed(shared: Place
     assert (report.value, report.version, written.value) == (REPORT, 1, 1)
     ends = [
         event.cause
-        async for commit in world.history("agents/coordinator", newest_first=False)
+        async for commit in world.history(f"workflows/report/{flow.RUN}/holder", newest_first=False)
         for event in commit.events
         if event.is_delete
     ]
