@@ -3,64 +3,44 @@
 import asyncio
 import itertools
 import time
-import uuid
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Coroutine, Mapping, Sequence
 from typing import Any, TypeVar
 from weakref import WeakValueDictionary
 
-from sortedcontainers import SortedDict
-
-from comity_server.errors import Conflict, LeaseNotFound, NamespaceNotFound, StateError
+from comity_server.errors import Conflict, StateError
 from comity_server.limits import Limits, Retention
 from comity_server.model import (
-    Checkpoint,
     Commit,
-    CommitRange,
-    DiffPage,
     Fork,
-    LeaseInfo,
     Merge,
-    NamespaceInfo,
     Outcome,
-    Page,
     Position,
-    Provenance,
-    Read,
-    ReadAll,
-    Ref,
     Restore,
     Write,
 )
-from comity_server.stores.memory import actions, differences
+from comity_server.stores.memory import actions
 from comity_server.stores.memory.draft import Draft, Following
 from comity_server.stores.memory.journal import Journal
 from comity_server.stores.memory.judge import Quick, judge, judge_action, recall
-from comity_server.stores.memory.leases import Deadlines, Held
+from comity_server.stores.memory.leases import Deadlines
 from comity_server.stores.memory.namespace import Namespace, Parent
 from comity_server.stores.memory.pins import Totals
+from comity_server.stores.memory.reads import Reads
 from comity_server.stores.protocol import Listener
 
 T = TypeVar("T")
 
 _JUDGING_SECONDS = 0.005
-_FILTERED = 2_000  # checkpoints that are looked at in one go
 _DUE_AGAIN = 500_000  # µs, after which a lease that has run out and was not ended is due again
 
 
-class MemoryStore:
+class MemoryStore(Reads):
     """Implements `stores.protocol.Store`. Use from one event loop."""
 
     def __init__(self, limits: Limits, journal: Journal | None = None) -> None:
-        self.limits = limits
-        self.epoch = uuid.uuid4().hex
-        self.namespaces_by_name: SortedDict[str, Namespace] = SortedDict()
-        self.deleted: dict[str, tuple[float, Namespace]] = {}  # empty ones, whose counter and outcomes live on
-        self.counters: OrderedDict[str, tuple[int, int]] = OrderedDict()  # revision and time of those deleted before
-        self.least_revision = 0  # that a namespace of a name which is not known begins above
-        self.ids = itertools.count(1)
+        super().__init__(limits)
         self._journal = journal
-        self._clock_ahead = 0  # of the system's monotonic one
         self._deadlines = Deadlines()
         self._beginning: set[str] = set()  # namespaces that are on their way to the journal
         self._deletions: deque[tuple[float, str]] = deque()
@@ -166,14 +146,6 @@ class MemoryStore:
         """µs since 1970."""
         return time.time_ns() // 1000
 
-    def clock(self) -> int:
-        """What leases go by, in µs: it runs evenly, and only while the store is open."""
-        return self._clock_ahead + time.monotonic_ns() // 1000
-
-    def set_clock(self, now: int) -> None:
-        """Have it go on from a time. The deadlines of leases that are there already do not change."""
-        self._clock_ahead += now - self.clock()
-
     def watch_leases(self, state: Namespace) -> None:
         """Have the leases of a namespace, which has come with them, be due in time."""
         for held in state.leases:
@@ -219,10 +191,6 @@ class MemoryStore:
         elif draft.commits:
             self.publish(state.name, draft.commits)
 
-    def state(self, name: str) -> Namespace:
-        """A namespace as this store has it, or the empty one that it would begin as."""
-        return self._find(name)
-
     async def take_over(self, name: str, following: Following) -> None:
         """Append what came next in another store that has the same namespace.
 
@@ -248,82 +216,6 @@ class MemoryStore:
             draft.changes += len(commits) + len(named) + len(granted)
             await self._carry_out(draft)
 
-    async def _fresh(self, name: str) -> None:
-        """Called before a namespace is read, so that a store which others write to may look what they did."""
-
-    async def get(self, namespace: str, key: str, revision: int = 0) -> Read:
-        await self._fresh(namespace)
-        return self._find(namespace).get(key, revision)
-
-    async def get_all(self, namespace: str, keys: Sequence[str], revision: int = 0) -> ReadAll:
-        await self._fresh(namespace)
-        return self._find(namespace).get_all(keys, revision)
-
-    async def list(
-        self,
-        namespace: str,
-        prefix: str,
-        *,
-        after: str = "",
-        limit: int,
-        max_bytes: int,
-        keys_only: bool = False,
-        revision: int = 0,
-    ) -> Page:
-        await self._fresh(namespace)
-        return self._find(namespace).list(prefix, after, limit, max_bytes, keys_only, revision)
-
-    async def commits(
-        self, namespace: str, *, first: int, last: int, limit: int, newest_first: bool = False
-    ) -> CommitRange:
-        await self._fresh(namespace)
-        state = self._find(namespace)
-        return CommitRange(state.commits(first, last, limit, newest_first), state.revision, state.floor)
-
-    async def position(self, namespace: str) -> Position:
-        await self._fresh(namespace)
-        return self._find(namespace).position()
-
-    async def provenance(self, namespace: str, revisions: Sequence[int]) -> Mapping[int, Provenance]:
-        await self._fresh(namespace)
-        state = self._find(namespace)
-        found = ((revision, state.provenance(revision)) for revision in revisions)
-        return {revision: said for revision, said in found if said is not None}
-
-    async def checkpoint(self, namespace: str, name: str) -> Checkpoint:
-        await self._fresh(namespace)
-        return self._find(namespace).checkpoint(name)
-
-    async def checkpoints(
-        self, namespace: str, labels: Mapping[str, str], *, after: str = "", limit: int
-    ) -> Sequence[Checkpoint]:
-        await self._fresh(namespace)
-        found: list[Checkpoint] = []
-        checkpoints = self._existing(namespace).checkpoints
-        for looked_at, name in enumerate(list(checkpoints.irange(after, inclusive=(not after, True)))):
-            if len(found) == limit:
-                break
-            if looked_at % _FILTERED == _FILTERED - 1:
-                await asyncio.sleep(0)
-            checkpoint = checkpoints.get(name)
-            if checkpoint is not None and labels.items() <= dict(checkpoint.labels).items():
-                found.append(checkpoint)
-        return found
-
-    async def lease(self, namespace: str, id: int) -> LeaseInfo:
-        await self._fresh(namespace)
-        held = self._find(namespace).leases.get(id)
-        if held is None:
-            raise LeaseNotFound(id, namespace)
-        return self._lease_info(held)
-
-    async def leases(self, namespace: str, *, after: int = 0, limit: int) -> Sequence[LeaseInfo]:
-        await self._fresh(namespace)
-        return [self._lease_info(held) for held in self._existing(namespace).leases.after(after, limit)]
-
-    def _lease_info(self, held: Held) -> LeaseInfo:
-        return LeaseInfo(held.lease, max(0, held.deadline - self.clock()), len(held.keys))
-
     async def keep_alive(self, namespace: str, lease_ids: Sequence[int]) -> Sequence[int]:
         state = self._find(namespace)
         renewed = [(id, held) for id in lease_ids if (held := state.leases.get(id)) is not None]
@@ -335,11 +227,6 @@ class MemoryStore:
         alive = {id: max(1, held.deadline - now) for id, held in renewed if state.leases.get(id) is held}
         return [alive.get(id, 0) for id in lease_ids]
 
-    async def ended(self, namespace: str, lease_ids: Sequence[int]) -> Sequence[int]:
-        await self._fresh(namespace)
-        leases = self._find(namespace).leases
-        return [id for id in lease_ids if leases.get(id) is None]
-
     async def due(self) -> Mapping[str, Sequence[int]]:
         found: dict[str, list[int]] = {}
         now = self.clock()
@@ -347,31 +234,6 @@ class MemoryStore:
             if self._find(name).leases is leases:
                 found.setdefault(name, []).append(id)
         return found
-
-    async def diff(
-        self,
-        namespace: str,
-        base: Ref,
-        target: Ref = None,
-        prefix: str = "",
-        *,
-        after: str = "",
-        limit: int,
-        max_bytes: int,
-        keys_only: bool = False,
-    ) -> DiffPage:
-        await self._fresh(namespace)
-        state = self._existing(namespace)
-        return differences.diff(
-            state,
-            state.resolve(base),
-            state.resolve(target),
-            prefix,
-            after=after,
-            limit=limit,
-            max_bytes=max_bytes,
-            keys_only=keys_only,
-        )
 
     async def follow(self, namespace: str, listener: Listener) -> Position:
         await self._fresh(namespace)
@@ -392,19 +254,6 @@ class MemoryStore:
 
     async def unfollow(self, namespace: str) -> None:
         self._listeners.pop(namespace, None)
-
-    async def namespace(self, name: str) -> NamespaceInfo:
-        await self._fresh(name)
-        return self._existing(name).info()
-
-    async def namespaces(self, prefix: str, *, after: str = "", limit: int) -> Sequence[NamespaceInfo]:
-        found: list[NamespaceInfo] = []
-        named = self.namespaces_by_name
-        for name in named.irange(max(prefix, after), inclusive=(after < prefix or not after, True)):
-            if len(found) == limit or not name.startswith(prefix):
-                break
-            found.append(named[name].info())
-        return found
 
     async def delete_namespace(self, name: str, if_revision: int | None = None) -> None:
         await self._finish(self._delete(name, if_revision))
@@ -545,19 +394,3 @@ class MemoryStore:
         if lock is None:
             lock = self._locks[name] = asyncio.Lock()
         return lock
-
-    def _find(self, name: str) -> Namespace:
-        """A namespace, or the empty one that it would begin as."""
-        found = self.namespaces_by_name.get(name)
-        if found is not None:
-            return found
-        if name in self.deleted:
-            return self.deleted[name][1]
-        revision, at = self.counters.get(name, (self.least_revision, 0))
-        return Namespace(name, self.limits, self.epoch, id=next(self.ids), revision=revision, time=at)
-
-    def _existing(self, name: str) -> Namespace:
-        state = self.namespaces_by_name.get(name)
-        if state is None:
-            raise NamespaceNotFound(name)
-        return state
