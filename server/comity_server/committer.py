@@ -86,7 +86,14 @@ class Committer:
         return outcome
 
     def submit_all(
-        self, namespace: str, writes: Sequence[Write], size: int, parts: int = 0, *, timeout: float | None = None
+        self,
+        namespace: str,
+        writes: Sequence[Write],
+        size: int,
+        parts: int = 0,
+        *,
+        timeout: float | None = None,
+        ahead: bool = False,
     ) -> Answer:
         """Commit writes, each as if alone, in their order and next to each other. Come here as soon as there is `room`.
 
@@ -96,6 +103,7 @@ class Committer:
             size: about how much memory they take, in bytes.
             parts: conditions and operations inside of those that have several.
             timeout: seconds within which they have to be begun; else each is answered with DeadlinePassed.
+            ahead: they are not the next but the first to be begun.
 
         Returns:
             A future of an outcome or an error for each; see `submit` for which.
@@ -113,7 +121,10 @@ class Committer:
         lane = self._lanes.get(namespace)
         if lane is None:
             lane = self._lanes[namespace] = _Lane()
-        lane.waiting.append(waiting)
+        if ahead:
+            lane.waiting.appendleft(waiting)
+        else:
+            lane.waiting.append(waiting)
         self._pending += len(writes)
         self._pending_bytes += size
         if lane.task is None:  # begins when the loop has been through all that arrived at the same time

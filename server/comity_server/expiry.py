@@ -2,6 +2,7 @@
 other, so whoever comes first of several servers makes it, and the others find nothing left to do."""
 
 import asyncio
+import contextlib
 from collections.abc import Sequence
 from functools import partial
 from typing import Final
@@ -16,6 +17,7 @@ from comity_server.stores.protocol import Store
 log = structlog.get_logger(__name__)
 
 INTERVAL: Final = 0.1  # seconds between looks
+TOGETHER: Final = 1000  # leases of a namespace that are ended before others have their turn there
 
 
 class Expiry:
@@ -23,8 +25,8 @@ class Expiry:
 
     Args:
         store: asked which leases have run out.
-        committer: where their ends go, ahead of the bound on writes that wait: a server that has much to do must not be
-            late with them for it.
+        committer: where their ends go, ahead of all that waits, and whatever the bound on that: a server that has much
+            to do must not be late with them for it.
     """
 
     def __init__(self, store: Store, committer: Committer) -> None:
@@ -49,13 +51,16 @@ class Expiry:
                 self._note(repr(error), exc_info=error)
 
     def _end(self, namespace: str, lease_ids: Sequence[int]) -> None:
-        if namespace in self._busy:  # those that are left are due again
-            return
-        writes = [Expire(lease_ids=(id,)) for id in lease_ids]  # each ends its own, however many keys others have
+        if namespace not in self._busy:  # else those that are left are due again
+            self._begin(namespace, lease_ids)
+
+    def _begin(self, namespace: str, lease_ids: Sequence[int]) -> None:
+        some, rest = lease_ids[:TOGETHER], lease_ids[TOGETHER:]
+        writes = [Expire(lease_ids=(id,)) for id in some]  # each ends its own, however many keys others have
         size = sum(write.weight() for write in writes)
-        answer = self._committer.submit_all(namespace, writes, size, len(lease_ids))
+        answer = self._committer.submit_all(namespace, writes, size, len(writes), ahead=True)
         self._busy.add(namespace)
-        answer.add_done_callback(partial(self._ended, namespace))
+        answer.add_done_callback(partial(self._ended, namespace, rest))
 
     def _note(self, trouble: str, **said: object) -> None:
         """Tell the log when leases cannot be looked at, and when they can be again."""
@@ -65,7 +70,7 @@ class Expiry:
             log.info("leases that have run out are ended again")
         self._trouble = trouble
 
-    def _ended(self, namespace: str, answer: Answer) -> None:
+    def _ended(self, namespace: str, rest: Sequence[int], answer: Answer) -> None:
         self._busy.discard(namespace)
         outcomes = () if answer.cancelled() else answer.result()
         failed = [outcome.message for outcome in outcomes if isinstance(outcome, StateError)]
@@ -78,3 +83,6 @@ class Expiry:
             log.warning("leases could not be ended yet", namespace=namespace, leases=len(failed), error=failed[0])
         if any(deleted):
             log.info("leases expired", namespace=namespace, leases=len(deleted), keys=sum(deleted))
+        if rest and not failed and not answer.cancelled():
+            with contextlib.suppress(Draining):
+                self._begin(namespace, rest)

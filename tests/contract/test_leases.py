@@ -817,3 +817,20 @@ async def test_a_deletion_that_is_refused_ends_no_leases(space: Space) -> None:
         await space.store.delete_namespace(space.name, if_revision=7)
     await space.expired(id)
     assert (await space.info()).key_count == 0
+
+
+async def test_a_lease_that_is_being_ended_is_not_renewed(space: Space) -> None:
+    """However long it takes to delete its keys: who was told that it lives can rely on that."""
+    lease = await space.grant(SECOND // 5)
+    await space.apply(*[Put(f"k{number:04}", b"", lease_id=lease.id) for number in range(5000)])
+
+    async def is_out() -> bool:
+        return await space.remaining(lease) == 0
+
+    await until(is_out)
+    ending = asyncio.create_task(space.commit(Expire(lease_ids=(lease.id,))))
+    answers: list[int] = []
+    while not ending.done():
+        answers += await space.store.keep_alive(space.name, [lease.id])
+        await asyncio.sleep(0)
+    assert (lease.id in await space.leases()) == any(answers)

@@ -2,10 +2,11 @@
 
 import asyncio
 from collections.abc import Sequence
+from operator import itemgetter
 
 import pytest
 
-from comity_server.committer import GROUP_PARTS, GROUP_TRANSACTIONS, PENDING_BYTES, Committer
+from comity_server.committer import GROUP_BYTES, GROUP_PARTS, GROUP_TRANSACTIONS, PENDING_BYTES, Committer
 from comity_server.errors import (
     Conflict,
     DeadlinePassed,
@@ -17,6 +18,7 @@ from comity_server.errors import (
 )
 from comity_server.limits import Limits
 from comity_server.model import Increment, Outcome, Put, Transaction, Write
+from comity_server.record import KEY, MOD_REVISION
 from comity_server.stores.memory.store import MemoryStore
 
 
@@ -108,6 +110,23 @@ async def test_groups_are_bounded_by_what_is_inside_of_their_transactions() -> N
         [committer.submit_all("n", batch, 100, sum(each.parts() for each in batch)) for batch in batches]
     )
     assert [size for _, size in store.groups[2:]] == [2, 12, 4]
+
+
+async def test_what_goes_ahead_is_begun_before_all_that_waits() -> None:
+    store = GatedStore()
+    committer = Committer(store)
+    await begin(committer, "n", put("first"))
+    await store.arrived.wait()
+    waits = committer.submit_all("n", [put("waits")], GROUP_BYTES)
+    ahead = committer.submit_all("n", [put("ahead")], GROUP_BYTES, ahead=True)
+    store.gate.set()
+    await asyncio.wait([waits, ahead])
+    written = await store.list("n", "", limit=10, max_bytes=1000)
+    assert [entry[KEY] for entry in sorted(written.entries, key=itemgetter(MOD_REVISION))] == [
+        "first",
+        "ahead",
+        "waits",
+    ]
 
 
 async def test_others_have_their_turn_between_groups() -> None:

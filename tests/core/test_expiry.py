@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from comity_server import expiry
 from comity_server.committer import Committer
 from comity_server.errors import StateError, StoreUnavailable
 from comity_server.expiry import Expiry
@@ -26,6 +27,7 @@ class Failing(MemoryStore):
     def __init__(self) -> None:
         super().__init__(Limits())
         self.failures: list[Exception] = []
+        self.groups: list[int] = []
         self.refuses = 0
 
     async def due(self) -> Mapping[str, Sequence[int]]:
@@ -34,6 +36,7 @@ class Failing(MemoryStore):
         return await super().due()
 
     async def commit(self, namespace: str, group: Sequence[Write]) -> Sequence[Outcome | StateError]:
+        self.groups.append(len(group))
         if self.refuses:
             self.refuses -= 1
             return [StoreUnavailable("try later")] * len(group)
@@ -108,3 +111,18 @@ async def test_an_end_that_fails_is_repeated() -> None:
     async with expiring(store):
         await until(lambda: gone(space))
     assert store.refuses == 0
+
+
+async def test_many_leases_end_a_part_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that others of their namespace have their turn in between."""
+    monkeypatch.setattr(expiry, "TOGETHER", 2)
+    monkeypatch.setattr(store_module, "_DUE_AGAIN", HOUR)
+    store = Failing()
+    space = Space(store, "n")
+    for number in range(5):
+        await space.put_for(BRIEF, f"{number}")
+    await until(lambda: all_out(space))
+    store.groups.clear()
+    async with expiring(store):
+        await until(lambda: gone(space))
+    assert store.groups == [2, 2, 1]

@@ -174,10 +174,10 @@ class MemoryStore(Reads):
             deadline = self.clock() + lease.ttl
             state.leases.grant(lease, deadline)
             self._deadlines.add(state.name, state.leases, lease.id, deadline)
+        for id in draft.leases.ended:  # before the loop is left to others, who may want to renew it
+            state.leases.end(id)
         if draft.commits:
             await state.apply(draft.commits)
-        for id in draft.leases.ended:
-            state.leases.end(id)
         for name, checkpoint in draft.checkpoints.items():
             state.set_checkpoint(name, checkpoint)
         for request, fingerprint, outcome in draft.named.values():
