@@ -12,7 +12,6 @@ from comity_server.errors import StateError, StoreUnavailable
 from comity_server.expiry import Expiry
 from comity_server.limits import Limits
 from comity_server.model import Outcome, Write
-from comity_server.stores.memory import granting
 from comity_server.stores.memory import store as store_module
 from comity_server.stores.memory.store import MemoryStore
 from tests.contract.space import HOUR, SECOND, Space
@@ -77,7 +76,6 @@ async def is_only(space: Space, id: int) -> bool:
 async def test_leases_with_many_keys_do_not_have_others_wait_for_the_next_look(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(granting, "EXPIRED_KEYS", 3)
     monkeypatch.setattr(store_module, "_DUE_AGAIN", HOUR)
     store = Failing()
     space = Space(store, "n")

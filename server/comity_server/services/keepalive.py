@@ -88,8 +88,9 @@ class KeepAlives:
             self._holders.pop(namespace, None)
 
     async def _look(self, namespace: str) -> None:
+        held = list(self._holders.get(namespace, ()))  # all may have let go since the look began
         try:
-            ended = await self._store.ended(namespace, list(self._holders[namespace]))
+            ended = await self._store.ended(namespace, held) if held else ()
         except StateError as error:
             log.debug("leases that have ended are not known", namespace=namespace, error=error.message)
             return

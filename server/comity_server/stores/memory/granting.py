@@ -1,14 +1,11 @@
 """Grants and ends leases. The end of one is the commit that deletes its keys; one that has none makes no revision."""
 
 from dataclasses import replace
-from typing import Final
 
 from comity_server.errors import LeaseNotFound, QuotaExceeded
 from comity_server.model import Action, Cause, DeleteResult, Expire, Grant, Lease, Outcome, Revoke
 from comity_server.stores.memory.draft import Draft
 from comity_server.stores.memory.operations import Work
-
-EXPIRED_KEYS: Final = 10_000  # that one action deletes, unless one lease has more: what is left comes with the next
 
 
 def grant(draft: Draft, action: Grant) -> Outcome:
@@ -38,8 +35,6 @@ def expire(draft: Draft, action: Expire) -> Outcome:
         lease, deadline = draft.leases.find(id), draft.leases.deadline(id)
         if lease is None or deadline is None or deadline > draft.clock:
             continue
-        if deleted and deleted + draft.leases.count_keys(id) > EXPIRED_KEYS:
-            break
         of = f" of {lease.author}" if lease.author else ""
         deleted += _end(draft, id, action, f"lease {id}{of} expired", Cause.LEASE_EXPIRY)
     return Outcome(True, draft.revision, (DeleteResult(deleted),))

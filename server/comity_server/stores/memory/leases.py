@@ -14,6 +14,7 @@ from comity_server.model import Event, Lease
 from comity_server.record import KEY, LEASE_ID
 
 _NONE: Set[str] = frozenset()
+_FEW = 1000  # deadlines, among which those of leases that have ended do not matter
 
 
 class Held:
@@ -164,17 +165,29 @@ class LeaseChanges:
 
 
 class Deadlines:
-    """When each lease of a store runs out, the next one first. A renewal costs it nothing: it is looked up when its
-    earlier time has come."""
+    """When each lease of a store runs out, the next one first.
+
+    A renewal or an end costs it nothing: that is found out when the time has come that was known before, or when there
+    are twice as many as there were.
+    """
 
     def __init__(self) -> None:
         self._heap: list[tuple[int, int, Leases, str, int]] = []
         self._pushed = 0  # so that no more is ever compared
+        self._most = _FEW
 
     def add(self, name: str, leases: Leases, id: int, deadline: int) -> None:
         """A lease of a namespace, given its leases by which it is told from others of its name."""
         self._pushed += 1
         heapq.heappush(self._heap, (deadline, self._pushed, leases, name, id))
+        if len(self._heap) > self._most:
+            self._heap = [entry for entry in self._heap if entry[2].get(entry[4]) is not None]
+            heapq.heapify(self._heap)
+            self._most = max(_FEW, 2 * len(self._heap))
+
+    def __len__(self) -> int:
+        """How many are known, some of which may have ended."""
+        return len(self._heap)
 
     def __bool__(self) -> bool:
         """Whether any lease lives."""
