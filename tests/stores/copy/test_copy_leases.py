@@ -1,9 +1,7 @@
 """Leases that are copied to another store: they live there as long as at the source, and never shorter."""
 
 import sqlite3
-from collections.abc import Iterator
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,32 +16,22 @@ from comity_server.stores.sqlite.check import check
 from comity_server.stores.url import sqlite_path
 from tests.contract.space import HOUR, SECOND, Space
 from tests.redis_servers import RedisCluster, RedisServer, program
+from tests.stores.copy.copies import (
+    Scissors,
+    Urls,
+    copied,
+    ends_open,
+    leaves_nothing,
+    made_equal,
+    opened,
+    reading,
+)
 from tests.stores.sharing import before, once
-from tests.stores.test_copy import PAIRS, Scissors, Urls, copied, ends_open, leaves_nothing, made_equal, opened, reading
 from tests.waiting import until
 
 pytestmark = pytest.mark.skipif(program() is None, reason="there is no redis-server")
 
 NAME = "n"
-
-
-@pytest.fixture(scope="module")
-def redis_server() -> Iterator[RedisServer]:
-    """One that waits for no disk: what that is for others test."""
-    with RedisServer("--appendonly", "no") as running:
-        yield running
-
-
-@pytest.fixture
-def urls(tmp_path: Path, redis_server: RedisServer) -> Urls:
-    return Urls(tmp_path, redis_server)
-
-
-@pytest.fixture(params=PAIRS, ids="-".join)
-def pair(request: pytest.FixtureRequest, urls: Urls) -> tuple[str, str]:
-    """The URLs of a source and of a target, of each kind."""
-    one, other = request.param
-    return urls.new(one), urls.new(other)
 
 
 @pytest.fixture(params=["sqlite", "redis"])

@@ -137,13 +137,6 @@ class MovingMachine(Machine):
             self.run(self.opened.store.close())
 
 
-@pytest.fixture(scope="module")
-def redis_server() -> Iterator[RedisServer]:
-    """One that waits for no disk: what that is for others test."""
-    with RedisServer("--appendonly", "no") as running:
-        yield running
-
-
 @pytest.fixture
 def runner() -> Iterator[asyncio.Runner]:
     with asyncio.Runner() as runner:
