@@ -10,14 +10,16 @@ from typing import Any
 import pytest
 
 from comity_server import feed as feed_module
+from comity_server import topics
 from comity_server.errors import Compacted, Draining, EpochChanged, RevisionInFuture
-from comity_server.feed import TOPIC_COMMITS, Batch, Cursor, Feed, Interest
+from comity_server.feed import Batch, Cursor, Feed
 from comity_server.limits import Limits
 from comity_server.model import Commit, Delete, DeletePrefix, Event, Operation, Position, Put, Transaction
 from comity_server.record import KEY
 from comity_server.services.wire import watch_fragment
 from comity_server.stores.memory.store import MemoryStore
 from comity_server.stores.protocol import Listener
+from comity_server.topics import TOPIC_COMMITS, Interest
 from tests.waiting import until
 
 EVERYTHING = Interest("", is_prefix=True)
@@ -195,7 +197,7 @@ async def test_of_a_large_commit_each_part_is_serialised_once_for_all() -> None:
 
 
 async def test_what_is_kept_of_large_commits_is_bounded(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(feed_module, "RECENT_BYTES", 30)
+    monkeypatch.setattr(topics, "RECENT_BYTES", 30)
     cursor = await world.feed.watch("n", EVERYTHING)
     await world.write(*(Put(f"k{number}", b"") for number in range(8)))
     while cursor.revision < 1:
@@ -231,7 +233,7 @@ async def test_a_large_commit_is_published_in_steps(matching: bool) -> None:
 async def test_a_commit_that_is_being_published_is_shown_whole_to_who_comes_meanwhile(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(feed_module, "_STEP", 1)
+    monkeypatch.setattr(topics, "STEP", 1)
     world = World()
     first = await world.feed.watch("n", EVERYTHING)
     await world.write(*(Put(f"k{number}", b"") for number in range(9)))
@@ -248,7 +250,7 @@ async def test_a_commit_that_is_being_published_is_shown_whole_to_who_comes_mean
 
 
 async def test_a_history_that_ends_while_it_is_published(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(feed_module, "_STEP", 1)
+    monkeypatch.setattr(topics, "STEP", 1)
     world = World()
     old = await world.feed.watch("n", EVERYTHING)
     await world.write(*(Put(f"k{number}", b"") for number in range(9)))
@@ -480,7 +482,7 @@ async def test_every_cursor_reads_exactly_its_part_of_the_history(
 ) -> None:
     """Cursors of all kinds come, read at their own pace and go, while commits are made; small bounds, so that each
     often has to go by way of the store."""
-    monkeypatch.setattr(feed_module, "TOPIC_COMMITS", 4)
+    monkeypatch.setattr(topics, "TOPIC_COMMITS", 4)
     monkeypatch.setattr(feed_module, "_CHUNK", 3)
     chance = random.Random(seed)
     targets = [("", True), ("a", True), ("ab", True), ("a", False), ("ab1", False), ("b", True), ("zz", True)]

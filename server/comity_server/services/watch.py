@@ -4,9 +4,10 @@ from collections.abc import AsyncGenerator
 from typing import Final
 
 from comity.v1 import state_pb2, types_pb2
-from comity_server.feed import Feed, Interest
+from comity_server.feed import Feed
 from comity_server.limits import Limits
 from comity_server.services.validate import EPOCH_BYTES, Checks
+from comity_server.topics import Interest
 
 MESSAGE_BYTES: Final = 1024 * 1024  # about as much a message carries, and as much as a slow client holds back
 PROGRESS_LEAST: Final = 0.1  # seconds
