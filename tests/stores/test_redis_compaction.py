@@ -40,7 +40,7 @@ from comity_server.model import (
     Write,
 )
 from comity_server.record import KEY, LEASE_ID, VALUE, Record
-from comity_server.stores.redis import journal
+from comity_server.stores.redis import compaction
 from comity_server.stores.redis.store import RedisStore
 from comity_server.stores.redis.url import parse
 from tests.contract.space import HOUR, LIMITS, Space, plain
@@ -337,7 +337,7 @@ class Storm:
             return not left
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(journal, "SPARE", 0)
+            patch.setattr(compaction, "SPARE", 0)
             for name in NAMES:
                 await stores[0].compact(name)
             try:

@@ -22,7 +22,7 @@ from comity_server.model import Commit, Fork, Merge, NamespaceInfo, Position, Pr
 from comity_server.record import MOD_REVISION
 from comity_server.stores.memory.store import MemoryStore
 from comity_server.stores.protocol import Store
-from comity_server.stores.redis import journal
+from comity_server.stores.redis import compaction
 from comity_server.stores.redis.store import RedisStore
 from comity_server.stores.redis.url import parse
 from tests.contract.space import Space, plain
@@ -320,7 +320,7 @@ class World:
         for store in self.stores:
             await store.sweep()
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(journal, "SPARE", 0)
+            patch.setattr(compaction, "SPARE", 0)
             for name in list(self.model.namespaces_by_name):
                 for self.place in range(2):
                     await self.compact(name)

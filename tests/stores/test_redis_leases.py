@@ -17,7 +17,7 @@ from comity_server.errors import Conflict, LeaseLost, LeaseNotFound, StateError,
 from comity_server.limits import Limits, Retention
 from comity_server.model import Cause, Expire, Fork, Grant, Guard, Lease, Put, Revoke, Transaction, Write
 from comity_server.record import KEY
-from comity_server.stores.redis import codec, expiries, journal, keys, leasing, loading
+from comity_server.stores.redis import codec, compaction, expiries, journal, keys, leasing, loading
 from comity_server.stores.redis.client import Passing
 from comity_server.stores.redis.store import RedisStore
 from comity_server.stores.redis.url import parse
@@ -549,7 +549,7 @@ async def test_leases_outlive_what_the_log_has_of_them(shared: Shared) -> None:
         await one.commit(Revoke(lease_id=(await one.grant(HOUR)).id))
     await one.compact()
     await one.store.retain(NAME, KEEP_ALL)
-    assert await call(one, "XLEN", keys_of(one).log(1)) <= journal.SPARE
+    assert await call(one, "XLEN", keys_of(one).log(1)) <= compaction.SPARE
     late = Space(await shared.open(), NAME)
     for space in (other, late):
         assert await space.leases() == {lease.id: 1, own: 1}

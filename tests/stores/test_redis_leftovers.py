@@ -9,9 +9,10 @@ from comity_server.errors import Compacted, Conflict, NamespaceNotFound, QuotaEx
 from comity_server.limits import Limits, Retention
 from comity_server.model import Condition, Outcome, Put, RequestId, Test, Transaction
 from comity_server.stores.memory.requests import Requests
-from comity_server.stores.redis import journal
+from comity_server.stores.redis import compaction
 from comity_server.stores.redis.client import Passing
-from comity_server.stores.redis.journal import APPEND, CLAIM, DELETE, STAGE
+from comity_server.stores.redis.compaction import CLAIM
+from comity_server.stores.redis.journal import APPEND, DELETE, STAGE
 from comity_server.stores.redis.keys import Keys
 from comity_server.stores.redis.store import RedisStore
 from comity_server.stores.transfer import Counter
@@ -245,7 +246,7 @@ async def test_a_deletion_beside_one_who_writes_at_another_server(
     shared: Shared, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It lets no other write come first twice."""
-    monkeypatch.setattr(journal, "CLAIM_SECONDS", 60.0)
+    monkeypatch.setattr(compaction, "CLAIM_SECONDS", 60.0)
     space, other = await shared.spaces()
     await space.put("k")
     tries = 0
@@ -278,7 +279,7 @@ async def test_a_deletion_beside_one_who_writes_at_another_server(
 
 
 async def test_a_deletion_that_is_refused_holds_up_nobody(shared: Shared, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(journal, "CLAIM_SECONDS", 60.0)
+    monkeypatch.setattr(compaction, "CLAIM_SECONDS", 60.0)
     space, other = await shared.spaces()
     await space.put("k")
     overtakes = once(lambda: other.put("k", b"other"))
@@ -321,7 +322,7 @@ async def test_a_store_that_is_closed_ends_what_it_has_begun(shared: Shared, wha
 
 @pytest.mark.parametrize("what", ["compact", "delete"])
 async def test_a_claim_whose_answer_is_lost(shared: Shared, monkeypatch: pytest.MonkeyPatch, what: str) -> None:
-    monkeypatch.setattr(journal, "CLAIM_SECONDS", 60.0)
+    monkeypatch.setattr(compaction, "CLAIM_SECONDS", 60.0)
     (space,) = await shared.spaces(1)
     for _ in range(2):
         await space.put("k")
@@ -354,7 +355,7 @@ async def marked(space: Space, mark: str, ahead: int) -> None:
 
 
 async def test_claims_from_a_clock_that_was_ahead(shared: Shared, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(journal, "CLAIM_SECONDS", 60.0)
+    monkeypatch.setattr(compaction, "CLAIM_SECONDS", 60.0)
     (space,) = await shared.spaces(1)
     for _ in range(2):
         await space.put("k")
@@ -368,7 +369,7 @@ async def test_claims_from_a_clock_that_was_ahead(shared: Shared, monkeypatch: p
 
 
 async def test_a_deletion_that_another_server_does_not_end(shared: Shared, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(journal, "CLAIM_SECONDS", 60.0)
+    monkeypatch.setattr(compaction, "CLAIM_SECONDS", 60.0)
     monkeypatch.setattr("comity_server.stores.redis.store.DELETION_SECONDS", 0.0)
     (space,) = await shared.spaces(1)
     await space.put("k")
@@ -430,7 +431,7 @@ async def test_clients_that_are_long_silent_do_not_come_back(shared: Shared) -> 
 
 
 async def test_a_compaction_that_nobody_ends_is_gone_on_with(shared: Shared, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(journal, "CLAIM_SECONDS", 0.0)
+    monkeypatch.setattr(compaction, "CLAIM_SECONDS", 0.0)
     for step in range(1, 12):
         space, other = (one.sibling(str(step)) for one in await shared.spaces())
         first = Transaction(then=[Put(f"k{number:02}", b"") for number in range(30)], request_id=RequestId("c", 1))

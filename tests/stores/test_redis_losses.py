@@ -10,7 +10,7 @@ import pytest
 
 from comity_server.limits import Retention
 from comity_server.model import Increment, Put, RequestId, Transaction
-from comity_server.stores.redis import journal
+from comity_server.stores.redis import compaction
 from comity_server.stores.redis.client import Script
 from comity_server.stores.redis.store import RedisStore
 from tests.redis_servers import RedisServer, program
@@ -20,7 +20,7 @@ from tests.stores.small import small_steps
 pytestmark = pytest.mark.skipif(program() is None, reason="there is no redis-server")
 
 ALL = Retention(commits=0, age=1e9, history_bytes=2**50)
-COMPACTING = (journal.PERSIST, journal.COLLECT, journal.FREE)
+COMPACTING = (compaction.PERSIST, compaction.COLLECT, compaction.FREE)
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +33,7 @@ def forgetful() -> Iterator[RedisServer]:
 @pytest.fixture
 async def shared(forgetful: RedisServer, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Shared]:
     small_steps(monkeypatch)
-    monkeypatch.setattr(journal, "CLAIM_SECONDS", 0.0)
+    monkeypatch.setattr(compaction, "CLAIM_SECONDS", 0.0)
     with forgetful.client() as client:
         client.flushall()
     opened = Shared(forgetful.url)
@@ -112,7 +112,7 @@ async def test_a_checkpoint_whose_end_is_lost(forgetful: RedisServer, shared: Sh
     run = store._client.run
 
     async def lose_first(script: Script, names: Sequence[str], arguments: Sequence[Any]) -> Any:
-        if script is journal.COLLECT:
+        if script is compaction.COLLECT:
             store._client.run = run  # type: ignore[method-assign]
             lose(forgetful)
         return await run(script, names, arguments)

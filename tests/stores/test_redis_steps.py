@@ -10,7 +10,7 @@ from comity_server.limits import Retention
 from comity_server.model import Commit, Increment, Outcome, Put, RequestId, Transaction
 from comity_server.record import KEY
 from comity_server.stores.memory import namespace
-from comity_server.stores.redis import journal, keys
+from comity_server.stores.redis import compaction, keys
 from tests.contract.space import Space, plain
 from tests.redis_servers import program
 from tests.stores.sharing import NAME, Shared, after, before, once, raise_floor, redis_store
@@ -23,7 +23,7 @@ ALL = Retention(commits=0, age=1e9, history_bytes=2**50)
 
 @pytest.fixture(autouse=True)
 def claims_that_are_not_waited_for(shared: Shared, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(journal, "CLAIM_SECONDS", 0.0)
+    monkeypatch.setattr(compaction, "CLAIM_SECONDS", 0.0)
 
 
 class Heard:
@@ -45,7 +45,7 @@ async def persist(space: Space) -> None:
     store = redis_store(space)
     async with store.lock(NAME):
         replica = await store._replicas.advance(NAME)
-        assert await store._redis.persist(replica.state)
+        assert await store._compaction.persist(replica.state)
 
 
 async def names_of(space: Space, key: str) -> list[str]:
@@ -98,7 +98,7 @@ async def test_whoever_follows_what_is_loaded_anew_is_told_what_came_between(sha
     await store.follow(NAME, heard)
 
     async def fail(script: Any, *_: Any) -> None:
-        if script is journal.COLLECT:
+        if script is compaction.COLLECT:
             raise StoreUnavailable("Redis is away")
 
     with pytest.MonkeyPatch.context() as patch:
@@ -192,7 +192,7 @@ async def test_what_a_slower_compaction_keeps_does_not_come_back(shared: Shared)
     async def overtake() -> None:
         await quick.delete("k")
         with pytest.MonkeyPatch.context() as inner:
-            before(inner, redis_store(quick)._redis, "_collect_some", wait_for_last)
+            before(inner, redis_store(quick)._compaction, "_collect_some", wait_for_last)
             await quick.compact()
 
     resumed, finished = asyncio.Event(), asyncio.Event()
@@ -212,8 +212,8 @@ async def test_what_a_slower_compaction_keeps_does_not_come_back(shared: Shared)
         finished.set()
 
     with pytest.MonkeyPatch.context() as patch:
-        before(patch, redis_store(slow)._redis, "_collect_some", once(begin))
-        after(patch, redis_store(slow)._redis, "_collect_some", end)
+        before(patch, redis_store(slow)._compaction, "_collect_some", once(begin))
+        after(patch, redis_store(slow)._compaction, "_collect_some", end)
         await slow.compact()
         await overtaking[0]
     (new,) = await shared.spaces(1)
@@ -233,7 +233,7 @@ async def test_a_large_commit_is_kept_whole_though_a_part_was_refused(shared: Sh
             await persist(other if steps == 1 else space)
 
     with pytest.MonkeyPatch.context() as patch:
-        before(patch, redis_store(space)._redis, "_collect", claim)
+        before(patch, redis_store(space)._compaction, "collect", claim)
         await space.compact()
     assert steps > 2
     for store in (redis_store(space), redis_store(other)):
@@ -261,7 +261,7 @@ async def test_a_floor_that_is_raised_while_what_lies_below_is_moved(shared: Sha
         await space.position()  # it has heard of that
 
     with pytest.MonkeyPatch.context() as patch:
-        before(patch, redis_store(space)._redis, "_collect_some", once(more))
+        before(patch, redis_store(space)._compaction, "_collect_some", once(more))
         await space.compact(9)
     (new,) = await shared.spaces(1)
     assert (await new.position()).floor == 12
@@ -292,7 +292,7 @@ async def test_servers_that_compact_at_once_do_not_hold_up_each_other(
     shared: Shared, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each has many outcomes to write down, which takes longer than the other one takes to come."""
-    monkeypatch.setattr(journal, "CLAIM_SECONDS", 5.0)
+    monkeypatch.setattr(compaction, "CLAIM_SECONDS", 5.0)
     spaces = await shared.spaces(3)
     for number in range(1, 100):
         await spaces[0].apply(Put("k", b"%d" % number), request_id=RequestId("c", number))
@@ -306,7 +306,7 @@ async def test_servers_that_compact_at_once_do_not_hold_up_each_other(
 
 async def test_retention_ends_where_another_server_compacts(shared: Shared, monkeypatch: pytest.MonkeyPatch) -> None:
     """It may ask for more than one look at the log, and does so only if the log has moved."""
-    monkeypatch.setattr(journal, "CLAIM_SECONDS", 60.0)
+    monkeypatch.setattr(compaction, "CLAIM_SECONDS", 60.0)
     monkeypatch.setattr("comity_server.stores.memory.namespace._LOOKED_THROUGH", 3)
     space, other = await shared.spaces()
     for number in range(20):

@@ -11,7 +11,7 @@ from comity_server.model import Cause, Commit, Event, Put, RequestId, Transactio
 from comity_server.stores.memory import collector, pace
 from comity_server.stores.memory.requests import Requests
 from comity_server.stores.redis import codec, portions
-from comity_server.stores.redis.journal import PERSIST
+from comity_server.stores.redis.compaction import PERSIST
 from comity_server.stores.redis.loading import _Loading
 from tests.contract.space import Space
 from tests.redis_servers import program

@@ -22,11 +22,13 @@ from comity_server.stores.memory.parts import base_records, batches
 from comity_server.stores.memory.requests import Requests
 from comity_server.stores.redis import codec, holds, keys, leasing
 from comity_server.stores.redis.client import Client, Passing, Script
+from comity_server.stores.redis.compaction import Compaction
 from comity_server.stores.redis.expiries import Expiries
 from comity_server.stores.redis.holds import Holds
-from comity_server.stores.redis.journal import PIECE, ROWS, RedisJournal, few
+from comity_server.stores.redis.journal import RedisJournal
 from comity_server.stores.redis.loading import Meta
 from comity_server.stores.redis.replicas import Moved, Replicas
+from comity_server.stores.redis.steps import PIECE, ROWS, few
 from comity_server.stores.transfer import Arrival, Counter, Progress, Remaining
 
 ADOPT: Final = Script("adopt")
@@ -99,6 +101,7 @@ class RedisArrivals:
         client: Client,
         replicas: Replicas,
         journal: RedisJournal,
+        compaction: Compaction,
         holds: Holds,
         expiries: Expiries,
     ) -> None:
@@ -106,6 +109,7 @@ class RedisArrivals:
         self._client = client
         self._replicas = replicas
         self._journal = journal
+        self._compaction = compaction
         self._holds = holds
         self._expiries = expiries
 
@@ -154,9 +158,9 @@ class RedisArrivals:
             async with self._store.lock(name):
                 replica = await self._replicas.advance(name)
                 replica.state.requests = requests
-                if not await self._journal.persist(replica.state):
+                if not await self._compaction.persist(replica.state):
                     raise _in_use(name)
-                await self._journal.release(replica.state)
+                await self._compaction.release(replica.state)
         except Moved:
             raise _in_use(name) from None
 

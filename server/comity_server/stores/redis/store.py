@@ -29,6 +29,7 @@ from comity_server.stores.protocol import Listener
 from comity_server.stores.redis import holds, keys, leasing, preflight
 from comity_server.stores.redis.arrivals import RedisArrivals
 from comity_server.stores.redis.client import Client, Passing, Unreadable, backoff, unavailable
+from comity_server.stores.redis.compaction import Compaction
 from comity_server.stores.redis.expiries import Expiries
 from comity_server.stores.redis.holds import Holds
 from comity_server.stores.redis.journal import Busy, RedisJournal, TooMany
@@ -86,7 +87,8 @@ class RedisStore(MemoryStore):
         super().__init__(limits)
         self._client = Client(target, wait_replicas=wait_replicas)
         self._replicas = Replicas(self._client, self)
-        self._journal = self._redis = RedisJournal(self._client, self._replicas, limits)
+        self._compaction = Compaction(self._client, self._replicas)
+        self._journal = self._redis = RedisJournal(self._client, self._replicas, self._compaction, limits)
         self._holds = Holds(self._replicas, self._redis, self._lock)
         self._expiries = Expiries(self._client, time=self.time, generation=self._generation)
         self._deadlines = _Untold()
@@ -122,7 +124,9 @@ class RedisStore(MemoryStore):
 
     def arrivals(self) -> RedisArrivals:
         """Lets it take in what comes from another store."""
-        return RedisArrivals(self, self._client, self._replicas, self._redis, self._holds, self._expiries)
+        return RedisArrivals(
+            self, self._client, self._replicas, self._redis, self._compaction, self._holds, self._expiries
+        )
 
     def writable(self) -> bool:
         return not self._trouble()
@@ -285,7 +289,7 @@ class RedisStore(MemoryStore):
             await self._delete_alone(name, if_revision)
         except StateError:
             with suppress(StateError, Passing):
-                await self._redis.give_up_deletion(name)
+                await self._compaction.give_up_deletion(name)
             raise
         state, is_shared = self._redis.ended.pop(name)
         self._replicas.distrust(name, told=True)
@@ -356,7 +360,7 @@ class RedisStore(MemoryStore):
         if replica is None:  # it is others' who have it, and nobody's if it is long at rest
             if not meta.exists:
                 raise NamespaceNotFound(name)
-            if not self._is_due(meta, retention) or not await self._redis.begin_compaction(name, COMPACTION_SECONDS):
+            if not self._is_due(meta, retention) or not await self._compaction.begin(name, COMPACTION_SECONDS):
                 return meta.floor
         state = await self._replicas.fresh(name)
         await self._holds.let_go_of_orphans(state)
@@ -364,9 +368,9 @@ class RedisStore(MemoryStore):
         floor = await super().retain(name, retention)
         try:
             async with self._lock(name):
-                claimed = await self._redis.claim_trim(self._existing(name))
+                claimed = await self._compaction.claim_trim(self._existing(name))
             if claimed is not None:
-                await self._redis.trim(claimed)
+                await self._compaction.trim(claimed)
         except Moved:
             pass  # there is a next time
         return floor
@@ -411,17 +415,17 @@ class RedisStore(MemoryStore):
                         await self._redis.floor(state, floor)
                     is_behind = state.log.base < state.floor
                     is_behind = is_behind and (await self._replicas.meta(state.name)).base < state.floor
-                    claimed = await self._redis.claim(state) if is_behind else None
+                    claimed = await self._compaction.claim(state) if is_behind else None
                     break
             except NamespaceNotFound:
                 return
             except Moved:
                 continue
         # Without the lock, since it may take long.
-        if is_behind and not (claimed is not None and await self._redis.write_down(claimed)):
+        if is_behind and not (claimed is not None and await self._compaction.write_down(claimed)):
             return  # another server does this: what that leaves is dropped the next time
         await super()._compact(state, state.floor)
-        await self._redis.release(state)
+        await self._compaction.release(state)
 
     async def sweep(self) -> None:
         """Names are kept in Redis. What this server has of namespaces that are not there any more, it lets go of: else
