@@ -157,22 +157,12 @@ class Put(Asked[model.PutResult]):
         operation.key = self._key
         operation.value = self._value
         operation.content_type = self._content_type
-        kind = PUT
-        if self._if_version is not None:
-            operation.if_version = self._if_version
-            if not operation.if_version:
-                kind = CREATE
-        if self._if_revision is not None:
-            operation.if_revision = self._if_revision
-            if not operation.if_revision:
-                kind = CREATE
-        if self._previous is not False:
-            operation.return_previous = self._previous
+        creates = _say_conditions(operation, self._if_version, self._if_revision, self._previous)
+        operation.kind = CREATE if creates else PUT
         if self._lease_id:
             operation.lease_id = self._lease_id
         if self._ttl:
             operation.ttl_ms = self._ttl // MICROS_IN_MS
-        operation.kind = kind
 
     def answer(self, result: state_pb2.PipelineResult) -> model.PutResult:
         previous = convert.entry(result.entry) if self._previous and result.HasField("entry") else None
@@ -224,12 +214,7 @@ class Delete(Asked[model.DeleteResult]):
         assert self._key is not None
         operation.kind = DELETE
         operation.key = self._key
-        if self._if_version is not None:
-            operation.if_version = self._if_version
-        if self._if_revision is not None:
-            operation.if_revision = self._if_revision
-        if self._previous is not False:
-            operation.return_previous = self._previous
+        _say_conditions(operation, self._if_version, self._if_revision, self._previous)
 
     def answer(self, result: state_pb2.PipelineResult) -> model.DeleteResult:
         deleted = result.version
@@ -275,3 +260,20 @@ class Transact(Asked[state_pb2.TransactResponse]):
         request.MergeFrom(self._request)
         response: state_pb2.TransactResponse = await send(lambda to: to.state.Transact, request, request.options)
         return response
+
+
+def _say_conditions(
+    operation: state_pb2.PipelineOperation, if_version: int | None, if_revision: int | None, return_previous: bool
+) -> bool:
+    """Say when a write applies, and whether it is answered with what was there. Returns whether the key must not exist,
+    which an operation says by its kind. Raises TypeError and ValueError."""
+    creates = False
+    if if_version is not None:
+        operation.if_version = if_version
+        creates = not operation.if_version
+    if if_revision is not None:
+        operation.if_revision = if_revision
+        creates = creates or not operation.if_revision
+    if return_previous is not False:
+        operation.return_previous = return_previous
+    return creates
