@@ -149,6 +149,6 @@ async def test_a_history_that_others_have_gone_on_from_and_compacted(
     else:
         replicas.distrust(NAME)
     assert await space.contents() == await other.contents()
-    assert replicas.lost_at is not None
+    assert replicas.epoch.lost_at is not None
     assert not redis_store(space).writable()
     assert (await space.position()).epoch == (await other.position()).epoch != before.epoch

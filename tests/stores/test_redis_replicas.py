@@ -128,7 +128,7 @@ async def test_whoever_waits_for_a_look_hears_of_its_end(join: Join, monkeypatch
     readers = [asyncio.create_task(space.get("k"))]
     await begun.wait()
     readers.append(asyncio.create_task(space.get("k")))
-    await until(lambda: one._replicas._barriers[space.name]._next is not None)
+    await until(lambda: one._replicas._barriers._by_name[space.name]._next is not None)
     await one._replicas.close()
     done, _ = await asyncio.wait(readers, timeout=10)
     assert len(done) == 2

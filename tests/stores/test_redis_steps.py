@@ -82,7 +82,7 @@ async def test_a_server_that_fell_behind_loads_anew(shared: Shared, how: str) ->
     assert await slow.put("own") == 27
     position = await slow.position()
     assert (position.revision, position.floor, position.epoch) == (27, 26, before.epoch)
-    assert store._replicas.lost_at is None
+    assert store._replicas.epoch.lost_at is None
     assert store.writable()
     if how == "following":
         assert heard.resets == 1
@@ -141,7 +141,7 @@ async def test_a_server_that_fell_behind_what_is_deleted(shared: Shared) -> None
         after(patch, store._client, "ask", delete_then)
         assert await slow.contents() == {"k": b"new"}
     assert (await slow.position()).epoch == epoch
-    assert store._replicas.lost_at is None
+    assert store._replicas.epoch.lost_at is None
 
 
 @pytest.mark.parametrize("ends", ["cancelled", "failed"])

@@ -177,7 +177,7 @@ class RedisJournal:
     async def _register(self, name: str) -> None:
         """A name is listed before the namespace is there, since the two are in different slots. Raises TooMany, and
         Moved if the namespace would begin in an epoch that has ended."""
-        await self._replicas.agree()
+        await self._replicas.epoch.agree()
         meta = self._replicas.find(name).meta
         if meta.epoch != (await self._replicas.meta(name)).epoch:
             await self._replicas.advance(name)

@@ -7,17 +7,15 @@ was answered before they began, whichever server answered it.
 
 import asyncio
 import time
-import uuid
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
-from functools import partial
 from itertools import islice
 from typing import Any, Final, Protocol
 
 import structlog
 
-from comity_server.errors import StateError, StoreUnavailable
+from comity_server.errors import StoreUnavailable
 from comity_server.limits import Limits
 from comity_server.model import Commit, Event
 from comity_server.record import KEY, MOD_REVISION, VERSION
@@ -25,7 +23,9 @@ from comity_server.stores.memory.actions import give_up_fork, let_go
 from comity_server.stores.memory.namespace import Held, Namespace, Parent
 from comity_server.stores.memory.pace import Pace
 from comity_server.stores.redis import codec, keys
-from comity_server.stores.redis.client import Client, Script, Unreadable
+from comity_server.stores.redis.barriers import Barriers
+from comity_server.stores.redis.client import Client, Unreadable
+from comity_server.stores.redis.epoch import Epoch, is_lost
 from comity_server.stores.redis.keys import Keys
 from comity_server.stores.redis.loading import (
     Loader,
@@ -44,7 +44,6 @@ log = structlog.get_logger(__name__)
 
 NAMES: Final = 1000  # that Redis is asked about at a time
 LOOK_AGAIN_SECONDS: Final = 0.05  # how long the lock of what a fork shares is waited for without a look at it
-RENEW: Final = Script("renew")
 MISSED: Final = 10_000  # commits that those who follow are told of at a time
 ABSENT: Final = 2000  # names that no namespace has, of which a replica is kept
 
@@ -118,12 +117,11 @@ class Replicas:
 
     def __init__(self, client: Client, host: Host) -> None:
         self.client = client
-        self.lost_at: float | None = None  # when it was found that Redis had lost what it had acknowledged
-        self.epoch = ""
+        self.epoch = Epoch(client)
         self._host = host
         self._prefix = client.target.prefix
         self._replicas: dict[str, Replica] = {}
-        self._barriers: dict[str, _Barrier] = {}
+        self._barriers = Barriers()
         self._absent: OrderedDict[str, None] = OrderedDict()  # replicas of what does not exist, the oldest first
         self._loader = Loader(client, host.limits, self.share)
         self._pace = Pace()
@@ -140,15 +138,12 @@ class Replicas:
 
     async def meta(self, name: str) -> Meta:
         """Where a namespace stands in Redis, or that it would begin in the epoch of the whole."""
-        return self._begun(await self._loader.meta(name))
+        return self.epoch.begun(await self._loader.meta(name))
 
     async def metas(self, names: Sequence[str]) -> Sequence[Meta | Unreadable]:
         """Likewise, of several, as far as it can be told."""
         found = await self._loader.metas(names)
-        return [meta if isinstance(meta, Unreadable) else self._begun(meta) for meta in found]
-
-    def _begun(self, meta: Meta) -> Meta:
-        return meta if meta.epoch else meta._replace(epoch=self.epoch)
+        return [meta if isinstance(meta, Unreadable) else self.epoch.begun(meta) for meta in found]
 
     async def buried(self, name: str, generation: int) -> Meta:
         """Where a deleted namespace stood that forks share."""
@@ -159,41 +154,10 @@ class Replicas:
         found = await self.client.call("HGET", self.keys(name).incoming, "hold")
         return found.decode() if found is not None else ""
 
-    async def agree(self) -> None:
-        """Agree with the other servers on an epoch."""
-        name = keys.epoch(self._prefix)
-        found = await self.client.call("GET", name)
-        if found is None:
-            await self.client.call("SET", name, uuid.uuid4().hex, "NX")
-            found = await self.client.call("GET", name)
-        self._note(found)
-
-    async def look(self, found: bytes | None) -> None:
-        """What the epoch was found to be: another one, or none, if Redis has lost what it had acknowledged."""
-        if found is None:
-            await self.agree()
-        else:
-            self._note(found)
-
-    def _note(self, found: bytes | None) -> None:
-        with understood("its epoch"):
-            epoch = (found or b"").decode()
-        if self.epoch and epoch != self.epoch:
-            self.lost_at = time.monotonic()
-            log.error("Redis has lost what it had acknowledged", epoch=epoch, known=self.epoch)
-        self.epoch = epoch
-
     async def fresh(self, name: str) -> Namespace:
         """The namespace as it stands now, or later. Raises StoreUnavailable."""
         while True:
-            barrier = self._barriers.get(name)
-            if barrier is None:
-                barrier = self._barriers[name] = _Barrier()
-            try:
-                await barrier.passed(lambda: self._look(name))
-            finally:
-                if not barrier.used and self._barriers.get(name) is barrier:  # else the name has another one now
-                    del self._barriers[name]
+            await self._barriers.passed(name, lambda: self._look(name))
             replica = self._replicas.get(name)
             if replica is not None:  # else it was evicted just now
                 return replica.state
@@ -205,8 +169,9 @@ class Replicas:
         if generation not in (None, meta.generation):
             raise Ended
         replica = self._replicas.get(name)
-        if replica is not None and self._is_lost(replica.meta, meta):
-            meta = await self._renew(name, replica.meta, meta)
+        if replica is not None and is_lost(replica.meta, meta):
+            await self.epoch.renew(name, replica.meta, meta)
+            meta = await self.meta(name)
         same = replica is not None and (replica.meta.generation, replica.meta.epoch) == (meta.generation, meta.epoch)
         if replica is not None and same and not replica.stale:
             if meta.place == replica.meta.place:
@@ -215,7 +180,7 @@ class Replicas:
                 await self._follow(name, replica, meta)
                 return replica
             except Parted:
-                await self._renew(name, replica.meta, meta)
+                await self.epoch.renew(name, replica.meta, meta)
             except Trimmed:  # it fell behind what others have compacted
                 pass
         return await self._load(name, replica, generation)
@@ -256,12 +221,10 @@ class Replicas:
     def _evict(self, name: str) -> None:
         """Let go of a replica, unless it is used. It is loaded anew when it is asked for."""
         state = self._replicas[name].state
-        barrier = self._barriers.get(name)
-        is_looked_at = barrier is not None and barrier.used
-        if self._host.is_used(name) or is_looked_at or state.forks or state.quiet.locked():
+        if self._host.is_used(name) or self._barriers.is_used(name) or state.forks or state.quiet.locked():
             return
         del self._replicas[name]
-        self._barriers.pop(name, None)  # of one who did not wait for its end
+        self._barriers.forget(name)
         self._absent.pop(name, None)
         self._host.evicted(name)
         state.replaced = True
@@ -281,8 +244,7 @@ class Replicas:
             replica.told = told
 
     async def close(self) -> None:
-        for barrier in list(self._barriers.values()):
-            await barrier.close()
+        await self._barriers.close()
 
     async def _look(self, name: str) -> None:
         replica = self._replicas.get(name)
@@ -355,7 +317,7 @@ class Replicas:
     async def _load(self, name: str, before: Replica | None, generation: int | None = None) -> Replica:
         """Load a namespace anew. Whoever follows it is told what came between, or that its history has ended, if that
         cannot be told. Raises Ended."""
-        loaded = await self._loader.load(name, self.epoch, generation)
+        loaded = await self._loader.load(name, self.epoch.current, generation)
         if loaded is None:
             raise Ended
         replica = Replica(*loaded)
@@ -373,7 +335,7 @@ class Replicas:
                 give_up_fork(replica.state)
             if before is None or not isinstance(error, Parted):
                 raise
-            await self._renew(name, before.meta, replica.meta)
+            await self.epoch.renew(name, before.meta, replica.meta)
             return await self._load(name, before, generation)
         self._replicas[name] = replica
         self._host.adopt(replica.meta, replica.state)
@@ -486,75 +448,6 @@ class Replicas:
             return
         yield False
 
-    def _is_lost(self, known: Meta, found: Meta) -> bool:
-        """Whether Redis has forgotten what this server knows that it had."""
-        if found.epoch != known.epoch:
-            return False  # another server has noticed, or this one by another namespace
-        at, was = (found.generation, *found.place), (known.generation, *known.place)
-        return at < was or (at == was and found.last != known.last)
-
-    async def _renew(self, name: str, known: Meta, found: Meta) -> Meta:
-        self.lost_at = time.monotonic()
-        log.error("Redis has lost what it had acknowledged", namespace=name, known=known.revision, found=found.revision)
-        # Either may be what the namespace has its epoch from, and neither is renewed twice for one loss.
-        for key in (self.keys(name).meta, keys.epoch(self._prefix)):
-            arguments = [known.epoch, uuid.uuid4().hex]
-            await self.client.repeated(partial(self.client.run, RENEW, [key], arguments))
-        await self.agree()
-        return await self.meta(name)
-
 
 def _lost(name: str, parent: Parent) -> StoreUnavailable:
     return StoreUnavailable(f"Redis has lost what {name} shares with {parent.namespace.name}")
-
-
-class _Barrier:
-    """Lets those pass together who came before a look began."""
-
-    def __init__(self) -> None:
-        self._next: asyncio.Future[None] | None = None
-        self._task: asyncio.Task[None] | None = None
-
-    @property
-    def used(self) -> bool:
-        return self._next is not None or self._task is not None
-
-    async def passed(self, look: Any) -> None:
-        if self._next is None:
-            self._next = asyncio.get_running_loop().create_future()
-        waiting = self._next
-        if self._task is None:
-            self._task = asyncio.get_running_loop().create_task(self._run(look))
-        await asyncio.shield(waiting)
-
-    async def close(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait([self._task])
-
-    async def _run(self, look: Any) -> None:
-        while self._next is not None:
-            waiting, self._next = self._next, None
-            try:
-                await look()
-            except StateError as error:
-                self._fail(waiting, error)
-            except Exception as error:
-                log.exception("a namespace could not be looked at")
-                self._fail(waiting, error)
-            except BaseException:
-                for one in (waiting, self._next):
-                    if one is not None:
-                        one.cancel()
-                self._next = self._task = None
-                raise
-            else:
-                waiting.set_result(None)
-        self._task = None
-
-    def _fail(self, waiting: asyncio.Future[None], error: Exception) -> None:
-        late, self._next = self._next, None  # who came meanwhile would wait as long again to hear the same
-        for one in (waiting, late):
-            if one is not None:
-                one.set_exception(error)
-                one.exception()  # whoever waits may be gone

@@ -133,7 +133,7 @@ class RedisStore(MemoryStore):
 
     def _trouble(self) -> str:
         """Why it cannot be written to; empty: it can."""
-        lost = self._replicas.lost_at
+        lost = self._replicas.epoch.lost_at
         if lost is not None and time.monotonic() < lost + LOST_SECONDS:
             return "Redis has lost what it had acknowledged"
         failure = self._client.failure or self._client.refusal or self._client.trouble
@@ -564,7 +564,7 @@ class RedisStore(MemoryStore):
         now, epoch = await self._client.look(keys.epoch(self._target.prefix))
         after = time.monotonic_ns()
         self._ahead = now - (before + after) // 2000
-        await self._replicas.look(epoch)
+        await self._replicas.epoch.look(epoch)
 
 
 def _is_text(name: bytes) -> bool:
