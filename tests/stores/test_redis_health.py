@@ -11,7 +11,7 @@ from structlog.typing import EventDict
 
 from comity_server.errors import StoreFull, StoreUnavailable
 from comity_server.limits import Limits
-from comity_server.stores.redis import client, store
+from comity_server.stores.redis import client, health, store
 from comity_server.stores.redis.keys import probes
 from comity_server.stores.redis.store import RedisStore
 from comity_server.stores.redis.url import parse
@@ -33,7 +33,7 @@ def logged(monkeypatch: pytest.MonkeyPatch) -> list[EventDict]:
     """What the modules that speak to Redis say."""
     capture = LogCapture()
     bound = structlog.wrap_logger(None, processors=[capture])
-    for module in (client, store):
+    for module in (client, health, store):
         monkeypatch.setattr(module, "log", bound)
     return capture.entries
 

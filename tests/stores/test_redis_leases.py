@@ -263,7 +263,7 @@ async def test_none_ends_early_whatever_servers_believe(shared: Shared) -> None:
     one, other = await shared.spaces()
     lease = await one.grant(HOUR)
     for space in (one, other):
-        redis_store(space)._ahead += 2 * HOUR
+        redis_store(space)._health.ahead += 2 * HOUR
         held = redis_store(space).state(NAME).leases.get(lease.id)
         if held is not None:
             held.deadline = 0

@@ -11,8 +11,7 @@ from comity_server.compactor import Compactor
 from comity_server.errors import StoreUnavailable
 from comity_server.limits import Limits, Retention
 from comity_server.model import Commit
-from comity_server.stores.redis import keys
-from comity_server.stores.redis import store as store_module
+from comity_server.stores.redis import followers, keys
 from comity_server.stores.redis.store import RedisStore
 from comity_server.stores.redis.url import parse
 from tests.contract.space import Space
@@ -109,7 +108,7 @@ async def test_a_log_that_ends_with_what_no_server_wrote_is_followed_at_leisure(
         waits.append(attempt)
         return 0.0
 
-    monkeypatch.setattr(store_module, "backoff", noted)
+    monkeypatch.setattr(followers, "backoff", noted)
     await space.store.follow(NAME, Heard())
     with scanned_server.client() as client:
         client.xadd(keys.Keys(prefix_of(shared), NAME).log(1), {"foo": "bar"}, id="1000-0")

@@ -31,18 +31,17 @@ from comity_server.stores.redis.arrivals import RedisArrivals
 from comity_server.stores.redis.client import Client, Passing, Unreadable, backoff, unavailable
 from comity_server.stores.redis.compaction import Compaction
 from comity_server.stores.redis.expiries import Expiries
+from comity_server.stores.redis.followers import Followers
+from comity_server.stores.redis.health import Health
 from comity_server.stores.redis.holds import Holds
 from comity_server.stores.redis.journal import Busy, RedisJournal, TooMany
-from comity_server.stores.redis.loading import Meta, Trimmed
-from comity_server.stores.redis.portions import ENTRIES, Portion
+from comity_server.stores.redis.loading import Meta
 from comity_server.stores.redis.replicas import Moved, Renewed, Replicas
 from comity_server.stores.redis.url import Target
 from comity_server.tasks import end
 
 log = structlog.get_logger(__name__)
 
-LOOK_SECONDS: Final = 0.2  # how often Redis is asked for its time, which tells also that it is there
-LOST_SECONDS: Final = 5.0  # how long health says so when Redis has lost what it had acknowledged
 IDLE_SECONDS: Final = 900.0  # how long a replica is kept that nobody asks for
 COMPACTION_SECONDS: Final = 60  # how long others leave it to a server to compact what none has loaded
 DELETION_SECONDS: Final = 30.0  # how long a deletion waits for another server's
@@ -94,9 +93,8 @@ class RedisStore(MemoryStore):
         self._deadlines = _Untold()
         self._target = target
         self._require_durable = require_durable
-        self._ahead = 0  # of Redis's clock before this process's monotonic one, in µs
-        self._followers: dict[str, asyncio.Task[None]] = {}
-        self._looking: asyncio.Task[None] | None = None
+        self._health = Health(self._client, self._replicas.epoch)
+        self._followers = Followers(self._client, self._replicas, self._lock)
         self._wanted: dict[str, Wanted] = {}  # by the forks that are being made, whose locks are held
         self._unreadable: set[str] = set()  # namespaces of which the log has said so
         self._refused: set[str] = set()  # namespaces that may not begin, while that is answered
@@ -104,20 +102,21 @@ class RedisStore(MemoryStore):
     async def open(self) -> None:
         try:
             await preflight.look(self._client)
-            await self._look()
+            await self._health.look()
             await preflight.try_writes(self._client, require_durable=self._require_durable)
             await preflight.check(self._client, require_durable=self._require_durable)
         except (StateError, Passing) as error:
             await self._client.close()
             raise unavailable(self._target, error) from error
-        self._looking = asyncio.get_running_loop().create_task(self._keep_looking())
+        self._health.begin()
 
     async def close(self) -> None:
         if self._finishing:
             await asyncio.wait(self._finishing, timeout=FINISH_SECONDS)
-        tasks = [*self._finishing, *self._followers.values(), *([self._looking] if self._looking else [])]
-        for task in tasks:
+        for task in list(self._finishing):
             await end(task)
+        await self._followers.close()
+        await self._health.close()
         await self._expiries.close()
         await self._replicas.close()
         await self._client.close()
@@ -129,21 +128,11 @@ class RedisStore(MemoryStore):
         )
 
     def writable(self) -> bool:
-        return not self._trouble()
-
-    def _trouble(self) -> str:
-        """Why it cannot be written to; empty: it can."""
-        lost = self._replicas.epoch.lost_at
-        if lost is not None and time.monotonic() < lost + LOST_SECONDS:
-            return "Redis has lost what it had acknowledged"
-        failure = self._client.failure or self._client.refusal or self._client.trouble
-        if failure is not None:
-            return failure.message
-        return "" if self._client.reachable else "Redis cannot be reached"
+        return not self._health.trouble()
 
     def time(self) -> int:
         """By the clock of Redis: those of servers do not matter."""
-        return time.monotonic_ns() // 1000 + self._ahead
+        return self._health.time()
 
     # What the replicas ask for
 
@@ -490,81 +479,12 @@ class RedisStore(MemoryStore):
 
     async def follow(self, namespace: str, listener: Listener) -> Position:
         position = await super().follow(namespace, listener)
-        follower = asyncio.get_running_loop().create_task(self._follow(namespace))
-        self._followers[namespace] = follower
+        self._followers.begin(namespace)
         return position
 
     async def unfollow(self, namespace: str) -> None:
         await super().unfollow(namespace)
-        follower = self._followers.pop(namespace, None)
-        if follower is not None:
-            await end(follower)
-
-    async def _follow(self, name: str) -> None:
-        """Read the log as it grows, until cancelled; or where redis-py has lost that, until it is nobody's follower."""
-        attempt = 0
-        portion = Portion(ENTRIES)
-        while self._followers.get(name) is asyncio.current_task():
-            try:
-                replica = self._replicas.known(name)
-                if replica is None:
-                    await self._replicas.fresh(name)
-                    continue
-                meta = replica.meta
-                key = self._replicas.keys(name).log(meta.generation)
-                entries = await self._client.read_blocking(key, f"{meta.revision}-{meta.sub}", portion.count)
-                portion.took_entries(entries)
-                if not entries:
-                    await self._replicas.fresh(name)
-                    continue
-                async with self._lock(name):
-                    if self._replicas.known(name) is not replica or replica.meta.generation != meta.generation:
-                        continue
-                    try:
-                        await self._replicas.read_log(name, replica, entries)
-                    except Trimmed:
-                        advanced = await self._replicas.advance(name)
-                        if advanced is replica and replica.meta.place == meta.place:  # no server has written that
-                            raise Unreadable(f"the log of {name} has what is not the store's") from None
-                attempt = 0
-            except (StateError, Passing):
-                portion.failed()
-                await asyncio.sleep(backoff(attempt))
-                attempt += 1
-            except Exception:  # to follow no more would leave watches silent for ever
-                log.exception("a log could not be followed", namespace=name)
-                self._replicas.distrust(name)
-                await asyncio.sleep(backoff(attempt))
-                attempt += 1
-
-    # Health
-
-    async def _keep_looking(self) -> None:
-        """Look how Redis is, until cancelled. The log says when it cannot be written to, and when it can again."""
-        was_writable = self.writable()  # what it was opened with was warned of
-        while True:
-            await asyncio.sleep(LOOK_SECONDS)
-            try:
-                await self._look()
-                await self._client.try_writes()
-            except (StateError, Passing) as error:
-                log.debug("Redis is not well", error=str(error))
-            except Exception:  # to look no more would be to say the last answer for ever
-                log.exception("Redis could not be looked at")
-            trouble = self._trouble()
-            if was_writable and trouble:
-                log.warning("the store cannot be written", reason=trouble, redis=str(self._target))
-            elif not was_writable and not trouble:
-                log.info("the store can be written again", redis=str(self._target))
-            was_writable = not trouble
-
-    async def _look(self) -> None:
-        """Ask Redis for its time, and whether it has lost something."""
-        before = time.monotonic_ns()
-        now, epoch = await self._client.look(keys.epoch(self._target.prefix))
-        after = time.monotonic_ns()
-        self._ahead = now - (before + after) // 2000
-        await self._replicas.epoch.look(epoch)
+        await self._followers.end(namespace)
 
 
 def _is_text(name: bytes) -> bool:
