@@ -43,7 +43,7 @@ async def test_a_namespace_that_has_begun_is_answered_so(filling: RedisServer) -
         fill(filling)
 
     with pytest.MonkeyPatch.context() as patch:
-        before(patch, store._redis, "enlist", fill_then)
+        before(patch, store._names, "enlist", fill_then)
         assert await space.put("k") == 1
     assert calls == 1
     assert await other.contents() == await space.contents() == {"k": b"v"}

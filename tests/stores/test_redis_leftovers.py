@@ -159,7 +159,7 @@ async def test_names_of_namespaces_that_did_not_begin_or_are_gone(shared: Shared
                     await dying.put("k")
             else:
                 await dying.put("k")
-                before(patch, redis_store(dying)._redis, "unlist", dies)
+                before(patch, redis_store(dying)._names, "unlist", dies)
                 with pytest.raises(asyncio.CancelledError):
                     await dying.store.delete_namespace(step)
     with pytest.raises(QuotaExceeded):

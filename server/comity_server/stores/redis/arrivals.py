@@ -21,12 +21,13 @@ from comity_server.stores.memory.namespace import Held, Namespace
 from comity_server.stores.memory.parts import base_records, batches
 from comity_server.stores.memory.requests import Requests
 from comity_server.stores.redis import codec, holds, keys, leasing
-from comity_server.stores.redis.client import Client, Passing, Script
+from comity_server.stores.redis.client import Passing, Script
 from comity_server.stores.redis.compaction import Compaction
 from comity_server.stores.redis.expiries import Expiries
 from comity_server.stores.redis.holds import Holds
 from comity_server.stores.redis.journal import RedisJournal
 from comity_server.stores.redis.loading import Meta
+from comity_server.stores.redis.names import Names
 from comity_server.stores.redis.replicas import Moved, Replicas
 from comity_server.stores.redis.steps import PIECE, ROWS, few
 from comity_server.stores.transfer import Arrival, Counter, Progress, Remaining
@@ -98,17 +99,18 @@ class RedisArrivals:
     def __init__(
         self,
         store: Store,
-        client: Client,
         replicas: Replicas,
         journal: RedisJournal,
+        names: Names,
         compaction: Compaction,
         holds: Holds,
         expiries: Expiries,
     ) -> None:
         self._store = store
-        self._client = client
+        self._client = replicas.client
         self._replicas = replicas
         self._journal = journal
+        self._names = names
         self._compaction = compaction
         self._holds = holds
         self._expiries = expiries
@@ -342,7 +344,7 @@ class RedisArrivals:
 
     async def _adopt(self, coming: _Coming) -> None:
         of, name = coming.keys, coming.arrival.name
-        await self._journal.enlist(name)
+        await self._names.enlist(name)
         pairs = chain.from_iterable((coming.part(part), coming.final(part)) for part in PARTS)
         names = [of.meta, of.incoming, *pairs, *coming.staged_keys]
         arguments = [*coming.meta.stands, coming.owner, len(PARTS), *coming.sizes.values(), *coming.staged.values()]
@@ -360,7 +362,7 @@ class RedisArrivals:
                 raise _in_use(name)
         elif answer < 0:
             raise _copied_by_another(coming)
-        await self._journal.enlist(name)  # once more: a deletion may have been under way
+        await self._names.enlist(name)  # once more: a deletion may have been under way
 
     def _fields(self, coming: _Coming) -> Sequence[Any]:
         """What meta says of it."""

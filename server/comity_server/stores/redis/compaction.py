@@ -16,7 +16,7 @@ from comity_server.record import KEY, MOD_REVISION, VERSION, Record
 from comity_server.stores.memory.namespace import Collected, Held, Namespace
 from comity_server.stores.memory.pace import Pace
 from comity_server.stores.redis import codec, steps
-from comity_server.stores.redis.client import Client, Script
+from comity_server.stores.redis.client import Script
 from comity_server.stores.redis.codec import Row
 from comity_server.stores.redis.deciding import decide
 from comity_server.stores.redis.keys import Keys
@@ -47,9 +47,9 @@ class Claimed(NamedTuple):
 class Compaction:
     """What this server does of it, of the namespaces of one Redis."""
 
-    def __init__(self, client: Client, replicas: Replicas) -> None:
+    def __init__(self, replicas: Replicas) -> None:
         self.deleter = "d" + secrets.token_hex(6)  # what tokens begin with by which this server deletes namespaces
-        self._client = client
+        self._client = replicas.client
         self._replicas = replicas
 
     async def begin(self, name: str, seconds: int) -> bool:

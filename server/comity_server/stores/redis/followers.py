@@ -6,7 +6,7 @@ from collections.abc import Callable
 import structlog
 
 from comity_server.errors import StateError
-from comity_server.stores.redis.client import Client, Passing, Unreadable, backoff
+from comity_server.stores.redis.client import Passing, Unreadable, backoff
 from comity_server.stores.redis.loading import Trimmed
 from comity_server.stores.redis.portions import ENTRIES, Portion
 from comity_server.stores.redis.replicas import Replicas
@@ -22,8 +22,8 @@ class Followers:
         lock: of a namespace.
     """
 
-    def __init__(self, client: Client, replicas: Replicas, lock: Callable[[str], asyncio.Lock]) -> None:
-        self._client = client
+    def __init__(self, replicas: Replicas, lock: Callable[[str], asyncio.Lock]) -> None:
+        self._client = replicas.client
         self._replicas = replicas
         self._lock = lock
         self._tasks: dict[str, asyncio.Task[None]] = {}

@@ -15,12 +15,13 @@ from comity_server.stores.memory.draft import Draft
 from comity_server.stores.memory.leases import LeaseChanges
 from comity_server.stores.memory.log import history_bytes
 from comity_server.stores.memory.namespace import Collected, Namespace, Parent
-from comity_server.stores.redis import codec, compaction, keys, steps
-from comity_server.stores.redis.client import Client, Passing, Script
+from comity_server.stores.redis import codec, compaction, steps
+from comity_server.stores.redis.client import Passing, Script
 from comity_server.stores.redis.compaction import Compaction
 from comity_server.stores.redis.deciding import decide
 from comity_server.stores.redis.keys import Keys
 from comity_server.stores.redis.loading import Meta, take_marks
+from comity_server.stores.redis.names import Names
 from comity_server.stores.redis.replicas import Moved, Replica, Replicas
 
 log = structlog.get_logger(__name__)
@@ -29,14 +30,9 @@ APPEND: Final = Script("append")
 DELETE: Final = Script("delete")
 DISINHERIT: Final = Script("disinherit")
 OUTDATE: Final = Script("outdate")
-REGISTER: Final = Script("register")
 STAGE: Final = Script("stage")
 
 KEPT_SECONDS: Final = 600  # how long the log of a deleted namespace is there for those who follow it
-
-
-class TooMany(Exception):
-    """Redis has as many namespaces as there may be."""
 
 
 class Busy(Exception):
@@ -47,9 +43,10 @@ class RedisJournal:
     """Implements `stores.memory.journal.Journal`. Of a namespace that it is told of, the lock is held, except where
     something was collected."""
 
-    def __init__(self, client: Client, replicas: Replicas, compaction: Compaction, limits: Limits) -> None:
-        self._client = client
+    def __init__(self, replicas: Replicas, names: Names, compaction: Compaction, limits: Limits) -> None:
+        self._client = replicas.client
         self._compaction = compaction
+        self._names = names
         self._limits = limits
         self._replicas = replicas
         # For the store, which takes them out when it is through with the same: a replica must not say that it stands
@@ -68,7 +65,7 @@ class RedisJournal:
             *("history", draft.base.history_bytes + sum(map(history_bytes, draft.commits))),
         ]
         if begins:
-            await self._register(name)
+            await self._names.register(name)
             fields += _beginning(draft)
         place = (draft.revision, 0) if draft.commits else (draft.revision, replica.meta.sub + 1)
         try:
@@ -76,10 +73,10 @@ class RedisJournal:
             meta = await self._append(name, replica, token, place, data, fields, leases=_leases(draft.leases))
         except Moved:
             if begins:  # as it is judged anew it may be refused
-                await self.unlist(name)
+                await self._names.unlist(name)
             raise
         if begins:
-            await self._enlist_again(name)
+            await self._names.enlist_again(name)
         if begins and draft.base.parent is not None:
             parent = draft.base.parent
             meta = meta._replace(
@@ -133,7 +130,7 @@ class RedisJournal:
         await decide(self._replicas, replica, lambda: self._client.run(DELETE, names, arguments), (revision, 0), token)
         self.ended[name] = namespace, bool(namespace.heirs)
         with suppress(StateError):  # it is deleted all the same: else whoever lists it does this
-            await self.unlist(name)
+            await self._names.unlist(name)
 
     async def drop(self, namespaces: Sequence[Namespace]) -> None:
         """What a deleted namespace keeps in Redis goes with the last fork that shares it: see `let_go`."""
@@ -173,36 +170,6 @@ class RedisJournal:
 
     async def forget_names(self, names: Sequence[str], least: int) -> None:
         """Names are kept: each is a small hash."""
-
-    async def _register(self, name: str) -> None:
-        """A name is listed before the namespace is there, since the two are in different slots. Raises TooMany, and
-        Moved if the namespace would begin in an epoch that has ended."""
-        await self._replicas.epoch.agree()
-        meta = self._replicas.find(name).meta
-        if meta.epoch != (await self._replicas.meta(name)).epoch:
-            await self._replicas.advance(name)
-            raise Moved
-        listed, limit = keys.names(self._client.target.prefix), self._limits.namespaces
-        if not await self._client.repeated(partial(self._client.run, REGISTER, [listed], [name, limit])):
-            raise TooMany
-
-    async def enlist(self, name: str) -> None:
-        """A namespace is there."""
-        await self._client.call("ZADD", keys.names(self._client.target.prefix), 0, name)
-
-    async def _enlist_again(self, name: str) -> None:
-        """Once more when it is there: whoever deletes a namespace of this name takes it off the list. That it has begun
-        stands, whether this can be done now or not."""
-        try:
-            await self.enlist(name)
-        except StateError as error:
-            log.warning("a namespace could not be listed yet", namespace=name, error=error.message)
-
-    async def unlist(self, name: str) -> None:
-        """Of a name no namespace is there any more."""
-        await self._client.call("ZREM", keys.names(self._client.target.prefix), name)
-        if (await self._replicas.meta(name)).exists:  # it has come again meanwhile
-            await self.enlist(name)
 
     async def _append(
         self,

@@ -26,7 +26,7 @@ from comity_server.stores.memory.leases import Deadlines, Leases
 from comity_server.stores.memory.namespace import Namespace, Parent
 from comity_server.stores.memory.store import MemoryStore
 from comity_server.stores.protocol import Listener
-from comity_server.stores.redis import holds, keys, leasing, preflight
+from comity_server.stores.redis import holds, leasing, preflight
 from comity_server.stores.redis.arrivals import RedisArrivals
 from comity_server.stores.redis.client import Client, Passing, Unreadable, backoff, unavailable
 from comity_server.stores.redis.compaction import Compaction
@@ -34,8 +34,9 @@ from comity_server.stores.redis.expiries import Expiries
 from comity_server.stores.redis.followers import Followers
 from comity_server.stores.redis.health import Health
 from comity_server.stores.redis.holds import Holds
-from comity_server.stores.redis.journal import Busy, RedisJournal, TooMany
+from comity_server.stores.redis.journal import Busy, RedisJournal
 from comity_server.stores.redis.loading import Meta
+from comity_server.stores.redis.names import Names, TooMany
 from comity_server.stores.redis.replicas import Moved, Renewed, Replicas
 from comity_server.stores.redis.url import Target
 from comity_server.tasks import end
@@ -46,7 +47,6 @@ IDLE_SECONDS: Final = 900.0  # how long a replica is kept that nobody asks for
 COMPACTION_SECONDS: Final = 60  # how long others leave it to a server to compact what none has loaded
 DELETION_SECONDS: Final = 30.0  # how long a deletion waits for another server's
 FINISH_SECONDS: Final = 5.0  # how long deletions and compactions are waited for at the end
-PAGE: Final = 200  # names that are looked up at a time
 
 
 class Outdated(Exception):
@@ -86,17 +86,17 @@ class RedisStore(MemoryStore):
         super().__init__(limits)
         self._client = Client(target, wait_replicas=wait_replicas)
         self._replicas = Replicas(self._client, self)
-        self._compaction = Compaction(self._client, self._replicas)
-        self._journal = self._redis = RedisJournal(self._client, self._replicas, self._compaction, limits)
+        self._names = Names(self._replicas, limits)
+        self._compaction = Compaction(self._replicas)
+        self._journal = self._redis = RedisJournal(self._replicas, self._names, self._compaction, limits)
         self._holds = Holds(self._replicas, self._redis, self._lock)
         self._expiries = Expiries(self._client, time=self.time, generation=self._generation)
         self._deadlines = _Untold()
         self._target = target
         self._require_durable = require_durable
         self._health = Health(self._client, self._replicas.epoch)
-        self._followers = Followers(self._client, self._replicas, self._lock)
+        self._followers = Followers(self._replicas, self._lock)
         self._wanted: dict[str, Wanted] = {}  # by the forks that are being made, whose locks are held
-        self._unreadable: set[str] = set()  # namespaces of which the log has said so
         self._refused: set[str] = set()  # namespaces that may not begin, while that is answered
 
     async def open(self) -> None:
@@ -124,7 +124,7 @@ class RedisStore(MemoryStore):
     def arrivals(self) -> RedisArrivals:
         """Lets it take in what comes from another store."""
         return RedisArrivals(
-            self, self._client, self._replicas, self._redis, self._compaction, self._holds, self._expiries
+            self, self._replicas, self._redis, self._names, self._compaction, self._holds, self._expiries
         )
 
     def writable(self) -> bool:
@@ -425,7 +425,7 @@ class RedisStore(MemoryStore):
             except Unreadable:
                 continue
             if state.create_time:
-                await self._redis.enlist(name)
+                await self._names.enlist(name)
             async with self._lock(name):
                 if self.deleted.get(name, (0.0, None))[1] is state and name not in self._listeners:
                     del self.deleted[name]
@@ -449,31 +449,7 @@ class RedisStore(MemoryStore):
         self._replicas.use(name)
 
     async def namespaces(self, prefix: str, *, after: str = "", limit: int) -> Sequence[NamespaceInfo]:
-        found: list[NamespaceInfo] = []
-        names = keys.names(self._target.prefix)
-        low = f"[{prefix}".encode() if not after or after < prefix else f"({after}".encode()
-        high = b"[" + prefix.encode() + b"\xff"
-        while len(found) < limit:
-            page = await self._client.call("ZRANGEBYLEX", names, low, high, "LIMIT", 0, min(limit, PAGE))
-            listed = [name.decode() for name in page if _is_text(name)]
-            metas = await self._replicas.metas(listed)
-            for name, meta in zip(listed, metas, strict=True):
-                if isinstance(meta, Unreadable):  # which keeps nothing from the others
-                    if name not in self._unreadable:
-                        log.error("a namespace cannot be read", namespace=name, error=meta.message)
-                    self._unreadable.add(name)
-                    continue
-                self._unreadable.discard(name)
-                if not meta.exists:  # whoever was to begin or to delete it has ended before it was through
-                    await self._redis.unlist(name)
-                elif len(found) < limit:
-                    replica = self._replicas.known(name)
-                    known = replica is not None and replica.meta.stands == meta.stands and not replica.stale
-                    found.append(replica.state.info() if replica is not None and known else meta.info(name))
-            if len(page) < min(limit, PAGE):
-                break
-            low = b"(" + page[-1]
-        return found
+        return await self._names.infos(prefix, after, limit)
 
     # Followers
 
@@ -485,12 +461,3 @@ class RedisStore(MemoryStore):
     async def unfollow(self, namespace: str) -> None:
         await super().unfollow(namespace)
         await self._followers.end(namespace)
-
-
-def _is_text(name: bytes) -> bool:
-    """Whether it may be the name of a namespace."""
-    try:
-        name.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
