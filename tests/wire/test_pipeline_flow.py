@@ -4,6 +4,7 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
+from types import ModuleType
 from typing import Any
 
 import grpc
@@ -12,7 +13,7 @@ import pytest
 
 from comity.v1 import state_pb2 as s
 from comity.v1 import state_pb2_grpc
-from comity_server.services import pipeline, pipeline_messages
+from comity_server.services import pipeline, pipeline_answers, pipeline_messages
 from tests import servers
 from tests.http2 import StingyClient
 from tests.servers import Server
@@ -278,15 +279,15 @@ async def test_what_one_stream_has_unanswered_is_bounded() -> None:
         assert [result.value for result in pipe.arrived] == list(range(1, 100 * flood.sent + 1))
 
 
-@pytest.mark.parametrize("step", ["write", "fill_outcome"])
+@pytest.mark.parametrize(("module", "step"), [(pipeline, "write"), (pipeline_answers, "fill_outcome")])
 async def test_a_message_with_much_inside_of_it_lets_others_in_between(
-    monkeypatch: pytest.MonkeyPatch, step: str
+    monkeypatch: pytest.MonkeyPatch, module: ModuleType, step: str
 ) -> None:
     """What it asks for is read, and answered, in portions: counted in turns of the loop, not in time."""
     inside = 100
     turns = 0
     at: Counter[int] = Counter()  # how many of the transactions each turn went through
-    original = getattr(pipeline, step)
+    original = getattr(module, step)
 
     def turn() -> None:
         nonlocal turns
@@ -300,7 +301,7 @@ async def test_a_message_with_much_inside_of_it_lets_others_in_between(
     loop = asyncio.get_running_loop()
     async with run() as running, connected(running.server.addresses[0]) as channel, piped(channel, NAME) as pipe:
         await pipe.one(get("absent"))
-        monkeypatch.setattr(pipeline, step, counted)
+        monkeypatch.setattr(module, step, counted)
         many = transact(then=[s.Operation(get=s.GetOperation(key="absent"))] * inside)
         operations = [s.PipelineOperation.FromString(many.SerializeToString()) for _ in range(200)]
         turn()

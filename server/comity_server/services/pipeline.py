@@ -12,7 +12,7 @@ writes are several batches where they could list very much: each is begun when t
 """
 
 import asyncio
-from collections import Counter, defaultdict, deque
+from collections import Counter, defaultdict
 from collections.abc import AsyncGenerator, Sequence
 from functools import partial
 from typing import Final
@@ -32,19 +32,18 @@ from comity_server.model import DeletePrefix, List, Transaction
 from comity_server.services import requests
 from comity_server.services.admission import Place
 from comity_server.services.deadline import until
+from comity_server.services.pipeline_answers import MESSAGE_BYTES, Answers, Message
 from comity_server.services.pipeline_lists import Lists, Waiting
 from comity_server.services.pipeline_messages import (
     GET,
     LIST,
+    PARTS,
     READ,
     RESULT_BYTES,
     TRANSACT,
     Result,
     Writer,
     entry_bytes,
-    fill_error,
-    fill_outcome,
-    fill_read,
     read,
     write,
 )
@@ -55,13 +54,10 @@ from comity_server.stores.protocol import Store
 PIPELINES: Final = 16  # of one connection: what is on its way to each takes up memory that nothing counts
 OPERATIONS: Final = 1000  # of one message
 UNANSWERED: Final = 4000  # operations of one stream, beyond which it is not read
-MESSAGE_BYTES: Final = 1024 * 1024  # about as much an answer carries, unless one result is larger
-MESSAGE_MOST: Final = 4_100_000  # since clients read up to 4 MiB
 WRITE_BYTES: Final = 400  # about what an operation that waits takes beside its message
 PART_BYTES: Final = 150  # and each condition and operation inside of it
 ANSWERED_BYTES: Final = 8 * 1024 * 1024  # that answers take until the client takes them, beyond which none are begun
 LISTED: Final = 100_000  # entries that transactions under way may list: each takes about 150 bytes
-PARTS: Final = 1000  # operations, conditions and results that are gone through in one go: about 3 ms
 
 _MARK: Final = Transaction()  # in the place of a list
 
@@ -111,22 +107,12 @@ class Pipelines:
             await stream.close()
 
 
-class _Message:
-    """A message whose operations are not all answered."""
-
-    __slots__ = ("place", "unanswered")
-
-    def __init__(self, place: Place, unanswered: int) -> None:
-        self.place = place
-        self.unanswered = unanswered
-
-
 class _Batch:
     """Writes of a message, the reads among them, and the marks of its lists: all, unless it asks for very much."""
 
     __slots__ = ("answer", "entries", "keys", "message", "operations", "parts", "wide")
 
-    def __init__(self, message: _Message) -> None:
+    def __init__(self, message: Message) -> None:
         self.message = message
         self.operations: list[tuple[int, int, Transaction]] = []
         self.parts = 0  # inside of its transactions
@@ -149,10 +135,8 @@ class _Stream:
         self._wide = 0  # how many of them may change other keys, too
         self._listing = 0  # entries that they may list
         self._lists = Lists(store, limits, MESSAGE_BYTES, self._fail)
-        self._answered: deque[tuple[_Message, Sequence[Result], int]] = deque()  # and about how much memory they hold
-        self._answered_bytes = 0
-        self._place = 0  # in the first of them
-        self._messages: dict[_Message, None] = {}  # that are not answered in full
+        self._answers = Answers(self._lists.take_off, self._done)
+        self._messages: dict[Message, None] = {}  # that are not answered in full
         self._unanswered = 0
         self._ready = asyncio.Event()  # there is something to write, or nothing more will come
         self._room = asyncio.Event()  # more may be read
@@ -205,7 +189,7 @@ class _Stream:
                 del request, place  # the next one may be long in coming
                 if self._ending:
                     return
-                while self._unanswered >= UNANSWERED or self._answered_bytes >= ANSWERED_BYTES:
+                while self._unanswered >= UNANSWERED or self._answers.held_bytes >= ANSWERED_BYTES:
                     self._room.clear()
                     await self._room.wait()
                 request, place = await messages.admitted(soon=False)
@@ -258,7 +242,7 @@ class _Stream:
         if not operations:
             place.leave()
             return
-        message = _Message(place, len(operations))
+        message = Message(place, len(operations))
         self._messages[message] = None
         self._unanswered += message.unanswered
         deadline = None
@@ -383,7 +367,7 @@ class _Stream:
                 batch.keys.add(operation[0])
 
     async def _answer_reads(
-        self, message: _Message, reads: Sequence[tuple[int, str]], revision: int, deadline: float | None
+        self, message: Message, reads: Sequence[tuple[int, str]], revision: int, deadline: float | None
     ) -> None:
         """Answer before a write of the same message can change anything."""
         keys = [key for _, key in reads]
@@ -413,7 +397,7 @@ class _Stream:
 
     async def _room_for(self, batch: _Batch) -> None:
         """Wait until the client has taken what was answered, and what is under way cannot become too much."""
-        while self._answered_bytes >= ANSWERED_BYTES or (self._listing and self._listing + batch.entries > LISTED):
+        while self._answers.held_bytes >= ANSWERED_BYTES or (self._listing and self._listing + batch.entries > LISTED):
             self._room.clear()
             await self._room.wait()
 
@@ -432,16 +416,15 @@ class _Stream:
 
     # Answering
 
-    def _answer(self, message: _Message, results: Sequence[Result], size: int = 0) -> None:
-        self._answered.append((message, results, size))
-        self._answered_bytes += size
+    def _answer(self, message: Message, results: Sequence[Result], size: int = 0) -> None:
+        self._answers.add(message, results, size)
         self._ready.set()
 
     async def answers(self) -> AsyncGenerator[bytes]:
         """Messages, until the last operation that was read is answered. Raises what the stream ends with."""
         while not self._failed and (self._unanswered or not self._ending):
-            if self._answered:
-                for message in await self._serialise():
+            if self._answers.is_due:
+                for message in await self._answers.serialise():
                     yield message
             else:
                 self._ready.clear()
@@ -449,55 +432,7 @@ class _Stream:
         if self._end is not None:
             raise self._end
 
-    async def _serialise(self) -> Sequence[bytes]:
-        """As much as is answered, up to about MESSAGE_BYTES: one message, or two if one result is very large."""
-        response = state_pb2.PipelineResponse()
-        results = response.results
-        messages: list[bytes] = []
-        total = gone_through = 0
-        while self._answered and total < MESSAGE_BYTES:
-            message, answered, held = self._answered[0]
-            place = self._place
-            for id, kind, about, end in answered[place:] if place else answered:
-                result = results.add()
-                result.id = id
-                if kind == READ:
-                    size = fill_read(result, about, end)
-                elif about is None:
-                    size = fill_error(result, end)
-                elif kind == LIST:
-                    result.list.MergeFrom(about)
-                    result.revision = about.revision
-                    size = end
-                    self._lists.take_off(size)
-                else:
-                    size = fill_outcome(result, kind, about, end)
-                    if kind == TRANSACT:
-                        gone_through += about.parts()
-                place += 1
-                total += size
-                if total >= MESSAGE_BYTES:
-                    if total > MESSAGE_MOST and len(results) > 1:
-                        last = state_pb2.PipelineResponse(results=results[-1:])
-                        del results[-1]
-                        messages.append(response.SerializeToString())
-                        response = last
-                        results = response.results
-                    break
-                gone_through += 1
-                if gone_through >= PARTS:
-                    gone_through = 0
-                    await asyncio.sleep(0)
-            self._done(message, place - self._place)
-            if place == len(answered):
-                self._answered.popleft()
-                self._answered_bytes -= held
-                place = 0
-            self._place = place
-        messages.append(response.SerializeToString())
-        return messages
-
-    def _done(self, message: _Message, count: int) -> None:
+    def _done(self, message: Message, count: int) -> None:
         """Some operations of a message are answered, and off to the client."""
         message.unanswered -= count
         if not message.unanswered:
