@@ -10,7 +10,8 @@ import { randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 
 import grpc from '@grpc/grpc-js';
-import protoLoader from '@grpc/proto-loader';
+
+import { connect, namespace, say, text } from './setup.mjs';
 
 const OPERATIONS = 1000; // of a message
 const MESSAGE_BYTES = 4 * 1024 * 1024;
@@ -95,19 +96,7 @@ class Pipeline {
   }
 }
 
-const [address, protos, namespace] = process.argv.slice(2);
-const say = (step, what) => console.log(JSON.stringify({ step, ...what }));
-const text = (value) => Buffer.from(value, 'utf8');
-
-const loaded = protoLoader.loadSync(['comity/v1/state.proto'], {
-  includeDirs: [protos],
-  keepCase: true,
-  longs: String, // int64 is more than a number holds here
-  enums: String,
-  oneofs: true,
-});
-const { v1 } = grpc.loadPackageDefinition(loaded).comity;
-const state = new v1.StateService(address, grpc.credentials.createInsecure());
+const state = connect('StateService');
 const pipeline = new Pipeline(state, namespace);
 
 const steps = [

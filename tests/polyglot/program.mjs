@@ -9,20 +9,11 @@
 import grpc from '@grpc/grpc-js';
 import protoLoader from '@grpc/proto-loader';
 
-const [address, protos, namespace] = process.argv.slice(2);
-const deadline = () => ({ deadline: Date.now() + 20_000 });
-const say = (step, what) => console.log(JSON.stringify({ step, ...what }));
+import { connect, namespace, say, text } from './setup.mjs';
 
-const loaded = protoLoader.loadSync(['comity/v1/state.proto', 'comity/v1/namespace.proto'], {
-  includeDirs: [protos],
-  keepCase: true,
-  longs: String, // int64 is more than a number holds here
-  enums: String,
-  oneofs: true,
-});
-const { v1 } = grpc.loadPackageDefinition(loaded).comity;
-const state = new v1.StateService(address, grpc.credentials.createInsecure());
-const namespaces = new v1.NamespaceService(address, grpc.credentials.createInsecure());
+const deadline = () => ({ deadline: Date.now() + 20_000 });
+const state = connect('StateService');
+const namespaces = connect('NamespaceService');
 
 // The details of an error are google.rpc messages, whose protos no package here brings: this is all that is read of them.
 const rpc = protoLoader.fromJSON({
@@ -100,8 +91,6 @@ function watch(prefix, last) {
     });
   });
 }
-
-const text = (value) => Buffer.from(value, 'utf8');
 
 await new Promise((resolve, reject) => {
   state.waitForReady(deadline().deadline, (error) => (error ? reject(error) : resolve()));
