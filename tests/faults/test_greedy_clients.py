@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import AsyncIterator, Iterator
 
 import grpc
-import psutil
 import pytest
 
 from comity.v1 import state_pb2 as s
@@ -12,12 +11,12 @@ from comity.v1 import state_pb2_grpc
 from comity_server.services import rpc
 from tests import servers
 from tests.http2 import StingyClient
+from tests.memory import MIB, memory, settled
 from tests.servers import Server
 from tests.waiting import until
 from tests.wire.calls import TIMEOUT, read_refusal
 from tests.wire.inprocess import run
 
-MIB = 1024 * 1024
 LIST = "/comity.v1.StateService/List"
 PUT = "/comity.v1.StateService/Put"
 
@@ -34,19 +33,6 @@ async def state(own: Server) -> AsyncIterator["state_pb2_grpc.StateServiceAsyncS
         yield state_pb2_grpc.StateServiceStub(channel)
 
 
-def memory(server: Server) -> int:
-    return psutil.Process(server.process.pid).memory_info().rss
-
-
-async def settled(server: Server) -> int:
-    """What the server takes up when it does not take up more any more."""
-    before = 0
-    while (now := memory(server)) > before + MIB:
-        before = now
-        await asyncio.sleep(1)
-    return now
-
-
 async def test_answers_that_nobody_takes_off_are_bounded(
     own: Server, state: "state_pb2_grpc.StateServiceAsyncStub"
 ) -> None:
@@ -57,7 +43,7 @@ async def test_answers_that_nobody_takes_off_are_bounded(
         before = memory(own)
         for _ in range(500):
             await stingy.call(LIST, request)
-        assert await settled(own) - before < 250 * MIB, "all of the answers are 1,000 MiB"
+        assert await settled(own, state) - before < 250 * MIB, "all of the answers are 1,000 MiB"
         answer = await state.List(s.ListRequest(namespace="n"), timeout=TIMEOUT)
         assert [entry.key for entry in answer.entries] == ["a", "b"]
 
@@ -69,7 +55,7 @@ async def test_requests_that_are_not_finished_are_bounded(
     async with StingyClient(own.address) as stingy:
         before = memory(own)
         calls = [asyncio.create_task(stingy.call(PUT, request, withheld=100)) for _ in range(200)]
-        assert await settled(own) - before < 200 * MIB, "all of the requests are 800 MiB"
+        assert await settled(own, state) - before < 200 * MIB, "all of the requests are 800 MiB"
         await state.Put(s.PutRequest(namespace="n", key="k"), timeout=TIMEOUT)
         for call in calls:
             call.cancel()

@@ -8,7 +8,6 @@ from types import ModuleType
 from typing import Any
 
 import grpc
-import psutil
 import pytest
 
 from comity.v1 import state_pb2 as s
@@ -16,13 +15,13 @@ from comity.v1 import state_pb2_grpc
 from comity_server.services import pipeline, pipeline_answers, pipeline_messages
 from tests import servers
 from tests.http2 import StingyClient
+from tests.memory import MIB, memory, settled, turns
 from tests.servers import Server
 from tests.waiting import until
 from tests.wire.calls import TIMEOUT
 from tests.wire.inprocess import run
 from tests.wire.pipes import Pipe, connected, create, get, increment, listing, piped, put, transact
 
-MIB = 1024 * 1024
 NAME = "n"
 PIPELINE = "/comity.v1.StateService/Pipeline"
 PIPELINES = 16
@@ -42,25 +41,6 @@ async def others(own: Server) -> AsyncIterator["state_pb2_grpc.StateServiceAsync
         for key in "ab":
             await state.Put(s.PutRequest(namespace=NAME, key=key, value=bytes(MIB - 1024)), timeout=TIMEOUT)
         yield state
-
-
-def memory(server: Server) -> int:
-    return psutil.Process(server.process.pid).memory_info().rss
-
-
-async def turns(state: "state_pb2_grpc.StateServiceAsyncStub") -> None:
-    """The server has so many turns that it goes on with whatever it can go on with."""
-    for _ in range(500):
-        await state.Get(s.GetRequest(namespace=NAME, key="absent"), timeout=TIMEOUT)
-
-
-async def settled(server: Server, others: "state_pb2_grpc.StateServiceAsyncStub") -> int:
-    """What the server takes up when it does not take up more any more, although it has turns."""
-    before = 0
-    while (now := memory(server)) > before + MIB:
-        before = now
-        await turns(others)
-    return now
 
 
 async def served(state: "state_pb2_grpc.StateServiceAsyncStub") -> None:
