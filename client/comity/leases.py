@@ -51,28 +51,29 @@ class Leases(Base):
 
         ttl: seconds that it lives after each renewal, to the microsecond; from 1 to 86,400 unless the server is set
             otherwise. It is renewed every third of it, so it is also how long a holder may be away.
-        message, request_id, guard: as of `put`.
+        message, guard: as of `put`.
+        request_id: as of `put`. A repeat takes up the lease that the first call was granted, and renews it.
 
         Raises ResourceExhausted if the namespace has too many leases; TypeError and ValueError for what is no ttl;
-        LeaseLost if it was granted so slowly that it has ended again.
+        LeaseLost if it has ended meanwhile: it was granted so slowly, or long ago under this request id.
         """
         micros = micros_of(ttl)
         keeper = self._calls.keepers.keeper()
         request = built(lease_pb2.GrantLeaseRequest, namespace=self.namespace, ttl=duration(micros))
         asked = clock.now()
         response = await self._write(lambda to: to.leases.GrantLease, request, message, timeout, request_id, guard)
-        id, seconds = response.lease.id, micros / 1e6
-        if clock.now() - asked > seconds / 2:  # it may have been granted by an earlier try
+        id = response.lease.id
+        left = seconds = micros / 1e6
+        if request_id is not None or clock.now() - asked > seconds / 2:  # it may have been granted by an earlier try
             asked = clock.now()
             try:
-                await self.renew_lease(id, timeout=timeout)
+                left = await self.renew_lease(id, timeout=timeout)
             except LeaseNotFound as error:
+                when = "before its grant was answered: its ttl is too short, or the request id that of an earlier grant"
                 raise LeaseLost(
-                    f"lease {id} has ended before its grant was answered: its ttl of {seconds:g} s is too short",
-                    reason="LEASE_LOST",
-                    metadata=error.metadata,
+                    f"lease {id}, of {seconds:g} s, has ended {when}", reason="LEASE_LOST", metadata=error.metadata
                 ) from error
-        return self._held(id, seconds, asked + seconds, keeper)
+        return self._held(id, seconds, asked + left, keeper)
 
     async def keep_alive(self, lease: OfLease, *, timeout: float | None = None) -> Lease:
         """Keep alive a lease that exists: that of a put with a ttl, or another process's. As of `grant_lease`.
