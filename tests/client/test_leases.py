@@ -468,6 +468,9 @@ async def test_blocks_within_each_other(state: Client) -> None:
 
 
 async def test_everybody_who_wants_to_know_is_told_once(state: Client) -> None:
+    def cancelled(_: Lease) -> None:
+        raise asyncio.CancelledError
+
     told: list[tuple[str, Lease]] = []
     complaints: list[dict[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
@@ -475,14 +478,26 @@ async def test_everybody_who_wants_to_know_is_told_once(state: Client) -> None:
     waiting = [asyncio.create_task(lease.lost()) for _ in range(3)]
     lease.on_lost(lambda found: told.append(("a", found)))
     lease.on_lost(lambda _: 1 / 0)
+    lease.on_lost(cancelled)
     lease.on_lost(lambda found: told.append(("b", found)))
     await revoked_by_another(state, lease)
     await asyncio.gather(*waiting)
     assert told == [("a", lease), ("b", lease)]
-    assert [type(found["exception"]) for found in complaints] == [ZeroDivisionError]
+    assert [type(found["exception"]) for found in complaints] == [ZeroDivisionError, asyncio.CancelledError]
     lease.on_lost(lambda found: told.append(("late", found)))
     await until(lambda: told[2:] == [("late", lease)])
     await lease.lost()
+
+
+async def test_who_waits_no_longer_is_forgotten(state: Client) -> None:
+    lease = await state.grant_lease(3600)
+    for _ in range(3):
+        waiting = asyncio.create_task(lease.lost())
+        await until(lambda: len(lease._callbacks) == 1)
+        waiting.cancel()
+        await asyncio.wait([waiting])
+        assert lease._callbacks == []
+    await lease.revoke()
 
 
 async def test_nobody_is_told_of_what_was_revoked_here(state: Client) -> None:
@@ -536,9 +551,35 @@ async def test_a_grant_that_is_tried_again_is_one_grant(server: Server, namespac
 
 async def test_a_grant_with_a_name_of_its_own(state: Client) -> None:
     name = comity.RequestId("job", 1)
-    lease = await state.grant_lease(10, request_id=name)
-    assert (await state.grant_lease(10, request_id=name)).id == lease.id
-    assert len([found async for found in state.list_leases()]) == 1
+    lease = await state.grant_lease(LONG, request_id=name)
+    await lease.close()
+    again = await state.grant_lease(LONG, request_id=name)
+    assert again.id == lease.id
+    assert [found.id async for found in state.list_leases()] == [lease.id]
+    await again.revoke()
+
+
+async def test_a_grant_that_is_repeated_renews_the_lease(state: Client) -> None:
+    """The first answer says nothing about how the lease is now."""
+    name = comity.RequestId("job", 1)
+    lease = await state.grant_lease(LONG, request_id=name)
+    await lease.close()
+    first = await state.get_lease(lease)
+    again = await state.grant_lease(LONG, request_id=name)
+    found = await state.get_lease(lease)
+    assert found.expire_time > first.expire_time
+    assert again.remaining <= found.remaining
+
+
+async def test_a_grant_that_is_repeated_after_the_end(state: Client) -> None:
+    name = comity.RequestId("job", 1)
+    lease = await state.grant_lease(LONG, request_id=name)
+    await lease.revoke()
+    with pytest.raises(LeaseLost, match=f"lease {lease.id}, of 30 s, has ended") as lost:
+        await state.grant_lease(LONG, request_id=name)
+    assert lost.value.lease_id == lease.id
+    with pytest.raises(comity.InvalidArgument):
+        await state.grant_lease(2 * LONG, request_id=name)
 
 
 # Arguments
