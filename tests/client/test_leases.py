@@ -284,6 +284,8 @@ WRITES: list[Callable[[Client, Any], Awaitable[object]]] = [
     lambda state, guard: state.delete(prefix="a", guard=guard),
     lambda state, guard: state.transact(then=[Put("a", 2)], guard=guard),
     lambda state, guard: state.transact(lambda tx: tx.put("a", 2), guard=guard),
+    lambda state, guard: state.transact(guard=guard),
+    lambda state, guard: state.transact(lambda tx: tx.get("a"), guard=guard),
     lambda state, guard: state.checkpoint("mark", guard=guard),
     lambda state, guard: state.restore(1, guard=guard),
     lambda state, guard: state.grant_lease(10, guard=guard),
@@ -305,6 +307,20 @@ async def test_a_guarded_write(state: Client, write: Callable[[Client, Any], Awa
     assert "guards the write" in there.value.message
     assert here.value.lease_id == there.value.lease_id == lease.id
     assert await value_of(state, "a") == 1
+
+
+async def test_a_guarded_function_that_writes_nothing(state: Client) -> None:
+    """What it has read it has read while the lease lived; that makes no revision, and no run is lost for it."""
+    first = await state.put("a", 1)
+
+    async def look(tx: comity.Transaction) -> Any:
+        found = await tx.get("a")
+        await state.put("a", 2)
+        return value(found)
+
+    async with state.lease(10) as lease:
+        assert await state.transact(look, guard=lease) == 1
+        assert (await state.namespace_info()).revision == first.revision + 2
 
 
 async def test_a_guarded_merge_and_deletion_of_a_checkpoint(state: Client) -> None:
