@@ -135,6 +135,8 @@ class Leases(Base):
 
         page_size: the most leases a call to the server brings; 0 is the server's choice, 1,000 its limit.
         timeout: of each page.
+
+        Raises NotFound, as it is read, if there is no such namespace: nothing was ever written to it.
         """
         request = built(lease_pb2.ListLeasesRequest, namespace=self.namespace, page_size=page_size)
         return listing.leases(self._calls, request, self._timeout(timeout))

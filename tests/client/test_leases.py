@@ -669,6 +669,11 @@ async def test_no_lease(state: Client) -> None:
     assert isinstance(lost.value, comity.FailedPrecondition)
 
 
+async def test_no_namespace(state: Client) -> None:
+    with pytest.raises(comity.NotFound, match="namespace"):
+        await anext(state.list_leases())
+
+
 async def test_a_lease_of_another_namespace(state: Client) -> None:
     other = state.with_options(namespace=f"{state.namespace[:50]}-o")
     lease = await other.grant_lease(10)
