@@ -75,19 +75,23 @@ class Leases(Base):
                 ) from error
         return self._held(id, seconds, asked + left, keeper)
 
-    async def keep_alive(self, lease: OfLease, *, timeout: float | None = None) -> Lease:
+    async def keep_alive(self, lease: OfLease, *, ttl: float | None = None, timeout: float | None = None) -> Lease:
         """Keep alive a lease that exists: that of a put with a ttl, or another process's. As of `grant_lease`.
 
         lease: its id.
+        ttl: the seconds that it was put with, if they are known: that spares a call. The server is asked for them if
+            it cannot be so, going by what it says of the renewal.
 
-        Raises LeaseNotFound if it has ended.
+        Raises LeaseNotFound if it has ended; TypeError and ValueError for what is no ttl.
         """
         id = lease_id_of(lease, self.namespace)
+        known = None if ttl is None else micros_of(ttl) / 1e6
         keeper = self._calls.keepers.keeper()
-        ttl = (await self.get_lease(id, timeout=timeout)).ttl
         asked = clock.now()
         left = await self.renew_lease(id, timeout=timeout)
-        return self._held(id, ttl, asked + left, keeper)
+        if known is None or not known / 2 <= left <= known + 1e-6:
+            known = (await self.get_lease(id, timeout=timeout)).ttl
+        return self._held(id, known, asked + left, keeper)
 
     async def renew_lease(self, lease: OfLease, *, timeout: float | None = None) -> float:
         """Renew a lease once: for who keeps it alive by a way of its own.

@@ -153,6 +153,16 @@ async def test_a_lease_is_taken_up_by_another(state: Client, server: Server, nam
     assert error.value.lease_id == put.revision
 
 
+@pytest.mark.parametrize("ttl", [LONG, LONG / 10, LONG * 10])
+async def test_a_ttl_that_is_known_need_not_be_asked_for(state: Client, ttl: float) -> None:
+    """And one that is wrong is asked for all the same."""
+    put = await state.put("a", 1, ttl=LONG)
+    lease = await state.keep_alive(put.revision, ttl=ttl)
+    assert lease.ttl == LONG
+    assert 0 < lease.remaining <= (await state.get_lease(lease)).remaining
+    await lease.revoke()
+
+
 async def test_a_renewal_by_hand(state: Client) -> None:
     lease = await state.grant_lease(60)
     await lease.close()
@@ -613,6 +623,7 @@ TYPES: list[tuple[str, Callable[[Any], Awaitable[object]]]] = [
     ("a lease is named by .*, not by float", lambda state: state.get_lease(1.0)),
     ("a lease is named by .*, not by bool", lambda state: state.revoke_lease(True)),
     ("a lease is named by .*, not by NoneType", lambda state: state.keep_alive(None)),
+    ("ttl must be a number of seconds above 0, not str", lambda state: state.keep_alive(1, ttl="10")),
     ("a lease is named by .*, not by str", lambda state: state.renew_lease("1")),
     (r"then\[0\]: a lease is named by .*", lambda state: state.transact(then=[Put("a", 1, lease="x")])),  # type: ignore[arg-type]
     ("guard must be a comity.Lease or a comity.LeaseGuard, not int", lambda state: state.put("a", 1, guard=3)),
@@ -627,6 +638,7 @@ VALUES: list[tuple[str, Callable[[Any], Awaitable[object]]]] = [
         ("a ttl is a number of seconds above 0", lambda state, ttl=ttl: state.put("a", 1, ttl=ttl))
         for ttl in (math.nan, math.inf, -math.inf, 1e300, 10**30)
     ),
+    ("a ttl is a number of seconds above 0", lambda state: state.keep_alive(1, ttl=0)),
     ("the id of a lease is a whole number from 1", lambda state: state.put("a", 1, lease=0)),
     ("the id of a lease is a whole number from 1", lambda state: state.get_lease(-1)),
     ("the id of a lease is a whole number from 1", lambda state: state.renew_lease(2**63)),
