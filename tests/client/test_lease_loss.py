@@ -90,17 +90,18 @@ async def test_a_server_that_does_not_answer(server: Server, namespace: str) -> 
 
 
 async def test_another_way_is_taken_where_one_does_not_answer(server: Server, namespace: str) -> None:
-    async with Proxy(server.address) as one, Proxy(server.address) as other:
-        # By name, since gRPC takes literal addresses for one server, whose connection lives.
-        address = f"{one.address},{other.address}".replace("127.0.0.1", "localhost")
-        async with comity.connect(address, namespace=namespace) as state:
-            lease = await state.grant_lease(TTL)
-            await renewed(lease)
-            assert not other.connections
-            one.stall()
-            await until(lambda: other.connections > 0, seconds=20)
-            await renewed(lease)
-            one.resume()
+    async with (
+        Proxy(server.address) as one,
+        Proxy(server.address) as other,
+        comity.connect(f"{one.address},{other.address}", namespace=namespace) as state,
+    ):
+        lease = await state.grant_lease(TTL)
+        await renewed(lease)
+        assert not other.connections
+        one.stall()
+        await until(lambda: other.connections > 0, seconds=20)
+        await renewed(lease)
+        one.resume()
 
 
 async def test_a_client_knows_of_an_end_when_it_is_connected_again(server: Server, namespace: str) -> None:
@@ -123,8 +124,10 @@ async def test_a_client_knows_of_an_end_when_it_is_connected_again(server: Serve
 @pytest.mark.parametrize("end", ["kill", "stop"])
 async def test_another_server_of_the_same_redis(redis_url: str, namespace: str, end: str) -> None:
     with servers.start("--store", redis_url) as one, servers.start("--store", redis_url) as other:
-        address = f"{one.address},{other.address}".replace("127.0.0.1", "localhost")
-        async with comity.connect(address, namespace=namespace) as state, state.lease(TTL) as lease:
+        async with (
+            comity.connect(f"{one.address},{other.address}", namespace=namespace) as state,
+            state.lease(TTL) as lease,
+        ):
             await renewed(lease)
             getattr(one, end)()
             await renewed(lease)
