@@ -6,7 +6,6 @@ import os
 import threading
 import weakref
 from collections.abc import Callable
-from itertools import groupby
 from typing import Protocol
 
 import grpc
@@ -41,23 +40,15 @@ OPTIONS = (
 def targets(address: str) -> tuple[str, ...]:
     """The gRPC targets of `host:port[,host:port]`, in the order in which to try them. The port is 7171 unless said.
 
-    Literal IP addresses that stand side by side become one target, of which gRPC takes the first that answers; a name
-    is a target of its own. Raises TypeError for what is no str, ValueError for what is no address.
+    Each address is a target of its own: of several in one, gRPC would leave one that accepts connections and does not
+    answer for no other. Raises TypeError for what is no str, ValueError for what is no address.
     """
     if not isinstance(address, str):
         raise TypeError(f"address must be a str, HOST:PORT[,HOST:PORT], not {type(address).__name__}")
-    parsed = [_parse(part.strip()) for part in address.split(",")]
-    made: list[str] = []
-    for scheme, group in groupby(parsed, key=lambda pair: pair[0]):
-        places = [place for _, place in group]
-        if scheme == "dns":
-            made += [f"dns:///{place}" for place in places]
-        else:
-            made.append(f"{scheme}:{','.join(places)}")
-    return tuple(made)
+    return tuple(_target(part.strip()) for part in address.split(","))
 
 
-def _parse(address: str) -> tuple[str, str]:
+def _target(address: str) -> str:
     bare_ipv6 = address.count(":") > 1 and not address.startswith("[")
     if ":" not in address or address.endswith("]") or bare_ipv6:
         host, port = address, str(DEFAULT_PORT)
@@ -71,8 +62,8 @@ def _parse(address: str) -> tuple[str, str]:
     except ValueError:
         if not host or set(host) & set("[]:/ \t"):
             raise ValueError(f"{address!r} is no address: it should be HOST:PORT") from None
-        return "dns", f"{host}:{port}"
-    return ("ipv4", f"{bare}:{port}") if literal.version == 4 else ("ipv6", f"[{bare}]:{port}")
+        return f"dns:///{host}:{port}"
+    return f"ipv4:{bare}:{port}" if literal.version == 4 else f"ipv6:[{bare}]:{port}"
 
 
 class Watching(Protocol):

@@ -56,6 +56,8 @@ class Checkpoints(Base):
         labels: only those that have all of these.
         page_size: the most checkpoints a call to the server brings; 0 is the server's choice, 1,000 its limit.
         timeout: of each page.
+
+        Raises NotFound, as it is read, if there is no such namespace: nothing was ever written to it.
         """
         request = built(
             checkpoint_pb2.ListCheckpointsRequest, namespace=self.namespace, labels=labels, page_size=page_size

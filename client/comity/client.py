@@ -332,7 +332,7 @@ class Client(Checkpoints, Leases, Namespaces, Base):
         conditions, then, otherwise: what must hold, what to do if all of it does, and what to do if not. A transaction
             whose conditions fail is no error: the result says so, with what was found instead. Raises Compacted and
             OutOfRange for the revision of an `unchanged_since`.
-        guard: as of `put`.
+        guard: as of `put`; also where nothing is written, after the function has read.
         message: why, for the history.
         request_id: as of `put`; of the form with operations only.
 
@@ -352,7 +352,7 @@ class Client(Checkpoints, Leases, Namespaces, Base):
                 return await self._transact(request, message, timeout, guard=guard)
 
             guard_of(guard, self.namespace)
-            return await run(reading, commit, function, message)
+            return await run(reading, commit, function, message, guarded=guard is not None)
         request = requests.transact(self.namespace, conditions, then, otherwise)
         return convert.transaction_result(await self._transact(request, message, timeout, request_id, guard))
 

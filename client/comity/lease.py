@@ -113,6 +113,8 @@ class Lease:
                 await told
         finally:
             told.cancel()
+            with contextlib.suppress(ValueError):  # it was called
+                self._callbacks.remove(tell)
 
     async def revoke(self, *, message: str = "", timeout: float | None = None) -> None:
         """End it now, and delete its keys. From the start of the call on it is not alive. That it has ended already is
@@ -145,11 +147,16 @@ class Lease:
         if self._state is _State.HELD:
             self._state = _State.LOST
             self._why = why
-        callbacks, self._callbacks = self._callbacks, []
-        for callback in callbacks:
+        while True:
+            try:
+                callback = self._callbacks.pop(0)  # one by one: another thread may add some, or take its own back
+            except IndexError:
+                return
             try:
                 callback(self)
-            except Exception as error:  # noqa: BLE001 - told to the event loop, and the others must be called
+            except (KeyboardInterrupt, SystemExit):
+                raise
+            except BaseException as error:  # noqa: BLE001 - told to the event loop, and the others must be called
                 said = f"what is called when lease {self.id} is lost has failed"
                 self._keeper.loop.call_exception_handler({"message": said, "exception": error})
 

@@ -51,42 +51,47 @@ class Leases(Base):
 
         ttl: seconds that it lives after each renewal, to the microsecond; from 1 to 86,400 unless the server is set
             otherwise. It is renewed every third of it, so it is also how long a holder may be away.
-        message, request_id, guard: as of `put`.
+        message, guard: as of `put`.
+        request_id: as of `put`. A repeat takes up the lease that the first call was granted, and renews it.
 
         Raises ResourceExhausted if the namespace has too many leases; TypeError and ValueError for what is no ttl;
-        LeaseLost if it was granted so slowly that it has ended again.
+        LeaseLost if it has ended meanwhile: it was granted so slowly, or long ago under this request id.
         """
         micros = micros_of(ttl)
         keeper = self._calls.keepers.keeper()
         request = built(lease_pb2.GrantLeaseRequest, namespace=self.namespace, ttl=duration(micros))
         asked = clock.now()
         response = await self._write(lambda to: to.leases.GrantLease, request, message, timeout, request_id, guard)
-        id, seconds = response.lease.id, micros / 1e6
-        if clock.now() - asked > seconds / 2:  # it may have been granted by an earlier try
+        id = response.lease.id
+        left = seconds = micros / 1e6
+        if request_id is not None or clock.now() - asked > seconds / 2:  # it may have been granted by an earlier try
             asked = clock.now()
             try:
-                await self.renew_lease(id, timeout=timeout)
+                left = await self.renew_lease(id, timeout=timeout)
             except LeaseNotFound as error:
+                when = "before its grant was answered: its ttl is too short, or the request id that of an earlier grant"
                 raise LeaseLost(
-                    f"lease {id} has ended before its grant was answered: its ttl of {seconds:g} s is too short",
-                    reason="LEASE_LOST",
-                    metadata=error.metadata,
+                    f"lease {id}, of {seconds:g} s, has ended {when}", reason="LEASE_LOST", metadata=error.metadata
                 ) from error
-        return self._held(id, seconds, asked + seconds, keeper)
+        return self._held(id, seconds, asked + left, keeper)
 
-    async def keep_alive(self, lease: OfLease, *, timeout: float | None = None) -> Lease:
+    async def keep_alive(self, lease: OfLease, *, ttl: float | None = None, timeout: float | None = None) -> Lease:
         """Keep alive a lease that exists: that of a put with a ttl, or another process's. As of `grant_lease`.
 
         lease: its id.
+        ttl: the seconds that it was put with, if they are known: that spares a call. The server is asked for them if
+            it cannot be so, going by what it says of the renewal.
 
-        Raises LeaseNotFound if it has ended.
+        Raises LeaseNotFound if it has ended; TypeError and ValueError for what is no ttl.
         """
         id = lease_id_of(lease, self.namespace)
+        known = None if ttl is None else micros_of(ttl) / 1e6
         keeper = self._calls.keepers.keeper()
-        ttl = (await self.get_lease(id, timeout=timeout)).ttl
         asked = clock.now()
         left = await self.renew_lease(id, timeout=timeout)
-        return self._held(id, ttl, asked + left, keeper)
+        if known is None or not known / 2 <= left <= known + 1e-6:
+            known = (await self.get_lease(id, timeout=timeout)).ttl
+        return self._held(id, known, asked + left, keeper)
 
     async def renew_lease(self, lease: OfLease, *, timeout: float | None = None) -> float:
         """Renew a lease once: for who keeps it alive by a way of its own.
@@ -134,6 +139,8 @@ class Leases(Base):
 
         page_size: the most leases a call to the server brings; 0 is the server's choice, 1,000 its limit.
         timeout: of each page.
+
+        Raises NotFound, as it is read, if there is no such namespace: nothing was ever written to it.
         """
         request = built(lease_pb2.ListLeasesRequest, namespace=self.namespace, page_size=page_size)
         return listing.leases(self._calls, request, self._timeout(timeout))

@@ -4,6 +4,8 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
 
+import grpc
+
 from . import convert
 from .channel import Connection
 from .errors import LeaseNotFound, Unavailable
@@ -30,7 +32,8 @@ def once(to: Connection) -> Renew:
     ) -> float:
         call = to.leases.KeepAlive(timeout=timeout, metadata=metadata)
         try:
-            with contextlib.suppress(asyncio.InvalidStateError):  # it has ended: reading tells with what
+            # Where the stream has ended, reading tells with what.
+            with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
                 await call.write(request)
                 await call.done_writing()
             response = await call.read()

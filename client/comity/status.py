@@ -56,7 +56,15 @@ BY_REASON: dict[str, type[errors.ComityError]] = {
 
 # What gRPC says when a connection broke under a call, with a code that may mean other things too.
 BROKEN_CODES = frozenset({grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN})
-BROKEN_WORDS = ("rst_stream", "stream removed", "goaway", "socket closed", "connection reset", "broken pipe")
+BROKEN_WORDS = (
+    "rst_stream",
+    "stream removed",
+    "goaway",
+    "socket closed",
+    "connection reset",
+    "broken pipe",
+    "internal error from core",  # of a write to a stream that has ended, whose status it hides
+)
 
 
 def error_from_status(code: grpc.StatusCode, message: str | None, trailer: Trailer) -> errors.ComityError:

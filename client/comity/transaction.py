@@ -133,15 +133,22 @@ class Transaction:
             raise RuntimeError("the transaction has ended: use what its function is given only inside of the function")
 
 
-async def run(reading: Reading, commit: Commit, function: Callable[[Transaction], Any], message: str) -> Any:
-    """Run the function, and again while it loses against others and the seconds of a call have not passed."""
+async def run(
+    reading: Reading, commit: Commit, function: Callable[[Transaction], Any], message: str, *, guarded: bool
+) -> Any:
+    """Run the function, and again while it loses against others and the seconds of a call have not passed.
+
+    guarded: something is to be committed even if it writes nothing, since that is where the guard is judged.
+    """
     try:
-        return await _run(reading, commit, function, message)
+        return await _run(reading, commit, function, message, guarded)
     finally:
         reading.contender.end(None)
 
 
-async def _run(reading: Reading, commit: Commit, function: Callable[[Transaction], Any], message: str) -> Any:
+async def _run(
+    reading: Reading, commit: Commit, function: Callable[[Transaction], Any], message: str, guarded: bool
+) -> Any:
     timeout, contender = reading.timeout, reading.contender
     clock = asyncio.get_running_loop().time
     deadline = contender.deadline
@@ -154,6 +161,10 @@ async def _run(reading: Reading, commit: Commit, function: Callable[[Transaction
         try:
             result, request = await _attempt(snapshot, reading.namespace, function)
             if request is None:
+                if (
+                    guarded
+                ):  # a lease that lives now did so at the revision that was read, of which nothing else must hold
+                    await commit(requests.transact(reading.namespace, (), ()), message, timeout)
                 return result
             handed_on = _read_back(request, contender)
             tried = clock()

@@ -6,14 +6,18 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 import comity
-from comity import Client, Lease, LeaseLost, LeaseNotFound, clock
+from comity import Client, Lease, LeaseLost, LeaseNotFound, clock, renewing
+from comity.channel import Connection
+from comity.v1 import lease_pb2
 from tests import servers
 from tests.client.test_leases import renewed
 from tests.proxy import Proxy
@@ -86,17 +90,18 @@ async def test_a_server_that_does_not_answer(server: Server, namespace: str) -> 
 
 
 async def test_another_way_is_taken_where_one_does_not_answer(server: Server, namespace: str) -> None:
-    async with Proxy(server.address) as one, Proxy(server.address) as other:
-        # By name, since gRPC takes literal addresses for one server, whose connection lives.
-        address = f"{one.address},{other.address}".replace("127.0.0.1", "localhost")
-        async with comity.connect(address, namespace=namespace) as state:
-            lease = await state.grant_lease(TTL)
-            await renewed(lease)
-            assert not other.connections
-            one.stall()
-            await until(lambda: other.connections > 0, seconds=20)
-            await renewed(lease)
-            one.resume()
+    async with (
+        Proxy(server.address) as one,
+        Proxy(server.address) as other,
+        comity.connect(f"{one.address},{other.address}", namespace=namespace) as state,
+    ):
+        lease = await state.grant_lease(TTL)
+        await renewed(lease)
+        assert not other.connections
+        one.stall()
+        await until(lambda: other.connections > 0, seconds=20)
+        await renewed(lease)
+        one.resume()
 
 
 async def test_a_client_knows_of_an_end_when_it_is_connected_again(server: Server, namespace: str) -> None:
@@ -119,8 +124,10 @@ async def test_a_client_knows_of_an_end_when_it_is_connected_again(server: Serve
 @pytest.mark.parametrize("end", ["kill", "stop"])
 async def test_another_server_of_the_same_redis(redis_url: str, namespace: str, end: str) -> None:
     with servers.start("--store", redis_url) as one, servers.start("--store", redis_url) as other:
-        address = f"{one.address},{other.address}".replace("127.0.0.1", "localhost")
-        async with comity.connect(address, namespace=namespace) as state, state.lease(TTL) as lease:
+        async with (
+            comity.connect(f"{one.address},{other.address}", namespace=namespace) as state,
+            state.lease(TTL) as lease,
+        ):
             await renewed(lease)
             getattr(one, end)()
             await renewed(lease)
@@ -142,6 +149,29 @@ async def test_a_server_that_is_started_again(tmp_path: Path, namespace: str, en
                 found = await state.get_lease(lease)
                 assert (found.key_count, found.ttl) == (1, 20)
             assert await state.get("a") is None
+
+
+async def test_a_renewal_whose_stream_ends_before_it_is_written(tmp_path: Path, namespace: str) -> None:
+    """What gRPC says of it is no reason to give up."""
+    with servers.start("--store", f"sqlite:{tmp_path / 'state.db'}") as server:
+        async with comity.connect(server.address, namespace=namespace, timeout=30) as state:
+            lease = await state.grant_lease(60)
+            await lease.close()
+            broken = state._calls.channels.connection().leases.KeepAlive(timeout=30)
+            await broken.wait_for_connection()
+            calls = [broken]
+
+            def renew(to: Connection) -> renewing.Renew:
+                return renewing.once(SimpleNamespace(leases=SimpleNamespace(KeepAlive=keep_alive(to))))  # type: ignore[arg-type]
+
+            def keep_alive(to: Connection) -> Callable[..., Any]:
+                return lambda **options: calls.pop() if calls else to.leases.KeepAlive(**options)
+
+            server.kill()  # the event loop hears of the end only afterwards
+            server.restart()
+            request = lease_pb2.KeepAliveRequest(namespace=namespace, lease_id=lease.id)
+            assert 59 < await state._calls.read(renew, request, 30) <= 60
+            assert not calls
 
 
 async def test_an_event_loop_that_stood_still(server: Server, namespace: str) -> None:

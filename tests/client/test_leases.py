@@ -153,6 +153,16 @@ async def test_a_lease_is_taken_up_by_another(state: Client, server: Server, nam
     assert error.value.lease_id == put.revision
 
 
+@pytest.mark.parametrize("ttl", [LONG, LONG / 10, LONG * 10])
+async def test_a_ttl_that_is_known_need_not_be_asked_for(state: Client, ttl: float) -> None:
+    """And one that is wrong is asked for all the same."""
+    put = await state.put("a", 1, ttl=LONG)
+    lease = await state.keep_alive(put.revision, ttl=ttl)
+    assert lease.ttl == LONG
+    assert 0 < lease.remaining <= (await state.get_lease(lease)).remaining
+    await lease.revoke()
+
+
 async def test_a_renewal_by_hand(state: Client) -> None:
     lease = await state.grant_lease(60)
     await lease.close()
@@ -284,6 +294,8 @@ WRITES: list[Callable[[Client, Any], Awaitable[object]]] = [
     lambda state, guard: state.delete(prefix="a", guard=guard),
     lambda state, guard: state.transact(then=[Put("a", 2)], guard=guard),
     lambda state, guard: state.transact(lambda tx: tx.put("a", 2), guard=guard),
+    lambda state, guard: state.transact(guard=guard),
+    lambda state, guard: state.transact(lambda tx: tx.get("a"), guard=guard),
     lambda state, guard: state.checkpoint("mark", guard=guard),
     lambda state, guard: state.restore(1, guard=guard),
     lambda state, guard: state.grant_lease(10, guard=guard),
@@ -305,6 +317,20 @@ async def test_a_guarded_write(state: Client, write: Callable[[Client, Any], Awa
     assert "guards the write" in there.value.message
     assert here.value.lease_id == there.value.lease_id == lease.id
     assert await value_of(state, "a") == 1
+
+
+async def test_a_guarded_function_that_writes_nothing(state: Client) -> None:
+    """What it has read it has read while the lease lived; that makes no revision, and no run is lost for it."""
+    first = await state.put("a", 1)
+
+    async def look(tx: comity.Transaction) -> Any:
+        found = await tx.get("a")
+        await state.put("a", 2)
+        return value(found)
+
+    async with state.lease(10) as lease:
+        assert await state.transact(look, guard=lease) == 1
+        assert (await state.namespace_info()).revision == first.revision + 2
 
 
 async def test_a_guarded_merge_and_deletion_of_a_checkpoint(state: Client) -> None:
@@ -468,6 +494,9 @@ async def test_blocks_within_each_other(state: Client) -> None:
 
 
 async def test_everybody_who_wants_to_know_is_told_once(state: Client) -> None:
+    def cancelled(_: Lease) -> None:
+        raise asyncio.CancelledError
+
     told: list[tuple[str, Lease]] = []
     complaints: list[dict[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
@@ -475,14 +504,26 @@ async def test_everybody_who_wants_to_know_is_told_once(state: Client) -> None:
     waiting = [asyncio.create_task(lease.lost()) for _ in range(3)]
     lease.on_lost(lambda found: told.append(("a", found)))
     lease.on_lost(lambda _: 1 / 0)
+    lease.on_lost(cancelled)
     lease.on_lost(lambda found: told.append(("b", found)))
     await revoked_by_another(state, lease)
     await asyncio.gather(*waiting)
     assert told == [("a", lease), ("b", lease)]
-    assert [type(found["exception"]) for found in complaints] == [ZeroDivisionError]
+    assert [type(found["exception"]) for found in complaints] == [ZeroDivisionError, asyncio.CancelledError]
     lease.on_lost(lambda found: told.append(("late", found)))
     await until(lambda: told[2:] == [("late", lease)])
     await lease.lost()
+
+
+async def test_who_waits_no_longer_is_forgotten(state: Client) -> None:
+    lease = await state.grant_lease(3600)
+    for _ in range(3):
+        waiting = asyncio.create_task(lease.lost())
+        await until(lambda: len(lease._callbacks) == 1)
+        waiting.cancel()
+        await asyncio.wait([waiting])
+        assert lease._callbacks == []
+    await lease.revoke()
 
 
 async def test_nobody_is_told_of_what_was_revoked_here(state: Client) -> None:
@@ -536,9 +577,35 @@ async def test_a_grant_that_is_tried_again_is_one_grant(server: Server, namespac
 
 async def test_a_grant_with_a_name_of_its_own(state: Client) -> None:
     name = comity.RequestId("job", 1)
-    lease = await state.grant_lease(10, request_id=name)
-    assert (await state.grant_lease(10, request_id=name)).id == lease.id
-    assert len([found async for found in state.list_leases()]) == 1
+    lease = await state.grant_lease(LONG, request_id=name)
+    await lease.close()
+    again = await state.grant_lease(LONG, request_id=name)
+    assert again.id == lease.id
+    assert [found.id async for found in state.list_leases()] == [lease.id]
+    await again.revoke()
+
+
+async def test_a_grant_that_is_repeated_renews_the_lease(state: Client) -> None:
+    """The first answer says nothing about how the lease is now."""
+    name = comity.RequestId("job", 1)
+    lease = await state.grant_lease(LONG, request_id=name)
+    await lease.close()
+    first = await state.get_lease(lease)
+    again = await state.grant_lease(LONG, request_id=name)
+    found = await state.get_lease(lease)
+    assert found.expire_time > first.expire_time
+    assert again.remaining <= found.remaining
+
+
+async def test_a_grant_that_is_repeated_after_the_end(state: Client) -> None:
+    name = comity.RequestId("job", 1)
+    lease = await state.grant_lease(LONG, request_id=name)
+    await lease.revoke()
+    with pytest.raises(LeaseLost, match=f"lease {lease.id}, of 30 s, has ended") as lost:
+        await state.grant_lease(LONG, request_id=name)
+    assert lost.value.lease_id == lease.id
+    with pytest.raises(comity.InvalidArgument):
+        await state.grant_lease(2 * LONG, request_id=name)
 
 
 # Arguments
@@ -556,6 +623,7 @@ TYPES: list[tuple[str, Callable[[Any], Awaitable[object]]]] = [
     ("a lease is named by .*, not by float", lambda state: state.get_lease(1.0)),
     ("a lease is named by .*, not by bool", lambda state: state.revoke_lease(True)),
     ("a lease is named by .*, not by NoneType", lambda state: state.keep_alive(None)),
+    ("ttl must be a number of seconds above 0, not str", lambda state: state.keep_alive(1, ttl="10")),
     ("a lease is named by .*, not by str", lambda state: state.renew_lease("1")),
     (r"then\[0\]: a lease is named by .*", lambda state: state.transact(then=[Put("a", 1, lease="x")])),  # type: ignore[arg-type]
     ("guard must be a comity.Lease or a comity.LeaseGuard, not int", lambda state: state.put("a", 1, guard=3)),
@@ -570,6 +638,7 @@ VALUES: list[tuple[str, Callable[[Any], Awaitable[object]]]] = [
         ("a ttl is a number of seconds above 0", lambda state, ttl=ttl: state.put("a", 1, ttl=ttl))
         for ttl in (math.nan, math.inf, -math.inf, 1e300, 10**30)
     ),
+    ("a ttl is a number of seconds above 0", lambda state: state.keep_alive(1, ttl=0)),
     ("the id of a lease is a whole number from 1", lambda state: state.put("a", 1, lease=0)),
     ("the id of a lease is a whole number from 1", lambda state: state.get_lease(-1)),
     ("the id of a lease is a whole number from 1", lambda state: state.renew_lease(2**63)),
@@ -610,6 +679,11 @@ async def test_no_lease(state: Client) -> None:
     with pytest.raises(LeaseLost) as lost:
         await state.put("a", 1, guard=LeaseGuard(10**15))
     assert isinstance(lost.value, comity.FailedPrecondition)
+
+
+async def test_no_namespace(state: Client) -> None:
+    with pytest.raises(comity.NotFound, match="namespace"):
+        await anext(state.list_leases())
 
 
 async def test_a_lease_of_another_namespace(state: Client) -> None:

@@ -114,6 +114,7 @@ def test_details_that_are_not_ours_are_left_out(broken: list[tuple[str, str | by
         (grpc.StatusCode.CANCELLED, "CANCELLED", "", True),
         (grpc.StatusCode.INTERNAL, "Received RST_STREAM with error code 2", "", True),
         (grpc.StatusCode.UNKNOWN, "Stream removed", "", True),
+        (grpc.StatusCode.INTERNAL, "Internal error from Core", "", True),
         (grpc.StatusCode.INTERNAL, "Received RST_STREAM, says the log", "INTERNAL", False),
         (grpc.StatusCode.INTERNAL, "division by zero", "", False),
         (grpc.StatusCode.DEADLINE_EXCEEDED, "", "", False),

@@ -198,7 +198,7 @@ async def take(state: Client, key: str, record: object, *, ttl: float, wait: flo
             state.put(key, record, ttl=ttl, if_revision=found.mod_revision if found else 0, message=message)
         )
         try:
-            return await state.keep_alive((await asyncio.shield(writing)).revision)
+            return await state.keep_alive((await asyncio.shield(writing)).revision, ttl=ttl)
         except Conflict:
             found = await state.get(key)
             if found is not None and await living.among([found]):

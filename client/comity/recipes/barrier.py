@@ -85,7 +85,7 @@ class Barrier:
             if arrival.last:
                 return arrival.round + 1
             with contextlib.suppress(LeaseNotFound):  # the watch tells what has become of it
-                lease = await self._state.keep_alive(arrival.revision)
+                lease = await self._state.keep_alive(arrival.revision, ttl=self._ttl)
             passed = await self._until_gone(key, arrival)
         except BaseException:
             await clean_up(self._leave(key, arriving, lease))

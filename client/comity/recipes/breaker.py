@@ -206,7 +206,7 @@ class CircuitBreaker:
         )
         try:
             taken = await asyncio.shield(taking)
-            return await self._state.keep_alive(taken.revision) if taken.committed else None
+            return await self._state.keep_alive(taken.revision, ttl=self._ttl) if taken.committed else None
         except LeaseNotFound:
             return None
         except BaseException:

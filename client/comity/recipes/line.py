@@ -69,7 +69,7 @@ class Line:
         lease: Lease | None = None
         try:
             joined = await asyncio.shield(joining)
-            lease = await self._state.keep_alive(joined.revision)
+            lease = await self._state.keep_alive(joined.revision, ttl=self._ttl)
             async with EndsWith(lease):
                 if await self._turn(key, joined, wait=wait):
                     return Place(key, lease)

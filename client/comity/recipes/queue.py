@@ -285,7 +285,7 @@ class Queue:
         lease = self._lease
         if lease is None:
             try:
-                lease = await self._state.keep_alive(done.revision)
+                lease = await self._state.keep_alive(done.revision, ttl=self._ttl)
             except LeaseNotFound:
                 return None
         return Claimed(free.id, got.entry, tries.value, done.revision, lease, shared=self._lease is not None)

@@ -179,8 +179,8 @@ class Client:
         )
 
     @documented(_Async.keep_alive)
-    def keep_alive(self, lease: OfLease, *, timeout: float | None = None) -> Lease:
-        return Lease(run(self._async.keep_alive(lease, timeout=timeout)))
+    def keep_alive(self, lease: OfLease, *, ttl: float | None = None, timeout: float | None = None) -> Lease:
+        return Lease(run(self._async.keep_alive(lease, ttl=ttl, timeout=timeout)))
 
     renew_lease = waiting(_Async.renew_lease)
     revoke_lease = waiting(_Async.revoke_lease)
