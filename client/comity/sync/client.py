@@ -38,6 +38,11 @@ class Client:
         self._async = client
 
     @property
+    def address(self) -> str:
+        """Where the server is, as it was said to `comity.sync.connect`: for another process to connect to."""
+        return self._async.address
+
+    @property
     def namespace(self) -> str:
         """The namespace that all calls are about."""
         return self._async.namespace
