@@ -239,7 +239,10 @@ async def test_an_unforeseen_error_ends_the_stream_and_is_told(
         other = client.with_options(author="bob")
         await asyncio.gather(*(other.transact(then=[Increment("n")]) for _ in range(5)))
         assert await value(client, "n") == 5
-        assert [str(context["exception"]) for context in told] == ["unforeseen"]
+        # gRPC may tell of another test's event loop here, which has ended.
+        assert [str(error) for context in told if isinstance(error := context["exception"], LookupError)] == [
+            "unforeseen"
+        ]
 
 
 async def test_who_cancels_all_tasks_of_an_event_loop_has_streams_again(
