@@ -91,6 +91,27 @@ async def test_a_proclamation_keeps_the_leadership(state: Client) -> None:
     assert [lease async for lease in state.list_leases()] == []
 
 
+async def test_a_restore_of_the_leaders_key_ends_its_leadership(state: Client) -> None:
+    one, other = Election(state, "a"), Election(state, "a")
+    await one.campaign("one")
+    (place,) = await state.list("elections/a/").all()
+    mark = await state.checkpoint("campaigned")
+    following = asyncio.create_task(other.campaign("other", timeout=30))
+
+    async def both() -> bool:
+        return len(await state.list("elections/a/").all()) == 2
+
+    await until(both)
+    await one.proclaim("two")
+    assert not following.done()
+    await state.restore(mark, prefix=place.key)
+    assert await following > place.create_revision
+    assert await other.leader() == Leader("other", other.fence)
+    with pytest.raises(LeaseLost):
+        await one.proclaim("three")
+    await other.resign()
+
+
 async def test_only_a_leader_proclaims(state: Client) -> None:
     election = Election(state, "a")
     with pytest.raises(RuntimeError, match="election 'a' is not held"):

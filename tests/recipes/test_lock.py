@@ -18,6 +18,10 @@ async def keys(state: Client) -> list[str]:
     return [entry.key async for entry in state.list("locks/")]
 
 
+async def keys_in_order(state: Client) -> list[str]:
+    return [entry.key for entry in sorted(await state.list("locks/").all(), key=lambda entry: entry.create_revision)]
+
+
 async def in_line(state: Client, count: int) -> None:
     async def are_there() -> bool:
         return len(await keys(state)) == count
@@ -283,6 +287,42 @@ async def test_what_a_restore_brings_back_holds_nothing(state: Client) -> None:
     await lock.release()
     assert await lock.try_acquire()
     await lock.release()
+
+
+async def test_a_place_that_is_written_by_others_is_gone(state: Client) -> None:
+    holder, waiter = Lock(state, "a"), Lock(state, "a")
+    await holder.acquire()
+    waiting = asyncio.create_task(waiter.acquire(timeout=30))
+    await in_line(state, 2)
+    await state.put((await keys_in_order(state))[0], "foreign")
+    assert await waiting
+    await waiter.release()
+
+
+async def test_a_place_that_a_merge_wrote_is_gone(state: Client) -> None:
+    holder, waiter = Lock(state, "a"), Lock(state, "a")
+    await holder.acquire()
+    fork = await state.fork(f"{state.namespace}-fork")
+    await fork.put((await keys(state))[0], "changed in the fork")
+    waiting = asyncio.create_task(waiter.acquire(timeout=30))
+    await in_line(state, 2)
+    assert (await state.merge(fork)).merged
+    assert await waiting
+    await waiter.release()
+    await fork.delete_namespace()
+
+
+async def test_a_waiter_whose_place_is_written_by_others_comes_again(state: Client) -> None:
+    holder, waiter = Lock(state, "a"), Lock(state, "a")
+    await holder.acquire()
+    waiting = asyncio.create_task(waiter.acquire(timeout=30))
+    await in_line(state, 2)
+    await state.put((await keys_in_order(state))[1], "foreign")
+    await in_line(state, 3)
+    assert not waiting.done()
+    await holder.release()
+    assert await waiting == (await state.get((await keys_in_order(state))[-1]) or pytest.fail()).create_revision
+    await waiter.release()
 
 
 async def test_a_fork_has_locks_of_its_own(state: Client) -> None:

@@ -25,6 +25,18 @@ async def left(state: Client) -> list[str]:
     return [entry.key async for entry in state.list("queues/") if not entry.key.endswith("/tail")]
 
 
+class Waiting(Queue):
+    """A queue that says when a consumer has found nothing, and waits."""
+
+    def __init__(self, state: Client, name: str) -> None:
+        super().__init__(state, name)
+        self.waits = asyncio.Event()
+
+    async def _until_free(self, revision: int) -> list[Free]:
+        self.waits.set()
+        return await super()._until_free(revision)
+
+
 async def test_what_was_put_first_comes_first(state: Client) -> None:
     queue = Queue(state, "a")
     values: list[object] = [{"n": 1}, b"\x00\xff", "text", None, [1, 2]]
@@ -450,6 +462,31 @@ async def test_what_a_restore_brings_back_is_free(state: Client) -> None:
     assert await take(queue) == "x"
     assert await take(queue) == "y"
     assert await left(state) == []
+
+
+async def test_whoever_waits_gets_what_a_restore_brings_back(state: Client) -> None:
+    queue = Waiting(state, "a")
+    await queue.put("x")
+    item = await queue.get()
+    mark = await state.checkpoint("claimed")
+    await item.ack()
+    taking = asyncio.create_task(take(queue))
+    await queue.waits.wait()
+    await state.restore(mark)
+    assert await taking == "x"
+    assert await left(state) == []
+
+
+async def test_a_claim_that_is_written_by_others_is_nobodys(state: Client) -> None:
+    queue = Waiting(state, "a")
+    id = await queue.put("x")
+    item = await queue.get()
+    taking = asyncio.create_task(take(queue))
+    await queue.waits.wait()
+    await state.put(f"queues/a/line/{id}/claim", "foreign")
+    assert await taking == "x"
+    with pytest.raises(LeaseLost):
+        await item.ack()
 
 
 async def test_a_restored_number_is_not_given_out_again(state: Client) -> None:

@@ -65,6 +65,20 @@ async def test_who_asked_first_has_it_first(state: Client) -> None:
     await holders[0].release()
 
 
+async def test_a_place_that_is_written_by_others_is_gone(state: Client) -> None:
+    holders = [Semaphore(state, "a", 2) for _ in range(2)]
+    for holder in holders:
+        await holder.acquire()
+    waiter = Semaphore(state, "a", 2)
+    waiting = asyncio.create_task(waiter.acquire(timeout=30))
+    await in_line(state, 3)
+    places = await state.list("semaphores/a/slots/").all()
+    await state.put(min(places, key=lambda place: place.create_revision).key, "foreign")
+    assert await waiting
+    await waiter.release()
+    await holders[1].release()
+
+
 async def test_all_go_by_one_limit(state: Client) -> None:
     async with Semaphore(state, "a", 3):
         with pytest.raises(FailedPrecondition, match="says that the limit is 3, not 4") as caught:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from comity.client import Client
 from comity.errors import FailedPrecondition, LeaseLost, LeaseNotFound
 from comity.lease import Lease
-from comity.model import Entry, EventType, GetResult, ListResult, Resync, TransactionResult
+from comity.model import Entry, GetResult, ListResult, Resync, TransactionResult
 from comity.operations import Get, Key, List, Operation, Put
 
 from .ending import EndsWith, begun, clean_up
@@ -141,20 +141,19 @@ class Line:
 
     async def _until_fewer(self, ahead: Sequence[Entry], revision: int) -> None:
         """Wait until it may be our turn: the place just before is gone; or of several at the front, enough of them."""
-        left = {entry.key for entry in ahead}
         alone = self._limit == 1
+        left = {entry.key: entry.lease_id for entry in (ahead[-1:] if alone else ahead)}
         watch = self._state.watch(
-            "" if alone else self._prefix,
-            key=ahead[-1].key if alone else None,
-            from_revision=revision + 1,
-            types=[EventType.DELETE],
+            "" if alone else self._prefix, key=ahead[-1].key if alone else None, from_revision=revision + 1
         )
         async with watch:
             async for event in watch:
                 if isinstance(event, Resync):
                     return
-                left.discard(event.key)
-                if alone or len(left) < self._limit:
+                # A place that was written again without its lease, as by a restore or a merge, is as good as gone.
+                if event.entry.lease_id != left.get(event.key):
+                    left.pop(event.key, None)
+                if len(left) < self._limit:
                     return
 
 

@@ -228,8 +228,12 @@ class Queue:
                 if parsed is None:
                     continue
                 id, is_claim = parsed
-                if event.is_delete if is_claim else event.is_create:
+                if is_claim and event.is_put and not event.entry.lease_id:  # as by a restore or a merge: nobody's
+                    free[id] = Free(id, event.revision)
+                elif is_claim and event.is_delete:
                     free[id] = Free(id, 0)
+                elif not is_claim and event.is_create:
+                    free.setdefault(id, Free(id, 0))  # unless its claim came back along with it
                 elif is_claim or event.is_delete:
                     free.pop(id, None)
                 if free and due is None:
