@@ -112,6 +112,18 @@ async def test_a_restore_of_the_leaders_key_ends_its_leadership(state: Client) -
     await other.resign()
 
 
+async def test_whoever_observes_sees_a_namespace_made_anew(state: Client) -> None:
+    async with Election(state, "a").leading("of the parent"):
+        fork = await state.fork(f"{state.namespace}-fork")
+        observer = Observer(fork)
+        assert await observer.has(1) == [None]
+        await fork.delete_namespace()
+        async with Election(fork, "a").leading("of none"):
+            assert (await observer.has(2))[-1] == "of none"
+        await fork.delete_namespace()
+        await observer.end()
+
+
 async def test_only_a_leader_proclaims(state: Client) -> None:
     election = Election(state, "a")
     with pytest.raises(RuntimeError, match="election 'a' is not held"):

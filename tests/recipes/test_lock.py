@@ -321,7 +321,8 @@ async def test_a_waiter_whose_place_is_written_by_others_comes_again(state: Clie
     await in_line(state, 3)
     assert not waiting.done()
     await holder.release()
-    assert await waiting == (await state.get((await keys_in_order(state))[-1]) or pytest.fail()).create_revision
+    assert await waiting == waiter.fence
+    assert await state.get((await keys_in_order(state))[-1], revision=waiter.fence) is not None
     await waiter.release()
 
 
@@ -333,6 +334,23 @@ async def test_a_fork_has_locks_of_its_own(state: Client) -> None:
             with pytest.raises(ValueError, match="namespace"):
                 await state.put("x", 1, guard=other)
             assert lock.held
+        await fork.delete_namespace()
+
+
+async def test_what_a_namespace_was_before_it_was_made_anew_is_forgotten(state: Client) -> None:
+    async with Lock(state, "a"), Lock(state, "b"):
+        fork = await state.fork(f"{state.namespace}-fork")
+        lock, other = Lock(fork, "a"), Lock(fork, "b")
+        assert not await lock.locked()  # the parent's place is none here
+        assert not await other.locked()
+        await fork.delete_namespace()
+        async with Lock(fork, "a"):  # in a namespace that is no fork, with a lease whose id is small
+            assert await lock.locked()
+            assert not await lock.try_acquire()
+        await fork.delete_namespace()
+        await state.fork(fork.namespace)
+        assert await lock.acquire(timeout=30)
+        assert await other.try_acquire()
         await fork.delete_namespace()
 
 

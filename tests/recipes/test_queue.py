@@ -512,6 +512,26 @@ async def test_a_fork_has_consumers_of_its_own(state: Client) -> None:
         await fork.delete_namespace()
 
 
+async def test_claims_of_what_a_namespace_was_before_are_told_from_those_of_now(state: Client) -> None:
+    await state.put("x", 1)
+    fork = state.with_options(namespace=f"{state.namespace}-fork")
+    queue = Queue(fork, "a")
+    await queue.put("of none")
+    await queue.get()
+    assert await queue.try_get() is None
+    await fork.delete_namespace()
+    parents = Queue(state, "a")
+    await parents.put("of the parent")
+    await parents.get()
+    await state.fork(fork.namespace)
+    assert await take(queue) == "of the parent"
+    await fork.delete_namespace()
+    await queue.put("of none again")
+    await queue.get()
+    assert await queue.try_get() is None
+    await fork.delete_namespace()
+
+
 async def test_two_servers_have_one_queue(pair: tuple[Client, Client]) -> None:
     done: list[int] = []
 

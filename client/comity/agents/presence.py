@@ -143,7 +143,7 @@ class Directory:
                 if isinstance(item, Resync):
                     found = [Presence.of(entry) for entry in await self._living.among(item.entries)]
                     events = _moved(known, found, item.revision)
-                elif item.is_put and await self._living.among([item.entry]):
+                elif item.is_put and await self._living.among([item.entry], anew=False):
                     events = _written(known, Presence.of(item.entry), item.revision)
                 else:
                     events = _gone(known, item)

@@ -145,7 +145,7 @@ class Workflow:
             async for change in watch.commits():
                 if not progress.apply(change):
                     continue
-                await progress.look(state)
+                await progress.look(state, anew=isinstance(change, Resync))
                 status = status_of(self.plan, progress)
                 yield status
                 if status.ended:

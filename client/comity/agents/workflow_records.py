@@ -81,11 +81,14 @@ class Progress:
         await progress.look(client)
         return progress
 
-    async def look(self, client: Client) -> None:
-        """Find out whether somebody holds the run. What a restore, a merge or a fork has left of a runner is nobody."""
+    async def look(self, client: Client, *, anew: bool = True) -> None:
+        """Find out whether somebody holds the run. What a restore, a merge or a fork has left of a runner is nobody.
+
+        anew: as of `Living.among`.
+        """
         self._living = self._living or Living(client)
         entry = self.entry(self.layout.holder)
-        found = [] if entry is None else await self._living.among([entry])
+        found = [] if entry is None else await self._living.among([entry], anew=anew)
         self.holder = found[0] if found else None
 
     def apply(self, change: Commit | Resync) -> bool:

@@ -227,7 +227,7 @@ class CircuitBreaker:
             done = await self._state.transact(then=[failure, List(prefix, keys_only=True)])
             listed = done.results[1]
             assert isinstance(listed, ListResult)
-            if len(await self._living.among(listed.entries)) >= self._failures:
+            if len(listed.entries) >= self._failures <= len(await self._living.among(listed.entries)):
                 keys = self._circuit().keys
                 await self._state.transact(
                     conditions=[Key(keys.tripped).absent()],

@@ -96,16 +96,16 @@ class Circuit:
                         entries.pop(event.key, None)
                         if event.is_put:
                             entries[event.key] = event.entry
-                    await self._set(entries.values())
+                    await self._set(entries.values(), anew=False)
                 self._known.set()
 
     def _notice(self, lost: ComityError | None) -> None:
         self._away = lost is not None
 
-    async def _set(self, entries: Iterable[Entry]) -> None:
+    async def _set(self, entries: Iterable[Entry], *, anew: bool = True) -> None:
         self._entries = {entry.key: entry for entry in entries}
         tripped, opened, probe = (self._entries.get(key) for key in self.keys)
-        living = await self._living.among(entry for entry in (opened, probe) if entry is not None)
+        living = await self._living.among((entry for entry in (opened, probe) if entry is not None), anew=anew)
         found = Found(
             tripped,
             opened if opened in living else None,

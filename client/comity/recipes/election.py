@@ -110,7 +110,7 @@ class Election(Holder):
                             places[event.key] = event.entry
                         else:
                             places.pop(event.key, None)
-                first = in_order(await living.among(places.values()))[:1]
+                first = in_order(await living.among(places.values(), anew=isinstance(commit, Resync)))[:1]
                 found = (first[0].key, first[0].mod_revision) if first else None
                 if found != shown or not began:
                     began, shown = True, found

@@ -20,8 +20,14 @@ class Living:
         self._state = state
         self._inherited: int | None = None
 
-    async def among(self, entries: Iterable[Entry]) -> list[Entry]:
-        """Those of the entries that live by a lease of this namespace."""
+    async def among(self, entries: Iterable[Entry], *, anew: bool = True) -> list[Entry]:
+        """Those of the entries that live by a lease of this namespace.
+
+        anew: ask where the namespace was forked, as it may have been deleted and made anew since that was last asked.
+            False is for entries out of a watch, which begins with a Resync where that has happened.
+        """
+        if anew:
+            self._inherited = None
         leased = [entry for entry in entries if entry.lease_id]
         if leased and self._inherited is None:
             try:

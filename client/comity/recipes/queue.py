@@ -190,18 +190,29 @@ class Queue:
     async def _free(self) -> tuple[list[Free], int]:
         """The first free items in their order, and the revision of which they are."""
         listing = self._state.list(self._keys.lines, page_size=PAGE, keys_only=True)
-        free: list[Free] = []
+        claims: dict[str, Entry | None] = {}  # of each item
+        free = 0
         async for entry in listing:
             id, is_claim = self._keys.parse(entry.key) or ("", True)
             if not is_claim:
-                if len(free) >= CANDIDATES:
+                if free >= CANDIDATES:
                     break
-                free.append(Free(id, 0))
-            elif free and free[-1].id == id:
-                free.pop()
-                if not await self._living.among([entry]):
-                    free.append(Free(id, entry.mod_revision))
-        return free, listing.revision
+                claims[id] = None
+                free += 1
+            elif id in claims:
+                claims[id] = entry
+                free -= len(await self._living.among([entry], anew=False))
+        leased = [claim for claim in claims.values() if claim is not None and claim.lease_id]
+        taken = await self._living.among(leased, anew=False)
+        if not free or len(taken) < len(leased):  # before a wait, or before one is passed over, it is made sure of
+            taken = await self._living.among(leased)
+        held = {claim.key for claim in taken}
+        found = [
+            Free(id, 0 if claim is None else claim.mod_revision)
+            for id, claim in claims.items()
+            if claim is None or claim.key not in held
+        ]
+        return found, listing.revision
 
     async def _until_free(self, revision: int) -> list[Free]:
         """Wait until some item may be free. None is named if that is not known.
