@@ -26,6 +26,9 @@ class Observer:
     async def has(self, count: int) -> list[object]:
         await until(lambda: len(self.seen) >= count)
         assert len(self.seen) == count
+        return self.values()
+
+    def values(self) -> list[object]:
         return [leader and leader.value for leader in self.seen]
 
     async def end(self) -> None:
@@ -113,15 +116,19 @@ async def test_a_restore_of_the_leaders_key_ends_its_leadership(state: Client) -
 
 
 async def test_whoever_observes_sees_a_namespace_made_anew(state: Client) -> None:
+    fork = state.with_options(namespace=f"{state.namespace}-fork")
+    observer = Observer(fork)
+    await Election(fork, "a").campaign("of none")
     async with Election(state, "a").leading("of the parent"):
-        fork = await state.fork(f"{state.namespace}-fork")
-        observer = Observer(fork)
-        assert await observer.has(1) == [None]
+        await until(lambda: observer.values()[-1:] == ["of none"])
         await fork.delete_namespace()
-        async with Election(fork, "a").leading("of none"):
-            assert (await observer.has(2))[-1] == "of none"
-        await fork.delete_namespace()
-        await observer.end()
+        await state.fork(fork.namespace)
+        await until(lambda: observer.values()[-1] is None)
+        async with Election(fork, "a").leading("of the fork"):
+            await until(lambda: observer.values()[-1] == "of the fork")
+    await fork.delete_namespace()
+    assert "of the parent" not in observer.values()
+    await observer.end()
 
 
 async def test_only_a_leader_proclaims(state: Client) -> None:
