@@ -2,11 +2,11 @@
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import pytest
 
-from comity import Client, DecodeError, LeaseLost, Transaction
+from comity import Client, DecodeError, InvalidArgument, LeaseLost, Transaction
 from comity.recipes import Item, Queue, QueueSize
 from comity.recipes.item import Claimed
 from comity.recipes.queue import Free
@@ -190,6 +190,64 @@ async def test_the_block_is_cancelled_when_the_claim_is_lost(state: Client) -> N
     assert not task.cancelling()
     async with queue.claim() as item:
         assert item.tries == 2
+
+
+async def _nack_for_too_long(item: Item) -> None:
+    with pytest.raises(InvalidArgument, match="ttl"):
+        await item.nack(delay=1e9)
+
+
+async def _fail_to_ack(item: Item) -> None:
+    def fail(tx: Transaction) -> None:
+        raise KeyError
+
+    with pytest.raises(KeyError):
+        await item.ack(fail)
+
+
+async def _ack_what_is_refused(item: Item) -> None:
+    with pytest.raises(InvalidArgument):
+        await item.ack(lambda tx: tx.put("x" * 2_000, 1))
+
+
+@pytest.mark.parametrize("settle", [_nack_for_too_long, _fail_to_ack, _ack_what_is_refused])
+async def test_the_block_is_cancelled_when_the_claim_is_lost_after_a_failed_try_to_settle_it(
+    state: Client, settle: Callable[[Item], Awaitable[None]]
+) -> None:
+    queue = Queue(state, "a")
+    await queue.put("x")
+
+    async def work() -> None:
+        async with queue.claim() as item:
+            await settle(item)
+            await state.revoke_lease(item.lease.id)
+            await asyncio.Event().wait()
+
+    async with asyncio.timeout(60):
+        with pytest.raises(LeaseLost):
+            await work()
+    assert await queue.size() == QueueSize(1, 0, 0)
+
+
+async def test_a_shared_lease_outlives_a_claim_that_is_lost(state: Client) -> None:
+    async with state.lease(3.0) as lease:
+        queue = Queue(state, "a", lease=lease, tries=1)
+        id = await queue.put("x")
+        item = await queue.get()
+        await state.delete(f"queues/a/line/{id}/claim")
+        with pytest.raises(LeaseLost):
+            await item.ack()
+        assert await queue.try_get() is None  # it had its only try
+        assert (await queue.size()).dead == 1
+        remaining = 0.0
+
+        async def is_renewed() -> bool:
+            nonlocal remaining
+            before, remaining = remaining, (await state.get_lease(lease.id)).remaining
+            return remaining > before > 0
+
+        await until(is_renewed)
+        await until(is_renewed)
 
 
 async def test_who_lost_the_claim_acknowledges_nothing(state: Client) -> None:

@@ -84,6 +84,12 @@ class EndsWith:
         """From now on the lease may end."""
         self._armed = False
 
+    def hold_on(self) -> None:
+        """From now on it may not any more. If it is lost already, the task is cancelled at its next wait."""
+        self._armed = True
+        if not self._lease.alive:
+            self._hear(self._lease)
+
     def end(self, error: BaseException | None) -> None:
         """The block ends, with this error. Raises LeaseLost if it was cancelled here, and by nobody else."""
         self.let_go()

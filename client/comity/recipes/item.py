@@ -1,8 +1,9 @@
 """What a queue holds: the keys of an item, and what whoever has claimed it can do."""
 
+import contextlib
 import inspect
 import re
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any, Final, NamedTuple, TypeVar, overload
 
 from comity.client import Client
@@ -138,6 +139,7 @@ class Item:
             return None
 
         async def both(tx: Transaction) -> Any:
+            self._hold_on()
             claim = await tx.get(self._claim)
             if claim is None or claim.mod_revision != self.fence:
                 raise self._lost()
@@ -149,7 +151,8 @@ class Item:
             self._let_go()  # the lease ends with the commit
             return result
 
-        result = await self._state.transact(both, message=message)
+        with self._failing():
+            result = await self._state.transact(both, message=message)
         await self._end()
         return result
 
@@ -179,11 +182,12 @@ class Item:
 
     async def _settle(self, then: Sequence[Operation], message: str) -> None:
         self._let_go()
-        done = await self._state.transact(
-            conditions=[Key(self._claim).mod_revision == self.fence], then=then, message=message
-        )
+        with self._failing():
+            done = await self._state.transact(
+                conditions=[Key(self._claim).mod_revision == self.fence], then=then, message=message
+            )
         if not done.committed:
-            await self.lease.close()
+            await self.close()
             raise self._lost()
         await self._end()
 
@@ -194,6 +198,21 @@ class Item:
     def _let_go(self) -> None:
         if self._block is not None:
             self._block.let_go()
+
+    def _hold_on(self) -> None:
+        if self._block is not None:
+            self._block.hold_on()
+
+    @contextlib.contextmanager
+    def _failing(self) -> Iterator[None]:
+        """What fails here has ended no claim. That it was lost says LeaseLost: the block is not cancelled as well."""
+        try:
+            yield
+        except LeaseLost:
+            raise
+        except BaseException:
+            self._hold_on()
+            raise
 
     async def _end(self) -> None:
         self.settled = True

@@ -274,7 +274,7 @@ class Queue:
             try:
                 await item.nack(reason=f"dead letter: {claimed.tries - 1} tries")
             finally:
-                await item.lease.close()
+                await item.close()
         return None
 
     async def _claim(self, free: Free) -> Claimed | None:
