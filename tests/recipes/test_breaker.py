@@ -157,6 +157,21 @@ async def test_only_what_counts_is_a_failure(state: Client) -> None:
     await breaker.close()
 
 
+async def test_a_probe_does_not_close_what_was_tripped_meanwhile(state: Client) -> None:
+    breaker, lasting = CircuitBreaker(state, "a", reset_after=1), CircuitBreaker(state, "a", reset_after=60)
+    await breaker.trip()
+    await comes_to(breaker, CircuitState.HALF_OPEN)
+    async with breaker:
+        await lasting.trip()
+    opened = await state.get("breakers/a/state/open")
+    assert opened is not None
+    assert opened.value["reset_after"] == 60
+    await comes_to(breaker, CircuitState.OPEN)
+    assert await state.get("breakers/a/state/probe") is None
+    await breaker.close()
+    await lasting.close()
+
+
 async def test_a_cancelled_probe_lets_another_one_through(state: Client) -> None:
     breaker = CircuitBreaker(state, "a", reset_after=1)
     await breaker.trip()

@@ -154,7 +154,7 @@ class CircuitBreaker:
         elif error is None:
             await self._settle(probe, [Delete(prefix=self._root)], "close")
         elif failed:
-            await self._settle(probe, [Delete(self._circuit().keys.probe), *self._opening()], "open again")
+            await self._settle(probe, self._opening(), "open again")
         else:
             await clean_up(probe.revoke())
 
@@ -175,7 +175,7 @@ class CircuitBreaker:
         return guarded
 
     async def trip(self) -> None:
-        """Open it, as if it had failed often enough."""
+        """Open it, as if it had failed often enough; also while a probe is under way, which then closes nothing."""
         await self._state.transact(then=self._opening())
 
     async def reset(self) -> None:
@@ -238,7 +238,7 @@ class CircuitBreaker:
             pass
 
     async def _settle(self, probe: Lease, then: list[Put | Delete], what: str) -> None:
-        """Say how a probe ended, unless it took longer than its lease lived: then another one says it."""
+        """Say how a probe ended, unless it took longer than its lease lived, or the circuit was tripped meanwhile."""
         try:
             await self._state.transact(
                 conditions=[Key(self._circuit().keys.probe).mod_revision == probe.id],
@@ -251,11 +251,13 @@ class CircuitBreaker:
             await probe.close()
 
     def _opening(self) -> list[Put | Delete]:
+        """Whatever a probe that is under way finds out is not waited for."""
         keys = self._circuit().keys
         opened = {"by": self._state.author, "reset_after": self._reset_after}
         return [
             Put(keys.tripped, opened),
             Put(keys.open, opened, ttl=self._reset_after),
+            Delete(keys.probe),
             Delete(prefix=f"{self._root}failures/"),
         ]
 
