@@ -111,6 +111,65 @@ async def test_what_a_restore_brings_back_waits_for_nothing(state: Client) -> No
         await barrier.wait(timeout=0.2)
 
 
+async def places(state: Client) -> set[str]:
+    """The places of those that wait."""
+    return {entry.key async for entry in state.list("barriers/a/waiting/") if entry.lease_id}
+
+
+async def comes_again(state: Client, place: str) -> None:
+    """Wait until the party that had the place has another one."""
+
+    async def has() -> bool:
+        return len(found := await places(state)) == 1 and place not in found
+
+    await until(has)
+
+
+async def test_a_restore_lets_nobody_pass(state: Client) -> None:
+    barrier = Barrier(state, "a", 2)
+    await asyncio.gather(barrier.wait(), barrier.wait())
+    one = await state.checkpoint("one-round")
+    await asyncio.gather(barrier.wait(), barrier.wait())
+    two = await state.checkpoint("two-rounds")
+    await state.restore(one)
+    alone = asyncio.create_task(barrier.wait())
+    await waiting(barrier, 1)
+    (place,) = await places(state)
+    await state.restore(two)
+    await comes_again(state, place)
+    assert not alone.done()
+    assert await barrier.wait() == 3
+    assert await alone == 3
+
+
+async def test_a_party_whose_place_others_have_written_comes_again(state: Client) -> None:
+    barrier = Barrier(state, "a", 3)
+    party = asyncio.create_task(barrier.wait())
+    await waiting(barrier, 1)
+    (place,) = await places(state)
+    await state.put(place, "foreign")
+    await comes_again(state, place)
+    others = [asyncio.create_task(barrier.wait()), asyncio.create_task(barrier.wait())]
+    assert list(await asyncio.gather(party, *others)) == [1, 1, 1]
+    assert await state.list("barriers/a/waiting/").all() == []
+
+
+async def test_a_party_that_was_stopped_past_a_round_of_others_comes_again(
+    state: Client, agent: Callable[..., Agent]
+) -> None:
+    barrier = Barrier(state, "a", 3)
+    party = agent("barrier", "a", "2")
+    await waiting(barrier, 1)
+    (place,) = await places(state)
+    party.stop()
+    await waiting(barrier, 0)
+    assert set(await asyncio.gather(*(barrier.wait() for _ in range(3)))) == {1}
+    await state.compact()
+    party.go_on()
+    await comes_again(state, place)
+    assert set(await asyncio.gather(barrier.wait(), barrier.wait())) == {2}
+
+
 async def test_cancellation_leaves_nothing_wherever_it_comes(state: Client) -> None:
     barrier = Barrier(state, "a", 2)
     wait = 0

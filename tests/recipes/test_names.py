@@ -49,7 +49,13 @@ async def test_all_else_is_a_name(state: Client, name: str) -> None:
     await breaker.trip()
     await breaker.reset()
     await breaker.close()
-    left = {"counters/" + name, f"barriers/{name}/round", f"queues/{name}/tail", f"semaphores/{name}/limit"}
+    left = {
+        "counters/" + name,
+        f"barriers/{name}/round",
+        f"barriers/{name}/passed",
+        f"queues/{name}/tail",
+        f"semaphores/{name}/limit",
+    }
     assert {entry.key async for entry in state.list()} == left
 
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from comity.client import Client
 from comity.errors import FailedPrecondition, LeaseNotFound, OutOfRange
 from comity.lease import Lease
-from comity.model import EventCause, EventType, GetResult, ListResult, Resync
+from comity.model import EventCause, GetResult, ListResult, Resync
 from comity.operations import Delete, Get, List, Operation, Prefix, Put
 from comity.retry import Backoff
 
@@ -55,6 +55,7 @@ class Barrier:
         self._owner = owner_of(state, owner)
         self._root = f"barriers/{name}/"
         self._round = f"{self._root}round"
+        self._passed = f"{self._root}passed"
         self._waiting = f"{self._root}waiting/"
         self._living = Living(state)
 
@@ -115,7 +116,12 @@ class Barrier:
             last = len(others) + 1 >= self.parties
             then: list[Operation]
             if last:
-                then = [Delete(prefix=self._waiting), Put(self._round, number + 1)]
+                counted = [other.key.removeprefix(self._waiting) for other in others]
+                then = [
+                    Delete(prefix=self._waiting),
+                    Put(self._round, number + 1),
+                    Put(self._passed, counted),
+                ]
             else:
                 then = [Put(key, {"owner": self._owner, "parties": self.parties, "round": number}, ttl=self._ttl)]
             with contextlib.suppress(OutOfRange):  # compacted since
@@ -127,21 +133,29 @@ class Barrier:
             await asyncio.sleep(backoff.delay(60.0) or 0.0)
 
     async def _until_gone(self, key: str, arrival: Arrival) -> bool:
-        """Wait until the place is gone. Whether that was since all have come.
+        """Wait until the place is gone. Whether that was since all have come, and it was counted.
 
         Whether a lease was lost says nothing here: it ends too when all pass. What the store says holds.
         """
-        watch = self._state.watch(key=key, from_revision=arrival.revision + 1, types=[EventType.DELETE])
-        async with watch:
+        lease_id, gone = arrival.revision, 0
+        async with self._state.watch(key=key, from_revision=arrival.revision + 1) as watch:
             async for event in watch:
                 if isinstance(event, Resync):
-                    if event.entries:
+                    if event.entries and event.entries[0].lease_id == lease_id:
                         continue
-                elif event.cause is EventCause.LEASE_EXPIRY:
+                elif event.is_put and event.entry.lease_id == lease_id:
+                    continue
+                elif event.is_put or event.cause is EventCause.LEASE_EXPIRY:
                     return False
+                else:
+                    gone = event.revision
                 break
-        entry = await self._state.get(self._round)
-        return whole(entry) > arrival.round
+        try:
+            passed = await self._state.get(self._passed, revision=gone)
+        except OutOfRange:  # compacted since
+            passed = await self._state.get(self._passed)
+        counted = None if passed is None else passed.value
+        return isinstance(counted, list) and key.removeprefix(self._waiting) in counted
 
     async def _leave(self, key: str, arriving: "asyncio.Task[Arrival]", lease: Lease | None) -> None:
         if lease is not None:
