@@ -364,6 +364,22 @@ async def test_dead_letters_are_requeued_and_purged(state: Client) -> None:
     assert await left(state) == []
 
 
+async def test_what_others_wrote_among_dead_letters_is_none(state: Client) -> None:
+    queue = Queue(state, "a")
+    id = await queue.put("x")
+    foreign = ["", "x", f"{id}/claim", f"{id}/", f"x{id}"]
+    for each in foreign:
+        await state.put(f"queues/a/dead/{each}", "foreign")
+    assert await queue.size() == QueueSize(1, 0, 0)
+    assert await queue.dead() == []
+    assert await queue.requeue() == 0
+    for each in foreign:
+        assert await queue.requeue(each) == 0
+    assert await take(queue) == "x"
+    assert await left(state) == sorted(f"queues/a/dead/{each}" for each in foreign)
+    assert await queue.purge() == len(foreign)
+
+
 async def test_a_value_that_cannot_be_read_is_a_failure_of_the_block(state: Client) -> None:
     queue = Queue(state, "a", tries=1)
     await queue.put(b"{", content_type="application/json")

@@ -56,6 +56,11 @@ class Keys:
         """What was put, once it has failed too often."""
         return self.dead_letters + id
 
+    def buried(self, key: str) -> str | None:
+        """The id in a key under `dead_letters`; None: it is no key of a queue."""
+        found = LINE.fullmatch(key.removeprefix(self.dead_letters))
+        return None if found is None or found[2] else found[1]
+
     def parse(self, key: str) -> tuple[str, bool] | None:
         """The id in a key under `lines`, and whether it is that of a claim; None: it is no key of a queue."""
         found = LINE.fullmatch(key.removeprefix(self.lines))

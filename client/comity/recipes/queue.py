@@ -325,26 +325,25 @@ class Queue:
             elif parsed is not None:
                 items += 1
         claimed = len(await self._living.among(claims))
-        dead = len(await self._state.list(self._keys.dead_letters, keys_only=True).all())
-        return QueueSize(items - claimed, claimed, dead)
+        return QueueSize(items - claimed, claimed, len(await self._letters(keys_only=True)))
 
     async def dead(self) -> list[DeadLetter]:
         """The dead letters, in the order that they had in the queue."""
-        prefix = self._keys.dead_letters
-        letters = await self._state.list(prefix).all()
-        return [DeadLetter(each.key.removeprefix(prefix), each.value, each.update_time) for each in letters]
+        return [DeadLetter(id, each.value, each.update_time) for id, each in await self._letters(keys_only=False)]
 
     async def requeue(self, id: str | None = None) -> int:
         """Have a dead letter tried again, at its old place and as if it were new; or all of them. Returns how many."""
-        prefix = self._keys.dead_letters
-        if id is not None:
-            return int(await self._state.transact(partial(self._revive, id=id)))
-        dead = [letter.key.removeprefix(prefix) async for letter in self._state.list(prefix, keys_only=True)]
-        return sum([await self.requeue(letter) for letter in dead])
+        ids = [each for each, _ in await self._letters(keys_only=True)] if id is None else [id]
+        return sum([await self._state.transact(partial(self._revive, id=each)) for each in ids])
+
+    async def _letters(self, *, keys_only: bool) -> list[tuple[str, Entry]]:
+        """The ids of the dead letters, and their entries. What else is written there is none."""
+        letters = await self._state.list(self._keys.dead_letters, keys_only=keys_only).all()
+        return [(id, letter) for letter in letters if (id := self._keys.buried(letter.key)) is not None]
 
     async def _revive(self, tx: Transaction, id: str) -> bool:
         letter = await tx.get(self._keys.dead(id))
-        if letter is None:
+        if letter is None or self._keys.buried(letter.key) is None:
             return False
         tx.delete(letter.key)
         tx.put(self._keys.item(id), letter.data, content_type=letter.content_type)
