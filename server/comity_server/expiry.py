@@ -3,7 +3,7 @@ other, so whoever comes first of several servers makes it, and the others find n
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Final
 
@@ -18,6 +18,7 @@ log = structlog.get_logger(__name__)
 
 INTERVAL: Final = 0.1  # seconds between looks
 TOGETHER: Final = 1000  # leases of a namespace that are ended before others have their turn there
+LOT: Final = 100  # leases that a look finds, after which there may be more
 
 
 class Expiry:
@@ -32,23 +33,42 @@ class Expiry:
     def __init__(self, store: Store, committer: Committer) -> None:
         self._store = store
         self._committer = committer
-        self._busy: set[str] = set()  # namespaces whose leases are being ended
+        self._busy: dict[str, Answer] = {}  # namespaces whose leases are being ended
         self._trouble = ""  # why it is not known which have run out, as the log was told
 
     async def run(self) -> None:
         """Look again and again, until cancelled."""
+        due: Mapping[str, Sequence[int]] = {}
+        goes_on = False
         while True:
-            await asyncio.sleep(INTERVAL)
+            await self._pause(goes_on)
             try:
-                for namespace, lease_ids in (await self._store.due()).items():
+                before, due = due, await self._store.due()
+                # Where those are told that were to be ended before there is no hurry: it is tried again.
+                goes_on = sum(map(len, due.values())) >= LOT and all(
+                    namespace in self._busy or before.get(namespace) != lease_ids
+                    for namespace, lease_ids in due.items()
+                )
+                for namespace, lease_ids in due.items():
                     self._end(namespace, lease_ids)
                 self._note("")
             except Draining:
                 return
             except StateError as error:
+                goes_on = False
                 self._note(error.message)
             except Exception as error:  # noqa: BLE001 - told to the log, and without this no lease would ever end
+                goes_on = False
                 self._note(repr(error), exc_info=error)
+
+    async def _pause(self, goes_on: bool) -> None:
+        """Wait until the next look. Where there was a lot there may be more: then only until half of that is ended, so
+        that there is always some under way."""
+        under_way = list(self._busy.values())
+        if goes_on and under_way:
+            await asyncio.wait(under_way[: (len(under_way) + 1) // 2], timeout=INTERVAL)
+        else:
+            await asyncio.sleep(INTERVAL)
 
     def _end(self, namespace: str, lease_ids: Sequence[int]) -> None:
         if namespace not in self._busy:  # else those that are left are due again
@@ -59,7 +79,7 @@ class Expiry:
         writes = [Expire(lease_ids=(id,)) for id in some]  # each ends its own, however many keys others have
         size = sum(write.weight() for write in writes)
         answer = self._committer.submit_all(namespace, writes, size, len(writes), ahead=True)
-        self._busy.add(namespace)
+        self._busy[namespace] = answer
         answer.add_done_callback(partial(self._ended, namespace, rest))
 
     def _note(self, trouble: str, **said: object) -> None:
@@ -71,7 +91,7 @@ class Expiry:
         self._trouble = trouble
 
     def _ended(self, namespace: str, rest: Sequence[int], answer: Answer) -> None:
-        self._busy.discard(namespace)
+        del self._busy[namespace]
         outcomes = () if answer.cancelled() else answer.result()
         failed = [outcome.message for outcome in outcomes if isinstance(outcome, StateError)]
         deleted = [

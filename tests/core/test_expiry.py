@@ -15,6 +15,7 @@ from comity_server.model import Outcome, Write
 from comity_server.stores.memory import store as store_module
 from comity_server.stores.memory.store import MemoryStore
 from tests.contract.space import HOUR, SECOND, Space
+from tests.stores.sharing import before
 from tests.waiting import until
 
 BRIEF = SECOND // 20
@@ -89,6 +90,63 @@ async def test_leases_with_many_keys_do_not_have_others_wait_for_the_next_look(
 
 async def all_out(space: Space) -> bool:
     return not any(info.remaining for info in await space.store.leases(space.name, limit=100))
+
+
+class Slow(Failing):
+    """Tells a few leases at a time. From its first answer on, who waits a while to ask again waits for ever."""
+
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        super().__init__()
+        self._patch = patch
+        self._kept: dict[str, list[int]] = {}
+        self.told: list[int] = []
+
+    async def due(self) -> Mapping[str, Sequence[int]]:
+        self._patch.setattr(expiry, "INTERVAL", HOUR)
+        for name, ids in (await super().due()).items():
+            self._kept.setdefault(name, []).extend(ids)
+        some = {name: ids[:5] for name, ids in self._kept.items() if ids}
+        for ids in self._kept.values():
+            del ids[:5]
+        self.told.append(sum(map(len, some.values())))
+        return some
+
+
+async def test_where_there_is_a_lot_the_next_look_waits_only_for_what_is_under_way(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(expiry, "LOT", 5)
+    store = Slow(monkeypatch)
+    spaces = [Space(store, f"n{number}") for number in range(4)]
+    for space in spaces:
+        for number in range(20):
+            await space.put_for(BRIEF, f"{number}")
+    for space in spaces:
+        await until(lambda space=space: all_out(space))  # type: ignore[misc]
+    async with expiring(store):
+        for space in spaces:
+            await until(lambda space=space: gone(space))  # type: ignore[misc]
+    assert store.told[:4] == [20] * 4
+
+
+async def test_where_a_lot_is_told_that_could_not_be_ended_there_is_no_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(expiry, "LOT", 5)
+    monkeypatch.setattr(store_module, "_DUE_AGAIN", 1)
+    store = Failing()
+    space = Space(store, "n")
+    for number in range(5):
+        await space.put_for(BRIEF, f"{number}")
+    await until(lambda: all_out(space))
+    store.refuses = 3
+    hurries: list[bool] = []
+
+    async def note(_: Expiry, goes_on: bool) -> None:
+        hurries.append(goes_on)
+
+    before(monkeypatch, Expiry, "_pause", note)
+    async with expiring(store):
+        await until(lambda: gone(space))
+    assert hurries[:4] == [False, True, False, False]
 
 
 @pytest.mark.parametrize("failure", [StoreUnavailable("try later"), RuntimeError("unforeseen")])

@@ -367,10 +367,10 @@ async def test_where_nothing_lives_by_a_lease_no_question_is_asked(
     async def refuse(*_: Any) -> None:
         raise AssertionError
 
-    before(monkeypatch, redis_store(space)._client, "look_by", refuse)
+    before(monkeypatch, redis_store(space)._client, "look_by_all", refuse)
     await space.store.retain(NAME, KEEP_ALL)
     other = await shared.open()
-    before(monkeypatch, other._client, "look_by", refuse)
+    before(monkeypatch, other._client, "look_by_all", refuse)
     await other.retain(NAME, KEEP_ALL)
     assert await call(space, "HGET", keys_of(space).meta, "leases") == b"0"
 
@@ -417,6 +417,7 @@ async def test_what_another_program_wrote_of_a_lease_is_told(shared: Shared) -> 
 
 async def test_many_that_run_out_at_once(shared: Shared, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(expiries, "LEASES", 7)
+    monkeypatch.setattr(expiries, "LEAST", 1)
     monkeypatch.setattr(leasing, "LEASES", 3)
     one, other = await shared.spaces()
     leases = [await one.grant(HOUR) for _ in range(20)]
@@ -450,42 +451,164 @@ async def test_many_namespaces_at_once(shared: Shared, monkeypatch: pytest.Monke
     await until(all_found)
 
 
-async def test_a_node_that_does_not_answer_keeps_nothing_from_the_others(
+async def test_many_namespaces_cost_few_round_trips(shared: Shared, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = await shared.open()
+    spaces = [Space(store, f"n{number}") for number in range(50)]
+    for space in spaces:
+        await run_out(space, await space.grant(HOUR))
+    trips = 0
+
+    async def count(*_: Any) -> None:
+        nonlocal trips
+        trips += 1
+
+    before(monkeypatch, store._client, "once", count)
+    due = await store.due()
+    assert due == {space.name: [1] for space in spaces}
+    assert trips <= 3
+    for name, ids in due.items():
+        await store.commit(name, [Expire(lease_ids=tuple(ids))])
+    assert trips <= 3 + len(spaces)
+    for space in spaces:
+        await look_into(space)
+    assert await store.due() == {}
+    assert trips <= 3 + len(spaces) + len(spaces) + 5  # to have them looked into is a trip each
+
+
+async def test_namespaces_without_any_do_not_have_others_wait_for_the_next_look(
     shared: Shared, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(expiries, "NAMESPACES", 3)
+    store = await shared.open()
+    for number in range(10):
+        space = Space(store, f"a{number}")
+        await space.grant(HOUR)
+        await look_into(space)
+    space = Space(store, "z")
+    await run_out(space, await space.grant(HOUR))
+    assert await store.due() == {"z": [1]}
+
+
+async def test_those_that_are_too_many_for_one_look_are_told_by_the_next(
+    shared: Shared, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(expiries, "LEASES", 3)
+    monkeypatch.setattr(expiries, "LEAST", 1)
+    monkeypatch.setattr(expiries, "AGAIN", HOUR)
+    store = await shared.open()
+    many, few = Space(store, "many"), Space(store, "few")
+    await run_out(many, *[await many.grant(HOUR) for _ in range(7)])
+    assert await many.expire() == [1, 2, 3]
+    await run_out(few, *[await few.grant(HOUR) for _ in range(2)])
+    told: list[tuple[int, int]] = []
+    for _ in range(5):
+        due = await store.due()
+        told.append((len(due.get("many", ())), len(due.get("few", ()))))
+        for name, ids in due.items():
+            await store.commit(name, [Expire(lease_ids=tuple(ids))])
+    assert told == [(1, 1), (1, 1), (1, 0), (1, 0), (0, 0)]
+
+
+async def test_redis_is_not_asked_once_more_before_it_ends_what_it_has_told(
+    shared: Shared, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (space,) = await shared.spaces(1)
+    await run_out(space, await space.grant(HOUR))
+    due = await space.store.due()
+
+    async def refuse(*_: Any) -> None:
+        raise AssertionError
+
+    before(monkeypatch, redis_store(space)._client, "look_by", refuse)
+    await space.commit(Expire(lease_ids=tuple(due[NAME])))
+    assert await space.leases() == {}
+
+
+async def test_deadlines_that_are_of_no_lease_are_dropped(shared: Shared) -> None:
+    """Another program wrote them."""
+    (space,) = await shared.spaces(1)
+    lease = await space.grant(HOUR)
+    key = keys_of(space).deadlines(1)
+    for member, at_time in (("77", 1), ("else", 2), (b"\xff", "-inf"), ("78", "+inf")):
+        await call(space, "ZADD", key, at_time, member)
+    await look_into(space)
+    assert await space.store.due() == {}
+    assert await call(space, "ZRANGE", key, 0, -1) == [b"%d" % lease.id, b"78"]
+    found = await looked_into_at(space)
+    assert found is not None
+    assert abs(found - await deadline(space, lease)) < 30 * SECOND
+    await run_out(space, lease)
+    assert await space.expire() == [lease.id]
+
+
+async def test_a_node_that_does_not_answer_keeps_nothing_from_the_others(
+    redis_cluster: RedisCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(expiries, "AGAIN", HOUR)
     monkeypatch.setattr(expiries, "LOOK_SECONDS", 0.01)
+    shared = Shared(f"{redis_cluster.url}?prefix=t-{time.time_ns()}")
     store = await shared.open()
-    slow, well, refused = (Space(store, name) for name in ("slow", "well", "refused"))
-    for space in (slow, well, refused):
+    by_port: dict[int, list[Space]] = {}
+    for space in (Space(store, f"n{number}") for number in range(9)):
         await run_out(space, await space.grant(HOUR))
+        by_port.setdefault(redis_cluster.master_of(keys_of(space).meta).port, []).append(space)
+    slow, refused, well = ([space.name for space in spaces] for spaces in by_port.values())
     answers = asyncio.Event()
 
-    async def wait(_: Any, names: list[str], *__: Any) -> None:
-        if "{slow}" in names[0]:
+    async def wait(_: Any, calls: Any) -> None:
+        if f"{{{slow[0]}}}" in str(calls):
             await answers.wait()
-        if "{refused}" in names[0]:
+        if f"{{{refused[0]}}}" in str(calls):
             raise StoreUnavailable("Redis refused")
 
-    before(monkeypatch, store._client, "look_by", wait)
+    before(monkeypatch, store._client, "look_by_all", wait)
     found: dict[str, Any] = {}
 
-    async def has(name: str) -> bool:
+    async def has(names: list[str]) -> bool:
         found.update(await store.due())
-        return name in found
+        return set(names) <= set(found)
 
-    await until(lambda: has("well"))
-    assert found == {"well": [1]}
+    await until(lambda: has(well))
+    assert found == {name: [1] for name in well}
     answers.set()
-    await until(lambda: has("slow"))
-    assert found == {"well": [1], "slow": [1]}
+    await until(lambda: has(slow))
+    assert found == {name: [1] for name in [*well, *slow]}
+    await shared.close()
+
+
+async def test_a_slot_that_is_moved_keeps_nothing_from_the_others_of_its_node(
+    redis_cluster: RedisCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(expiries, "AGAIN", HOUR)
+    shared = Shared(f"{redis_cluster.url}?prefix=t-{time.time_ns()}")
+    store = await shared.open()
+    by_port: dict[int, list[Space]] = {}
+    for space in (Space(store, f"n{number}") for number in range(9)):
+        await space.grant(HOUR)
+        by_port.setdefault(redis_cluster.master_of(keys_of(space).meta).port, []).append(space)
+    moved, *others = max(by_port.values(), key=len)
+    await moved.commit(Revoke(lease_id=1))  # so that a key of its slot is missing
+    with redis_cluster.moving(keys_of(moved).meta):
+        await look_into(moved)
+        for space in others:
+            await run_out(space, 1)
+        found: dict[str, Any] = {}
+
+        async def has_all() -> bool:
+            found.update(await store.due())
+            return len(found) == len(others)
+
+        await until(has_all)
+    assert found == {space.name: [1] for space in others}
+    assert await moved.expire() == []
+    await shared.close()
 
 
 async def test_a_store_ends_while_it_looks(shared: Shared, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(expiries, "LOOK_SECONDS", 0.01)
     (space,) = await shared.spaces(1)
     await run_out(space, await space.grant(HOUR))
-    before(monkeypatch, redis_store(space)._client, "look_by", lambda *_: asyncio.Event().wait())
+    before(monkeypatch, redis_store(space)._client, "look_by_all", lambda *_: asyncio.Event().wait())
     assert await space.store.due() == {}
     await redis_store(space).close()
     assert not [task for task in asyncio.all_tasks() if "_due_of" in repr(task)]

@@ -30,6 +30,7 @@ from redis.exceptions import (
     RedisClusterException,
     RedisError,
     ResponseError,
+    SlotNotCoveredError,
     TimeoutError,
     TryAgainError,
 )
@@ -132,16 +133,7 @@ class Client:
         where something else has a command's key, Unreadable is its answer."""
 
         async def ask(redis: Connection) -> Sequence[Any]:
-            pipeline = redis.pipeline(transaction=False)
-            for command in commands:
-                pipeline.execute_command(*command)
-            answers: list[Any] = await pipeline.execute(raise_on_error=False)
-            for place, answer in enumerate(answers):
-                if isinstance(answer, Exception):
-                    answers[place] = _unreadable(answer)
-                    if answers[place] is None:
-                        raise answer
-            return answers
+            return [_readable(answer) for answer in await _pipelined(redis, commands)]
 
         return await self.repeated(partial(self.once, ask))
 
@@ -208,6 +200,40 @@ class Client:
             return await redis.execute_command(*command)
 
         return await self.once(partial(_evaluate, script, names, arguments, execute))
+
+    async def look_by_all(self, script: Script, calls: Sequence[tuple[Sequence[str], Sequence[Any]]]) -> Sequence[Any]:
+        """Run a script for which nobody waits for replicas with each of some names and arguments, all at a time, by one
+        connection to each node. Errors as of `once`; but where something else has a name, Unreadable is the answer, and
+        Passing where a node answers others but not this one now."""
+        rests = [(len(names), *names, *arguments) for names, arguments in calls]
+
+        async def ask(redis: Connection) -> Sequence[Any]:
+            answers = await _pipelined(redis, [("EVALSHA", script.digest, *rest) for rest in rests])
+            if any(isinstance(answer, NoScriptError) for answer in answers):
+                answers = await _pipelined(redis, [("EVAL", script.text, *rest) for rest in rests])
+            if all(isinstance(answer, PASSING) for answer in answers):
+                raise answers[0]
+            return [_readable(answer, script) for answer in answers]
+
+        return await self.once(ask) if calls else []
+
+    async def by_node(self, names: Sequence[str]) -> Sequence[Sequence[str]]:
+        """Keys, those apart that are on different nodes. Errors as of `once`."""
+        if self.target.form != "cluster":
+            return [names] if names else []
+
+        async def split(redis: Connection) -> Sequence[Sequence[str]]:
+            await redis.initialize()
+            nodes: dict[str, list[str]] = {}
+            for name in names:
+                try:
+                    node = redis.get_node_from_key(name).name
+                except SlotNotCoveredError:
+                    node = ""
+                nodes.setdefault(node, []).append(name)
+            return list(nodes.values())
+
+        return await self.once(split)
 
     async def try_writes(self) -> None:
         """See whether each primary takes writes and has its replicas, without waiting long, and where a call has failed
@@ -338,6 +364,30 @@ async def _evaluate(
         if refusal is None:
             raise
         raise refusal from error
+
+
+async def _pipelined(redis: Connection, commands: Sequence[Sequence[Any]]) -> Sequence[Any]:
+    """The answer, or the error, to each of some commands."""
+    pipeline = redis.pipeline(transaction=False)
+    for command in commands:
+        pipeline.execute_command(*command)
+    answers: Sequence[Any] = await pipeline.execute(raise_on_error=False)
+    return answers
+
+
+def _readable(answer: Any, script: Script | None = None) -> Any:
+    """An answer, or that what is under the key is something else, or of a script that it may be tried again. Raises
+    what else was answered by an error."""
+    if not isinstance(answer, Exception):
+        return answer
+    if (unreadable := _unreadable(answer)) is not None:
+        return unreadable
+    if script is not None and isinstance(answer, PASSING):
+        return Passing(_passing(answer))
+    refusal = script.refusal(answer) if script is not None and isinstance(answer, ResponseError) else None
+    if refusal is not None:
+        raise refusal from answer
+    raise answer
 
 
 class Passing(Exception):

@@ -47,6 +47,7 @@ IDLE_SECONDS: Final = 900.0  # how long a replica is kept that nobody asks for
 COMPACTION_SECONDS: Final = 60  # how long others leave it to a server to compact what none has loaded
 DELETION_SECONDS: Final = 30.0  # how long a deletion waits for another server's
 FINISH_SECONDS: Final = 5.0  # how long deletions and compactions are waited for at the end
+JUDGED: Final = 1000  # writes of a group that are looked at: no more are judged at a time
 
 
 class Outdated(Exception):
@@ -216,7 +217,7 @@ class RedisStore(MemoryStore):
                 try:
                     if self._replicas.known(namespace) is None:
                         await self._replicas.advance(namespace)
-                    expired = [id for write in group if isinstance(write, Expire) for id in write.lease_ids]
+                    expired = [id for write in group[:JUDGED] if isinstance(write, Expire) for id in write.lease_ids]
                     if expired:
                         await self._look_at_leases(self._find(namespace), expired, anew=anew)
                     return await super()._commit(namespace, group)
@@ -317,7 +318,15 @@ class RedisStore(MemoryStore):
         return await leasing.renew(self._client, self._replicas.keys(namespace), self._generation(namespace), renewals)
 
     async def due(self) -> Mapping[str, Sequence[int]]:
-        return await self._expiries.due()
+        found = await self._expiries.due()
+        for name, ids in found.items():
+            replica = self._replicas.known(name)
+            if replica is None:
+                continue
+            for id in ids:
+                if (held := replica.state.leases.get(id)) is not None:
+                    held.deadline = 0  # Redis is not asked once more before it is told to end them
+        return found
 
     async def _remaining(self, name: str, infos: Sequence[LeaseInfo]) -> Sequence[LeaseInfo]:
         """What is known of leases, with how long Redis says that they live."""
