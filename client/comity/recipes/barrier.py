@@ -98,12 +98,14 @@ class Barrier:
     async def _arrive(self, key: str) -> Arrival:
         """Wait along with the others; or as the last, let all pass. Nobody else comes or goes in between."""
         backoff = Backoff(first=0.005, most=0.5)
+        anew = True
         while True:
             seen = await self._state.transact(then=[List(self._waiting), Get(self._round)])
             listed, round_ = seen.results
             assert isinstance(listed, ListResult)
             assert isinstance(round_, GetResult)
-            others = await self._living.among(listed.entries)
+            others = await self._living.among(listed.entries, anew=anew)
+            anew = False  # else those that come at once would keep each other from it for longer
             for other in others:
                 theirs = other.value.get("parties") if isinstance(other.value, dict) else None
                 if theirs != self.parties:
