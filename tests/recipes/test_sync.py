@@ -143,6 +143,18 @@ def test_queues(state: sync.Client) -> None:
     assert queue.try_get() is None
 
 
+def test_the_claims_of_a_queue_may_share_a_lease(state: sync.Client) -> None:
+    with state.lease(10.0) as lease:
+        queue = Queue(state, "a", lease=lease)
+        queue.put("x")
+        queue.put("y")
+        with queue.claim() as item:
+            assert item.lease.id == lease.id
+        assert queue.get().value == "y"
+        assert lease.alive
+    assert queue.size() == QueueSize(1, 0, 0)
+
+
 def test_circuit_breakers(state: sync.Client) -> None:
     breaker = CircuitBreaker(state, "a", 2)
 

@@ -72,15 +72,24 @@ class Item:
         return call.run(self._async.ack(call.here(plain(function)), message=message))
 
     nack = waiting(recipes.Item.nack)
+    close = waiting(recipes.Item.close)
 
 
 class Queue:
     """A queue that all who name it share: as `comity.recipes.Queue`. One object may be used by many threads."""
 
     def __init__(
-        self, state: Client, name: str, ttl: float = 10.0, *, tries: int = 5, owner: str | None = None
+        self,
+        state: Client,
+        name: str,
+        ttl: float = 10.0,
+        *,
+        tries: int = 5,
+        owner: str | None = None,
+        lease: Lease | None = None,
     ) -> None:
-        self._async = recipes.Queue(state._async, name, ttl, tries=tries, owner=owner)
+        shared = None if lease is None else lease._async
+        self._async = recipes.Queue(state._async, name, ttl, tries=tries, owner=owner, lease=shared)
         self.name = self._async.name
         self.tries = tries
 
@@ -117,7 +126,7 @@ class Queue:
                 run(clean_up(item._async.nack(counts=isinstance(error, Exception))))
             raise
         finally:
-            item.lease.close()
+            item.close()
 
     size = waiting(recipes.Queue.size)
     dead = waiting(recipes.Queue.dead)
