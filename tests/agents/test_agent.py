@@ -85,6 +85,18 @@ async def test_a_successor_may_wait(state: comity.Client) -> None:
     assert await state.list().all() == []
 
 
+async def test_a_wait_ends_where_a_restore_takes_the_key_from_its_lease(state: comity.Client) -> None:
+    async with asyncio.TaskGroup() as tasks, Agent(state, "planner", ttl=TTL) as former:
+        mark = await state.checkpoint("then")
+        await former.report("later")
+        successor = Agent(state, "planner", ttl=TTL, wait=60)
+        begun = tasks.create_task(successor.__aenter__())
+        await until(lambda: not begun.done())
+        await state.restore(mark)
+        await begun
+        await successor.__aexit__(None, None, None)
+
+
 @pytest.mark.parametrize("name", ["", "a/b", "-a", "a" * 64, "ä", "a\0", "a b"])
 async def test_names_that_cannot_be(state: comity.Client, name: str) -> None:
     with pytest.raises(ValueError, match=r"must be 1 to 63"):

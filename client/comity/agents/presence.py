@@ -217,13 +217,15 @@ async def _give_up(state: Client, writing: "asyncio.Task[PutResult]") -> None:
 
 
 async def until_gone(state: Client, key: str, seconds: float) -> bool:
-    """Wait until there is no such key. False if there still is, after so many seconds."""
+    """Wait until there is no such key, or it lives by no lease, as one that a restore has written. False if there still
+    is, after so many seconds."""
     if seconds <= 0:
         return False
     try:
         async with asyncio.timeout(seconds), state.watch(key=key, initial=True) as watch:
             async for item in watch:
-                if not item.entries if isinstance(item, Resync) else item.is_delete:
+                entries = item.entries if isinstance(item, Resync) else [item.entry]  # of a delete it has no lease
+                if not any(entry.lease_id for entry in entries):
                     return True
     except TimeoutError:
         return False
