@@ -2,6 +2,7 @@
 
 import asyncio
 from contextlib import aclosing
+from pathlib import Path
 
 import pytest
 
@@ -9,8 +10,12 @@ import comity
 from comity import Transaction
 from comity.agents import Agent, HandoffMessage, Role
 from comity.recipes import Queue
+from tests import servers
 from tests.agents import members
 from tests.agents.conftest import TTL, Launch
+from tests.proxy import Proxy
+from tests.recipes.cancelling import cancelled_at
+from tests.servers import Server
 from tests.waiting import until
 
 
@@ -150,6 +155,100 @@ async def test_a_cancelled_wait_takes_nothing(state: comity.Client) -> None:
                 await receiving.result().nack(counts=False)
             async with writer.receive(timeout=30) as message:
                 assert (message.body, message.attempts) == (steps, 1)
+
+
+def waiting() -> bool:
+    return any(getattr(task.get_coro(), "__qualname__", "") == "Queue.get" for task in asyncio.all_tasks())
+
+
+async def test_a_receiver_that_is_cancelled_anywhere_loses_nothing(state: comity.Client) -> None:
+    async with Agent(state, "writer", role="scribe", ttl=TTL) as writer:
+        queue = Queue(state, "role:scribe")
+
+        async def unclaimed() -> bool:
+            return (await queue.size()).claimed == 0
+
+        wait, cancelled = 0, True
+        while cancelled:
+            taken: list[object] = []
+            ended = asyncio.Event()
+
+            async def take(taken: list[object]) -> None:
+                async with writer.receive() as message:
+                    taken.append(message.body)
+
+            async def send(ended: asyncio.Event) -> None:
+                await until(lambda: waiting() or ended.is_set())
+                await writer.send(Role("scribe"), "x")
+
+            sending = asyncio.create_task(send(ended))
+            cancelled = await cancelled_at(take(taken), wait)
+            ended.set()
+            await sending
+            await until(unclaimed)
+            if (await queue.size()).free:
+                async with writer.receive(timeout=30) as message:
+                    assert (message.body, message.attempts) == ("x", 1)
+            else:
+                assert taken == ["x"]
+            wait += 1
+        assert wait > 4
+
+
+async def test_what_could_not_be_given_back_is_given_back_later(tmp_path: Path) -> None:
+    """The agent lives on, and so does the lease by which it has what it has taken."""
+    with servers.start("--store", f"sqlite:{tmp_path}/store") as server:
+        async with comity.connect(server.address) as state, Agent(state, "writer", ttl=TTL) as writer:
+            await writer.send("writer", "x")
+
+            async def fail() -> None:
+                async with writer.receive(timeout=30):
+                    await asyncio.to_thread(server.kill)
+                    raise ZeroDivisionError
+
+            with pytest.raises(ZeroDivisionError):
+                await fail()
+            await asyncio.to_thread(server.restart)
+            async with writer.receive(timeout=60) as message:
+                assert (message.body, message.attempts) == ("x", 2)
+
+
+async def test_what_was_taken_without_an_answer_is_given_back(
+    server: Server, namespace: str, state: comity.Client
+) -> None:
+    queue = Queue(state, "agent:writer")
+
+    async def taken() -> bool:
+        return (await queue.size()).claimed == 1
+
+    async with (
+        Proxy(server.address) as proxy,
+        comity.connect(proxy.address, namespace=namespace, timeout=5.0) as far,
+        Agent(far, "writer", ttl=TTL) as writer,
+    ):
+        receiving = asyncio.create_task(writer.receive().__aenter__())
+        await until(waiting)
+        await queue.put("x")
+        proxy.stall()
+        await until(taken)
+        await asyncio.wait([receiving])
+        assert isinstance(receiving.exception(), comity.ComityError)
+        proxy.resume()
+        async with writer.receive(timeout=60) as message:
+            assert message.body == "x"
+
+
+async def test_what_cannot_be_read_becomes_a_dead_letter(state: comity.Client) -> None:
+    queue = Queue(state, "agent:writer")
+    await queue.put(b"{", content_type="application/json")
+    await queue.put({"kind": "handoff", "from": "x" * 2000, "id": 1, "body": 1})
+    await queue.put(b'{"kind": "handoff", "from": "\\ud800", "id": 1, "body": 1}', content_type="application/json")
+    await queue.put("good")
+    async with Agent(state, "writer", ttl=TTL, tries=2) as writer, writer.receive(timeout=30) as message:
+        assert message.body == "good"
+    assert await queue.size() == (0, 0, 3)
+    first, *_ = await queue.dead()
+    assert first.value == b"{"
 
 
 @pytest.mark.parametrize("to", ["", "a/b", Role(""), Role("a/b")])

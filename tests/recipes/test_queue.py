@@ -348,6 +348,24 @@ async def test_what_kills_its_consumers_is_a_dead_letter(state: Client) -> None:
     assert [lease async for lease in state.list_leases()] == []
 
 
+async def test_a_shared_lease_outlives_what_it_claims(state: Client) -> None:
+    queue = Queue(state, "a", tries=1)
+    await queue.put("poison")
+    await state.revoke_lease((await queue.get()).lease.id)
+    async with state.lease(2.0) as lease:
+        sharing = Queue(state, "a", tries=1, lease=lease)
+        assert await sharing.try_get() is None
+        assert (await sharing.size()).dead == 1
+        await queue.put("taken away")
+        item = await sharing.get()
+        await state.delete(f"queues/a/line/{item.id}/claim")
+        with pytest.raises(LeaseLost):
+            await item.nack()
+        before = lease._deadline
+        await until(lambda: lease._deadline > before or not lease.alive)
+        assert lease.alive
+
+
 async def test_dead_letters_are_requeued_and_purged(state: Client) -> None:
     queue = Queue(state, "a", tries=1)
     ids = [await queue.put(number) for number in range(4)]

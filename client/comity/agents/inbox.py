@@ -2,11 +2,14 @@
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from typing import Final
 
 from comity.client import Client
+from comity.errors import InvalidArgument
 from comity.lease import Lease
-from comity.recipes.ending import clean_up
+from comity.recipes.ending import begun
 from comity.recipes.item import Item
 from comity.recipes.queue import Queue
 
@@ -16,6 +19,10 @@ from .layout import Role
 from .message import Message
 
 __all__ = ["Inbox"]
+
+UNREADABLE: Final = (InvalidArgument, TypeError, ValueError)  # the last: also DecodeError
+
+log = logging.getLogger("comity.agents")
 
 
 class Inbox:
@@ -39,12 +46,11 @@ class Inbox:
             message = await self._next()
         try:
             yield message
-        except BaseException as error:
-            await self._give_back(message, error)
-            raise
-        else:
             if not message.settled:
                 await message.ack()
+        except BaseException as error:
+            await _give_back(message, error)
+            raise
 
     async def messages(self) -> AsyncGenerator[Message]:
         """`Agent.inbox` says what it does."""
@@ -52,33 +58,35 @@ class Inbox:
             message = await self._next()
             try:
                 yield message
+                if not message.settled:
+                    await message.ack()
             except BaseException as error:
-                await self._give_back(message, error)
+                await _give_back(message, error)
                 raise
-            if not message.settled:
-                await message.ack()
-
-    async def _give_back(self, message: Message, error: BaseException) -> None:
-        if not message.settled:
-            failed = isinstance(error, Exception)
-            reason = f"{type(error).__name__}: {error}"[:200] if failed else ""
-            await clean_up(message.nack(reason=reason, counts=failed))
 
     async def _next(self) -> Message:
         lease = self._lease()
         while True:
             item = await self._take(lease)
-            message = Message(item)
-            if message._envelope.get("kind") != HANDOFF:
-                return message
-            handed = HandoffMessage(item, self._state, self._name, lease)
             try:
-                if await handed.take():
-                    return handed
-                await item.ack()  # withdrawn
+                if (message := await self._message(item, lease)) is not None:
+                    return message
             except BaseException as error:
-                await self._give_back(handed, error)
-                raise
+                await item.give_back(_why(error), counts=isinstance(error, Exception))
+                if not isinstance(error, UNREADABLE):
+                    raise
+                log.warning("%s was sent what cannot be read: %s", self._name, error)
+
+    async def _message(self, item: Item, lease: Lease) -> Message | None:
+        """What is sent by it; None: a handoff that was withdrawn."""
+        message = Message(item)
+        if message._envelope.get("kind") != HANDOFF:
+            return message
+        handed = HandoffMessage(item, self._state, self._name, lease)
+        if await handed.take():
+            return handed
+        await item.ack()
+        return None
 
     async def _take(self, lease: Lease) -> Item:
         """The first of the agent's own, or else of its role's; wait for one if there is none."""
@@ -94,9 +102,14 @@ class Inbox:
         try:
             await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
             taken = next(wait for wait in waits if wait.done()).result()
-            return taken
         finally:
-            await clean_up(_let_go(waits, taken))
+            try:
+                await asyncio.shield(begun(_let_go(waits, taken)))
+            except asyncio.CancelledError:
+                if taken is not None:
+                    await taken.give_back(counts=False)
+                raise
+        return taken
 
 
 async def _let_go(waits: "list[asyncio.Task[Item]]", taken: Item | None) -> None:
@@ -106,4 +119,12 @@ async def _let_go(waits: "list[asyncio.Task[Item]]", taken: Item | None) -> None
     await asyncio.wait(waits)
     for wait in waits:
         if not wait.cancelled() and wait.exception() is None and wait.result() is not taken:
-            await wait.result().nack(counts=False)
+            await wait.result().give_back(counts=False)
+
+
+async def _give_back(message: Message, error: BaseException) -> None:
+    await message._item.give_back(_why(error), counts=isinstance(error, Exception))
+
+
+def _why(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}"[:200] if isinstance(error, Exception) else ""

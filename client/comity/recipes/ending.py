@@ -2,14 +2,16 @@
 
 import asyncio
 import contextlib
-from collections.abc import Coroutine
+import math
+from collections.abc import Callable, Coroutine
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 
-from comity.errors import ComityError, LeaseLost
+from comity.errors import ComityError, DeadlineExceeded, LeaseLost, Unavailable
 from comity.lease import Lease
+from comity.retry import Backoff
 
-__all__ = ["CLEANUP_SECONDS", "EndsWith", "begun", "clean_up"]
+__all__ = ["CLEANUP_SECONDS", "EndsWith", "begun", "clean_up", "insist"]
 
 T = TypeVar("T")
 
@@ -42,6 +44,32 @@ async def clean_up(work: Coroutine[Any, Any, object]) -> None:
     _cleaning.add(task)
     task.add_done_callback(_cleaning.discard)
     await asyncio.shield(task)
+
+
+async def insist(attempt: Callable[[], Coroutine[Any, Any, object]], lease: Lease) -> None:
+    """Do it, and try again for as long as no server can be reached and the lease lives: for what is to end before the
+    lease does, by which more lives. Whoever waits for it does so for two seconds at most; it goes on meanwhile, also if
+    he is cancelled."""
+
+    async def again() -> None:
+        backoff = Backoff()
+        while lease.alive:
+            try:
+                await attempt()
+                return
+            except (Unavailable, DeadlineExceeded):
+                await asyncio.sleep(backoff.delay(math.inf) or 0.0)
+            except (ComityError, RuntimeError):  # as in `clean_up`
+                return
+
+    try:
+        loop = asyncio.get_running_loop()
+    except RuntimeError:  # as in `clean_up`
+        return
+    task = loop.create_task(again())
+    _cleaning.add(task)
+    task.add_done_callback(_cleaning.discard)
+    await asyncio.wait([task], timeout=CLEANUP_SECONDS)
 
 
 class EndsWith:

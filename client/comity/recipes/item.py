@@ -13,7 +13,7 @@ from comity.model import Entry
 from comity.operations import Delete, Increment, Key, Operation, Put
 from comity.transaction import Transaction
 
-from .ending import EndsWith
+from .ending import EndsWith, clean_up, insist
 from .names import check_count, check_seconds
 
 __all__ = ["PRIORITIES", "Item", "Keys"]
@@ -184,6 +184,16 @@ class Item:
             if not counts:
                 then.append(Increment(line, -1))
         await self._settle(then, reason or f"nack {self.id} after {self.tries} tries")
+
+    async def give_back(self, reason: str = "", *, counts: bool) -> None:
+        """`nack`, for who has failed or is cancelled: whatever comes of it, and whoever waits no longer. A claim that
+        cannot be ended now goes with its lease; by a shared one, which lives on, it is tried until it is done."""
+        if self.settled:
+            return
+        if self._shared:
+            await insist(lambda: self.nack(reason=reason, counts=counts), self.lease)
+        else:
+            await clean_up(self.nack(reason=reason, counts=counts))
 
     async def _settle(self, then: Sequence[Operation], message: str) -> None:
         self._let_go()

@@ -7,15 +7,16 @@ import random
 from collections.abc import AsyncIterator, Sequence
 from functools import partial
 from typing import Any, Final, NamedTuple
+from uuid import uuid4
 
 from comity.client import Client
-from comity.errors import LeaseNotFound
+from comity.errors import DeadlineExceeded, DecodeError, LeaseNotFound, Unavailable
 from comity.lease import Lease
 from comity.model import Entry, GetResult, IncrementResult, Resync
-from comity.operations import Get, Increment, Key, Put
+from comity.operations import Delete, Get, Increment, Key, Put
 from comity.transaction import Transaction
 
-from .ending import EndsWith, begun, clean_up
+from .ending import EndsWith, begun, clean_up, insist
 from .item import Claimed, Item, Keys
 from .living import Living
 from .names import check_count, check_name, check_seconds, owner_of, wait_of
@@ -40,7 +41,7 @@ class DeadLetter(NamedTuple):
     """An item that has failed too often."""
 
     id: str
-    value: Any
+    value: Any  # the bytes, where they are not what their content type says
     time: datetime.datetime  # since when, UTC, by the clock of the store
 
 
@@ -49,6 +50,7 @@ class Free(NamedTuple):
 
     id: str
     claim_revision: int  # the mod_revision of its claim, which nobody holds; 0: it has none
+    claim: str = ""  # which no other claim is; empty: its lease tells it from others
 
 
 class Queue:
@@ -150,8 +152,7 @@ class Queue:
             try:
                 block.end(error)
             finally:
-                if not item.settled:
-                    await clean_up(item.nack(counts=isinstance(error, Exception)))
+                await item.give_back(counts=isinstance(error, Exception))
             raise
         finally:
             block.end(None)
@@ -255,11 +256,13 @@ class Queue:
         left = list(free)
         while left:
             chosen = left.pop(random.randrange(min(len(left), self._window)))
+            if self._lease is not None:  # others may claim by it too
+                chosen = chosen._replace(claim=uuid4().hex)
             claiming = begun(self._claim(chosen))
             try:
                 claimed = await asyncio.shield(claiming)
             except BaseException:
-                await clean_up(self._give_back(claiming))
+                await self._give_back(chosen, claiming)
                 raise
             if claimed is None:
                 self._window = min(self._window * 2, CANDIDATES)
@@ -271,8 +274,12 @@ class Queue:
             if claimed.tries <= self.tries:
                 return item
             # Its last consumers died, or lost their leases, and none was left to say that it failed.
+            reason = f"dead letter: {claimed.tries - 1} tries"
             try:
-                await item.nack(reason=f"dead letter: {claimed.tries - 1} tries")
+                await item.nack(reason=reason)
+            except BaseException:
+                await item.give_back(reason, counts=True)
+                raise
             finally:
                 await item.close()
         return None
@@ -284,7 +291,7 @@ class Queue:
             conditions=[Key(line).exists(), Key(claim).mod_revision == free.claim_revision],
             then=[
                 Increment(line),
-                Put(claim, {"owner": self._owner}, lease=self._lease, ttl=None if self._lease else self._ttl),
+                Put(claim, self._record(free), lease=self._lease, ttl=None if self._lease else self._ttl),
                 Get(self._keys.item(free.id)),
             ],
             message=f"claim {free.id}",
@@ -305,12 +312,34 @@ class Queue:
                 return None
         return Claimed(free.id, got.entry, tries.value, done.revision, lease, shared=self._lease is not None)
 
-    async def _give_back(self, claiming: "asyncio.Task[Claimed | None]") -> None:
-        """What was claimed for somebody who was cancelled meanwhile is free again."""
+    def _record(self, free: Free) -> dict[str, str]:
+        """What is written down of who has claimed."""
+        return {"owner": self._owner, "claim": free.claim} if free.claim else {"owner": self._owner}
+
+    async def _give_back(self, free: Free, claiming: "asyncio.Task[Claimed | None]") -> None:
+        """What was claimed for somebody who was cancelled meanwhile, or may have been, is free again."""
+        if self._lease is None:
+            await clean_up(self._undo(claiming))
+        else:
+            await insist(partial(self._undo_shared, free, claiming), self._lease)
+
+    async def _undo(self, claiming: "asyncio.Task[Claimed | None]") -> None:
         await asyncio.wait([claiming])
         claimed = None if claiming.cancelled() or claiming.exception() else claiming.result()
         if claimed is not None:
             await Item(self._state, self._keys, claimed, self.tries).nack(counts=False)
+
+    async def _undo_shared(self, free: Free, claiming: "asyncio.Task[Claimed | None]") -> None:
+        """Where it is not known whether it was claimed, no end of a lease would tell: the claim's own record does."""
+        await asyncio.wait([claiming])
+        failed = None if claiming.cancelled() else claiming.exception()
+        if failed is None or isinstance(failed, (Unavailable, DeadlineExceeded)):
+            claim = self._keys.claim(free.id)
+            await self._state.transact(
+                conditions=[Key(claim).value == self._record(free)],
+                then=[Delete(claim), Increment(self._keys.line(free.id), -1)],
+                message=f"{free.id} is given back",
+            )
 
     # Operators
 
@@ -329,7 +358,7 @@ class Queue:
 
     async def dead(self) -> list[DeadLetter]:
         """The dead letters, in the order that they had in the queue."""
-        return [DeadLetter(id, each.value, each.update_time) for id, each in await self._letters(keys_only=False)]
+        return [DeadLetter(id, _readable(each), each.update_time) for id, each in await self._letters(keys_only=False)]
 
     async def requeue(self, id: str | None = None) -> int:
         """Have a dead letter tried again, at its old place and as if it were new; or all of them. Returns how many."""
@@ -355,3 +384,10 @@ class Queue:
         if id is not None:
             return (await self._state.delete(self._keys.dead(id))).deleted
         return (await self._state.delete(prefix=self._keys.dead_letters)).deleted
+
+
+def _readable(letter: Entry) -> Any:
+    try:
+        return letter.value
+    except DecodeError:
+        return letter.data
