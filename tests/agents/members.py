@@ -124,6 +124,17 @@ async def fail_on_odd(agent: Agent, number: int) -> int:
     return number
 
 
+async def read(agent: Agent, name: str) -> None:
+    """Fail by what the client raises, or by the end of a task."""
+    if name == "cancelled":
+        raise asyncio.CancelledError
+    if name == "lost":
+        async with agent.state.lease(60) as lease:
+            await agent.state.revoke_lease(lease.id)
+            await agent.state.put(name, 1, guard=lease)
+    raise comity.NotFound(name)
+
+
 async def die_on_3(agent: Agent, number: int) -> int:
     if number == 3:
         os._exit(1)

@@ -11,6 +11,7 @@ import pytest
 import comity
 from comity.agents import Directory, ItemFailed, MapError, RestartLimitExceeded, Supervisor
 from comity.agents.children import Mode
+from comity.recipes import Queue
 from tests.agents import members
 from tests.agents.conftest import TTL
 from tests.agents.program import Program
@@ -53,6 +54,23 @@ async def test_gather(state: comity.Client) -> None:
         assert (zero, two) == (0, 2)
         assert isinstance(one, ItemFailed)
         assert (str(three), three.reason) == ("3 is odd", "ValueError")
+
+
+async def test_what_comity_raises_in_the_function_is_a_failure_of_its_input(state: comity.Client) -> None:
+    async with Supervisor(state, "boss", ttl=TTL, max_restarts=0) as supervisor:
+        outcomes = await supervisor.gather(
+            members.read, ["no such", "lost", "cancelled"], retries=1, return_exceptions=True
+        )
+        assert [each.reason for each in outcomes] == ["NotFound", "LeaseLost", "CancelledError"]
+
+
+async def test_what_others_have_put_among_the_inputs_is_passed_over(state: comity.Client) -> None:
+    queue = Queue(state, "map:squares")
+    for junk in (b"{", b'"x"', b'{"index": "x", "input": 1}', b'{"index": 1}'):
+        await queue.put(junk, 1, content_type="application/json")
+    async with Supervisor(state, "boss", ttl=TTL, max_restarts=0) as supervisor:
+        assert await supervisor.gather(members.square, range(3), id="squares", retries=1, concurrency=1) == [0, 1, 4]
+        assert (await queue.size()).dead == 4
 
 
 async def test_an_input_with_which_agents_die_is_given_up(state: comity.Client) -> None:

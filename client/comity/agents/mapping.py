@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from comity import codec
 from comity.client import Client
-from comity.errors import ComityError, InvalidArgument
+from comity.errors import DecodeError, InvalidArgument
 from comity.lease import Lease
 from comity.model import Entry, Event, Resync
 from comity.recipes.ending import clean_up
@@ -70,34 +70,58 @@ async def work(agent: Agent, id: str, function: Function, tries: int) -> None:
         try:
             await _do(agent, function, item, tries, results)
         except BaseException:
-            if not item.settled:
-                await clean_up(item.nack(counts=False))
+            await item.give_back(counts=False)
             raise
 
 
 async def _do(agent: Agent, function: Function, item: Item, tries: int, results: str) -> None:
-    index: int = item.value["index"]
+    """Do one input. Raises only what is no failure of the function: that its agent has lost its lease, and that what
+    came of it cannot be written."""
+    if (index := _index(item.entry)) is None:
+        log.warning("%s was given what is no input of a map", agent.name)
+        await item.nack(reason="it is no input of a map")
+        return
     key = f"{results}{index:0{INDEX_DIGITS}}"
     who = {"attempts": item.tries, "by": agent.name}
+    failure: BaseException
     try:
         value = codec.from_json(codec.to_json(await function(agent, item.value["input"])), key=key)
-        with_result = _putting(key, {"value": value, **who})
-        await item.ack(with_result)
-    except Exception as error:
-        if item.settled or (isinstance(error, ComityError) and not isinstance(error, InvalidArgument)):
-            raise  # it is no failure of the function that its agent has lost its lease
-        if item.tries < tries:
-            await item.nack(reason=described(error)[:200])
+    except asyncio.CancelledError as cancelled:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        failure = cancelled  # something that the function has waited for
+    except Exception as error:  # noqa: BLE001 - whatever a function raises is its failure, also what Comity raised in it
+        agent.check()
+        failure = error
+    else:
+        try:
+            await item.ack(_putting(key, {"value": value, **who}))
             return
-        log.warning("input %d has failed", index, exc_info=True)
-        await item.ack(_putting(key, {"error": _record(error), **who}))
+        except InvalidArgument as error:  # it is too large
+            failure = error
+    if item.tries < tries:
+        await item.nack(reason=described(failure)[:200])
+        return
+    log.warning("input %d has failed", index, exc_info=failure)
+    await item.ack(_putting(key, {"error": _record(failure), **who}))
 
 
 def _putting(key: str, record: dict[str, Any]) -> Callable[[Transaction], None]:
     return lambda tx: tx.put(key, record)
 
 
-def _record(error: Exception) -> dict[str, str]:
+def _index(entry: Entry) -> int | None:
+    """Which input it is; None: none, but what somebody else has put among them."""
+    try:
+        index = entry.value["index"]
+        entry.value["input"]
+    except (DecodeError, LookupError, TypeError):
+        return None
+    return index if isinstance(index, int) and 0 <= index < 10**INDEX_DIGITS else None
+
+
+def _record(error: BaseException) -> dict[str, str]:
     return {"type": type(error).__name__, "message": (str(error) or type(error).__name__)[:MESSAGE_LENGTH]}
 
 
@@ -203,10 +227,11 @@ class Mapping:
         async with self._state.watch(self._dead, initial=True) as watch:
             async for item in watch:
                 for entry in _entries(item):
-                    await self._state.transact(self._burying(entry), guard=self._lease)
+                    if (index := _index(entry)) is not None:
+                        await self._state.transact(self._burying(entry, index), guard=self._lease)
 
-    def _burying(self, entry: Entry) -> Callable[[Transaction], None]:
-        key = f"{self._results}{entry.value['index']:0{INDEX_DIGITS}}"
+    def _burying(self, entry: Entry, index: int) -> Callable[[Transaction], None]:
+        key = f"{self._results}{index:0{INDEX_DIGITS}}"
         error = {"type": "DEAD", "message": f"the agent that had it died or lost its lease, {self._tries} times"}
 
         def bury(tx: Transaction) -> None:
