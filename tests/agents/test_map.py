@@ -3,7 +3,7 @@
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing
 
 import pytest
@@ -71,6 +71,29 @@ async def test_what_others_have_put_among_the_inputs_is_passed_over(state: comit
     async with Supervisor(state, "boss", ttl=TTL, max_restarts=0) as supervisor:
         assert await supervisor.gather(members.square, range(3), id="squares", retries=1, concurrency=1) == [0, 1, 4]
         assert (await queue.size()).dead == 4
+
+
+async def test_endless_inputs_are_put_as_outcomes_are_read(state: comity.Client) -> None:
+    given = 0
+
+    def endless() -> Iterator[int]:
+        nonlocal given
+        while True:
+            given += 1
+            yield given
+
+    async with Supervisor(state, "boss", ttl=TTL) as supervisor:
+        outcomes = supervisor.map(members.square, endless(), concurrency=2, id="squares")
+        async with aclosing(outcomes):
+            for read in range(1, 50):
+                await anext(outcomes)
+                assert given <= read + 21  # one is asked for before it may be put
+
+            async def all_done() -> bool:
+                return len(await state.list("maps/squares/results/").all()) == 49 + 20
+
+            await until(all_done)
+        assert given == 49 + 21
 
 
 async def test_an_input_with_which_agents_die_is_given_up(state: comity.Client) -> None:

@@ -9,12 +9,12 @@ async with Agent(state, "writer-1", role="writer") as agent:
 
 from .agent import Agent
 from .children import Child, ChildState, ChildStatus
-from .errors import AgentExists, HandoffFailed, ItemFailed, MapError, RestartLimitExceeded, SupervisorExists
+from .errors import AgentExists, HandoffFailed, ItemFailed, RestartLimitExceeded, SupervisorExists
 from .handoff import Handoff, HandoffMessage, HandoffStatus
 from .layout import Role
-from .mapping import Outcome
 from .memory import Memory, MemoryTransaction
 from .message import Message
+from .outcome import MapError, Outcome
 from .presence import Directory, Presence, PresenceChange, PresenceEvent
 from .restarts import Restart, Strategy
 from .supervisor import Supervisor

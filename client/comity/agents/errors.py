@@ -6,31 +6,19 @@ ComityError
 │   └── SupervisorExists       a supervisor of this name lives
 ├── HandoffFailed              nobody could do it, or whoever did it gave up for good
 ├── RestartLimitExceeded       children end faster than a supervisor may restart them
-└── MapError                   some items of a map failed
+└── MapError                   some items of a map failed: in `outcome`, with what it has
 """
-
-import math
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import grpc
 
 from comity.errors import AlreadyExists, ComityError
 
-if TYPE_CHECKING:
-    from .children import Child
-    from .mapping import Outcome
-    from .restarts import RestartLimit
-    from .running import End
-
 __all__ = [
     "AgentExists",
     "HandoffFailed",
     "ItemFailed",
-    "MapError",
     "RestartLimitExceeded",
     "SupervisorExists",
-    "too_many",
 ]
 
 
@@ -61,25 +49,3 @@ class ItemFailed(ComityError):
     worker died each time."""
 
     default_code = grpc.StatusCode.ABORTED
-
-
-def too_many(child: "Child", end: "End", limit: "RestartLimit") -> RestartLimitExceeded:
-    """The error of a child that ended once more than it may."""
-    within = f" within {limit.within:g} s" if limit.within < math.inf else ", and nothing came of it,"
-    error = RestartLimitExceeded(
-        f"{child.name} has ended ({end.why}), and there were {limit.most} restarts{within} before",
-        reason="RESTART_LIMIT_EXCEEDED",
-        metadata={"child": child.name},
-    )
-    error.__cause__ = end.error
-    return error
-
-
-class MapError(ComityError):
-    """Some items of a map failed. `results` are the outcomes of all, in the order of the inputs."""
-
-    default_code = grpc.StatusCode.ABORTED
-
-    def __init__(self, message: str = "", *, results: Sequence["Outcome"] = ()) -> None:
-        super().__init__(message)
-        self.results = tuple(results)

@@ -4,7 +4,6 @@ import asyncio
 import logging
 import math
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
 from comity import codec
@@ -20,45 +19,25 @@ from comity.transaction import Transaction
 from . import layout
 from .agent import Agent
 from .children import Child, Group, Spec
-from .errors import ItemFailed, too_many
+from .outcome import Outcome
 from .process import described
-from .restarts import RestartLimit, Strategy
+from .restarts import RestartLimit, Strategy, too_many
 from .running import End
 from .supervision import Supervision
 
-__all__ = ["Function", "Inputs", "Mapping", "Outcome", "forget", "work"]
+__all__ = ["Function", "Inputs", "Mapping", "forget", "work"]
 
 INDEX_DIGITS: Final = 10
 MESSAGE_LENGTH: Final = 1_000
+AHEAD: Final = (
+    10  # inputs for each agent that are in the store at a time, those included of which the outcome is to come
+)
 SPARE_RESTARTS: Final = 5  # of agents, beyond those that inputs account for with which agents die
 
 log = logging.getLogger("comity.agents")
 
 Inputs = Iterable[Any] | AsyncIterable[Any]
 Function = Callable[[Agent, Any], Awaitable[Any]]
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What came of one input."""
-
-    index: int  # its place among the inputs, from 0
-    value: Any  # what the function returned; None if it failed
-    error: ItemFailed | None
-    attempts: int  # how often it was tried
-    by: str  # the agent that did it last; empty: not known
-
-    def result(self) -> Any:
-        """The value. Raises the error if it failed."""
-        if self.error is not None:
-            raise self.error
-        return self.value
-
-    @classmethod
-    def of(cls, index: int, record: dict[str, Any]) -> "Outcome":
-        error = record.get("error")
-        failed = None if error is None else ItemFailed(error["message"], reason=error["type"])
-        return cls(index, record.get("value"), failed, int(record.get("attempts", 0)), str(record.get("by", "")))
 
 
 async def work(agent: Agent, id: str, function: Function, tries: int) -> None:
@@ -145,6 +124,8 @@ class Mapping:
         self._results = layout.results(id)
         self._size = layout.size(id)
         self._dead = Keys(self._queue.name).dead_letters
+        self._seen: set[int] = set()  # of which inputs there are outcomes
+        self._further = asyncio.Event()  # there are more than there were
 
     async def run(
         self, supervision: Supervision, specs: Sequence[Spec], inputs: Inputs, *, keep: bool
@@ -155,7 +136,7 @@ class Mapping:
 
         def exceeded(child: Child, end: End) -> None:
             if not stuck.done():
-                stuck.set_exception(too_many(child, end, limit))
+                stuck.set_exception(too_many(child.name, end.why, end.error, limit))
 
         group = Group(Strategy.ONE_FOR_ONE, limit, exceeded)
         outcomes = self._outcomes()
@@ -163,7 +144,8 @@ class Mapping:
         try:
             for spec in specs:
                 await supervision.spawn(spec, group)
-            waits |= {asyncio.create_task(self._feed(inputs)), asyncio.create_task(self._bury())}
+            feeding = self._feed(inputs, AHEAD * len(specs))
+            waits |= {asyncio.create_task(feeding), asyncio.create_task(self._bury())}
             while True:
                 following = asyncio.ensure_future(anext(outcomes, None))
                 waits.add(following)
@@ -185,8 +167,9 @@ class Mapping:
             if not keep:
                 await clean_up(forget(self._state, self._id))
 
-    async def _feed(self, inputs: Inputs) -> None:
-        """Put the inputs into the queue that are not there yet: a former supervisor may have begun to."""
+    async def _feed(self, inputs: Inputs, ahead: int) -> None:
+        """Put the inputs into the queue that are not there yet: a former supervisor may have begun to. So many at most
+        are in the store of which the outcome was not given yet."""
         entry = await self._state.get(self._size)
         fed = 0 if entry is None else int(entry.value["fed"])
         if entry is not None and entry.value["all"]:
@@ -194,6 +177,9 @@ class Mapping:
         index = 0
         async for each in _each(inputs):
             if index >= fed:
+                while index - len(self._seen) >= ahead:
+                    self._further.clear()
+                    await self._further.wait()
                 await self._state.transact(self._adding(index, each), guard=self._lease)
             index += 1
         await self._state.put(self._size, {"fed": index, "all": True}, guard=self._lease)
@@ -207,7 +193,6 @@ class Mapping:
 
     async def _outcomes(self) -> AsyncGenerator[Outcome]:
         """The outcomes as they come, each once, until there is one for each input."""
-        seen: set[int] = set()
         count: int | None = None
         async with self._state.watch(layout.mapping(self._id), initial=True) as watch:
             async for item in watch:
@@ -216,10 +201,11 @@ class Mapping:
                         count = int(entry.value["fed"]) if entry.value["all"] else None
                         continue
                     index = int(entry.key.removeprefix(self._results))
-                    if index not in seen:
-                        seen.add(index)
+                    if index not in self._seen:
+                        self._seen.add(index)
+                        self._further.set()
                         yield Outcome.of(index, entry.value)
-                if count is not None and len(seen) >= count:
+                if count is not None and len(self._seen) >= count:
                     return
 
     async def _bury(self) -> None:

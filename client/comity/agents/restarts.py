@@ -1,11 +1,14 @@
 """What a supervisor does about a child that ended: Erlang/OTP's restart strategies, restart types and restart limit."""
 
 import enum
+import math
 from collections import deque
 from collections.abc import Sequence
 from typing import TypeVar
 
-__all__ = ["Restart", "RestartLimit", "Strategy", "affected"]
+from .errors import RestartLimitExceeded
+
+__all__ = ["Restart", "RestartLimit", "Strategy", "affected", "too_many"]
 
 T = TypeVar("T")
 
@@ -48,6 +51,18 @@ class RestartLimit:
     def reset(self) -> None:
         """Forget the restarts up to now."""
         self._times.clear()
+
+
+def too_many(child: str, why: str, cause: BaseException | None, limit: RestartLimit) -> RestartLimitExceeded:
+    """The error of a child that ended, as is said here, once more than it may."""
+    within = f" within {limit.within:g} s" if limit.within < math.inf else ", and nothing came of it,"
+    error = RestartLimitExceeded(
+        f"{child} has ended ({why}), and there were {limit.most} restarts{within} before",
+        reason="RESTART_LIMIT_EXCEEDED",
+        metadata={"child": child},
+    )
+    error.__cause__ = cause
+    return error
 
 
 def affected(strategy: Strategy, children: Sequence[T], ended: T) -> Sequence[T]:

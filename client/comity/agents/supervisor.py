@@ -17,11 +17,12 @@ from comity.recipes.names import check_count, check_seconds
 from . import layout
 from .block import Block
 from .children import Child, ChildStatus, Group, Mode, Roster, Spec
-from .errors import MapError, SupervisorExists, too_many
-from .mapping import Function, Inputs, Mapping, Outcome, forget, work
+from .errors import SupervisorExists
+from .mapping import Function, Inputs, Mapping, forget, work
+from .outcome import MapError, Outcome
 from .presence import Presence, Taken, take
 from .process import Work, check_function
-from .restarts import Restart, RestartLimit, Strategy
+from .restarts import Restart, RestartLimit, Strategy, too_many
 from .running import End
 from .supervision import Supervision
 
@@ -233,7 +234,8 @@ class Supervisor:
         another one, none is lost, and none is done twice. The agents are children of the supervisor, and are restarted
         whenever they die, for as long as something comes of it; that does not count for `max_restarts`.
 
-        inputs: any iterable, async or not.
+        inputs: any iterable, async or not. It may be endless: ten for each agent at most are in the store of which the
+            outcome was not given yet, so that who is slow with the outcomes is given fewer.
         concurrency: how many agents there are; each has one input at a time.
         mode, role, ttl: of the agents, as of `spawn`.
         retries: how often an input is tried again after the function raised, or its agent died. Then the outcome has an
@@ -315,7 +317,7 @@ class Supervisor:
     # The end
 
     def _exceeded(self, child: Child, end: End) -> None:
-        self._block.fail(too_many(child, end, self._group.limit))
+        self._block.fail(too_many(child.name, end.why, end.error, self._group.limit))
 
     def _lost(self, lease: Lease) -> None:
         try:
