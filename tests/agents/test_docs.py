@@ -10,6 +10,7 @@ import pytest
 
 import comity
 from comity.agents import Agent, Handoff
+from comity.agents.awaited import Awaited
 from tests.agents.conftest import TTL
 from tests.servers import Server
 from tests.waiting import until
@@ -50,7 +51,8 @@ async def test_the_first_sample(state: comity.Client, server: Server, capsys: py
 
     await until(is_handed_off)
     (entry,) = await handed_off()
-    handoff = Handoff(state, "writer-1", entry.key.rpartition("/")[2], "role:editor", entry.value["item"], keep=True)
+    awaited = Awaited(state, "handoffs/writer-1/")
+    handoff = Handoff(state, awaited, "writer-1", entry.key.rpartition("/")[2], keep=True)
     assert await handoff.result(timeout=30) == "better draft of the report"
     task.cancel()
     await asyncio.wait([task])

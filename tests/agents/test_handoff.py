@@ -6,6 +6,7 @@ import pytest
 
 import comity
 from comity.agents import Agent, HandoffFailed, HandoffMessage, Role
+from comity.recipes import Queue
 from tests.agents import members
 from tests.agents.conftest import TTL, Launch
 from tests.waiting import until
@@ -119,6 +120,52 @@ async def test_failed_too_often(state: comity.Client) -> None:
         with pytest.raises(HandoffFailed, match="tried 2 times, the last time by writer") as failed:
             await waiting
         assert failed.value.reason == "DEAD"
+        status = await handoff.status()
+        assert (status.status, status.by, status.attempts, status.is_final) == ("dead", "writer", 2, True)
+        with pytest.raises(HandoffFailed):
+            await handoff.taken()
+
+        assert await Queue(state, "agent:writer").requeue() == 1
+        async with writer.receive(timeout=10) as message:
+            assert isinstance(message, HandoffMessage)
+            await message.done("at last")
+        assert await handoff.result(timeout=10) == "at last"
+
+
+async def test_the_sender_is_told_where_each_receiver_died(state: comity.Client) -> None:
+    async with Agent(state, "planner", ttl=TTL) as planner:
+        handoff = await planner.handoff("writer", "poison")
+
+        async def die() -> None:
+            async with Agent(state, "writer", ttl=TTL, tries=1) as writer, writer.receive(timeout=10):
+                await state.revoke_lease(writer.lease.id)
+                await asyncio.Event().wait()
+
+        async def dead() -> bool:
+            return (await handoff.status()).status == "dead"
+
+        with pytest.raises(comity.LeaseLost):
+            await die()
+        assert (await handoff.status()).status == "taken"
+        async with Agent(state, "writer", ttl=TTL, tries=1) as writer:
+            receiving = asyncio.create_task(writer.receive().__aenter__())
+            await until(dead)
+            receiving.cancel()
+            await asyncio.wait([receiving])
+        with pytest.raises(HandoffFailed, match="tried 1 times"):
+            await handoff.result()
+
+
+async def test_many_wait_at_once(state: comity.Client) -> None:
+    """More than a connection may have streams."""
+    async with Agent(state, "planner", ttl=TTL) as planner, Agent(state, "writer", ttl=TTL) as writer:
+        handoffs = await asyncio.gather(*(planner.handoff("writer", number, id=f"n{number}") for number in range(20)))
+        waiting = [asyncio.create_task(handoff.result()) for handoff in handoffs for _ in range(60)]
+        working = asyncio.create_task(members.work(writer))
+        results = await asyncio.gather(*waiting)
+        assert [result["of"] for result in results] == [number for number in range(20) for _ in range(60)]
+        working.cancel()
+        await asyncio.wait([working])
 
 
 async def test_withdrawn(state: comity.Client) -> None:

@@ -11,6 +11,7 @@ from comity.recipes.queue import Queue
 from comity.transaction import Transaction
 
 from . import layout
+from .awaited import Awaited
 from .handoff import HANDOFF, SENT, Handoff
 from .layout import Role
 from .message import MESSAGE, Also, called, envelope
@@ -19,12 +20,16 @@ __all__ = ["Desk"]
 
 
 class Desk:
-    """Where one agent sends from. What it sends is sent only while its lease lives."""
+    """Where one agent sends from. What it sends is sent only while its lease lives.
 
-    def __init__(self, state: Client, name: str, lease: Callable[[], Lease]) -> None:
+    awaited: by which whoever sends by this, and by other desks, waits for what comes of it.
+    """
+
+    def __init__(self, state: Client, name: str, lease: Callable[[], Lease], awaited: Awaited | None = None) -> None:
         self._state = state
         self._name = name
         self._lease = lease
+        self._awaited = awaited or Awaited(state, layout.handoffs(name))
 
     async def send(self, to: str | Role, body: object, *, priority: int, also: Also | None, message: str) -> None:
         """`Agent.send` says what it does."""
@@ -46,26 +51,21 @@ class Desk:
         key = layout.handoff(self._name, id)
         whom = {"role": to.name} if isinstance(to, Role) else {"to": to}
 
-        async def both(tx: Transaction) -> tuple[str, str]:
-            sent = await tx.get(key)
-            if sent is not None:  # by an earlier incarnation
-                return sent.value["queue"], sent.value["item"]
+        async def both(tx: Transaction) -> None:
+            if await tx.get(key) is not None:  # by an earlier incarnation
+                return
             item = await queue.put(envelope(HANDOFF, self._name, context, id=id), priority, tx=tx)
             tx.put(key, {"status": SENT, **whom, "queue": queue.name, "item": item})
             await called(also, tx)
-            return queue.name, item
 
-        place = await self._transact(both, message or f"{self._name} hands off")
-        return Handoff(self._state, self._name, id, *place, keep=keep)
+        await self._transact(both, message or f"{self._name} hands off")
+        return Handoff(self._state, self._awaited, self._name, id, keep=keep)
 
     async def all(self) -> AsyncIterator[Handoff]:
         """Those that the agent, in whatever incarnation, has sent and not forgotten."""
         prefix = layout.handoffs(self._name)
         async for entry in self._state.list(prefix):
-            record = entry.value
-            if isinstance(record, dict) and {"queue", "item"} <= record.keys():
-                id = entry.key.removeprefix(prefix)
-                yield Handoff(self._state, self._name, id, record["queue"], record["item"], keep=True)
+            yield Handoff(self._state, self._awaited, self._name, entry.key.removeprefix(prefix), keep=True)
 
     async def _transact(self, function: Callable[[Transaction], Any], message: str) -> Any:
         try:

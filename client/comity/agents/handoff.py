@@ -1,36 +1,36 @@
 """Work that goes from one agent to another with all that belongs to it, and what becomes of it."""
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 from comity.arguments import expect
 from comity.client import Client
 from comity.errors import NotFound
 from comity.lease import Lease
-from comity.model import Entry, Resync
-from comity.recipes.item import Item, Keys
+from comity.model import Entry
+from comity.recipes.item import Item
+from comity.recipes.names import wait_of
 from comity.transaction import Transaction
 
 from . import layout
+from .awaited import Awaited
 from .errors import HandoffFailed
-from .message import Also, Message, called
+from .message import UNREADABLE, Also, Message, called
 
-__all__ = ["HANDOFF", "SENT", "Handoff", "HandoffMessage", "HandoffStatus"]
-
-T = TypeVar("T")
+__all__ = ["HANDOFF", "SENT", "Handoff", "HandoffMessage", "HandoffStatus", "died"]
 
 HANDOFF: Final = "handoff"  # the kind of its envelope
 REASON_LENGTH: Final = 1_000
-SENT, TAKEN, DONE, REFUSED = "sent", "taken", "done", "refused"
+SENT, TAKEN, DONE, REFUSED, DEAD = "sent", "taken", "done", "refused", "dead"
 
 
 @dataclass(frozen=True, slots=True)
 class HandoffStatus:
     """What has become of a handoff up to now."""
 
-    status: str  # "sent", "taken", "done" or "refused"
+    status: str  # "sent", "taken", "done", "refused", or "dead": it was tried too often
     by: str  # who took it last; empty: nobody yet
     incarnation: int  # of whoever took it last; 0: nobody yet
     attempts: int  # how often it was taken
@@ -52,7 +52,7 @@ class HandoffStatus:
 
     @property
     def is_final(self) -> bool:
-        return self.status in (DONE, REFUSED)
+        return self.status in (DONE, REFUSED, DEAD)
 
 
 class HandoffMessage(Message):
@@ -98,7 +98,7 @@ class HandoffMessage(Message):
 
         async def change(tx: Transaction) -> bool:
             entry = await tx.get(self._key)
-            if entry is None or HandoffStatus.of(entry).is_final:
+            if entry is None or HandoffStatus.of(entry).status in (DONE, REFUSED):  # a dead one may be put back
                 return False
             tx.put(self._key, {**entry.value, "status": TAKEN, **self._by()})
             return True
@@ -125,11 +125,11 @@ class HandoffMessage(Message):
 class Handoff:
     """A handoff, as the one who sent it sees it. Made by `Agent.handoff` and `Agent.handoffs`."""
 
-    def __init__(self, state: Client, sender: str, id: str, queue: str, item: str, *, keep: bool) -> None:
+    def __init__(self, state: Client, awaited: Awaited, sender: str, id: str, *, keep: bool) -> None:
         self.id = id
         self._state = state
+        self._awaited = awaited
         self._key = layout.handoff(sender, id)
-        self._dead = Keys(queue).dead(item)
         self._keep = keep
         self._final: HandoffStatus | None = None
 
@@ -147,7 +147,7 @@ class Handoff:
 
     async def taken(self, timeout: float | None = None) -> HandoffStatus:
         """Wait until somebody has taken it. Raises as `result` does, but for what comes of it afterwards."""
-        async with asyncio.timeout(timeout):
+        async with asyncio.timeout(wait_of(timeout)):
             return await self._until(lambda status: status.status != SENT)
 
     async def result(self, timeout: float | None = None) -> Any:
@@ -159,7 +159,7 @@ class Handoff:
         withdrawn. One that was sent without an id of its own is forgotten in the store with its result.
         """
         if self._final is None:
-            async with asyncio.timeout(timeout):
+            async with asyncio.timeout(wait_of(timeout)):
                 final = await self._until(lambda status: status.is_final)
             self._final = final
             if not self._keep:
@@ -179,46 +179,37 @@ class Handoff:
         await self._state.delete(self._key, message="a handoff is withdrawn")
 
     async def _until(self, holds: Callable[[HandoffStatus], bool]) -> HandoffStatus:
-        return await _first(self._until_status(holds), self._until_dead())
-
-    async def _until_status(self, holds: Callable[[HandoffStatus], bool]) -> HandoffStatus:
-        async with self._state.watch(key=self._key, initial=True) as watch:
-            async for item in watch:
-                entries = item.entries if isinstance(item, Resync) else (item.entry,) if item.is_put else ()
-                if not entries:
-                    raise self._unknown()
-                status = HandoffStatus.of(entries[0])
-                if holds(status):
-                    return status
-        raise RuntimeError("the client was closed")
-
-    async def _until_dead(self) -> HandoffStatus:
-        async with self._state.watch(key=self._dead, initial=True) as watch:
-            async for item in watch:
-                if item.entries if isinstance(item, Resync) else item.is_put:
-                    status = await self.status()
-                    raise HandoffFailed(
-                        f"it was tried {status.attempts} times, the last time by {status.by or 'nobody'}, and given up",
-                        reason="DEAD",
-                        metadata={"id": self.id, "by": status.by, "attempts": str(status.attempts)},
-                    )
-        raise RuntimeError("the client was closed")
+        entry = await self._awaited.until(self._key, lambda entry: holds(HandoffStatus.of(entry)))
+        if entry is None:
+            if self._final is not None:  # somebody else who waited was given the result
+                return self._final
+            raise self._unknown()
+        status = HandoffStatus.of(entry)
+        if status.status == DEAD:
+            raise HandoffFailed(
+                f"it was tried {status.attempts} times, the last time by {status.by or 'nobody'}, and given up",
+                reason="DEAD",
+                metadata={"id": self.id, "by": status.by, "attempts": str(status.attempts)},
+            )
+        return status
 
     def _unknown(self) -> NotFound:
         why = "it was withdrawn, or its result was read"
         return NotFound(f"there is no handoff {self.id!r}: {why}", metadata={"id": self.id})
 
 
-async def _first(*waits: Coroutine[Any, Any, T]) -> T:
-    """The outcome of whichever ends first."""
-    tasks = [asyncio.ensure_future(wait) for wait in waits]
+async def died(tx: Transaction, item: Item) -> None:
+    """Let the sender know, along with it, that this becomes a dead letter: if it is a handoff, and not done by now."""
     try:
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        return next(task for task in tasks if task in done).result()
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        message = Message(item)
+        if message._envelope.get("kind") != HANDOFF:
+            return
+        key = layout.handoff(message.sender, str(message._envelope.get("id", "")))
+        entry = await tx.get(key)
+        if entry is not None and not HandoffStatus.of(entry).is_final:
+            tx.put(key, {**entry.value, "status": DEAD})
+    except UNREADABLE:
+        return
 
 
 def _whole(value: object) -> int:

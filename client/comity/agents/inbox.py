@@ -4,23 +4,19 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from typing import Final
 
 from comity.client import Client
-from comity.errors import InvalidArgument
 from comity.lease import Lease
 from comity.recipes.ending import begun
 from comity.recipes.item import Item
 from comity.recipes.queue import Queue
 
 from . import layout
-from .handoff import HANDOFF, HandoffMessage
+from .handoff import HANDOFF, HandoffMessage, died
 from .layout import Role
-from .message import Message
+from .message import UNREADABLE, Message
 
 __all__ = ["Inbox"]
-
-UNREADABLE: Final = (InvalidArgument, TypeError, ValueError)  # the last: also DecodeError
 
 log = logging.getLogger("comity.agents")
 
@@ -92,7 +88,8 @@ class Inbox:
         """The first of the agent's own, or else of its role's; wait for one if there is none."""
         if not self._queues:
             self._queues = [
-                Queue(self._state, layout.inbox(to), tries=self._tries, lease=lease) for to in self._addresses
+                Queue(self._state, layout.inbox(to), tries=self._tries, lease=lease, on_dead=died)
+                for to in self._addresses
             ]
         for queue in self._queues:
             if (item := await queue.try_get()) is not None:

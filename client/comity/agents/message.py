@@ -5,12 +5,14 @@ import inspect
 from collections.abc import Callable
 from typing import Any, Final
 
+from comity.errors import InvalidArgument
 from comity.recipes.item import Item
 from comity.transaction import Transaction
 
-__all__ = ["MESSAGE", "Also", "Message", "called", "envelope"]
+__all__ = ["MESSAGE", "UNREADABLE", "Also", "Message", "called", "envelope"]
 
 MESSAGE: Final = "message"  # the kind of its envelope
+UNREADABLE: Final = (InvalidArgument, TypeError, ValueError)  # of what others have sent; the last: also DecodeError
 
 Also = Callable[[Transaction], Any]  # async or not
 

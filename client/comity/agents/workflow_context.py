@@ -11,6 +11,7 @@ from comity.arguments import expect
 from comity.client import Client
 from comity.transaction import Transaction
 
+from .awaited import Awaited
 from .desk import Desk
 from .handoff import Handoff
 from .layout import Role
@@ -93,6 +94,7 @@ class StepContext(RunContext):
         step: str,
         attempt: int,
         lease: Lease,
+        awaited: Awaited,
         item: Any = None,
         index: int | None = None,
     ) -> None:
@@ -104,6 +106,7 @@ class StepContext(RunContext):
         self.guard: LeaseGuard = lease.guard
         self.state = RunKeys(client, layout.state, lease)
         self._lease = lease
+        self._awaited = awaited
         self._sender = layout.sender
         self._handoffs = 0
         self._effects: list[Effect] = []
@@ -151,7 +154,7 @@ class StepContext(RunContext):
             raise RuntimeError("the step has ended: use what it is given only inside of the step")
         self._handoffs += 1
         place = self.step if self.index is None else f"{self.step}:{self.index}"
-        desk = Desk(self.client, f"{self._sender}{place}", lambda: self._lease)
+        desk = Desk(self.client, f"{self._sender}{place}", lambda: self._lease, self._awaited)
         id = str(self._handoffs) if id is None else id
         return await desk.handoff(to, context, id=id, priority=priority, also=None, message=message)
 

@@ -14,6 +14,7 @@ from comity.errors import ComityError, DeadlineExceeded, Internal, LeaseLost, Un
 from comity.retry import Backoff
 from comity.transaction import Transaction
 
+from .awaited import Awaited
 from .workflow_context import Results, RunContext, StepContext
 from .workflow_errors import StepFailure
 from .workflow_plan import Each, Node, OnFailure, Parallel, Plan, Serial, Step, When, steps_of
@@ -41,6 +42,7 @@ class Runner:
 
     def __init__(self, client: Client, plan: Plan, progress: Progress, lease: Lease, given: bytes) -> None:
         self._client = client
+        self._awaited = Awaited(client, progress.layout.handoffs)
         self._plan = plan
         self._progress = progress
         self._layout: Layout = progress.layout
@@ -161,6 +163,7 @@ class Runner:
                 step=step.name,
                 attempt=attempt,
                 lease=self._lease,
+                awaited=self._awaited,
                 item=item,
                 index=index,
             )

@@ -16,7 +16,7 @@ from comity.transaction import Transaction
 from .ending import EndsWith, clean_up, insist
 from .names import check_count, check_seconds
 
-__all__ = ["PRIORITIES", "Item", "Keys"]
+__all__ = ["PRIORITIES", "Item", "Keys", "OnDead"]
 
 T = TypeVar("T")
 
@@ -90,11 +90,14 @@ class Item:
     lease: what the claim lives by.
     """
 
-    def __init__(self, state: Client, keys: Keys, claimed: Claimed, limit: int) -> None:
+    def __init__(
+        self, state: Client, keys: Keys, claimed: Claimed, limit: int, on_dead: "OnDead | None" = None
+    ) -> None:
         self.id, self.entry, self.tries, self.fence, self.lease, self._shared = claimed
         self._state = state
         self._keys = keys
         self._limit = limit
+        self._on_dead = on_dead
         self._block: EndsWith | None = None
         self.settled = False  # acknowledged, or given back
 
@@ -138,28 +141,18 @@ class Item:
         """
         self._check()
         message = message or f"ack {self.id}"
-        gone = [Delete(key) for key in (self._claim, self._keys.line(self.id), self._keys.item(self.id))]
         if function is None:
-            await self._settle(gone, message)
+            await self._settle([Delete(key) for key in self._all], message)
             return None
 
         async def both(tx: Transaction) -> Any:
-            self._hold_on()
-            claim = await tx.get(self._claim)
-            if claim is None or claim.mod_revision != self.fence:
-                raise self._lost()
             result = function(tx)
             if inspect.isawaitable(result):
                 result = await result
-            for delete in gone:
-                tx.delete(delete.key)
-            self._let_go()  # the lease ends with the commit
+            self._remove(tx)
             return result
 
-        with self._failing():
-            result = await self._state.transact(both, message=message)
-        await self._end()
-        return result
+        return await self._settle_by(both, message)
 
     async def nack(self, delay: float | None = None, reason: str = "", *, counts: bool = True) -> None:
         """It failed, and is free again at its old place; or a dead letter, if that was its last try.
@@ -174,16 +167,14 @@ class Item:
         self._check()
         if delay is not None:
             check_seconds("delay", delay)
-        line, item, claim = self._keys.line(self.id), self._keys.item(self.id), self._claim
-        then: list[Operation]
+        message = reason or f"nack {self.id} after {self.tries} tries"
         if counts and self.tries >= self._limit:
-            letter = Put(self._keys.dead(self.id), self.entry.data, self.entry.content_type)
-            then = [Delete(claim), Delete(line), Delete(item), letter]
-        else:
-            then = [Delete(claim) if delay is None else Put(claim, {"owner": None}, ttl=delay)]
-            if not counts:
-                then.append(Increment(line, -1))
-        await self._settle(then, reason or f"nack {self.id} after {self.tries} tries")
+            await self._bury(message)
+            return
+        then: list[Operation] = [Delete(self._claim) if delay is None else Put(self._claim, {"owner": None}, ttl=delay)]
+        if not counts:
+            then.append(Increment(self._keys.line(self.id), -1))
+        await self._settle(then, message)
 
     async def give_back(self, reason: str = "", *, counts: bool) -> None:
         """`nack`, for who has failed or is cancelled: whatever comes of it, and whoever waits no longer. A claim that
@@ -194,6 +185,40 @@ class Item:
             await insist(lambda: self.nack(reason=reason, counts=counts), self.lease)
         else:
             await clean_up(self.nack(reason=reason, counts=counts))
+
+    async def _bury(self, message: str) -> None:
+        """Make it a dead letter."""
+        dead, data, content_type = self._keys.dead(self.id), self.entry.data, self.entry.content_type
+        if self._on_dead is None:
+            await self._settle([*(Delete(key) for key in self._all), Put(dead, data, content_type)], message)
+            return
+        on_dead = self._on_dead
+
+        async def both(tx: Transaction) -> None:
+            await on_dead(tx, self)
+            self._remove(tx)
+            tx.put(dead, data, content_type=content_type)
+
+        await self._settle_by(both, message)
+
+    def _remove(self, tx: Transaction) -> None:
+        for key in self._all:
+            tx.delete(key)
+
+    async def _settle_by(self, function: Callable[[Transaction], Awaitable[T]], message: str) -> T:
+        async def both(tx: Transaction) -> T:
+            self._hold_on()
+            claim = await tx.get(self._claim)
+            if claim is None or claim.mod_revision != self.fence:
+                raise self._lost()
+            result = await function(tx)
+            self._let_go()  # the lease ends with the commit
+            return result
+
+        with self._failing():
+            result = await self._state.transact(both, message=message)
+        await self._end()
+        return result
 
     async def _settle(self, then: Sequence[Operation], message: str) -> None:
         self._let_go()
@@ -239,6 +264,10 @@ class Item:
             await self.lease.close()
 
     @property
+    def _all(self) -> tuple[str, str, str]:
+        return self._claim, self._keys.line(self.id), self._keys.item(self.id)
+
+    @property
     def _claim(self) -> str:
         return self._keys.claim(self.id)
 
@@ -252,3 +281,6 @@ class Item:
             reason="LEASE_LOST",
             metadata={"lease_id": str(self.lease.id)},
         )
+
+
+OnDead = Callable[[Transaction, Item], Awaitable[object]]

@@ -17,7 +17,7 @@ from comity.operations import Delete, Get, Increment, Key, Put
 from comity.transaction import Transaction
 
 from .ending import EndsWith, begun, clean_up, insist
-from .item import Claimed, Item, Keys
+from .item import Claimed, Item, Keys, OnDead
 from .living import Living
 from .names import check_count, check_name, check_seconds, owner_of, wait_of
 
@@ -69,6 +69,8 @@ class Queue:
     owner: what is written down of who has claimed; the client's author unless given.
     lease: what all claims are to live by, instead of by a lease each with that ttl, so that they end with it at once.
         Whoever made it keeps it alive and ends it.
+    on_dead: called with the transaction that makes an item a dead letter here, and the item: what it writes is applied
+        along with that. As of `Client.transact`, but async.
 
     One object may be used by any number of tasks. Raises TypeError and ValueError for arguments that do not fit.
     """
@@ -82,6 +84,7 @@ class Queue:
         tries: int = 5,
         owner: str | None = None,
         lease: Lease | None = None,
+        on_dead: OnDead | None = None,
     ) -> None:
         self.name = check_name(name)
         self.tries = check_count("tries", tries)
@@ -89,6 +92,7 @@ class Queue:
         self._ttl = check_seconds("ttl", ttl)
         self._owner = owner_of(state, owner)
         self._lease = lease
+        self._on_dead = on_dead
         self._keys = Keys(name)
         self._living = Living(state)
         self._window = 1  # among so many of the first free items one is chosen
@@ -270,7 +274,7 @@ class Queue:
                 continue
             self._window = max(self._window // 2, 1)
             self._spread = self._spread / 2 if self._spread > FIRST_SPREAD else 0.0
-            item = Item(self._state, self._keys, claimed, self.tries)
+            item = Item(self._state, self._keys, claimed, self.tries, self._on_dead)
             if claimed.tries <= self.tries:
                 return item
             # Its last consumers died, or lost their leases, and none was left to say that it failed.
