@@ -1,6 +1,7 @@
 """Agents: one of a name at a time, what they say of themselves, and how they end."""
 
 import asyncio
+import math
 import os
 import signal
 from collections.abc import AsyncGenerator
@@ -59,6 +60,9 @@ async def test_it_says_how_far_it_is(state: comity.Client) -> None:
                 await agent.report(**wrong)
         with pytest.raises(TypeError):
             await agent.report(7)  # type: ignore[arg-type]
+        for progress in (True, "0.5"):
+            with pytest.raises(TypeError, match="progress"):
+                await agent.report(progress=progress)  # type: ignore[arg-type]
 
 
 async def test_a_name_is_one_agents_at_a_time(state: comity.Client) -> None:
@@ -114,9 +118,13 @@ async def test_arguments_that_cannot_be(state: comity.Client) -> None:
         Agent(state, "a", tries=0)
     with pytest.raises(ValueError, match="checkpoints"):
         Agent(state, "a", checkpoints=0)
-    with pytest.raises(ValueError, match="ttl"):
-        async with Agent(state, "a", ttl=0):
-            pass
+    for wrong in (0, -1, math.nan):
+        with pytest.raises(ValueError, match="ttl"):
+            Agent(state, "a", ttl=wrong)
+    with pytest.raises(TypeError, match="ttl"):
+        Agent(state, "a", ttl="1")  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="wait"):
+        Agent(state, "a", wait="x")  # type: ignore[arg-type]
     with pytest.raises(RuntimeError, match="not there yet"):
         await Agent(state, "a").report("early")
 

@@ -1,6 +1,7 @@
 """Handoffs: exactly one receiver does it, with the whole context, whoever dies meanwhile."""
 
 import asyncio
+import math
 
 import pytest
 
@@ -217,3 +218,13 @@ async def test_contexts_that_cannot_be(state: comity.Client) -> None:
         with pytest.raises(ValueError, match="the id"):
             await planner.handoff("writer", 1, id="a/b")
         assert [entry.key async for entry in state.list("handoffs/")] == []
+        handoff = await planner.handoff("writer", 1)
+        for wait in (handoff.result, handoff.taken):
+            with pytest.raises(TypeError, match="timeout"):
+                await wait("1")  # type: ignore[arg-type]
+            with pytest.raises(ValueError, match="timeout"):
+                await wait(math.nan)
+        with pytest.raises(TypeError, match="timeout"):
+            planner.receive("1")  # type: ignore[arg-type]
+        with pytest.raises(ValueError, match="timeout"):
+            planner.receive(math.nan)

@@ -1,6 +1,7 @@
 """Supervisors and their children, as tasks and as processes."""
 
 import asyncio
+import math
 import os
 import signal
 from collections.abc import Callable
@@ -374,7 +375,22 @@ async def test_arguments_that_cannot_be(state: comity.Client) -> None:
             await supervisor.spawn(local, mode="process")
         with pytest.raises(ValueError, match="Restart"):
             await supervisor.spawn(members.stay, restart="always")  # type: ignore[arg-type]
+        for mode in ("task", "process"):
+            with pytest.raises(comity.InvalidArgument, match="ttl"):
+                await supervisor.spawn(members.stay, ttl=0.01, mode=mode)
+        with pytest.raises(comity.InvalidArgument, match="ttl"):
+            await supervisor.gather(members.square, [1], ttl=0.01)
+        for ttl in (0, -1, math.nan, math.inf):
+            with pytest.raises(ValueError, match="ttl"):
+                await supervisor.spawn(members.stay, ttl=ttl)
+            with pytest.raises(ValueError, match="ttl"):
+                Supervisor(state, "boss", ttl=ttl)
+        with pytest.raises(TypeError, match="ttl"):
+            supervisor.map(members.square, [], ttl="1")  # type: ignore[arg-type]
+        with pytest.raises(TypeError, match="wait"):
+            Supervisor(state, "boss", wait="1")  # type: ignore[arg-type]
         assert supervisor.children() == []
+    assert await state.list("supervisor-children/").all() == []
 
 
 async def test_a_supervisor_takes_over_from_one_that_was_killed(state: comity.Client, server: Server) -> None:

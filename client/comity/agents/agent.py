@@ -1,7 +1,6 @@
 """An agent: a name that one holds at a time, what it says of itself, what it keeps, and what it is sent."""
 
 import asyncio
-import math
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
@@ -12,7 +11,7 @@ from comity.client import Client
 from comity.lease import Lease, LeaseGuard
 from comity.model import Checkpoint, RestoreResult
 from comity.recipes.ending import EndsWith, clean_up
-from comity.recipes.names import check_count
+from comity.recipes.names import check_count, check_seconds, check_wait, wait_of
 from comity.transaction import Transaction
 
 from . import layout
@@ -74,14 +73,12 @@ class Agent:
         layout.check_name("the agent's name", name)
         if role:
             layout.check_name("role", role)
-        if not 0 <= wait < math.inf:
-            raise ValueError(f"wait is a number of seconds from 0, not {wait!r}")
         self.name = name
         self.role = role
-        self.ttl = ttl
+        self.ttl = check_seconds("ttl", ttl)
         self.state = state.with_options(author=name)
         self.memory = Memory(self.state, layout.memory(name), self._held)
-        self._wait = wait
+        self._wait = check_wait("wait", wait)
         self._marks = Marks(self.state, name, self.memory.prefix, check_count("checkpoints", checkpoints), self._held)
         self._presence = Presence.here(name, role=role, supervisor=supervisor, run=run)
         self._reporting = asyncio.Lock()
@@ -159,6 +156,8 @@ class Agent:
             expect("status", str, status)
             if not 0 < len(status) <= STATUS_LENGTH:
                 raise ValueError(f"status has 1 to {STATUS_LENGTH} characters, not {len(status)}")
+        if progress is not None and (isinstance(progress, bool) or not isinstance(progress, (int, float))):
+            raise TypeError(f"progress must be a number, not {type(progress).__name__}")
         if progress is not None and not 0 <= progress <= 1:
             raise ValueError(f"progress is a number from 0 to 1, not {progress!r}")
         lease = self._held()
@@ -272,7 +271,7 @@ class Agent:
 
         timeout: seconds to wait for one at most: TimeoutError. None: for ever.
         """
-        return self._inbox.receive(timeout)
+        return self._inbox.receive(wait_of(timeout))
 
     def inbox(self) -> AsyncGenerator[Message]:
         """What the agent is sent, without end: `async for message in agent.inbox()`.

@@ -158,8 +158,9 @@ class Handoff:
         Raises HandoffFailed if it was refused, or has become a dead letter; TimeoutError; and NotFound if it was
         withdrawn. One that was sent without an id of its own is forgotten in the store with its result.
         """
+        seconds = wait_of(timeout)
         if self._final is None:
-            async with asyncio.timeout(wait_of(timeout)):
+            async with asyncio.timeout(seconds):
                 final = await self._until(lambda status: status.is_final)
             self._final = final
             if not self._keep:

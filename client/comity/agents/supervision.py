@@ -50,6 +50,7 @@ class Supervision:
         self._name = name
         self.lease = lease
         self._former = former
+        self._ttls = {lease.ttl}  # that the server grants
         self._grace = grace
         self._start_timeout = start_timeout
         self._failed = failed
@@ -127,6 +128,9 @@ class Supervision:
     async def _start(self, child: Child) -> None:
         spec = child.spec
         child.begin(uuid.uuid4().hex)
+        if spec.ttl not in self._ttls:  # one that is refused is refused here, and not to each agent that is started
+            await self._record(child, ttl=spec.ttl)
+            self._ttls.add(spec.ttl)
         await self._record(child)
         start = Start(
             name=spec.name,
@@ -289,8 +293,8 @@ class Supervision:
         with contextlib.suppress(LeaseNotFound):
             await self._state.revoke_lease(found.incarnation, message=f"{found.name} has ended", guard=self.lease)
 
-    async def _record(self, child: Child) -> None:
-        """Write down what a later supervisor of the name, and others, want to know."""
+    async def _record(self, child: Child, *, ttl: float | None = None) -> None:
+        """Write down what a later supervisor of the name, and others, want to know; it stays unless a ttl is given."""
         status = child.status
         record = {
             "mode": status.mode,
@@ -299,7 +303,7 @@ class Supervision:
             "run": child.run,
             "why": status.why,
         }
-        await self._state.put(layout.child(self._name, child.name), record, guard=self.lease)
+        await self._state.put(layout.child(self._name, child.name), record, ttl=ttl, guard=self.lease)
 
     # What is seen of the children
 

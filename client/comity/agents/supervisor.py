@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import math
 import uuid
 from collections.abc import AsyncGenerator
 from types import TracebackType
@@ -12,7 +11,7 @@ from comity.client import Client
 from comity.errors import ComityError, LeaseLost
 from comity.lease import Lease
 from comity.recipes.ending import clean_up
-from comity.recipes.names import check_count, check_seconds
+from comity.recipes.names import check_count, check_seconds, check_wait
 
 from . import layout
 from .block import Block
@@ -77,13 +76,11 @@ class Supervisor:
         start_timeout: float = 60.0,
     ) -> None:
         self.name = layout.check_name("the supervisor's name", name)
-        if not 0 <= wait < math.inf:
-            raise ValueError(f"wait is a number of seconds from 0, not {wait!r}")
         limit = RestartLimit(check_count("max_restarts", max_restarts, 0), check_seconds("within", within))
         self._group = Group(Strategy(strategy), limit, self._exceeded)
-        self._ttl = ttl
+        self._ttl = check_seconds("ttl", ttl)
         self._grace = check_seconds("grace", grace)
-        self._wait = wait
+        self._wait = check_wait("wait", wait)
         self._start_timeout = check_seconds("start_timeout", start_timeout)
         self.state = state.with_options(author=name)
         self._block = Block()
@@ -173,7 +170,8 @@ class Supervisor:
         restart_from_checkpoint: whether its private state is made what it was at its last checkpoint, if it has one,
             whenever it is started after it died. Else it is what it was when it died: every write is whole or absent.
 
-        Raises ValueError if a child of this name is there already, and for a function that a process cannot import.
+        Raises ValueError if a child of this name is there already, and for a function that a process cannot import;
+        InvalidArgument for a ttl that the server does not grant.
         """
         return await self._supervising().spawn(
             self._spec(
@@ -299,7 +297,7 @@ class Supervisor:
         layout.check_name("the child's name", name)
         if more.get("role"):
             layout.check_name("role", more["role"])
-        return Spec(name, function, args, mode, ttl=self._ttl if ttl is None else ttl, **more)
+        return Spec(name, function, args, mode, ttl=self._ttl if ttl is None else check_seconds("ttl", ttl), **more)
 
     def _free_name(self, function: Work) -> str:
         base = getattr(function, "__name__", "agent").strip("_")[:50] or "agent"

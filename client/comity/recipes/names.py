@@ -7,7 +7,7 @@ from comity.client import Client
 from comity.errors import FailedPrecondition
 from comity.model import Entry
 
-__all__ = ["NAME_BYTES", "check_count", "check_name", "check_seconds", "owner_of", "wait_of", "whole"]
+__all__ = ["NAME_BYTES", "check_count", "check_name", "check_seconds", "check_wait", "owner_of", "wait_of", "whole"]
 
 NAME_BYTES: Final = 200  # what follows a name in a key is 60 bytes at most, and a key has 1,024
 
@@ -32,10 +32,17 @@ def check_name(name: str) -> str:
 
 def check_seconds(argument: str, seconds: float) -> float:
     """The seconds. Raises TypeError for what is no number, ValueError unless it is above 0 and finite."""
-    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)):
-        raise TypeError(f"{argument} must be a number of seconds, not {type(seconds).__name__}")
+    _check_number(argument, seconds)
     if not 0 < seconds < float("inf"):
         raise ValueError(f"{argument} is a number of seconds above 0, not {seconds!r}")
+    return seconds
+
+
+def check_wait(argument: str, seconds: float) -> float:
+    """The seconds. Raises TypeError for what is no number, ValueError unless it is finite and 0 or above."""
+    _check_number(argument, seconds)
+    if not 0 <= seconds < math.inf:
+        raise ValueError(f"{argument} is a number of seconds from 0, not {seconds!r}")
     return seconds
 
 
@@ -52,11 +59,15 @@ def wait_of(timeout: float | None) -> float | None:
     """The seconds that a wait may take; None: for ever. Raises TypeError for what is no number, ValueError for NaN."""
     if timeout is None:
         return None
-    if isinstance(timeout, bool) or not isinstance(timeout, (int, float)):
-        raise TypeError(f"timeout must be a number of seconds, not {type(timeout).__name__}")
+    _check_number("timeout", timeout)
     if math.isnan(timeout):
         raise ValueError(f"timeout is a number of seconds, not {timeout!r}")
     return None if timeout == math.inf else timeout
+
+
+def _check_number(argument: str, seconds: float) -> None:
+    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)):
+        raise TypeError(f"{argument} must be a number of seconds, not {type(seconds).__name__}")
 
 
 def owner_of(state: Client, owner: str | None) -> str:
