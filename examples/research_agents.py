@@ -71,7 +71,7 @@ async def research(agent: Agent, pace: float) -> None:
 
         with contextlib.suppress(KnownAlready):  # handed over by one that died before the question was off the list
             await agent.handoff("writer", context, id=name, also=once, message=f"hands {name} over to the writer")
-        await agent.report("idle", progress=1, detail="")
+        await agent.report("idle", progress=1, detail=None)
 
 
 async def write(agent: Agent, questions: int, pace: float) -> None:
@@ -93,7 +93,7 @@ async def write(agent: Agent, questions: int, pace: float) -> None:
                 tx.put("report", "\n".join(sorted(entry.value["text"] for entry in sections)))
 
         await message.done({"section": f"sections/{name}"}, also=add, message=f"writes about {name}")
-        await agent.report("idle", progress=1, detail="")
+        await agent.report("idle", progress=1, detail=None)
 
 
 def longest(numbers: Iterable[int]) -> list[int]:

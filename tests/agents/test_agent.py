@@ -51,10 +51,14 @@ async def test_it_says_how_far_it_is(state: comity.Client) -> None:
         assert found is not None
         assert (found.status, found.progress, found.detail) == ("drafting", 1.0, {"page": 3})
         assert found == agent.presence
-        await asyncio.gather(agent.report("writing"), agent.report(progress=0.5), agent.report(detail=None))
+        await asyncio.gather(agent.report("writing"), agent.report(progress=0.5))
         found = await Directory(state).get("writer-1")
         assert found is not None
         assert (found.status, found.progress, found.detail) == ("writing", 0.5, {"page": 3})
+        await agent.report(progress=None, detail=None)
+        found = await Directory(state).get("writer-1")
+        assert found is not None
+        assert (found.status, found.progress, found.detail) == ("writing", None, None)
         for wrong in ({"status": ""}, {"status": "x" * 201}, {"progress": 1.1}, {"progress": float("nan")}):
             with pytest.raises(ValueError, match=r"status|progress"):
                 await agent.report(**wrong)

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
-from typing import Any, Self, TypeVar, overload
+from typing import Any, Literal, Self, TypeVar, overload
 
 from comity.arguments import expect
 from comity.client import Client
@@ -23,7 +23,7 @@ from .layout import Role
 from .marks import Marks
 from .memory import Memory
 from .message import Message
-from .presence import Presence, Taken, reported, take
+from .presence import UNSAID, Presence, Taken, Unsaid, reported, take
 
 __all__ = ["Agent"]
 
@@ -144,25 +144,31 @@ class Agent:
         return self._presence
 
     async def report(
-        self, status: str | None = None, *, progress: float | None = None, detail: object | None = None
+        self,
+        status: str | None = None,
+        *,
+        progress: float | Literal[Unsaid.UNSAID] | None = UNSAID,
+        detail: object = UNSAID,
     ) -> None:
-        """Say how far it is: for those who watch, such as a supervisor. What is None stays as it was.
+        """Say how far it is: for those who watch, such as a supervisor. What is left out stays as it was.
 
-        status: a word or two, up to 200 characters.
-        progress: from 0 to 1.
-        detail: what JSON can hold.
+        status: a word or two, up to 200 characters; None: as it was.
+        progress: from 0 to 1; None: there is none to tell.
+        detail: what JSON can hold; None: there is none.
         """
         if status is not None:
             expect("status", str, status)
             if not 0 < len(status) <= STATUS_LENGTH:
                 raise ValueError(f"status has 1 to {STATUS_LENGTH} characters, not {len(status)}")
-        if progress is not None and (isinstance(progress, bool) or not isinstance(progress, (int, float))):
-            raise TypeError(f"progress must be a number, not {type(progress).__name__}")
-        if progress is not None and not 0 <= progress <= 1:
-            raise ValueError(f"progress is a number from 0 to 1, not {progress!r}")
+        if progress is not UNSAID and progress is not None:
+            if isinstance(progress, bool) or not isinstance(progress, (int, float)):
+                raise TypeError(f"progress must be a number, not {type(progress).__name__}")
+            if not 0 <= progress <= 1:
+                raise ValueError(f"progress is a number from 0 to 1, not {progress!r}")
         lease = self._held()
+        said = {"status": UNSAID if status is None else status, "progress": progress, "detail": detail}
         async with self._reporting:
-            presence = reported(self._presence, status=status, progress=progress, detail=detail)
+            presence = reported(self._presence, **said)
             key = layout.presence(self.name)
             written = await self.state.put(key, presence.record(), lease=lease, guard=lease)
             self._presence = reported(presence, incarnation=lease.id, revision=written.revision)

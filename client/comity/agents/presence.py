@@ -7,7 +7,7 @@ import os
 import socket
 from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from comity.client import Client
 from comity.errors import Conflict, DecodeError
@@ -19,10 +19,29 @@ from comity.recipes.living import Living
 from . import layout
 from .identity import identity
 
-__all__ = ["Directory", "Presence", "PresenceChange", "PresenceEvent", "Taken", "reported", "take", "until_gone"]
+__all__ = [
+    "UNSAID",
+    "Directory",
+    "Presence",
+    "PresenceChange",
+    "PresenceEvent",
+    "Taken",
+    "Unsaid",
+    "reported",
+    "take",
+    "until_gone",
+]
 
 T = TypeVar("T")
 
+
+class Unsaid(enum.Enum):
+    """Stands for what is left out of a report, where None can be said."""
+
+    UNSAID = "unsaid"
+
+
+UNSAID: Final = Unsaid.UNSAID
 EPOCH = datetime.datetime.fromtimestamp(0, datetime.UTC)
 
 
@@ -233,8 +252,8 @@ async def until_gone(state: Client, key: str, seconds: float) -> bool:
 
 
 def reported(presence: Presence, **changes: Any) -> Presence:
-    """The presence with these changes; what is None stays as it was."""
-    return replace(presence, **{name: value for name, value in changes.items() if value is not None})
+    """The presence with these changes; what is UNSAID stays as it was."""
+    return replace(presence, **{name: value for name, value in changes.items() if value is not UNSAID})
 
 
 def _record(entry: Entry) -> Mapping[str, Any]:
