@@ -72,6 +72,14 @@ async def fail(agent: Agent) -> None:
     raise ValueError(f"{agent.name} cannot")
 
 
+async def mark_and_fail(agent: Agent) -> None:
+    """Make some checkpoints, and fail with what comes first."""
+    for _ in range(4):
+        await agent.checkpoint()
+    async with agent.receive() as message:
+        raise ValueError(message.body)
+
+
 async def exit_with_3(agent: Agent) -> None:
     os._exit(3)
 

@@ -24,6 +24,7 @@ from comity.agents import (
     SupervisorExists,
 )
 from comity.agents.children import Mode
+from comity.recipes import Queue
 from tests import servers
 from tests.agents import members
 from tests.agents.conftest import SHORT, TTL
@@ -353,6 +354,19 @@ async def gone(state: comity.Client) -> bool:
     return await Directory(state).list() == []
 
 
+@pytest.mark.parametrize("mode", MODES)
+async def test_a_child_has_the_tries_and_checkpoints_that_are_given(state: comity.Client, mode: Mode) -> None:
+    async with Supervisor(state, "boss", ttl=TTL) as supervisor, Agent(state, "planner", ttl=TTL) as planner:
+        await planner.send("writer", "poison")
+        child = await supervisor.spawn(
+            members.mark_and_fail, name="writer", mode=mode, restart=Restart.TEMPORARY, tries=1, checkpoints=2
+        )
+        await child.wait()
+        marks = [mark async for mark in state.checkpoints() if mark.labels["agent"] == "writer"]
+        assert len(marks) == 2
+        assert [letter.value["body"] for letter in await Queue(state, "agent:writer").dead()] == ["poison"]
+
+
 async def test_arguments_that_cannot_be(state: comity.Client) -> None:
     async def local(agent: Agent) -> None:
         await agent.report("local")
@@ -375,6 +389,10 @@ async def test_arguments_that_cannot_be(state: comity.Client) -> None:
             await supervisor.spawn(local, mode="process")
         with pytest.raises(ValueError, match="Restart"):
             await supervisor.spawn(members.stay, restart="always")  # type: ignore[arg-type]
+        with pytest.raises(ValueError, match="tries"):
+            await supervisor.spawn(members.stay, tries=0)
+        with pytest.raises(ValueError, match="checkpoints"):
+            await supervisor.spawn(members.stay, checkpoints=0)
         for mode in ("task", "process"):
             with pytest.raises(comity.InvalidArgument, match="ttl"):
                 await supervisor.spawn(members.stay, ttl=0.01, mode=mode)

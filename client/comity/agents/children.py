@@ -55,6 +55,8 @@ class Spec:
     restart: Restart
     role: str
     ttl: float
+    tries: int
+    checkpoints: int
     restart_from_checkpoint: bool
 
 

@@ -42,6 +42,8 @@ class Start:
     address: str = ""
     namespace: str = ""
     timeout: float = 10.0
+    tries: int = 5
+    checkpoints: int = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +61,8 @@ async def run_agent(state: Client, start: Start) -> None:
         role=start.role,
         ttl=start.ttl,
         wait=start.wait,
+        tries=start.tries,
+        checkpoints=start.checkpoints,
         supervisor=start.supervisor,
         run=start.run,
     )

@@ -145,6 +145,8 @@ class Supervision:
             address=self._state.address,
             namespace=self._state.namespace,
             timeout=self._state.timeout,
+            tries=spec.tries,
+            checkpoints=spec.checkpoints,
         )
         if spec.mode == "process":
             process = ProcessRun(start)

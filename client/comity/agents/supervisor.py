@@ -155,6 +155,8 @@ class Supervisor:
         restart: Restart = Restart.PERMANENT,
         role: str = "",
         ttl: float | None = None,
+        tries: int = 5,
+        checkpoints: int = 10,
         restart_from_checkpoint: bool = False,
     ) -> Child:
         """Start a child: an agent that runs `await function(agent, *args)`.
@@ -166,7 +168,7 @@ class Supervisor:
             module (not a lambda, nor in a function), its arguments must be picklable, and a program's main module must
             guard its start by `if __name__ == "__main__":`. SIGTERM cancels it.
         restart: whether it is restarted when it ended.
-        role, ttl: of the agent.
+        role, ttl, tries, checkpoints: of the agent.
         restart_from_checkpoint: whether its private state is made what it was at its last checkpoint, if it has one,
             whenever it is started after it died. Else it is what it was when it died: every write is whole or absent.
 
@@ -182,6 +184,8 @@ class Supervisor:
                 restart=Restart(restart),
                 role=role,
                 ttl=ttl,
+                tries=check_count("tries", tries),
+                checkpoints=check_count("checkpoints", checkpoints),
                 restart_from_checkpoint=restart_from_checkpoint,
             ),
             self._group,
@@ -261,7 +265,6 @@ class Supervisor:
                 restart=Restart.TRANSIENT,
                 role=role,
                 ttl=ttl,
-                restart_from_checkpoint=False,
             )
             for number in range(concurrency)
         ]
@@ -291,13 +294,26 @@ class Supervisor:
         """Delete all that there is in the store of a map that was given an id."""
         await forget(self.state, layout.check_name("the id", id))
 
-    def _spec(self, function: Work, args: tuple[Any, ...], *, name: str, mode: Mode, **more: Any) -> Spec:
+    def _spec(
+        self,
+        function: Work,
+        args: tuple[Any, ...],
+        *,
+        name: str,
+        mode: Mode,
+        restart: Restart,
+        role: str,
+        ttl: float | None,
+        tries: int = 5,
+        checkpoints: int = 10,
+        restart_from_checkpoint: bool = False,
+    ) -> Spec:
         check_function(function, mode)
-        ttl = more.pop("ttl", None)
         layout.check_name("the child's name", name)
-        if more.get("role"):
-            layout.check_name("role", more["role"])
-        return Spec(name, function, args, mode, ttl=self._ttl if ttl is None else check_seconds("ttl", ttl), **more)
+        if role:
+            layout.check_name("role", role)
+        ttl = self._ttl if ttl is None else check_seconds("ttl", ttl)
+        return Spec(name, function, args, mode, restart, role, ttl, tries, checkpoints, restart_from_checkpoint)
 
     def _free_name(self, function: Work) -> str:
         base = getattr(function, "__name__", "agent").strip("_")[:50] or "agent"
