@@ -1,6 +1,7 @@
 """What agents of tests do that are processes of their own."""
 
 import asyncio
+import atexit
 import contextlib
 import functools
 import itertools
@@ -70,6 +71,11 @@ async def count_up(agent: Agent, to: int) -> None:
 
 async def fail(agent: Agent) -> None:
     raise ValueError(f"{agent.name} cannot")
+
+
+async def return_and_exit(agent: Agent) -> None:
+    """Return, in a process that has something against it."""
+    atexit.register(os._exit, 3)
 
 
 async def mark_and_fail(agent: Agent) -> None:

@@ -27,7 +27,7 @@ from comity.agents.children import Mode
 from comity.recipes import Queue
 from tests import servers
 from tests.agents import members
-from tests.agents.conftest import SHORT, TTL
+from tests.agents.conftest import SHORT, TTL, Launch
 from tests.agents.program import Program
 from tests.servers import Server
 from tests.waiting import until
@@ -352,6 +352,28 @@ async def test_a_supervisor_that_loses_its_lease_stops(state: comity.Client) -> 
 
 async def gone(state: comity.Client) -> bool:
     return await Directory(state).list() == []
+
+
+async def test_an_agent_that_has_lost_its_lease_says_so_in_a_line(
+    state: comity.Client, launch: Launch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    process = await launch("stayer", members.stay, ttl=TTL)
+
+    async for event in Directory(state).watch():
+        if event.presence.status == "staying":
+            await state.revoke_lease(event.presence.incarnation)
+            break
+    assert (await process.ended()).why.startswith("comity.errors.LeaseLost")
+    said = capfd.readouterr().err
+    assert "agent stayer failed: comity.errors.LeaseLost" in said
+    assert "Traceback" not in said
+
+
+async def test_a_child_that_has_returned_has_returned_whatever_its_process_exits_with(state: comity.Client) -> None:
+    async with Supervisor(state, "boss", ttl=TTL) as supervisor:
+        child = await supervisor.spawn(members.return_and_exit, mode="process", restart=Restart.TRANSIENT)
+        status = await child.wait()
+        assert (status.state, status.why, status.restarts) == (ChildState.RETURNED, "returned", 0)
 
 
 @pytest.mark.parametrize("mode", MODES)

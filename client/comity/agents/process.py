@@ -13,6 +13,7 @@ from typing import Any, Concatenate
 
 from comity.client import Client
 from comity.connect import connect
+from comity.errors import DeadlineExceeded, LeaseLost, Unavailable
 
 from .agent import Agent
 from .interrupts import ignore_interrupts
@@ -80,9 +81,12 @@ def run_process(start: Start, tell: Connection) -> None:
         asyncio.run(_main(start))
     except asyncio.CancelledError:
         why = "cancelled"
-    except BaseException as error:
-        log.exception("agent %s failed", start.name)
+    except (LeaseLost, Unavailable, DeadlineExceeded) as error:  # wherever in the program it was
         why = described(error)
+        log.warning("agent %s failed: %s", start.name, why)
+    except BaseException as error:
+        why = described(error)
+        log.exception("agent %s failed", start.name)
     with contextlib.suppress(OSError):  # the supervisor is gone
         tell.send(Ended(why))
     if why:

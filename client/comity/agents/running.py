@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import threading
+import time
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from multiprocessing import get_context
@@ -21,6 +22,8 @@ __all__ = ["Adopted", "End", "ProcessRun", "Running", "TaskRun"]
 
 PATIENCE_SECONDS: Final = 0.5  # with a task that was cancelled and goes on: then it is cancelled again
 KILL: Final = getattr(signal, "SIGKILL", signal.SIGTERM)  # Windows has the latter alone
+REAPED_CHECKS: Final = 20
+REAPED_SECONDS: Final = 0.01  # between them: multiprocessing has the exit code a moment after it has reaped
 SPAWN: Final = get_context("spawn")  # never fork: gRPC does not survive it
 
 
@@ -145,6 +148,11 @@ class ProcessRun:
             if self._told.poll():
                 told = self._told.recv()
         code = self._process.exitcode
+        for _ in range(REAPED_CHECKS):  # another thread, which starts a process, may have reaped this one
+            if code is not None:
+                break
+            time.sleep(REAPED_SECONDS)
+            code = self._process.exitcode
         self._told.close()
         with contextlib.suppress(RuntimeError):  # the event loop has ended
             loop.call_soon_threadsafe(self._settle, _end(code, told))
@@ -202,11 +210,9 @@ class Adopted:
 
 
 def _end(code: int | None, told: Ended | None) -> End:
-    if told is not None and told.why:
-        return End(True, told.why)
-    if code == 0 and told is not None:
-        return End(False, "returned")
+    if told is not None:
+        return End(True, told.why) if told.why else End(False, "returned")
     if code is not None and code < 0:
         with contextlib.suppress(ValueError):
             return End(True, f"killed by {signal.Signals(-code).name}")
-    return End(True, f"exited with {code}")
+    return End(True, "ended, and how is not known" if code is None else f"exited with {code}")
