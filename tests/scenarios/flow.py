@@ -7,7 +7,7 @@ import comity
 from comity import Client
 from comity.agents import Role, StepContext, Workflow, each, when
 
-TTL = 0.5  # seconds that the run is held after its process was killed
+TTL = 3.0  # seconds that the run is held after its process was killed
 RUN = "2026-11"
 REQUEST = {"topics": ["weather", "prices", "traffic"], "priority": 5}
 
