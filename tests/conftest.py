@@ -1,5 +1,7 @@
 """What every test may ask for: a running server, and a namespace that is the test's own."""
 
+import itertools
+import re
 import signal
 import uuid
 from collections.abc import Iterator
@@ -8,6 +10,7 @@ import pytest
 
 from tests import servers
 from tests.redis_servers import RedisCluster, RedisServer, Replicated
+from tests.scenarios.places import KINDS
 
 # A shell that starts the tests in the background has them ignore SIGINT, and what they start would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -23,6 +26,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             if name in getattr(item, "fixturenames", ()) or name.replace("_", "-") in item.nodeid:
                 item.add_marker(pytest.mark.xdist_group(name))
                 break
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print how long the core scenarios took over each store, which decides nothing."""
+    seconds: dict[str, float] = {}
+    for report in itertools.chain.from_iterable(terminalreporter.stats.values()):
+        if isinstance(report, pytest.TestReport) and "scenarios/" in report.nodeid and "core" in report.keywords:
+            kind = next(kind for kind in KINDS if kind in re.split(r"[][-]", report.nodeid))
+            seconds[kind] = seconds.get(kind, 0.0) + report.duration
+    if seconds:
+        took = ", ".join(f"{kind} {seconds[kind]:.1f} s" for kind in sorted(seconds))
+        terminalreporter.write_line(f"core scenarios, with the start of their servers: {took}")
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,7 @@ from typing import ParamSpec, TypeVar
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
-__all__ = ["built", "each_made", "expect"]
+__all__ = ["built", "each_made", "expect", "shown"]
 
 P = ParamSpec("P")
 M = TypeVar("M", bound=Message)
@@ -84,3 +84,11 @@ def _named(kind: Callable[..., Message], fields: dict[str, object], error: Refus
             given = type(value).__name__ if isinstance(found, TypeError) else repr(value)
             return _same(found, f"{shown} must be {wanted}, not {given}")
     return error
+
+
+def shown(number: float) -> str:
+    """The number for a message: a long one rounded, and one of hundreds of digits by what it is."""
+    try:
+        return f"{number}" if abs(number) < 1e20 else f"{number:.3g}"
+    except OverflowError:
+        return f"a {'negative ' if number < 0 else ''}number of more than 308 digits"

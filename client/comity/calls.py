@@ -8,6 +8,7 @@ from typing import Protocol, TypeVar
 import grpc
 
 from . import errors, tracing
+from .arguments import shown
 from .channel import Channels, Connection
 from .keeper import Keepers
 from .retry import MAX_WRITE_SECONDS, Retry
@@ -42,7 +43,7 @@ def check_timeout(timeout: float) -> float:
     if not isinstance(timeout, (int, float)):
         raise TypeError(f"timeout must be a number of seconds above 0, not {type(timeout).__name__}")
     if not 0 < timeout < float("inf"):
-        raise ValueError(f"a timeout is a number of seconds above 0, not {timeout!r}")
+        raise ValueError(f"a timeout is a number of seconds above 0, not {shown(timeout)}")
     return timeout
 
 

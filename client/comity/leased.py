@@ -7,6 +7,7 @@ from typing import Final, Protocol, runtime_checkable
 
 from google.protobuf.duration_pb2 import Duration
 
+from .arguments import shown
 from .lease import LeaseGuard
 
 __all__ = [
@@ -51,7 +52,7 @@ def lease_id_of(lease: OfLease, namespace: str, *, held: bool = False) -> int:
     """
     if isinstance(lease, int) and not isinstance(lease, bool):
         if not 0 < lease < 2**63:
-            raise ValueError(f"the id of a lease is a whole number from 1 to 2^63-1, not {lease}")
+            raise ValueError(f"the id of a lease is a whole number from 1 to 2^63-1, not {shown(lease)}")
         return lease
     if isinstance(lease, Held):
         _same_namespace(lease, namespace)
@@ -78,12 +79,14 @@ def guard_of(guard: Guard | None, namespace: str) -> LeaseGuard | None:
 
 
 def micros_of(ttl: float) -> int:
-    """A ttl in whole microseconds. Raises TypeError for what is no number, ValueError unless it is above 0 and
-    finite."""
+    """A ttl in whole microseconds. Raises TypeError for what is no number, ValueError unless it is above 0 and a
+    server can be told of it."""
     if isinstance(ttl, bool) or not isinstance(ttl, (int, float)):
         raise TypeError(f"ttl must be a number of seconds above 0, not {type(ttl).__name__}")
-    if not 0 < ttl <= MOST_SECONDS:
-        raise ValueError(f"a ttl is a number of seconds above 0, not {ttl!r}")
+    if not ttl > 0:  # nor is NaN
+        raise ValueError(f"a ttl is a number of seconds above 0, not {shown(ttl)}")
+    if ttl > MOST_SECONDS:
+        raise ValueError(f"a ttl is at most {MOST_SECONDS:.0f} s, not {shown(ttl)}")
     return max(1, round(ttl * 1e6))
 
 
@@ -119,5 +122,5 @@ def _fence(fence: int) -> int:
     if isinstance(fence, bool) or not isinstance(fence, int):
         raise TypeError(f"a fence is a whole number, not of type {type(fence).__name__}")
     if not 0 <= fence < 2**63:
-        raise ValueError(f"a fence is a whole number from 0 to 2^63-1, not {fence}")
+        raise ValueError(f"a fence is a whole number from 0 to 2^63-1, not {shown(fence)}")
     return fence

@@ -44,7 +44,8 @@ def once(to: Connection) -> Renew:
         seconds = left(response)
         if not seconds:
             raise LeaseNotFound(
-                f"there is no lease {request.lease_id} in namespace {request.namespace}: it has ended",
+                f"there is no lease {request.lease_id} in namespace {request.namespace}: "
+                "it has ended, or there never was one",
                 reason="LEASE_NOT_FOUND",
                 metadata={"lease_id": str(request.lease_id), "namespace": request.namespace},
             )

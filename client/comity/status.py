@@ -46,7 +46,12 @@ BY_CODE: dict[grpc.StatusCode, type[errors.ComityError]] = {
 }
 BY_NUMBER: dict[int, grpc.StatusCode] = {code.value[0]: code for code in grpc.StatusCode}
 # Fields of an operation of a pipeline, as requests have them.
-FIELDS = {"message": "options.message"}
+FIELDS = {
+    "message": "options.message",
+    "ttl_ms": "ttl",
+    "guard_lease_id": "options.guard.lease_id",
+    "guard_fence": "options.guard.fence",
+}
 BY_REASON: dict[str, type[errors.ComityError]] = {
     "COMPACTED": errors.Compacted,
     "EPOCH_CHANGED": errors.Compacted,
@@ -110,8 +115,11 @@ def error_from_result(result: state_pb2.PipelineResult) -> errors.ComityError:
     said = result.error
     code = BY_NUMBER.get(result.code, grpc.StatusCode.UNKNOWN)
     kind = BY_REASON.get(said.reason) or BY_CODE.get(code, errors.Internal)
+    message = said.message or code.name
+    for field in FIELDS.keys() & said.violations.keys():
+        message = message.replace(f"{field}: {said.violations[field]}", f"{FIELDS[field]}: {said.violations[field]}")
     return kind(
-        said.message or code.name,
+        message,
         code=code,
         reason=said.reason,
         metadata=said.metadata,

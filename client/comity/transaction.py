@@ -3,6 +3,7 @@
 import asyncio
 import builtins
 import inspect
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator
 from typing import Any
 
@@ -20,6 +21,10 @@ from .writes import Writes
 __all__ = ["Entries", "Transaction", "run"]
 
 OPERATIONS = 1_000  # of a transaction, unless the server is set otherwise
+KEY_SHOWN = 64  # characters of a key that a message shows
+ARGUMENT = re.compile(
+    r"(?P<list>conditions|then)\[(?P<place>\d+)\]\.(?:(?P<kind>put|delete|increment)\.)?(?P<field>\w+)"
+)  # paths in a request
 
 Commit = Callable[[state_pb2.TransactRequest, str, float], Awaitable[state_pb2.TransactResponse]]
 
@@ -248,17 +253,35 @@ async def _attempt(
 
 
 def _refused(request: state_pb2.TransactRequest, error: InvalidArgument) -> InvalidArgument | None:
-    """The refusal of too much, in the terms of a function, which knows of no conditions and operations. None: it is
-    another one."""
+    """The refusal in the terms of a function, which knows of no conditions and operations. None: it says nothing of
+    them."""
     fields = {violation.field for violation in error.violations}
     if "conditions" in fields:
         why = f"it read {len(request.conditions)} keys and prefixes: list a prefix instead of getting each key under it"
     elif "then" in fields:
         why = f"it made {len(request.then)} writes; a prefix that it deleted and then wrote under counts for each key"
     else:
-        return None
+        message = "; ".join(f"{_argument(request, field)}: {text}" for field, text in error.violations)
+        return _said(error, message) if message else None
+    return _said(error, f"the function does more than a transaction may ({why}): {error.message}")
+
+
+def _argument(request: state_pb2.TransactRequest, path: str) -> str:
+    """What a function gave, by the path where it stands in the request: `ttl of 'agents/a'`."""
+    found = ARGUMENT.fullmatch(path)
+    parts = () if found is None else getattr(request, found["list"])
+    place = 0 if found is None else int(found["place"])
+    if found is None or place >= len(parts):
+        return path
+    part = getattr(parts[place], found["kind"]) if found["kind"] else parts[place]
+    key: str = getattr(part, "key", "") or getattr(part, "prefix", "")
+    name = found["field"] if found["field"] in ("key", "prefix") else f"{found['field']} of"
+    return f"{name} {key if len(key) <= KEY_SHOWN else key[:KEY_SHOWN] + '…'!r}"
+
+
+def _said(error: InvalidArgument, message: str) -> InvalidArgument:
     return InvalidArgument(
-        f"the function does more than a transaction may ({why}): {error.message}",
+        message,
         code=error.code,
         reason=error.reason,
         metadata=error.metadata,

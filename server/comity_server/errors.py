@@ -140,7 +140,7 @@ class LeaseNotFound(NotFound):
 
     def __init__(self, lease_id: int, namespace: str) -> None:
         super().__init__(
-            f"there is no lease {lease_id} in namespace {namespace}: it has ended",
+            f"there is no lease {lease_id} in namespace {namespace}: it has ended, or there never was one",
             lease_id=lease_id,
             namespace=namespace,
         )

@@ -20,8 +20,11 @@ def test_a_lease_and_its_keys(comity: Comity) -> None:
     }
     assert (found["id"], found["ttl"], found["author"], found["key_count"]) == (1, 60, "ann", 1)
     assert 0 < found["remaining"] <= 60
-    assert "key_count: 1" in comity("lease", "get", "1").text
+    printed = dict(line.split(": ") for line in comity("lease", "get", "1").text.splitlines())
+    assert printed.keys() == found.keys()
+    assert (printed["key_count"], printed["ttl"], printed["ends_with_keys"]) == ("1", "60 s", "false")
     assert comity("lease", "grant", "90.5", "--message", "why").text == "lease 4: lives 90.5 s\n"
+    assert "author" not in comity("lease", "get", "4").text
     assert [found["id"] for found in comity("lease", "list", "--json").objects] == [1, 4]
     rows = [line.split("\t") for line in comity("lease", "list").text.splitlines()]
     assert rows[0][0] == "1"
@@ -35,7 +38,9 @@ def test_a_lease_and_its_keys(comity: Comity) -> None:
 def test_no_lease(comity: Comity) -> None:
     comity("put", "a", "1")
     for arguments in (("revoke", "7"), ("get", "7"), ("keepalive", "7"), ("keepalive", "7", "--once")):
-        assert "no lease 7" in comity("lease", *arguments, code=4).errors
+        errors = comity("lease", *arguments, code=4).errors
+        assert "no lease 7 in namespace" in errors
+        assert "it has ended, or there never was one" in errors
     error = comity("put", "a", "1", "--lease", "7", "--json", code=4).error
     assert (error["code"], error["reason"], error["metadata"]["lease_id"]) == ("NOT_FOUND", "LEASE_NOT_FOUND", "7")
     assert comity("lease", "list").text == ""
@@ -54,9 +59,8 @@ def test_no_lease(comity: Comity) -> None:
 )
 def test_a_write_that_is_guarded_by_a_lease_that_has_ended(comity: Comity, arguments: tuple[str, ...]) -> None:
     comity("put", "a", "1")
-    error = comity(*arguments, "--guard", "7", "--json", code=1).error
-    if arguments[0] != "merge":
-        assert (error["code"], error["reason"]) == ("FAILED_PRECONDITION", "LEASE_LOST")
+    error = comity(*arguments, "--guard", "7", "--json", code=3).error
+    assert (error["code"], error["reason"]) == ("FAILED_PRECONDITION", "LEASE_LOST")
 
 
 def test_a_transaction(comity: Comity) -> None:
@@ -66,7 +70,7 @@ def test_a_transaction(comity: Comity) -> None:
     comity("transact", "-", "--guard", "1", stdin=document)
     assert [(found["id"], found["ttl"]) for found in comity("lease", "list", "--json").objects] == [(1, 60), (2, 10.5)]
     comity("lease", "revoke", "1")
-    comity("transact", "-", "--guard", "1", stdin=document, code=1)
+    comity("transact", "-", "--guard", "1", stdin=document, code=3)
 
 
 @pytest.mark.parametrize(
@@ -78,6 +82,7 @@ def test_a_transaction(comity: Comity) -> None:
         ('"ttl": "1s"', "then[0].put.ttl must be a number of seconds above 0"),
         ('"ttl": null', "then[0].put.ttl must be a number of seconds above 0"),
         ('"ttl": true', "then[0].put.ttl must be a number of seconds above 0"),
+        ('"ttl": 1e12', "then[0].put.ttl must be a number of seconds above 0, and at most 315576000000"),
         ('"ttl": 1, "lease_id": 1', "then[0].put.ttl must not be there together with lease_id"),
     ],
 )
@@ -93,10 +98,11 @@ def test_a_document_that_is_wrong(comity: Comity, put: str, text: str) -> None:
         (("lease", "grant", "nan"), "nan is no number of seconds above 0"),
         (("lease", "grant", "ten"), "'ten' is no number of seconds"),
         (("lease", "grant", "0.001"), "ttl"),
-        (("lease", "grant", "1e30"), "above 0"),
+        (("lease", "grant", "1e30"), "it is at most 315576000000 seconds"),
         (("lease", "get", "0"), "the ids of leases begin with 1"),
         (("lease", "keepalive", "x"), "'x' is not a whole number"),
         (("put", "a", "1", "--ttl", "-1"), "above 0"),
+        (("put", "a", "1", "--ttl", "0.1"), "comity: ttl: must be from 1 to 86400 s\n"),
         (("put", "a", "1", "--ttl", "1", "--lease", "1"), "either --lease or --ttl"),
         (("put", "a", "1", "--guard", "0"), "the ids of leases begin with 1"),
     ],
@@ -132,7 +138,7 @@ def test_a_lease_that_is_lost_while_it_is_kept_alive(comity: Comity) -> None:
         assert keeping.object() == {"id": 1, "ttl": 3600.0, "fence": 1}
         comity("lease", "revoke", "1")
         done = keeping.ended()
-    assert done.code == 1
+    assert done.code == 3
     assert "lease 1 is held no longer: the server says that it has ended" in done.errors
 
 
@@ -144,6 +150,6 @@ def test_a_server_that_is_gone_while_a_lease_is_kept_alive(namespace: str) -> No
             server.process.send_signal(signal.SIGKILL)
             server.wait()
             done = keeping.ended()
-    assert done.code == 1
+    assert done.code == 3
     assert "no renewal was answered" in done.errors
     assert "Traceback" not in done.errors

@@ -2,6 +2,7 @@
 
 import shlex
 import signal
+import socket
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -122,7 +123,7 @@ def test_the_command_is_terminated_when_the_lock_is_lost(comity: Comity, state: 
         (place,) = state.list("locks/").all()
         state.revoke_lease(place.lease_id)
         output, errors = process.communicate(timeout=60)
-    assert (process.returncode, output) == (1, "ended\n")
+    assert (process.returncode, output) == (3, "ended\n")
     assert errors.startswith("comity: the lock 'a' was lost, and the command terminated: ")
     assert errors.count("\n") == 1
 
@@ -133,7 +134,7 @@ def test_a_server_that_is_away_for_longer_than_the_ttl_is_a_loss(namespace: str)
         with holding(comity, "echo begun; exec sleep 60", "--ttl", "1") as process:
             server.kill()
             process.communicate(timeout=60)
-    assert process.returncode == 1
+    assert process.returncode == 3
 
 
 def test_what_cannot_run_is_told(comity: Comity, state: sync.Client, tmp_path: Path) -> None:
@@ -154,6 +155,17 @@ def test_what_does_not_fit_is_a_usage_error(comity: Comity) -> None:
     comity("lock", "a", "--wait", "nan", "--", "true", code=2)
     comity("lock", "a", "--ttl", "0", "--", "true", code=2)
     assert comity("lock", "a", "--json", "--ttl", "0.001", "--", "true", code=2).error["code"] == "INVALID_ARGUMENT"
+    assert "--ttl: must be from 1 to 86400 s" in comity("lock", "a", "--ttl", "0.001", "--", "true", code=2).errors
+
+
+@pytest.mark.parametrize("wait", [(), ("--wait", "0"), ("--wait", "0.5"), ("--wait", "60")])
+def test_where_there_is_no_server_it_says_so(namespace: str, wait: tuple[str, ...]) -> None:
+    with socket.socket() as listening:  # bound, so that nobody else is there
+        listening.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{listening.getsockname()[1]}"
+        comity = Comity(address, namespace)
+        refused = comity("lock", "a", *wait, "--timeout", "0.5", "--", "touch", "never", code=5)
+        assert refused.errors.startswith(f"comity: cannot reach {address}")
 
 
 def test_the_fence_guards_what_the_command_puts(comity: Comity) -> None:
@@ -161,5 +173,5 @@ def test_the_fence_guards_what_the_command_puts(comity: Comity) -> None:
     guarded = comity(
         "lock", "a", "--", "sh", "-c", f"{put} 1 --guard $COMITY_FENCE >/dev/null; echo $COMITY_FENCE", code=0
     )
-    comity("put", "plan", "2", "--guard", guarded.text.strip(), code=1)
+    comity("put", "plan", "2", "--guard", guarded.text.strip(), code=3)
     assert comity("get", "plan").text.strip() == "1"

@@ -226,8 +226,9 @@ async def test_more_than_a_transaction_may_do_is_said_in_the_terms_of_the_functi
 
     def fail(tx: Transaction) -> None:
         tx.put("", 1)
+        tx.increment("k" * 2000)
 
-    with pytest.raises(comity.InvalidArgument, match="key: is required"):
+    with pytest.raises(comity.InvalidArgument, match=r"^key '': is required; key 'k{64}…': must not be longer than"):
         await state.transact(fail)
 
 

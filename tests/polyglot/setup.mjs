@@ -7,7 +7,7 @@ import protoLoader from '@grpc/proto-loader';
 
 const [address, protos, name] = process.argv.slice(2);
 
-const loaded = protoLoader.loadSync(['comity/v1/state.proto', 'comity/v1/namespace.proto'], {
+const loaded = protoLoader.loadSync(['state', 'namespace', 'lease'].map((each) => `comity/v1/${each}.proto`), {
   includeDirs: [protos],
   keepCase: true,
   longs: String, // int64 is more than a number holds here

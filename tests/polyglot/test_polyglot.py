@@ -1,5 +1,6 @@
 """A program in Node.js, with nothing but protos/, sees what a program in Python writes, and the other way round."""
 
+import asyncio
 import json
 import subprocess
 from collections.abc import Iterator
@@ -9,11 +10,15 @@ from typing import Any
 import grpc
 import pytest
 
+import comity
+from comity.recipes import Lock
 from comity.v1 import state_pb2, state_pb2_grpc, types_pb2
 from tests.polyglot.install import HERE, find_node, install
 from tests.servers import Server, start
+from tests.waiting import until
 
 PROTOS = HERE.parent.parent / "protos"
+ROUNDS = 20  # of lock.mjs, too
 WRITTEN_HERE = b"\x00\xff from Python"
 
 Line = dict[str, Any]
@@ -199,3 +204,45 @@ def check_sums(said: Line) -> None:
     for each in said["sums"]:
         assert each["done"] == each["distinct"] == each["most"] == int(each["value"]) > 0, each
     assert int(said["revision"]) == 5 + sum(each["done"] for each in said["sums"]) + 1
+
+
+async def test_a_lock_in_another_language_is_the_lock_of_the_recipes(
+    node: str, server: Server, namespace: str, tmp_path: Path
+) -> None:
+    """Both count up, by a get and a put; each is seen to wait for the other one. Then its lease is ended."""
+    said = lines(node, "lock.mjs", server, namespace, tmp_path / "node.log")
+    async with comity.connect(server.address, namespace=namespace, author="python") as state:
+
+        async def two_in_line() -> bool:
+            return len(await state.list("locks/shared/").all()) == 2
+
+        assert await following(said) == {"step": "held"}
+        fences = []
+        for turn in range(ROUNDS):
+            async with Lock(state, "shared") as lock:
+                fences.append(lock.fence)
+                if not turn:
+                    await until(two_in_line)
+                count = await state.get("count")
+                assert count is not None
+                await state.put("count", count.value + 1, guard=lock)
+        counted = await following(said)
+        assert counted["step"] == "counted"
+        others = [int(fence) for fence in counted["fences"]]
+        assert len(others) == ROUNDS
+        assert (fences, others) == (sorted(fences), sorted(others))
+        assert not set(fences) & set(others)
+
+        held = await following(said)
+        assert await Lock(state, "shared").owner() == "node"
+        assert await state.revoke_lease(int(held["fence"])) == 1
+        assert await following(said) == {"step": "lost", "code": "FAILED_PRECONDITION"}
+        assert await following(said) == {}
+        result = await state.get("count")
+        assert result is not None
+        assert result.value == 2 * ROUNDS
+
+
+async def following(said: Iterator[Line]) -> Line:
+    """What the program says next; nothing, once it has ended well."""
+    return await asyncio.to_thread(next, said, {})

@@ -1,5 +1,7 @@
 """A workflow of triage, data, optimisation and reporting agents, whose process is killed half-way."""
 
+import pytest
+
 from comity import Client, EventCause
 from comity.agents import RunState, StepState, Supervisor
 from tests.agents.program import Program
@@ -12,6 +14,7 @@ REPORT = "prices: 18, traffic: 21, weather: 21"
 STEPS = f"workflow:{flow.workflow.name}:{flow.RUN}:"  # who hands over
 
 
+@pytest.mark.core
 async def test_a_workflow_of_agents_is_killed_half_way_and_resumed(shared: Place, world: Client) -> None:
     """The optimiser goes on while nobody runs the workflow: who resumes it finds what came of that."""
     workflow = flow.workflow

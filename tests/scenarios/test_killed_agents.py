@@ -19,6 +19,7 @@ COUNT, HALF = 10, 5
 ACCOUNTS, MONEY, TRADERS, ENOUGH = 5, 100, 2, 10
 
 
+@pytest.mark.core
 @pytest.mark.parametrize("how", ["killed", "stopped"])
 async def test_an_agent_that_died_half_way_is_replaced_and_its_work_goes_on(
     world: Client, how: str, record_property: Record
@@ -98,6 +99,7 @@ def seconds(earlier: datetime, later: datetime) -> float:
     return (later - earlier).total_seconds()
 
 
+@pytest.mark.core
 async def test_agents_that_are_killed_leave_nothing_half_done_and_lose_no_update(world: Client) -> None:
     """Each trader is killed once. Whoever looks sees all the money, at every commit, and every move counts once."""
     for number in range(ACCOUNTS):

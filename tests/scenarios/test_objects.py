@@ -2,26 +2,38 @@
 
 import asyncio
 import os
+import platform
+import statistics
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final
 
 import pytest
 
 from comity import Client, Delete, Put
+from tests.memory import MIB, memory
+from tests.scenarios.places import Place
+
+Record = Callable[[str, object], None]
 
 SOAK = bool(os.environ.get("COMITY_SOAK"))
+SOME: Final = 100
+NOISE: Final = 8 * MIB  # by which a server may grow whatever is in it
 
 
 def content(number: int) -> bytes:
     return number.to_bytes(4, "big") * 256
 
 
-async def fill(world: Client, count: int) -> None:
+async def fill(world: Client, numbers: Sequence[int]) -> None:
     """By transactions of a hundred, some at a time."""
 
-    async def some(start: int) -> None:
-        await world.transact(then=[Put(f"objects/{n:06}", content(n)) for n in range(start, start + 100)])
+    async def some(part: Sequence[int]) -> None:
+        await world.transact(then=[Put(f"objects/{number:06}", content(number)) for number in part])
 
-    for start in range(0, count, 1000):
-        await asyncio.gather(*(some(first) for first in range(start, start + 1000, 100)))
+    parts = [numbers[start : start + SOME] for start in range(0, len(numbers), SOME)]
+    for start in range(0, len(parts), 10):
+        await asyncio.gather(*map(some, parts[start : start + 10]))
 
 
 async def check(world: Client, present: range) -> None:
@@ -39,21 +51,62 @@ async def drop_half(world: Client, count: int) -> None:
         await world.transact(then=[Delete(f"objects/{number:06}") for number in range(start, start + 1000, 2)])
 
 
+async def median_seconds(world: Client, numbers: Iterable[int]) -> float:
+    """Of puts, one after another."""
+    seconds = []
+    for number in numbers:
+        start = time.perf_counter()
+        await world.put(f"objects/{number:06}", content(number), if_version=0)
+        seconds.append(time.perf_counter() - start)
+    return statistics.median(seconds)
+
+
 @pytest.mark.parametrize("count", [5_000, pytest.param(100_000, marks=pytest.mark.soak)])
-async def test_objects_are_all_present_and_half_of_them_go(world: Client, count: int) -> None:
+async def test_objects_are_all_present_and_half_of_them_go(
+    shared: Place, world: Client, count: int, record_property: Record
+) -> None:
     if count > 5_000 and not SOAK:
         pytest.skip("only in `make soak`")
-    await fill(world, count)
+    rss = {"before": memory(shared.server)}
+    first = await median_seconds(world, range(SOME))
+    await fill(world, range(SOME, count - SOME))
+    last = await median_seconds(world, range(count - SOME, count))
     full = await world.namespace_info()
     assert full.key_count == count
     await check(world, range(count))
+    await world.compact()
+    rss["full"] = memory(shared.server)
 
     await drop_half(world, count)
     await check(world, range(1, count, 2))
     await world.compact()
+    rss["half deleted"] = memory(shared.server)
     half = await world.namespace_info()
     assert half.key_count == count // 2
     assert half.size_bytes * 2 == full.size_bytes
     assert half.history_size_bytes < full.size_bytes // 100  # what was deleted is nowhere any more
-    for number in range(0, count, 2 * count // 100):  # what is gone may come again
-        await world.put(f"objects/{number:06}", content(number), if_version=0)
+
+    await fill(world, range(0, count, 2))
+    await check(world, range(count))
+    await world.compact()
+    rss["filled again"] = memory(shared.server)
+    assert (await world.namespace_info()).size_bytes == full.size_bytes
+    grown, taken = rss["filled again"] - rss["full"], rss["full"] - rss["before"]
+    assert grown <= max(taken // 5, NOISE), rss  # what was deleted made room for what came
+
+    shown = {f"MiB of the server {when}": round(size / MIB, 1) for when, size in rss.items()}
+    shown |= {"ms of a put, of the first": round(first * 1e3, 2), "ms of a put, of the last": round(last * 1e3, 2)}
+    for name, value in shown.items():
+        record_property(name, value)
+    print(f"{count} objects over {shared.kind}:", shown)
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries are left to give memory back")
+async def test_memory_is_given_back_when_much_is_gone(shared: Place, world: Client) -> None:
+    count = 40_000
+    await fill(world, range(count))
+    full = memory(shared.server)
+    for part in range(count // 10_000):  # all of them are more than one commit may delete
+        await world.delete(prefix=f"objects/{part:02}")
+    await world.compact()
+    assert memory(shared.server) < full - count * len(content(0)) // 2

@@ -5,6 +5,8 @@ import hashlib
 import os
 from typing import Any
 
+import pytest
+
 from comity import Client
 from comity.agents import Agent, Directory, ItemFailed, Role, Supervisor
 from tests.scenarios import crew
@@ -14,6 +16,7 @@ TTL = 5.0
 TOPICS = {"scout-1": "prices", "scout-2": "weather"}
 
 
+@pytest.mark.core
 async def test_a_supervisor_sees_its_agents_and_they_share_state(world: Client) -> None:
     async with Supervisor(world, "lead", ttl=TTL) as lead:
         for name, topic in TOPICS.items():
@@ -58,6 +61,7 @@ def context() -> dict[str, Any]:
     }
 
 
+@pytest.mark.core
 async def test_a_handoff_preserves_the_whole_context_for_exactly_one_receiver(world: Client) -> None:
     file = bytes(range(256)) * 1000
     digest = hashlib.sha256(file).hexdigest()
@@ -79,6 +83,7 @@ async def test_a_handoff_preserves_the_whole_context_for_exactly_one_receiver(wo
     assert received == {f"received/h-{number}": 1 for number in range(len(contexts))}
 
 
+@pytest.mark.core
 async def test_parallel_agents_with_aggregated_results(world: Client) -> None:
     async with Supervisor(world, "lead", ttl=TTL) as lead:
         total, failed, by = 0, {}, set()

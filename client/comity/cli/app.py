@@ -52,8 +52,8 @@ def _version(ctx: click.Context, param: click.Parameter, wanted: bool) -> None:
 def app(ctx: click.Context) -> None:
     """Shared state for agents: reads, writes, transactions, watches, history, checkpoints, forks.
 
-    Exit codes: 0 done, 1 other failure, 2 usage, 3 conflict or failed condition, 4 not found, 5 unavailable or out of
-    time.
+    Exit codes: 0 done, 1 other failure, 2 usage, 3 conflict, failed condition or lost lease, 4 not found, 5 unavailable
+    or out of time.
     """
     if ctx.invoked_subcommand is None:
         click.echo(ctx.get_help())

@@ -152,7 +152,7 @@ class Fields:
 
     def living(self) -> tuple[int | None, float | None]:
         """What a key is to live by: a lease, or a ttl in seconds."""
-        from comity.leased import micros_of
+        from comity.leased import MOST_SECONDS, micros_of
 
         lease_id = None
         if "lease_id" in self._left:
@@ -166,8 +166,10 @@ class Fields:
             raise self.wrong("ttl", "must not be there together with lease_id")
         try:
             micros_of(ttl)
-        except (TypeError, ValueError) as error:
+        except TypeError as error:
             raise self.wrong("ttl", "must be a number of seconds above 0") from error
+        except ValueError as error:
+            raise self.wrong("ttl", f"must be a number of seconds above 0, and at most {MOST_SECONDS:.0f}") from error
         return None, ttl
 
     def one_of(self, *names: str) -> str:

@@ -29,10 +29,13 @@ EXIT_CODES = {
     "UNAVAILABLE": UNAVAILABLE,
     "DEADLINE_EXCEEDED": UNAVAILABLE,
 }
+OF_REASONS = {
+    "LEASE_LOST": CONFLICT,  # as where a guard does not hold
+}
 
 
 class Failure(click.ClickException):
-    """A command could not do what it was asked to. The exit code follows from the gRPC code."""
+    """A command could not do what it was asked to. The exit code follows from the reason or the gRPC code."""
 
     def __init__(
         self,
@@ -48,7 +51,7 @@ class Failure(click.ClickException):
         self.reason = reason
         self.metadata = dict(metadata or {})
         self.violations = violations
-        self.status = EXIT_CODES.get(code, FAILED)
+        self.status = OF_REASONS.get(reason) or EXIT_CODES.get(code, FAILED)
 
 
 def failure(error: "ComityError") -> Failure:

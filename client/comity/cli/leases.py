@@ -83,7 +83,7 @@ def grant(
 def keepalive(options: Options, id: int, once: bool) -> None:
     """Keep the lease ID alive until interrupted, which is no failure: it then lives for as long as it has left.
 
-    Exits with 4 if there is no such lease, and with 1 if it is lost meanwhile.
+    Exits with 4 if there is no such lease, and with 3 if it is lost meanwhile.
     """
 
     async def work(client: "Client") -> None:
@@ -143,11 +143,10 @@ def get(options: Options, id: int) -> None:
     async def work(client: "Client") -> None:
         found = await client.get_lease(id)
         output = Output(as_json=options.json)
-        shown = shapes.lease(found)
         if output.json:
-            output.object(shown)
+            output.object(shapes.lease(found))
         else:
-            output.properties({name: str(value) for name, value in shown.items()})
+            output.properties(_properties(found, terminal=output.terminal))
 
     run(options, work)
 
@@ -172,6 +171,22 @@ def list_(options: Options) -> None:
             output.table(header, rows, numbers=header[:4])
 
     run(options, work)
+
+
+def _properties(found: "model.LeaseInfo", *, terminal: bool) -> dict[str, str]:
+    at = found.expire_time
+    expires = f"{at.astimezone():%Y-%m-%d %H:%M:%S}" if terminal else shapes.time(at)
+    shown = {
+        "id": str(found.id),
+        "fence": str(found.fence),
+        "ttl": f"{found.ttl:g} s",
+        "remaining": f"{found.remaining:.1f} s",
+        "expire_time": expires,
+        "author": found.author,
+        "key_count": str(found.key_count),
+        "ends_with_keys": "true" if found.ends_with_keys else "false",
+    }
+    return {name: text for name, text in shown.items() if text}
 
 
 def _row(found: "model.LeaseInfo") -> list[str]:

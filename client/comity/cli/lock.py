@@ -23,6 +23,7 @@ __all__ = ["lock"]
 PASSED_ON: Final = ("SIGTERM", "SIGINT", "SIGHUP")  # as far as the system has them
 KILL_SECONDS: Final = 5.0  # after which a command that was asked to end is ended
 REVOKE_SECONDS: Final = 2.0  # that the end may wait for the server
+REACH_SECONDS: Final = 1.0  # that a server has to answer, however short the wait
 NOT_EXECUTABLE: Final = 126  # as shells do
 NOT_FOUND: Final = 127
 SIGNALLED: Final = 128  # and the number of the signal
@@ -52,8 +53,8 @@ def lock(options: Options, name: str, command: Sequence[str], ttl: float, wait: 
 
     Who asked first has it first. COMMAND has the fencing token in COMITY_FENCE: a number that grows with each holder,
     and that `comity put --guard` takes too. Signals are passed on. If the lock is lost, since the server could not be
-    reached for as long as --ttl or ended it, COMMAND is terminated and the exit code is 1. It is 5 if the lock could
-    not be had in time, and 127 if there is no such COMMAND.
+    reached for as long as --ttl or ended it, COMMAND is terminated and the exit code is 3. It is 5 if the lock could
+    not be had in time or no server be reached, and 127 if there is no such COMMAND.
     """
     from comity.recipes import Lock
 
@@ -61,20 +62,31 @@ def lock(options: Options, name: str, command: Sequence[str], ttl: float, wait: 
         raise click.BadParameter("it is no number of seconds from 0", param_hint="--wait")
 
     async def work(client: "Client") -> int:
+        from comity.errors import InvalidArgument
+
+        seconds = client.timeout if wait is None else min(client.timeout, max(wait, REACH_SECONDS))
         try:
             contender = Lock(client, name, ttl)
+            seen = Lock(client.with_options(timeout=seconds), name, ttl)
         except ValueError as error:
             raise click.BadParameter(str(error), param_hint="NAME") from error
-        return await _Run(contender, name, command).run(wait)
+        try:
+            return await _Run(contender, seen, name, command).run(wait)
+        except InvalidArgument as error:
+            refused = next((text for field, text in error.violations if field.endswith(".ttl")), None)
+            if refused is None:
+                raise
+            raise click.BadParameter(refused, param_hint="--ttl") from error
 
     run(options, work)
 
 
 class _Run:
-    """One command and the lock that it needs."""
+    """One command and the lock that it needs. `seen` is the same lock, of which one asks only who holds it."""
 
-    def __init__(self, contender: "Lock", name: str, command: Sequence[str]) -> None:
+    def __init__(self, contender: "Lock", seen: "Lock", name: str, command: Sequence[str]) -> None:
         self._lock = contender
+        self._seen = seen
         self._name = name
         self._command = command
         self._child: subprocess.Popen[bytes] | None = None
@@ -95,6 +107,8 @@ class _Run:
                 return SIGNALLED + self._signal
 
     async def _acquire(self, wait: float | None) -> None:
+        """Raises ComityError, soon, where there is no server: a wait that ends unanswered does not know why."""
+        await self._seen.owner()
         try:
             if wait != 0:
                 await self._lock.acquire(wait)
@@ -104,7 +118,7 @@ class _Run:
         else:
             if await self._lock.try_acquire():
                 return
-        owner = await self._lock.owner()
+        owner = await self._seen.owner()
         by = f", which {owner} holds," if owner else ""
         raise Failure(f"the lock {self._name!r}{by} could not be had within {wait:g} s", "DEADLINE_EXCEEDED")
 

@@ -90,8 +90,10 @@ class _Seconds(FloatType):
             seconds = float(value)
         except ValueError:
             self.fail(f"{value!r} is no number of seconds", param, ctx)
-        if not 0 < seconds <= MOST_SECONDS:
-            self.fail(f"{value} is no number of seconds above 0", param, ctx)
+        if not seconds > 0:  # nor is NaN
+            self.fail(f"{seconds:g} is no number of seconds above 0", param, ctx)
+        if seconds > MOST_SECONDS:
+            self.fail(f"it is at most {MOST_SECONDS:.0f} seconds", param, ctx)
         return seconds
 
 

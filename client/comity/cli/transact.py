@@ -60,7 +60,7 @@ def transact(
       "value": VALUE (compared by its bytes; of an absent key never true)
       "unchanged_since": REVISION (the only test of a prefix)
       "operator": "==" (default) "!=" "<" "<=" ">" ">=", or its name in the protos
-    An operation is one of "get", "list", "put", "delete", "increment".
+    An operation is one of "get", "list", "put", "delete", "increment" (which needs its "delta").
     A VALUE is stored as JSON, without white space; {"base64": "..."} stands for bytes, a
     string with a "content_type" such as text/plain for text. A "put" may have a "lease_id", or a
     "ttl" in seconds.

@@ -27,6 +27,7 @@ from comity_server.stores.memory.leases import Deadlines
 from comity_server.stores.memory.namespace import Namespace, Parent
 from comity_server.stores.memory.pins import Totals
 from comity_server.stores.memory.reads import Reads
+from comity_server.stores.memory.trimming import trimmed
 from comity_server.stores.protocol import Listener
 
 T = TypeVar("T")
@@ -347,6 +348,7 @@ class MemoryStore(Reads):
             if self._journal is not None:
                 await self._journal.floor(state, floor)
             state.floor = max(state.floor, floor)
+        before = state.history_bytes
         async with state.quiet:
             while (collected := state.owed or state.collect()) is not None:
                 state.owed = collected  # until the journal has it: else what is gone here would come back with a start
@@ -354,6 +356,8 @@ class MemoryStore(Reads):
                     await self._journal.collected(state, collected)
                 state.owed = None
                 await asyncio.sleep(0)
+        left = state.history_bytes
+        await trimmed(before - left, left + state.versions.live_bytes)
 
     async def _let_go(self, state: Namespace) -> None:
         """Of a deleted namespace keep what forks share of it, or else nothing, and let go of what it shares itself."""
@@ -365,8 +369,10 @@ class MemoryStore(Reads):
             parent = state
         if self._journal is not None and dropped:
             await self._journal.drop(dropped)
+        freed = sum(gone.history_bytes + gone.versions.live_bytes for gone in dropped)
         for gone in dropped:
             await gone.dismantle()
+        await trimmed(freed, 0)
         if parent is not None and parent.deleted and not parent.given_up:
             await self._compact(parent, parent.revision)
 
