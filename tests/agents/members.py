@@ -170,3 +170,10 @@ class Unloadable:
 async def stay_with(agent: Agent, number: int) -> object:
     """What it returns is no JSON."""
     return object()
+
+
+async def fail_unreadably(agent: Agent, number: int = 1) -> int:
+    """With a text that no UTF-8 holds, as of a file name."""
+    if number % 2:
+        raise ValueError("no \udcff.txt")
+    return number

@@ -219,3 +219,20 @@ async def test_cancelled_while_it_joins_it_leaves_nothing(state: comity.Client) 
 
 async def gone(state: comity.Client) -> bool:
     return await state.get("agents/writer-1") is None
+
+
+class Textless(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("there is no text")
+
+
+@pytest.mark.parametrize("error", [ValueError("no \udcff.txt"), Textless()])
+async def test_whatever_it_fails_with_it_leaves(state: comity.Client, error: Exception) -> None:
+    with pytest.raises(type(error)):
+        async with Agent(state, "writer-1", ttl=600):
+            raise error
+    assert await state.get("agents/writer-1") is None
+    left, failed, _ = await state.history("agents/").all()
+    assert left.events[0].is_delete
+    assert failed.events[0].entry.value["status"] == "failed"
+    assert failed.events[0].entry.value["detail"].startswith(f"{type(error).__name__}: ")

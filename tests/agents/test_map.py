@@ -156,3 +156,9 @@ async def test_arguments_that_cannot_be(state: comity.Client) -> None:
         with pytest.raises(MapError, match="TypeError"):
             await supervisor.gather(members.stay_with, [1], retries=0)
         assert supervisor.children() == []
+
+
+async def test_a_text_that_cannot_be_stored(state: comity.Client) -> None:
+    async with Supervisor(state, "boss", ttl=60) as supervisor:
+        found = await supervisor.gather(members.fail_unreadably, range(3), return_exceptions=True)
+        assert (found[0], str(found[1]), found[2]) == (0, "no ?.txt", 2)

@@ -410,3 +410,11 @@ async def test_what_is_not_spawned_again_ends_with_the_successor(state: comity.C
         await until(lambda: not psutil.pid_exists(before.pid))
     finally:
         process.kill()
+
+
+@pytest.mark.parametrize("mode", MODES)
+async def test_a_text_that_cannot_be_stored_harms_nobody_else(state: comity.Client, mode: Mode) -> None:
+    async with Supervisor(state, "boss", ttl=TTL) as supervisor:
+        child = await supervisor.spawn(members.fail_unreadably, mode=mode, restart=Restart.TEMPORARY)
+        status = await child.wait()
+        assert (status.state, status.why) == (ChildState.FAILED, "ValueError: no ?.txt")

@@ -1,11 +1,12 @@
 """An agent: a name that one holds at a time, what it says of itself, what it keeps, and what it is sent."""
 
 import asyncio
+import contextlib
 import math
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
-from typing import Any, Self, TypeVar, overload
+from typing import Any, Final, Self, TypeVar, overload
 
 from comity.arguments import expect
 from comity.client import Client
@@ -25,12 +26,14 @@ from .marks import Marks
 from .memory import Memory
 from .message import Message
 from .presence import Presence, Taken, reported, take
+from .text import text_of
 
 __all__ = ["Agent"]
 
 T = TypeVar("T")
 
 STATUS_LENGTH = 200
+LAST_WORDS_SECONDS: Final = 1.0  # that the report of an error may delay the end of the lease
 
 
 class Agent:
@@ -121,10 +124,7 @@ class Agent:
             if error is None:
                 self._lease.check()
         finally:
-            if isinstance(error, Exception) and self._lease.alive:
-                why = f"{type(error).__name__}: {error}"[:STATUS_LENGTH]
-                await clean_up(self.report("failed", detail=why))
-            await clean_up(self._lease.revoke(message=f"{self.name} leaves"))
+            await clean_up(self._leave(self._lease, error))
 
     @property
     def lease(self) -> Lease:
@@ -292,6 +292,15 @@ class Agent:
     def check(self) -> None:
         """Raise LeaseLost unless it still lives."""
         self._held().check()
+
+    async def _leave(self, lease: Lease, error: BaseException | None) -> None:
+        """End the lease, whatever becomes of the last report."""
+        if isinstance(error, Exception) and lease.alive:
+            why = f"{type(error).__name__}: {text_of(error)}"[:STATUS_LENGTH]
+            with contextlib.suppress(Exception):
+                async with asyncio.timeout(LAST_WORDS_SECONDS):
+                    await self.report("failed", detail=why)
+        await lease.revoke(message=f"{self.name} leaves")
 
     def _held(self) -> Lease:
         if self._lease is None:

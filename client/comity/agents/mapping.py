@@ -21,10 +21,10 @@ from . import layout
 from .agent import Agent
 from .children import Child, Group, Spec
 from .errors import ItemFailed, too_many
-from .process import described
 from .restarts import RestartLimit, Strategy
 from .running import End
 from .supervision import Supervision
+from .text import described, text_of
 
 __all__ = ["Function", "Inputs", "Mapping", "Outcome", "forget", "work"]
 
@@ -98,7 +98,7 @@ def _putting(key: str, record: dict[str, Any]) -> Callable[[Transaction], None]:
 
 
 def _record(error: Exception) -> dict[str, str]:
-    return {"type": type(error).__name__, "message": (str(error) or type(error).__name__)[:MESSAGE_LENGTH]}
+    return {"type": type(error).__name__, "message": (text_of(error) or type(error).__name__)[:MESSAGE_LENGTH]}
 
 
 def _queue(state: Client, id: str, tries: int, lease: Lease | None = None) -> Queue:

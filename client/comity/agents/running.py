@@ -15,7 +15,8 @@ from typing import Any, Final, Protocol
 from .identity import identity
 from .interrupts import without_interrupts
 from .presence import Presence
-from .process import Ended, Start, described, run_process
+from .process import Ended, Start, run_process
+from .text import described
 
 __all__ = ["Adopted", "End", "ProcessRun", "Running", "TaskRun"]
 

@@ -15,9 +15,10 @@ from comity.lease import Lease
 from . import layout
 from .children import Child, ChildState, Group, Roster, Spec
 from .presence import Directory, Presence, PresenceChange, PresenceEvent, until_gone
-from .process import Start, described, run_agent
+from .process import Start, run_agent
 from .restarts import Restart, Strategy, affected
 from .running import Adopted, End, ProcessRun, TaskRun
+from .text import described
 
 __all__ = ["Supervision"]
 
