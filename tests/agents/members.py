@@ -140,6 +140,18 @@ async def supervise(address: str, namespace: str, name: str) -> None:
         await supervisor.wait()
 
 
+async def supervise_crew(address: str, namespace: str, name: str) -> None:
+    """A supervisor with three children that are processes, and a task."""
+    async with (
+        comity.connect(address, namespace=namespace) as state,
+        Supervisor(state, name, ttl=1.0) as supervisor,
+    ):
+        for number in range(3):
+            await supervisor.spawn(stay, name=f"process-{number}", mode="process", ttl=60.0)
+        await supervisor.spawn(stay, name="task", ttl=60.0)
+        await supervisor.wait()
+
+
 async def supervise_map(address: str, namespace: str, name: str) -> None:
     async with (
         comity.connect(address, namespace=namespace) as state,
@@ -151,6 +163,10 @@ async def supervise_map(address: str, namespace: str, name: str) -> None:
 
 def run_supervisor(address: str, namespace: str, name: str) -> None:
     asyncio.run(supervise(address, namespace, name))
+
+
+def run_crew(address: str, namespace: str, name: str) -> None:
+    asyncio.run(supervise_crew(address, namespace, name))
 
 
 def run_map(address: str, namespace: str, name: str) -> None:

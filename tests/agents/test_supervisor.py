@@ -1,6 +1,7 @@
 """Supervisors and their children, as tasks and as processes."""
 
 import asyncio
+import functools
 import os
 import signal
 from collections.abc import Callable
@@ -418,3 +419,53 @@ async def test_a_text_that_cannot_be_stored_harms_nobody_else(state: comity.Clie
         child = await supervisor.spawn(members.fail_unreadably, mode=mode, restart=Restart.TEMPORARY)
         status = await child.wait()
         assert (status.state, status.why) == (ChildState.FAILED, "ValueError: no ?.txt")
+
+
+async def test_one_that_was_paused_leaves_processes_to_its_successor(state: comity.Client, server: Server) -> None:
+    names = ["process-0", "process-1", "process-2", "task"]
+    process = Program(members.run_crew, server.address, state.namespace, "boss")
+    try:
+        for name in names:
+            await until(functools.partial(present, state, name))
+        before = {one.name: one for one in await Directory(state).list()}
+        process.send_signal(signal.SIGSTOP)
+        async with Supervisor(state, "boss", ttl=TTL, wait=30, max_restarts=0) as supervisor:
+            for name in names[:2]:
+                await (await supervisor.spawn(members.stay, name=name, mode="process", ttl=TTL)).ready()
+            process.send_signal(signal.SIGCONT)
+            assert await asyncio.to_thread(process.wait) == 1
+            for name, mode in (("process-2", MODES[1]), ("task", MODES[0])):
+                await (await supervisor.spawn(members.stay, name=name, mode=mode, ttl=TTL)).ready()
+            statuses = {one.name: one for one in supervisor.children()}
+            assert [statuses[name].pid for name in names[:3]] == [before[name].pid for name in names[:3]]
+            assert statuses["task"].pid == os.getpid()
+            assert [one.restarts for one in statuses.values()] == [0] * 4
+        assert await gone(state)
+    finally:
+        process.kill()
+
+
+async def test_what_several_children_end_by_counts_once(state: comity.Client) -> None:
+    async with Supervisor(state, "boss", ttl=TTL, max_restarts=1) as supervisor:
+        children = [await supervisor.spawn(members.stay, ttl=TTL) for _ in range(4)]
+        before = [await child.ready() for child in children]
+        for presence in before:
+            await state.revoke_lease(presence.incarnation)
+        await until(lambda: [one.restarts for one in supervisor.children()] == [1] * 4)
+        after = [await child.ready() for child in children]
+        assert all(one.incarnation > other.incarnation for one, other in zip(after, before, strict=True))
+
+
+async def test_one_that_was_taken_over_and_cancelled_has_not_returned(state: comity.Client, server: Server) -> None:
+    process = Program(members.run_supervisor, server.address, state.namespace, "boss")
+    try:
+        await until(lambda: present(state, "stayer"))
+        process.kill()
+        async with Supervisor(state, "boss", ttl=TTL, wait=30) as supervisor:
+            child = await supervisor.spawn(members.stay, name="stayer", mode="process", restart=Restart.TRANSIENT)
+            before = await child.ready()
+            os.kill(before.pid, signal.SIGTERM)
+            status = await until_status(supervisor, lambda one: one.restarts == 1 and one.presence is not None)
+            assert (status.why, status.pid != before.pid) == ("cancelled", True)
+    finally:
+        process.kill()

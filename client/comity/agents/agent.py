@@ -295,11 +295,15 @@ class Agent:
 
     async def _leave(self, lease: Lease, error: BaseException | None) -> None:
         """End the lease, whatever becomes of the last report."""
-        if isinstance(error, Exception) and lease.alive:
-            why = f"{type(error).__name__}: {text_of(error)}"[:STATUS_LENGTH]
+        # A supervisor tells it by this from one that has returned, also if it was not the one that has started it.
+        is_stopped = isinstance(error, asyncio.CancelledError) and bool(self._presence.run)
+        if lease.alive and error is not None and (is_stopped or isinstance(error, Exception)):
             with contextlib.suppress(Exception):
                 async with asyncio.timeout(LAST_WORDS_SECONDS):
-                    await self.report("failed", detail=why)
+                    if is_stopped:
+                        await self.report("cancelled")
+                    else:
+                        await self.report("failed", detail=f"{type(error).__name__}: {text_of(error)}"[:STATUS_LENGTH])
         await lease.revoke(message=f"{self.name} leaves")
 
     def _held(self) -> Lease:

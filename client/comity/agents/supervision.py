@@ -11,6 +11,7 @@ from typing import Any, Final
 from comity.client import Client
 from comity.errors import ComityError, LeaseNotFound
 from comity.lease import Lease
+from comity.recipes.living import Living
 
 from . import layout
 from .children import Child, ChildState, Group, Roster, Spec
@@ -100,9 +101,11 @@ class Supervision:
 
     async def close(self) -> None:
         """Have all children end, also those of a former supervisor that nobody has spawned again; and forget them,
-        unless the lease was lost: then they are another supervisor's."""
+        unless the lease was lost: then they are another supervisor's, if there is one."""
         async with self._turn:
             self._closing = True
+            if not self.lease.alive and await self._is_replaced():
+                self._leave_processes()
             groups = {id(child.group): child.group for child in self.roster}
             await asyncio.gather(*(self._stop_group(group) for group in groups.values()))
             if self.lease.alive:
@@ -122,6 +125,23 @@ class Supervision:
             for running in (child.running, child.stopping):
                 if running is not None:
                     running.kill()
+
+    async def _is_replaced(self) -> bool:
+        """Whether there is a later supervisor of the name. False if the server does not say."""
+        try:
+            entry = await self._state.get(layout.supervisor(self._name))
+            found = await Living(self._state).among([] if entry is None else [entry])
+        except (ComityError, RuntimeError):  # the latter if the client was closed
+            return False
+        return any(one.lease_id != self.lease.id for one in found)
+
+    def _leave_processes(self) -> None:
+        for child in self.roster:
+            if child.running is not None and child.running.leave():
+                child.running = child.presence = None
+                child.state = ChildState.STOPPED
+                child.end = End(False, "left to a later supervisor")
+                self.roster.changed(child)
 
     # Starting
 
@@ -149,7 +169,7 @@ class Supervision:
             child.running = process
             if child.lapsed:  # it was there, and its lease has ended since
                 process.kill()
-            asyncio.get_running_loop().call_later(self._start_timeout, _kill_unless_there, child, process)
+            asyncio.get_running_loop().call_later(self._start_timeout, self._kill_unless_there, child, process)
         else:
             child.running = TaskRun(spec.name, run_agent(self._state, start))
         self._begin(self._follow(child))
@@ -163,6 +183,9 @@ class Supervision:
         child.restarts = int(former.get("restarts", 0))
         found = await self._directory.get(child.name)
         if found is None or found.run != former.get("run") or found.supervisor != self._name:
+            return False
+        if former.get("mode") != "process":  # a task of a supervisor that has ended, or will when it goes on
+            await self._revoke(found)
             return False
         child.begin(found.run)
         await self._record(child)
@@ -190,11 +213,12 @@ class Supervision:
         running = child.running
         assert running is not None
         end = await running.ended()
+        seen = asyncio.get_running_loop().time()
         async with self._turn:
             if child.running is running and not self._closing:
-                await self._ended(child, End(True, "its lease ended", end.error) if child.lapsed else end)
+                await self._ended(child, End(True, "its lease ended", end.error) if child.lapsed else end, seen)
 
-    async def _ended(self, child: Child, end: End) -> None:
+    async def _ended(self, child: Child, end: End, seen: float) -> None:
         child.running = child.presence = None
         child.end = end
         await self._release(child)
@@ -205,7 +229,7 @@ class Supervision:
             await self._record(child)
             self.roster.changed(child)
             return
-        if not group.limit.spend(asyncio.get_running_loop().time()):
+        if not group.limit.spend(seen, child.name):
             child.state = ChildState.FAILED
             self.roster.changed(child)
             group.exceeded(child, end)
@@ -225,7 +249,7 @@ class Supervision:
         try:
             await self._start(child)
         except OSError as error:  # the system can start no process now
-            await self._ended(child, End(True, described(error), error))
+            await self._ended(child, End(True, described(error), error), asyncio.get_running_loop().time())
 
     async def _stop(self, child: Child) -> None:
         """Have a child end, if it runs, and give free what it held."""
@@ -311,6 +335,10 @@ class Supervision:
                 self._see(child, event)
                 self.roster.changed(child)
 
+    def _kill_unless_there(self, child: Child, running: object) -> None:
+        if child.state is ChildState.STARTING and self.lease.alive:
+            _kill(child, running)
+
     def _see(self, child: Child, event: PresenceEvent) -> None:
         if not event.is_end:
             child.there(event.presence)
@@ -341,15 +369,15 @@ def _end(event: PresenceEvent) -> End:
     """How an agent has ended of which only the presence is known."""
     if event.change is PresenceChange.CRASHED:
         return End(True, "its lease ended")
-    failed = event.presence.status == "failed"
-    return End(failed, str(event.presence.detail) if failed else "it left")
+    match event.presence.status:
+        case "failed":
+            return End(True, str(event.presence.detail))
+        case "cancelled":
+            return End(True, "cancelled")
+        case _:
+            return End(False, "it left")
 
 
 def _kill(child: Child, running: object) -> None:
     if child.running is not None and child.running is running:
         child.running.kill()
-
-
-def _kill_unless_there(child: Child, running: object) -> None:
-    if child.state is ChildState.STARTING:
-        _kill(child, running)

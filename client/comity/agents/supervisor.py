@@ -52,14 +52,16 @@ class Supervisor:
     name: as that of an agent; of one supervisor at a time.
     strategy: who is restarted with a child that died.
     max_restarts, within: more restarts than this within so many seconds are too many: all children are stopped, the
-        block is cancelled, and RestartLimitExceeded raised.
+        block is cancelled, and RestartLimitExceeded raised. What several children end by within a `ttl`, such as a
+        pause of the server, counts as one; a child that ends again counts anew.
     ttl: seconds after which the supervisor is taken for dead if nothing is heard of it; and its children too, unless
         `spawn` says else.
     grace: seconds that a child has to end when it is asked to. A task cannot be killed: it is cancelled until it ends.
     wait: seconds to wait for a former supervisor of the name to be gone. SupervisorExists if it is not by then.
     start_timeout: seconds that a process has to be there as an agent. Else it is killed, and counts as dead.
 
-    If the supervisor's own lease is lost, the block is cancelled too, and LeaseLost raised.
+    If the supervisor's own lease is lost, the block is cancelled too, and LeaseLost raised. Children that are processes
+    are left to the later supervisor of the name then, if there is one.
     """
 
     def __init__(
@@ -78,7 +80,9 @@ class Supervisor:
         self.name = layout.check_name("the supervisor's name", name)
         if not 0 <= wait < math.inf:
             raise ValueError(f"wait is a number of seconds from 0, not {wait!r}")
-        limit = RestartLimit(check_count("max_restarts", max_restarts, 0), check_seconds("within", within))
+        limit = RestartLimit(
+            check_count("max_restarts", max_restarts, 0), check_seconds("within", within), together=ttl
+        )
         self._group = Group(Strategy(strategy), limit, self._exceeded)
         self._ttl = ttl
         self._grace = check_seconds("grace", grace)
