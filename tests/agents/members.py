@@ -84,6 +84,17 @@ async def ignore_the_end(agent: Agent) -> None:
             await asyncio.Event().wait()
 
 
+async def wait_for_a_word(agent: Agent) -> None:
+    """Go on when asked to end, until there is the key."""
+    await agent.report("stubborn")
+    with contextlib.suppress(asyncio.CancelledError):
+        await asyncio.Event().wait()
+    async with agent.state.watch(key="go", initial=True) as watch:
+        async for item in watch:
+            if item.entries if isinstance(item, Resync) else item.is_put:
+                return
+
+
 async def ignore_cancellation(agent: Agent) -> None:
     """Go on twice, and then end."""
     for _ in range(2):

@@ -469,3 +469,52 @@ async def test_one_that_was_taken_over_and_cancelled_has_not_returned(state: com
             assert (status.why, status.pid != before.pid) == ("cancelled", True)
     finally:
         process.kill()
+
+
+async def test_who_waits_for_one_child_holds_up_no_other(state: comity.Client) -> None:
+    async with Supervisor(state, "boss", ttl=TTL, grace=600) as supervisor:
+        stubborn = await supervisor.spawn(members.wait_for_a_word, name="stubborn")
+        other = await supervisor.spawn(members.stay, name="other")
+        before = await other.ready()
+        await until_status(supervisor, lambda one: one.presence is not None and one.presence.status == "stubborn")
+        stopping = asyncio.create_task(stubborn.stop())
+        await until(lambda: stubborn.state is ChildState.STOPPING)
+        await state.revoke_lease(before.incarnation)
+        await until_status(supervisor, lambda one: one.name == "other" and one.restarts == 1)
+        assert (await other.ready()).incarnation > before.incarnation
+        with pytest.raises(ValueError, match="already"):
+            await supervisor.spawn(members.stay, name="stubborn")
+        stopping.cancel()  # who does not wait any longer has not called it off
+        await state.put("go", True)
+        assert (await stubborn.wait()).state is ChildState.STOPPED
+
+
+async def test_a_server_that_is_away_while_a_child_dies(namespace: str) -> None:
+    with servers.start() as own:
+        async with (
+            comity.connect(own.address, namespace=namespace, timeout=2) as impatient,
+            comity.connect(own.address, namespace=namespace) as state,
+            Supervisor(impatient, "boss", ttl=600) as supervisor,
+        ):
+            child = await supervisor.spawn(members.stay, name="child", mode="process", ttl=600)
+            before = await child.ready()
+            own.process.send_signal(signal.SIGSTOP)
+            try:
+                os.kill(before.pid, signal.SIGKILL)
+                await until(lambda: not psutil.pid_exists(before.pid))
+                with pytest.raises(comity.ComityError):  # longer than the supervisor waits for an answer
+                    await state.get("anything", timeout=4)
+            finally:
+                own.process.send_signal(signal.SIGCONT)
+            status = await until_status(supervisor, lambda one: one.restarts == 1 and one.presence is not None)
+            assert status.why == "killed by SIGKILL"
+
+
+@pytest.mark.parametrize("value", [{"restarts": "many", "run": 7}, {"restarts": None}, [1], b"\xff", b"{"])
+async def test_records_of_children_that_others_have_written_wrongly(state: comity.Client, value: object) -> None:
+    kind = "application/json" if value == b"{" else None
+    await state.put("supervisor-children/boss/stayer", value, content_type=kind)
+    async with Supervisor(state, "boss", ttl=TTL) as supervisor:
+        child = await supervisor.spawn(members.stay, name="stayer")
+        assert (await child.ready()).supervisor == "boss"
+        assert child.status.restarts == 0

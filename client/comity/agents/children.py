@@ -69,6 +69,7 @@ class Group:
     limit: RestartLimit
     exceeded: "Callable[[Child, End], None]"
     children: "list[Child]" = field(default_factory=list)
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)  # of whoever starts some, or has some end
 
 
 class Child:
@@ -82,6 +83,7 @@ class Child:
         self.run = ""  # the start that it came from
         self.running: Running | None = None
         self.stopping: Running | None = None  # it was asked to end, and has not yet
+        self.ending: asyncio.Task[None] | None = None  # which sees to that
         self.presence: Presence | None = None
         self.lapsed = False  # this run's lease ran out
         self.gone: asyncio.Future[End] | None = None  # of one that was adopted: to be set when its presence goes

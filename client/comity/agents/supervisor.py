@@ -18,6 +18,7 @@ from . import layout
 from .block import Block
 from .children import Child, ChildStatus, Group, Mode, Roster, Spec
 from .errors import MapError, SupervisorExists, too_many
+from .ledger import Ledger
 from .mapping import Function, Inputs, Mapping, Outcome, forget, work
 from .presence import Presence, Taken, take
 from .process import Work, check_function
@@ -100,8 +101,8 @@ class Supervisor:
         self._begun = True
         self._lease = lease = await self._take()
         try:
-            prefix = layout.children(self.name)
-            records = {entry.key.removeprefix(prefix): entry.value async for entry in self.state.list(prefix)}
+            ledger = Ledger(self.state, self.name, lease)
+            former = await ledger.former()
         except BaseException:
             await clean_up(lease.revoke())
             raise
@@ -111,7 +112,8 @@ class Supervisor:
             self.state,
             self.name,
             lease,
-            {child: record for child, record in records.items() if isinstance(record, dict)},
+            former,
+            ledger,
             grace=self._grace,
             start_timeout=self._start_timeout,
             failed=self._block.fail,
