@@ -4,6 +4,7 @@ import asyncio
 import functools
 import os
 import signal
+import socket
 from collections.abc import Callable
 
 import psutil
@@ -518,3 +519,41 @@ async def test_records_of_children_that_others_have_written_wrongly(state: comit
         child = await supervisor.spawn(members.stay, name="stayer")
         assert (await child.ready()).supervisor == "boss"
         assert child.status.restarts == 0
+
+
+@pytest.mark.parametrize("mode", MODES)
+async def test_what_a_former_supervisor_has_started_and_nobody_knows_is_ended(state: comity.Client, mode: Mode) -> None:
+    async def hang() -> None:
+        async with Agent(state, "stayer", ttl=600, supervisor="boss", run="another"):
+            await asyncio.Event().wait()
+
+    stray = asyncio.create_task(hang())
+    await until(lambda: present(state, "stayer"))
+    async with Supervisor(state, "boss", ttl=TTL, max_restarts=0) as supervisor:
+        child = await supervisor.spawn(members.stay, name="stayer", mode=mode)
+        assert (await child.ready()).run == child.run
+        with pytest.raises(comity.LeaseLost):
+            await stray
+
+
+@pytest.mark.parametrize("mode", MODES)
+async def test_a_name_that_another_agent_has(state: comity.Client, mode: Mode) -> None:
+    async with (
+        Agent(state, "stayer", ttl=TTL),
+        Supervisor(state, "boss", ttl=TTL, start_timeout=3) as supervisor,
+    ):
+        child = await supervisor.spawn(members.stay, name="stayer", mode=mode, restart=Restart.TEMPORARY)
+        holder = f"an agent in process {os.getpid()} on {socket.gethostname()} has the name"
+        starting = await until_status(supervisor, lambda one: bool(one.why))
+        assert (starting.state, starting.why) == (ChildState.STARTING, holder)
+        status = await child.wait()
+        assert (status.state, status.why) == (ChildState.FAILED, f"did not start within 3 s: {holder}")
+
+
+async def test_a_name_that_another_agent_has_for_a_while(state: comity.Client) -> None:
+    async with Supervisor(state, "boss", ttl=TTL) as supervisor:
+        async with Agent(state, "stayer", ttl=TTL):
+            child = await supervisor.spawn(members.stay, name="stayer")
+            await until_status(supervisor, lambda one: "has the name" in one.why)
+        await child.ready()
+        assert (child.status.restarts, child.status.why) == (0, "")

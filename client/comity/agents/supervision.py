@@ -58,6 +58,7 @@ class Supervision:
         self._start_timeout = start_timeout
         self._failed = failed
         self._ledger = ledger
+        self._there: dict[str, Presence] = {}  # by what the watch has seen
         self._tasks: set[asyncio.Task[None]] = set()
         self._closing = False
         self._begin(self._watch())
@@ -163,10 +164,11 @@ class Supervision:
             child.running = process
             if child.lapsed:  # it was there, and its lease has ended since
                 process.kill()
-            asyncio.get_running_loop().call_later(self._start_timeout, self._kill_unless_there, child, process)
         else:
             child.running = TaskRun(spec.name, run_agent(self._state, start))
         self._begin(self._follow(child))
+        if (found := self._there.get(child.name)) is not None and found.run != child.run:
+            self._meet(child, found)
         self.roster.changed(child)
 
     async def _adopt(self, child: Child) -> bool:
@@ -207,11 +209,21 @@ class Supervision:
         """Wait for the end of this start of a child, and do what is to be done about it."""
         running = child.running
         assert running is not None
-        end = await running.ended()
-        seen = asyncio.get_running_loop().time()
+        loop = asyncio.get_running_loop()
+        timer = loop.call_later(self._start_timeout, self._kill_unless_there, child, running)
+        try:
+            end = await running.ended()
+        finally:
+            timer.cancel()
+        seen = loop.time()
+        if child.lapsed:
+            end = End(True, "its lease ended", end.error)
+        elif child.late:
+            rival = "" if child.rival is None else f": {child.status.why}"
+            end = End(True, f"did not start within {self._start_timeout:g} s{rival}", end.error)
         async with child.group.turn:
             if child.running is running and not self._closing:
-                await self._ended(child, End(True, "its lease ended", end.error) if child.lapsed else end, seen)
+                await self._ended(child, end, seen)
 
     async def _ended(self, child: Child, end: End, seen: float) -> None:
         child.running = child.presence = None
@@ -307,14 +319,44 @@ class Supervision:
 
     async def _watch(self) -> None:
         async for event in Directory(self._state).watch():
-            child = self.roster.get(event.presence.name)
-            if child is not None and event.presence.run and event.presence.run == child.run:
+            found = event.presence
+            if event.is_end:
+                self._there.pop(found.name, None)
+            else:
+                self._there[found.name] = found
+            child = self.roster.get(found.name)
+            if child is None or not child.run:
+                continue
+            if found.run == child.run:
                 self._see(child, event)
-                self.roster.changed(child)
+            elif event.is_end:
+                child.rival = None
+            else:
+                self._meet(child, found)
+            self.roster.changed(child)
 
-    def _kill_unless_there(self, child: Child, running: object) -> None:
-        if child.state is ChildState.STARTING and self.lease.alive:
-            _kill(child, running)
+    def _kill_unless_there(self, child: Child, running: Running) -> None:
+        if child.running is running and child.state is ChildState.STARTING and self.lease.alive:
+            child.late = True
+            running.kill()
+
+    def _meet(self, child: Child, found: Presence) -> None:
+        """Another agent has the child's name. One that a former supervisor has started, and that was not there when
+        this one began to, is nobody's child: it is ended."""
+        if found.supervisor == self._name:
+            self._begin(self._end_stray(found))
+        elif child.state is ChildState.STARTING:
+            known, child.rival = child.rival, found
+            if known is None or known.incarnation != found.incarnation:
+                log.warning("%s cannot begin: %s", child.name, child.status.why)
+
+    async def _end_stray(self, found: Presence) -> None:
+        now = await self._ledger.find(found.name)
+        if now is None or now.run != found.run:  # it has ended since, as one that was restarted has
+            return
+        log.warning("%s, that a former supervisor %s has started, is ended", found.name, self._name)
+        await self._ledger.revoke(found)
+        self._adopted(found, asyncio.get_running_loop().create_future()).kill()
 
     def _see(self, child: Child, event: PresenceEvent) -> None:
         if not event.is_end:

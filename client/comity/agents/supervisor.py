@@ -57,9 +57,11 @@ class Supervisor:
         pause of the server, counts as one; a child that ends again counts anew.
     ttl: seconds after which the supervisor is taken for dead if nothing is heard of it; and its children too, unless
         `spawn` says else.
-    grace: seconds that a child has to end when it is asked to. A task cannot be killed: it is cancelled until it ends.
+    grace: seconds that a child has to end when it is asked to, and is killed after. A task cannot be killed: it is
+        cancelled until it ends.
     wait: seconds to wait for a former supervisor of the name to be gone. SupervisorExists if it is not by then.
-    start_timeout: seconds that a process has to be there as an agent. Else it is killed, and counts as dead.
+    start_timeout: seconds that a child has to be there as an agent: to import what it needs, and to get its name. Else
+        it is killed, and has failed.
 
     If the supervisor's own lease is lost, the block is cancelled too, and LeaseLost raised. Children that are processes
     are left to the later supervisor of the name then, if there is one.
