@@ -236,3 +236,33 @@ async def test_whatever_it_fails_with_it_leaves(state: comity.Client, error: Exc
     assert left.events[0].is_delete
     assert failed.events[0].entry.value["status"] == "failed"
     assert failed.events[0].entry.value["detail"].startswith(f"{type(error).__name__}: ")
+
+
+async def test_a_presence_that_somebody_has_deleted_is_a_lost_agent(state: comity.Client) -> None:
+    async def hang() -> None:
+        async with Agent(state, "writer-1", ttl=600):
+            await state.delete("agents/writer-1")
+            await asyncio.Event().wait()
+
+    with pytest.raises(comity.LeaseLost):
+        await hang()
+
+
+async def test_who_has_lost_its_presence_reports_over_no_successor(state: comity.Client) -> None:
+    async def report(agent: Agent) -> None:
+        async with agent, agent.receive():  # a claim, which the lease lives on for
+            await state.delete("agents/writer-1")
+            async with Agent(state, "writer-1", ttl=TTL) as successor:
+                with pytest.raises(comity.LeaseLost, match="writer-1 is there no longer"):
+                    await agent.report("writing")
+                assert await Directory(state).get("writer-1") == replace(
+                    successor.presence, incarnation=successor.fence, revision=successor.fence
+                )
+                with pytest.raises(comity.LeaseLost):
+                    await state.put("shared", 1, guard=agent.guard)
+            await asyncio.Event().wait()
+
+    async with Agent(state, "planner", ttl=TTL) as planner:
+        await planner.send("writer-1", "a word")
+        with pytest.raises(comity.LeaseLost):
+            await report(Agent(state, "writer-1", ttl=TTL))

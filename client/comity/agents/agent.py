@@ -10,8 +10,10 @@ from typing import Any, Final, Self, TypeVar, overload
 
 from comity.arguments import expect
 from comity.client import Client
+from comity.errors import LeaseLost
 from comity.lease import Lease, LeaseGuard
 from comity.model import Checkpoint, RestoreResult
+from comity.operations import Key, Put
 from comity.recipes.ending import EndsWith, clean_up
 from comity.recipes.names import check_count
 from comity.transaction import Transaction
@@ -164,9 +166,8 @@ class Agent:
         lease = self._held()
         async with self._reporting:
             presence = reported(self._presence, status=status, progress=progress, detail=detail)
-            key = layout.presence(self.name)
-            written = await self.state.put(key, presence.record(), lease=lease, guard=lease)
-            self._presence = reported(presence, incarnation=lease.id, revision=written.revision)
+            revision = await self._put(presence, lease)
+            self._presence = reported(presence, incarnation=lease.id, revision=revision)
 
     # State
 
@@ -292,6 +293,25 @@ class Agent:
     def check(self) -> None:
         """Raise LeaseLost unless it still lives."""
         self._held().check()
+
+    async def _put(self, presence: Presence, lease: Lease) -> int:
+        """Have the presence say so, if it is still the agent's own. The revision of that. Raises LeaseLost."""
+        key = layout.presence(self.name)
+        put = await self.state.transact(
+            conditions=[Key(key).lease_id == lease.id],
+            then=[Put(key, presence.record(), lease=lease)],
+            guard=lease,
+        )
+        if put.committed:
+            return put.revision
+        # Somebody has deleted or restored it: another agent may have the name. The lease lives on by its other keys,
+        # such as what the agent has taken.
+        await clean_up(self.state.revoke_lease(lease.id, message=f"{self.name} has lost its presence"))
+        raise LeaseLost(
+            f"{self.name} is there no longer: {key} was deleted, or written by somebody else",
+            reason="LEASE_LOST",
+            metadata={"lease_id": str(lease.id), "namespace": lease.namespace},
+        )
 
     async def _leave(self, lease: Lease, error: BaseException | None) -> None:
         """End the lease, whatever becomes of the last report."""
