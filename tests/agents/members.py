@@ -98,6 +98,17 @@ async def ignore_the_end(agent: Agent) -> None:
             await asyncio.Event().wait()
 
 
+async def wait_for_a_word(agent: Agent) -> None:
+    """Go on when asked to end, until there is the key."""
+    await agent.report("stubborn")
+    with contextlib.suppress(asyncio.CancelledError):
+        await asyncio.Event().wait()
+    async with agent.state.watch(key="go", initial=True) as watch:
+        async for item in watch:
+            if item.entries if isinstance(item, Resync) else item.is_put:
+                return
+
+
 async def ignore_cancellation(agent: Agent) -> None:
     """Go on twice, and then end."""
     for _ in range(2):
@@ -165,6 +176,18 @@ async def supervise(address: str, namespace: str, name: str) -> None:
         await supervisor.wait()
 
 
+async def supervise_crew(address: str, namespace: str, name: str) -> None:
+    """A supervisor with three children that are processes, and a task."""
+    async with (
+        comity.connect(address, namespace=namespace) as state,
+        Supervisor(state, name, ttl=1.0) as supervisor,
+    ):
+        for number in range(3):
+            await supervisor.spawn(stay, name=f"process-{number}", mode="process", ttl=60.0)
+        await supervisor.spawn(stay, name="task", ttl=60.0)
+        await supervisor.wait()
+
+
 async def supervise_map(address: str, namespace: str, name: str) -> None:
     async with (
         comity.connect(address, namespace=namespace) as state,
@@ -176,6 +199,10 @@ async def supervise_map(address: str, namespace: str, name: str) -> None:
 
 def run_supervisor(address: str, namespace: str, name: str) -> None:
     asyncio.run(supervise(address, namespace, name))
+
+
+def run_crew(address: str, namespace: str, name: str) -> None:
+    asyncio.run(supervise_crew(address, namespace, name))
 
 
 def run_map(address: str, namespace: str, name: str) -> None:
@@ -195,3 +222,10 @@ class Unloadable:
 async def stay_with(agent: Agent, number: int) -> object:
     """What it returns is no JSON."""
     return object()
+
+
+async def fail_unreadably(agent: Agent, number: int = 1) -> int:
+    """With a text that no UTF-8 holds, as of a file name."""
+    if number % 2:
+        raise ValueError("no \udcff.txt")
+    return number

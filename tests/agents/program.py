@@ -20,6 +20,10 @@ class Program:
         """As `kill` of a shell does."""
         self._process.send_signal(number)
 
+    def wait(self) -> int:
+        """Its exit code, once it has ended."""
+        return self._process.wait(60)
+
     def kill(self) -> None:
         """End it as `kill -9` does. What it has started goes on."""
         self._process.kill()

@@ -243,3 +243,50 @@ async def test_cancelled_while_it_joins_it_leaves_nothing(state: comity.Client) 
 
 async def gone(state: comity.Client) -> bool:
     return await state.get("agents/writer-1") is None
+
+
+class Textless(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("there is no text")
+
+
+@pytest.mark.parametrize("error", [ValueError("no \udcff.txt"), Textless()])
+async def test_whatever_it_fails_with_it_leaves(state: comity.Client, error: Exception) -> None:
+    with pytest.raises(type(error)):
+        async with Agent(state, "writer-1", ttl=600):
+            raise error
+    assert await state.get("agents/writer-1") is None
+    left, failed, _ = await state.history("agents/").all()
+    assert left.events[0].is_delete
+    assert failed.events[0].entry.value["status"] == "failed"
+    assert failed.events[0].entry.value["detail"].startswith(f"{type(error).__name__}: ")
+
+
+async def test_a_presence_that_somebody_has_deleted_is_a_lost_agent(state: comity.Client) -> None:
+    async def hang() -> None:
+        async with Agent(state, "writer-1", ttl=600):
+            await state.delete("agents/writer-1")
+            await asyncio.Event().wait()
+
+    with pytest.raises(comity.LeaseLost):
+        await hang()
+
+
+async def test_who_has_lost_its_presence_reports_over_no_successor(state: comity.Client) -> None:
+    async def report(agent: Agent) -> None:
+        async with agent, agent.receive():  # a claim, which the lease lives on for
+            await state.delete("agents/writer-1")
+            async with Agent(state, "writer-1", ttl=TTL) as successor:
+                with pytest.raises(comity.LeaseLost, match="writer-1 is there no longer"):
+                    await agent.report("writing")
+                assert await Directory(state).get("writer-1") == replace(
+                    successor.presence, incarnation=successor.fence, revision=successor.fence
+                )
+                with pytest.raises(comity.LeaseLost):
+                    await state.put("shared", 1, guard=agent.guard)
+            await asyncio.Event().wait()
+
+    async with Agent(state, "planner", ttl=TTL) as planner:
+        await planner.send("writer-1", "a word")
+        with pytest.raises(comity.LeaseLost):
+            await report(Agent(state, "writer-1", ttl=TTL))

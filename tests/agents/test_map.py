@@ -1,6 +1,7 @@
 """Maps: every input is done once, whoever dies meanwhile."""
 
 import asyncio
+import logging
 import os
 import signal
 from collections.abc import AsyncIterator, Iterator
@@ -197,3 +198,10 @@ async def test_arguments_that_cannot_be(state: comity.Client) -> None:
         with pytest.raises(MapError, match="TypeError"):
             await supervisor.gather(members.stay_with, [1], retries=0)
         assert supervisor.children() == []
+
+
+async def test_a_text_that_cannot_be_stored(state: comity.Client, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.CRITICAL, "comity.agents")  # the log has the text as it is, which pytest-xdist cannot send
+    async with Supervisor(state, "boss", ttl=60) as supervisor:
+        found = await supervisor.gather(members.fail_unreadably, range(3), return_exceptions=True)
+        assert (found[0], str(found[1]), found[2]) == (0, "no ?.txt", 2)

@@ -25,12 +25,22 @@ def test_types() -> None:
 
 def test_limit() -> None:
     limit = RestartLimit(2, 10.0)
-    assert [limit.spend(now) for now in (0.0, 1.0, 2.0)] == [True, True, False]
+    assert [limit.spend(now, "a") for now in (0.0, 1.0, 2.0)] == [True, True, False]
     limit = RestartLimit(2, 10.0)
-    assert [limit.spend(now) for now in (0, 9, 10, 19, 20)] == [True, True, True, True, True]
-    assert not RestartLimit(0, 1.0).spend(0.0)
+    assert [limit.spend(now, "a") for now in (0, 9, 10, 19, 20)] == [True, True, True, True, True]
+    assert not RestartLimit(0, 1.0).spend(0.0, "a")
     limit = RestartLimit(1, math.inf)
-    assert limit.spend(0.0)
-    assert not limit.spend(1e9)
+    assert limit.spend(0.0, "a")
+    assert not limit.spend(1e9, "a")
     limit.reset()
-    assert limit.spend(1e9)
+    assert limit.spend(1e9, "a")
+
+
+def test_ends_that_come_together_count_once() -> None:
+    limit = RestartLimit(2, 60.0, together=5.0)
+    assert all(limit.spend(now, child) for now, child in enumerate("abcde"))  # one
+    assert limit.spend(4.5, "a")  # again: two
+    assert limit.spend(9.0, "b")
+    assert not limit.spend(9.5, "c")  # no more with the second: three
+    assert not limit.spend(9.6, "d")
+    assert limit.spend(69.5, "a")

@@ -1,9 +1,11 @@
 """Supervisors and their children, as tasks and as processes."""
 
 import asyncio
+import functools
 import math
 import os
 import signal
+import socket
 from collections.abc import Callable
 
 import psutil
@@ -466,3 +468,148 @@ async def test_what_is_not_spawned_again_ends_with_the_successor(state: comity.C
         await until(lambda: not psutil.pid_exists(before.pid))
     finally:
         process.kill()
+
+
+@pytest.mark.parametrize("mode", MODES)
+async def test_a_text_that_cannot_be_stored_harms_nobody_else(state: comity.Client, mode: Mode) -> None:
+    async with Supervisor(state, "boss", ttl=TTL) as supervisor:
+        child = await supervisor.spawn(members.fail_unreadably, mode=mode, restart=Restart.TEMPORARY)
+        status = await child.wait()
+        assert (status.state, status.why) == (ChildState.FAILED, "ValueError: no ?.txt")
+
+
+async def test_one_that_was_paused_leaves_processes_to_its_successor(state: comity.Client, server: Server) -> None:
+    names = ["process-0", "process-1", "process-2", "task"]
+    process = Program(members.run_crew, server.address, state.namespace, "boss")
+    try:
+        for name in names:
+            await until(functools.partial(present, state, name))
+        before = {one.name: one for one in await Directory(state).list()}
+        process.send_signal(signal.SIGSTOP)
+        async with Supervisor(state, "boss", ttl=TTL, wait=30, max_restarts=0) as supervisor:
+            for name in names[:2]:
+                await (await supervisor.spawn(members.stay, name=name, mode="process", ttl=TTL)).ready()
+            process.send_signal(signal.SIGCONT)
+            assert await asyncio.to_thread(process.wait) == 1
+            for name, mode in (("process-2", MODES[1]), ("task", MODES[0])):
+                await (await supervisor.spawn(members.stay, name=name, mode=mode, ttl=TTL)).ready()
+            statuses = {one.name: one for one in supervisor.children()}
+            assert [statuses[name].pid for name in names[:3]] == [before[name].pid for name in names[:3]]
+            assert statuses["task"].pid == os.getpid()
+            assert [one.restarts for one in statuses.values()] == [0] * 4
+        assert await gone(state)
+    finally:
+        process.kill()
+
+
+async def test_what_several_children_end_by_counts_once(state: comity.Client) -> None:
+    async with Supervisor(state, "boss", ttl=TTL, max_restarts=1) as supervisor:
+        children = [await supervisor.spawn(members.stay, ttl=TTL) for _ in range(4)]
+        before = [await child.ready() for child in children]
+        for presence in before:
+            await state.revoke_lease(presence.incarnation)
+        await until(lambda: [one.restarts for one in supervisor.children()] == [1] * 4)
+        after = [await child.ready() for child in children]
+        assert all(one.incarnation > other.incarnation for one, other in zip(after, before, strict=True))
+
+
+async def test_one_that_was_taken_over_and_cancelled_has_not_returned(state: comity.Client, server: Server) -> None:
+    process = Program(members.run_supervisor, server.address, state.namespace, "boss")
+    try:
+        await until(lambda: present(state, "stayer"))
+        process.kill()
+        async with Supervisor(state, "boss", ttl=TTL, wait=30) as supervisor:
+            child = await supervisor.spawn(members.stay, name="stayer", mode="process", restart=Restart.TRANSIENT)
+            before = await child.ready()
+            os.kill(before.pid, signal.SIGTERM)
+            status = await until_status(supervisor, lambda one: one.restarts == 1 and one.presence is not None)
+            assert (status.why, status.pid != before.pid) == ("cancelled", True)
+    finally:
+        process.kill()
+
+
+async def test_who_waits_for_one_child_holds_up_no_other(state: comity.Client) -> None:
+    async with Supervisor(state, "boss", ttl=TTL, grace=600) as supervisor:
+        stubborn = await supervisor.spawn(members.wait_for_a_word, name="stubborn")
+        other = await supervisor.spawn(members.stay, name="other")
+        before = await other.ready()
+        await until_status(supervisor, lambda one: one.presence is not None and one.presence.status == "stubborn")
+        stopping = asyncio.create_task(stubborn.stop())
+        await until(lambda: stubborn.state is ChildState.STOPPING)
+        await state.revoke_lease(before.incarnation)
+        await until_status(supervisor, lambda one: one.name == "other" and one.restarts == 1)
+        assert (await other.ready()).incarnation > before.incarnation
+        with pytest.raises(ValueError, match="already"):
+            await supervisor.spawn(members.stay, name="stubborn")
+        stopping.cancel()  # who does not wait any longer has not called it off
+        await state.put("go", True)
+        assert (await stubborn.wait()).state is ChildState.STOPPED
+
+
+async def test_a_server_that_is_away_while_a_child_dies(namespace: str) -> None:
+    with servers.start() as own:
+        async with (
+            comity.connect(own.address, namespace=namespace, timeout=2) as impatient,
+            comity.connect(own.address, namespace=namespace) as state,
+            Supervisor(impatient, "boss", ttl=600) as supervisor,
+        ):
+            child = await supervisor.spawn(members.stay, name="child", mode="process", ttl=600)
+            before = await child.ready()
+            own.process.send_signal(signal.SIGSTOP)
+            try:
+                os.kill(before.pid, signal.SIGKILL)
+                await until(lambda: not psutil.pid_exists(before.pid))
+                with pytest.raises(comity.ComityError):  # longer than the supervisor waits for an answer
+                    await state.get("anything", timeout=4)
+            finally:
+                own.process.send_signal(signal.SIGCONT)
+            status = await until_status(supervisor, lambda one: one.restarts == 1 and one.presence is not None)
+            assert status.why == "killed by SIGKILL"
+
+
+@pytest.mark.parametrize("value", [{"restarts": "many", "run": 7}, {"restarts": None}, [1], b"\xff", b"{"])
+async def test_records_of_children_that_others_have_written_wrongly(state: comity.Client, value: object) -> None:
+    kind = "application/json" if value == b"{" else None
+    await state.put("supervisor-children/boss/stayer", value, content_type=kind)
+    async with Supervisor(state, "boss", ttl=TTL) as supervisor:
+        child = await supervisor.spawn(members.stay, name="stayer")
+        assert (await child.ready()).supervisor == "boss"
+        assert child.status.restarts == 0
+
+
+@pytest.mark.parametrize("mode", MODES)
+async def test_what_a_former_supervisor_has_started_and_nobody_knows_is_ended(state: comity.Client, mode: Mode) -> None:
+    async def hang() -> None:
+        async with Agent(state, "stayer", ttl=600, supervisor="boss", run="another"):
+            await asyncio.Event().wait()
+
+    stray = asyncio.create_task(hang())
+    await until(lambda: present(state, "stayer"))
+    async with Supervisor(state, "boss", ttl=TTL, max_restarts=0) as supervisor:
+        child = await supervisor.spawn(members.stay, name="stayer", mode=mode)
+        assert (await child.ready()).run == child.run
+        with pytest.raises(comity.LeaseLost):
+            await stray
+
+
+@pytest.mark.parametrize("mode", MODES)
+async def test_a_name_that_another_agent_has(state: comity.Client, mode: Mode) -> None:
+    async with (
+        Agent(state, "stayer", ttl=TTL),
+        Supervisor(state, "boss", ttl=TTL, start_timeout=3) as supervisor,
+    ):
+        child = await supervisor.spawn(members.stay, name="stayer", mode=mode, restart=Restart.TEMPORARY)
+        holder = f"an agent in process {os.getpid()} on {socket.gethostname()} has the name"
+        starting = await until_status(supervisor, lambda one: bool(one.why))
+        assert (starting.state, starting.why) == (ChildState.STARTING, holder)
+        status = await child.wait()
+        assert (status.state, status.why) == (ChildState.FAILED, f"did not start within 3 s: {holder}")
+
+
+async def test_a_name_that_another_agent_has_for_a_while(state: comity.Client) -> None:
+    async with Supervisor(state, "boss", ttl=TTL) as supervisor:
+        async with Agent(state, "stayer", ttl=TTL):
+            child = await supervisor.spawn(members.stay, name="stayer")
+            await until_status(supervisor, lambda one: "has the name" in one.why)
+        await child.ready()
+        assert (child.status.restarts, child.status.why) == (0, "")

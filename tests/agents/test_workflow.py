@@ -695,3 +695,24 @@ async def test_arguments_of_a_run(state: Client, calls: Calls) -> None:
         with pytest.raises(error, match=message):
             await call()
     assert calls.names == []
+
+
+@pytest.mark.parametrize("way", ["deleted", "restored"])
+async def test_whoever_is_the_holder_no_more_has_lost_the_run(state: Client, way: str) -> None:
+    gate = Gate()
+    flow = Workflow("flow", gate.step)
+    await state.put("other", 1)
+    mark = await state.checkpoint("before")
+    first = asyncio.create_task(flow.run(state, "1"))
+    await gate.begun.wait()
+    if way == "deleted":
+        await state.delete("workflows/flow/1/holder")
+    else:
+        await state.restore(mark, prefix="workflows/")
+    with pytest.raises(comity.LeaseLost):
+        await state.put("x", 1, guard=gate.guards[0])
+    second = asyncio.create_task(flow.run(state, "1"))
+    with pytest.raises(comity.LeaseLost):
+        await first
+    gate.open.set()
+    assert await second == {"gate": "gate"}

@@ -1,15 +1,18 @@
 """An agent: a name that one holds at a time, what it says of itself, what it keeps, and what it is sent."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
-from typing import Any, Literal, Self, TypeVar, overload
+from typing import Any, Final, Literal, Self, TypeVar, overload
 
 from comity.arguments import expect
 from comity.client import Client
+from comity.errors import LeaseLost
 from comity.lease import Lease, LeaseGuard
 from comity.model import Checkpoint, RestoreResult
+from comity.operations import Key, Put
 from comity.recipes.ending import EndsWith, clean_up
 from comity.recipes.names import check_count, check_seconds, check_wait, wait_of
 from comity.transaction import Transaction
@@ -24,12 +27,14 @@ from .marks import Marks
 from .memory import Memory
 from .message import Message
 from .presence import UNSAID, Presence, Taken, Unsaid, reported, take
+from .text import text_of
 
 __all__ = ["Agent"]
 
 T = TypeVar("T")
 
 STATUS_LENGTH = 200
+LAST_WORDS_SECONDS: Final = 1.0  # that the report of an error may delay the end of the lease
 
 
 class Agent:
@@ -118,10 +123,7 @@ class Agent:
             if error is None:
                 self._lease.check()
         finally:
-            if isinstance(error, Exception) and self._lease.alive:
-                why = f"{type(error).__name__}: {error}"[:STATUS_LENGTH]
-                await clean_up(self.report("failed", detail=why))
-            await clean_up(self._lease.revoke(message=f"{self.name} leaves"))
+            await clean_up(self._leave(self._lease, error))
 
     @property
     def lease(self) -> Lease:
@@ -169,9 +171,8 @@ class Agent:
         said = {"status": UNSAID if status is None else status, "progress": progress, "detail": detail}
         async with self._reporting:
             presence = reported(self._presence, **said)
-            key = layout.presence(self.name)
-            written = await self.state.put(key, presence.record(), lease=lease, guard=lease)
-            self._presence = reported(presence, incarnation=lease.id, revision=written.revision)
+            revision = await self._put(presence, lease)
+            self._presence = reported(presence, incarnation=lease.id, revision=revision)
 
     # State
 
@@ -297,6 +298,38 @@ class Agent:
     def check(self) -> None:
         """Raise LeaseLost unless it still lives."""
         self._held().check()
+
+    async def _put(self, presence: Presence, lease: Lease) -> int:
+        """Have the presence say so, if it is still the agent's own. The revision of that. Raises LeaseLost."""
+        key = layout.presence(self.name)
+        put = await self.state.transact(
+            conditions=[Key(key).lease_id == lease.id],
+            then=[Put(key, presence.record(), lease=lease)],
+            guard=lease,
+        )
+        if put.committed:
+            return put.revision
+        # Somebody has deleted or restored it: another agent may have the name. The lease lives on by its other keys,
+        # such as what the agent has taken.
+        await clean_up(self.state.revoke_lease(lease.id, message=f"{self.name} has lost its presence"))
+        raise LeaseLost(
+            f"{self.name} is there no longer: {key} was deleted, or written by somebody else",
+            reason="LEASE_LOST",
+            metadata={"lease_id": str(lease.id), "namespace": lease.namespace},
+        )
+
+    async def _leave(self, lease: Lease, error: BaseException | None) -> None:
+        """End the lease, whatever becomes of the last report."""
+        # A supervisor tells it by this from one that has returned, also if it was not the one that has started it.
+        is_stopped = isinstance(error, asyncio.CancelledError) and bool(self._presence.run)
+        if lease.alive and error is not None and (is_stopped or isinstance(error, Exception)):
+            with contextlib.suppress(Exception):
+                async with asyncio.timeout(LAST_WORDS_SECONDS):
+                    if is_stopped:
+                        await self.report("cancelled")
+                    else:
+                        await self.report("failed", detail=f"{type(error).__name__}: {text_of(error)}"[:STATUS_LENGTH])
+        await lease.revoke(message=f"{self.name} leaves")
 
     def _held(self) -> Lease:
         if self._lease is None:

@@ -41,7 +41,7 @@ class ChildStatus:
     restarts: int
     presence: Presence | None  # None: it is not there
     pid: int  # of its process; 0: not known
-    why: str  # how it ended the last time; empty: it never did
+    why: str  # how it ended the last time, or why it cannot begin; empty: nothing is wrong
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +71,7 @@ class Group:
     limit: RestartLimit
     exceeded: "Callable[[Child, End], None]"
     children: "list[Child]" = field(default_factory=list)
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)  # of whoever starts some, or has some end
 
 
 class Child:
@@ -84,8 +85,11 @@ class Child:
         self.run = ""  # the start that it came from
         self.running: Running | None = None
         self.stopping: Running | None = None  # it was asked to end, and has not yet
+        self.ending: asyncio.Task[None] | None = None  # which sees to that
         self.presence: Presence | None = None
         self.lapsed = False  # this run's lease ran out
+        self.late = False  # this run was not there in time
+        self.rival: Presence | None = None  # who has its name, of those that are not to be ended
         self.gone: asyncio.Future[End] | None = None  # of one that was adopted: to be set when its presence goes
         self.end: End | None = None
         self._changed = asyncio.Event()
@@ -103,6 +107,8 @@ class Child:
         """How it is now."""
         pid = self.running.pid if self.running is not None else 0
         why = "" if self.end is None else self.end.why
+        if self.rival is not None and self.state is ChildState.STARTING:
+            why = f"{self.rival.whereabouts} has the name"
         return ChildStatus(self.name, self.spec.mode, self.state, self.restarts, self.presence, pid, why)
 
     async def ready(self) -> Presence:
@@ -124,7 +130,8 @@ class Child:
     def begin(self, run: str) -> None:
         """It is about to be started, or taken over."""
         self.run = run
-        self.lapsed = False
+        self.lapsed = self.late = False
+        self.rival = None
         self.presence = None
         self.state = ChildState.STARTING
 
@@ -132,6 +139,7 @@ class Child:
         """It is seen as an agent."""
         if self.state in (ChildState.STARTING, ChildState.RUNNING):
             self.presence = presence
+            self.rival = None
             self.state = ChildState.RUNNING
 
     def went(self, end: End) -> None:

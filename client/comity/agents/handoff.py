@@ -18,6 +18,7 @@ from . import layout
 from .awaited import Awaited
 from .errors import HandoffFailed
 from .message import UNREADABLE, Also, Message, called
+from .text import storable
 
 __all__ = ["HANDOFF", "SENT", "Handoff", "HandoffMessage", "HandoffStatus", "died"]
 
@@ -91,7 +92,7 @@ class HandoffMessage(Message):
     async def refuse(self, reason: str) -> None:
         """It cannot be done, by nobody: the sender is told so, and it is not tried again."""
         expect("reason", str, reason)
-        await self._finish({"status": REFUSED, "reason": reason[:REASON_LENGTH]})
+        await self._finish({"status": REFUSED, "reason": storable(reason)[:REASON_LENGTH]})
 
     async def take(self) -> bool:
         """Let the sender know who has it. False: the sender has withdrawn it, and nothing is to be done."""

@@ -20,10 +20,10 @@ from . import layout
 from .agent import Agent
 from .children import Child, Group, Spec
 from .outcome import Outcome
-from .process import described
 from .restarts import RestartLimit, Strategy, too_many
 from .running import End
 from .supervision import Supervision
+from .text import described, text_of
 
 __all__ = ["Function", "Inputs", "Mapping", "forget", "work"]
 
@@ -101,7 +101,7 @@ def _index(entry: Entry) -> int | None:
 
 
 def _record(error: BaseException) -> dict[str, str]:
-    return {"type": type(error).__name__, "message": (str(error) or type(error).__name__)[:MESSAGE_LENGTH]}
+    return {"type": type(error).__name__, "message": (text_of(error) or type(error).__name__)[:MESSAGE_LENGTH]}
 
 
 def _queue(state: Client, id: str, tries: int, lease: Lease | None = None) -> Queue:

@@ -63,6 +63,12 @@ class Presence:
     incarnation: int  # the id of its lease, which is its fence: a later agent of the same name has a greater one
     revision: int  # of its last report
 
+    @property
+    def whereabouts(self) -> str:
+        """Which agent it is, for people."""
+        whose = f" of supervisor {self.supervisor}" if self.supervisor else ""
+        return f"an agent{whose} in process {self.pid} on {self.host or 'an unknown host'}"
+
     def record(self) -> dict[str, Any]:
         """What is stored of it."""
         return {

@@ -5,7 +5,6 @@ import contextlib
 import logging
 import signal
 import sys
-import traceback
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -17,10 +16,9 @@ from comity.errors import DeadlineExceeded, LeaseLost, Unavailable
 
 from .agent import Agent
 from .interrupts import ignore_interrupts
+from .text import described
 
-__all__ = ["Ended", "Start", "Work", "check_function", "described", "run_agent", "run_process"]
-
-WHY_LENGTH = 500
+__all__ = ["Ended", "Start", "Work", "check_function", "run_agent", "run_process"]
 
 log = logging.getLogger("comity.agents")
 
@@ -110,8 +108,3 @@ def check_function(function: object, mode: str) -> None:
         raise TypeError(f"a child runs an async function of an agent, not what is of type {type(function).__name__}")
     if mode == "process" and "<" in getattr(function, "__qualname__", ""):
         raise ValueError(f"a process can only run a function that it can import, not {function!r}")
-
-
-def described(error: BaseException) -> str:
-    """An exception in one line, or a few."""
-    return "".join(traceback.format_exception_only(error)).strip()[:WHY_LENGTH]

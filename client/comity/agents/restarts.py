@@ -34,18 +34,28 @@ class Restart(enum.StrEnum):
 
 
 class RestartLimit:
-    """At most so many restarts within so many seconds."""
+    """At most so many restarts within so many seconds.
 
-    def __init__(self, most: int, within: float) -> None:
+    together: the ends of several children within so many seconds are taken to have one cause, and count once. That of
+        a child that has ended in that time already counts anew.
+    """
+
+    def __init__(self, most: int, within: float, *, together: float = 0.0) -> None:
         self.most = most
         self.within = within
+        self.together = together
         self._times: deque[float] = deque()
+        self._last: set[str] = set()  # whose ends the last of the times stands for
 
-    def spend(self, now: float) -> bool:
-        """Count a restart. False: it is one too many. `now` never goes back."""
+    def spend(self, now: float, child: str) -> bool:
+        """Count the restart of a child that has ended. False: it is one too many. `now` never goes back."""
         while self._times and self._times[0] <= now - self.within:
             self._times.popleft()
-        self._times.append(now)
+        if self._times and now < self._times[-1] + self.together and child not in self._last:
+            self._last.add(child)
+        else:
+            self._times.append(now)
+            self._last = {child}
         return len(self._times) <= self.most
 
     def reset(self) -> None:

@@ -11,12 +11,14 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
+from multiprocessing.context import SpawnProcess
 from typing import Any, Final, Protocol
 
 from .identity import identity
 from .interrupts import without_interrupts
 from .presence import Presence
-from .process import Ended, Start, described, run_process
+from .process import Ended, Start, run_process
+from .text import described
 
 __all__ = ["Adopted", "End", "ProcessRun", "Running", "TaskRun"]
 
@@ -52,6 +54,9 @@ class Running(Protocol):
     def kill(self) -> None:
         """Kill it, without a chance to end."""
 
+    def leave(self) -> bool:
+        """Have nothing to do with it any more, if it can go on without whoever has started it. Whether it can."""
+
 
 class TaskRun:
     """A child that is a task of the running event loop."""
@@ -82,11 +87,24 @@ class TaskRun:
         if self._killing is None:
             self._killing = asyncio.create_task(self._kill())
 
+    def leave(self) -> bool:
+        return False
+
     async def _kill(self) -> None:
         """A task cannot be killed: it is cancelled until it ends."""
         while not self._task.done():
             self._task.cancel()
             await asyncio.wait([self._task], timeout=PATIENCE_SECONDS)
+
+
+class _Process(SpawnProcess):
+    """A process that may be left behind: at its end, Python joins those that it has started."""
+
+    left = False
+
+    def join(self, timeout: float | None = None) -> None:
+        if not self.left:
+            super().join(timeout)
 
 
 class ProcessRun:
@@ -95,7 +113,7 @@ class ProcessRun:
     def __init__(self, start: Start) -> None:
         self._told, tell = SPAWN.Pipe(duplex=False)
         self._tell: Connection | None = tell
-        self._process = SPAWN.Process(target=run_process, args=(start, tell), name=f"agent {start.name}")
+        self._process = _Process(target=run_process, args=(start, tell), name=f"agent {start.name}")
         self._ended: asyncio.Future[End] = asyncio.get_running_loop().create_future()
         self._killed = False
 
@@ -131,6 +149,10 @@ class ProcessRun:
         if not self._ended.done():
             with contextlib.suppress(ProcessLookupError):
                 self._process.kill()
+
+    def leave(self) -> bool:
+        self._process.left = True
+        return not self._ended.done()
 
     def _start(self) -> None:
         with without_interrupts():
@@ -199,6 +221,9 @@ class Adopted:
 
     def kill(self) -> None:
         self._signal(KILL)
+
+    def leave(self) -> bool:
+        return self._killable
 
     def _signal(self, number: int) -> bool:
         """To the process, if it is one of this machine, and still the same one. Whether it was."""

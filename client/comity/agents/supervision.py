@@ -1,7 +1,6 @@
 """Starting children, watching over them, and starting them anew: what a supervisor does, without its block."""
 
 import asyncio
-import contextlib
 import functools
 import logging
 import uuid
@@ -9,15 +8,18 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
 from comity.client import Client
-from comity.errors import ComityError, LeaseNotFound
+from comity.errors import ComityError
 from comity.lease import Lease
+from comity.recipes.ending import begun
 
 from . import layout
 from .children import Child, ChildState, Group, Roster, Spec
+from .ledger import Former, Ledger
 from .presence import Directory, Presence, PresenceChange, PresenceEvent, until_gone
-from .process import Start, described, run_agent
+from .process import Start, run_agent
 from .restarts import Restart, Strategy, affected
-from .running import Adopted, End, ProcessRun, TaskRun
+from .running import Adopted, End, ProcessRun, Running, TaskRun
+from .text import described
 
 __all__ = ["Supervision"]
 
@@ -27,10 +29,11 @@ log = logging.getLogger("comity.agents")
 
 
 class Supervision:
-    """The children of one supervisor. Whoever starts or stops some has the turn: one after another.
+    """The children of one supervisor. Whoever starts some of a group, or decides on their end, has its turn: one after
+    another. Nobody has it who waits for a single child to end.
 
     lease: the supervisor's own, by which all is guarded that it writes.
-    former: what a former supervisor of the name has written down of its children.
+    former: what a former supervisor of the name has written down of its children, by their names.
     failed: called with what nothing can be done about.
     """
 
@@ -39,7 +42,8 @@ class Supervision:
         state: Client,
         name: str,
         lease: Lease,
-        former: dict[str, dict[str, Any]],
+        former: dict[str, Former],
+        ledger: Ledger,
         *,
         grace: float,
         start_timeout: float,
@@ -54,8 +58,8 @@ class Supervision:
         self._grace = grace
         self._start_timeout = start_timeout
         self._failed = failed
-        self._directory = Directory(state)
-        self._turn = asyncio.Lock()
+        self._ledger = ledger
+        self._there: dict[str, Presence] = {}  # by what the watch has seen
         self._tasks: set[asyncio.Task[None]] = set()
         self._closing = False
         self._begin(self._watch())
@@ -63,7 +67,7 @@ class Supervision:
     async def spawn(self, spec: Spec, group: Group) -> Child:
         """Take over the child of this name if there is one, or else start one."""
         child = Child(spec, group, self.stop)
-        async with self._turn:
+        async with group.turn:
             if self._closing:
                 raise RuntimeError(f"supervisor {self._name} has ended")
             self.lease.check()
@@ -83,31 +87,35 @@ class Supervision:
         return child
 
     async def stop(self, child: Child) -> None:
-        """Have a child end for good."""
-        async with self._turn:
-            await self._stop(child)
-            if not self._closing:
-                await self._record(child)
+        """Have a child end for good. It goes on if whoever waits for that is cancelled."""
+        async with child.group.turn:
+            ending = self._stop(child)
+        await ending
+        async with child.group.turn:
+            if child.state is ChildState.STOPPED and self.roster.get(child.name) is child and not self._closing:
+                await self._ledger.write(child)
 
     async def dismiss(self, group: Group) -> None:
         """Have the children of a group end, and forget them."""
-        async with self._turn:
+        async with group.turn:
             await self._stop_group(group)
             for child in list(group.children):
                 self.roster.remove(child)
                 if not self._closing:
-                    await self._state.delete(layout.child(self._name, child.name), guard=self.lease)
+                    await self._ledger.forget(child)
 
     async def close(self) -> None:
         """Have all children end, also those of a former supervisor that nobody has spawned again; and forget them,
-        unless the lease was lost: then they are another supervisor's."""
-        async with self._turn:
-            self._closing = True
-            groups = {id(child.group): child.group for child in self.roster}
-            await asyncio.gather(*(self._stop_group(group) for group in groups.values()))
-            if self.lease.alive:
-                await self._stop_orphans()
-                await self._state.delete(prefix=layout.children(self._name), guard=self.lease)
+        unless the lease was lost: then they are another supervisor's, if there is one."""
+        self._closing = True
+        self._ledger.hurry()
+        if not self.lease.alive and await self._ledger.is_replaced():
+            self._leave_processes()
+        groups = {id(child.group): child.group for child in self.roster}
+        await asyncio.gather(*(self._close_group(group) for group in groups.values()))
+        if self.lease.alive:
+            await self._stop_orphans()
+            await self._ledger.forget_all()
 
     async def end(self) -> None:
         """Watch over nothing any more."""
@@ -123,15 +131,23 @@ class Supervision:
                 if running is not None:
                     running.kill()
 
+    def _leave_processes(self) -> None:
+        for child in self.roster:
+            if child.running is not None and child.running.leave():
+                child.running = child.presence = None
+                child.state = ChildState.STOPPED
+                child.end = End(False, "left to a later supervisor")
+                self.roster.changed(child)
+
     # Starting
 
     async def _start(self, child: Child) -> None:
         spec = child.spec
         child.begin(uuid.uuid4().hex)
         if spec.ttl not in self._ttls:  # one that is refused is refused here, and not to each agent that is started
-            await self._record(child, ttl=spec.ttl)
+            await self._ledger.write(child, ttl=spec.ttl)
             self._ttls.add(spec.ttl)
-        await self._record(child)
+        await self._ledger.write(child)
         start = Start(
             name=spec.name,
             role=spec.role,
@@ -154,10 +170,11 @@ class Supervision:
             child.running = process
             if child.lapsed:  # it was there, and its lease has ended since
                 process.kill()
-            asyncio.get_running_loop().call_later(self._start_timeout, _kill_unless_there, child, process)
         else:
             child.running = TaskRun(spec.name, run_agent(self._state, start))
         self._begin(self._follow(child))
+        if (found := self._there.get(child.name)) is not None and found.run != child.run:
+            self._meet(child, found)
         self.roster.changed(child)
 
     async def _adopt(self, child: Child) -> bool:
@@ -165,18 +182,21 @@ class Supervision:
         former = self._former.get(child.name)
         if former is None:
             return False
-        child.restarts = int(former.get("restarts", 0))
-        found = await self._directory.get(child.name)
-        if found is None or found.run != former.get("run") or found.supervisor != self._name:
+        child.restarts = former.restarts
+        found = await self._ledger.find(child.name)
+        if found is None or found.run != former.run or found.supervisor != self._name:
+            return False
+        if not former.is_process:  # a task of a supervisor that has ended, or will when it goes on
+            await self._ledger.revoke(found)
             return False
         child.begin(found.run)
-        await self._record(child)
+        await self._ledger.write(child)
         child.gone = asyncio.get_running_loop().create_future()
         child.running = self._adopted(found, child.gone)
         child.there(found)
         self._begin(self._follow(child))
         self.roster.changed(child)
-        now = await self._directory.get(child.name)  # whatever happened to it before anybody looked
+        now = await self._ledger.find(child.name)  # whatever happened to it before anybody looked
         if now is None or now.run != child.run:
             child.went(End(True, "it was gone"))
         else:
@@ -185,8 +205,9 @@ class Supervision:
         return True
 
     def _adopted(self, found: Presence, gone: "asyncio.Future[End]") -> Adopted:
-        owns_process = self._former.get(found.name, {}).get("mode") == "process"
-        return Adopted(found, gone, functools.partial(self._revoke, found), owns_process=owns_process)
+        former = self._former.get(found.name)
+        owns_process = former is not None and former.is_process
+        return Adopted(found, gone, functools.partial(self._ledger.revoke, found), owns_process=owns_process)
 
     # Ends
 
@@ -194,23 +215,34 @@ class Supervision:
         """Wait for the end of this start of a child, and do what is to be done about it."""
         running = child.running
         assert running is not None
-        end = await running.ended()
-        async with self._turn:
+        loop = asyncio.get_running_loop()
+        timer = loop.call_later(self._start_timeout, self._kill_unless_there, child, running)
+        try:
+            end = await running.ended()
+        finally:
+            timer.cancel()
+        seen = loop.time()
+        if child.lapsed:
+            end = End(True, "its lease ended", end.error)
+        elif child.late:
+            rival = "" if child.rival is None else f": {child.status.why}"
+            end = End(True, f"did not start within {self._start_timeout:g} s{rival}", end.error)
+        async with child.group.turn:
             if child.running is running and not self._closing:
-                await self._ended(child, End(True, "its lease ended", end.error) if child.lapsed else end)
+                await self._ended(child, end, seen)
 
-    async def _ended(self, child: Child, end: End) -> None:
+    async def _ended(self, child: Child, end: End, seen: float) -> None:
         child.running = child.presence = None
         child.end = end
-        await self._release(child)
+        await self._ledger.release(child)
         group = child.group
         if not child.spec.restart.wants(failed=end.failed):
             child.state = ChildState.FAILED if end.failed else ChildState.RETURNED
             log.log(logging.WARNING if end.failed else logging.INFO, "%s has ended: %s", child.name, end.why)
-            await self._record(child)
+            await self._ledger.write(child)
             self.roster.changed(child)
             return
-        if not group.limit.spend(asyncio.get_running_loop().time()):
+        if not group.limit.spend(seen, child.name):
             child.state = ChildState.FAILED
             self.roster.changed(child)
             group.exceeded(child, end)
@@ -223,35 +255,43 @@ class Supervision:
             if one is child or one.spec.restart is not Restart.TEMPORARY:
                 await self._restart(one)
             else:
-                await self._record(one)
+                await self._ledger.write(one)
 
     async def _restart(self, child: Child) -> None:
         child.restarts += 1
         try:
             await self._start(child)
         except OSError as error:  # the system can start no process now
-            await self._ended(child, End(True, described(error), error))
+            await self._ended(child, End(True, described(error), error), asyncio.get_running_loop().time())
 
-    async def _stop(self, child: Child) -> None:
-        """Have a child end, if it runs, and give free what it held."""
-        running = child.running
-        if running is None:
-            return
-        child.running, child.stopping = None, running
-        child.state = ChildState.STOPPING
-        self.roster.changed(child)
+    def _stop(self, child: Child) -> "asyncio.Future[None]":
+        """Have a child end, if it runs, and give free what it held. It goes on if whoever waits is cancelled."""
+        if child.running is not None:
+            child.stopping, child.running = child.running, None
+            child.state = ChildState.STOPPING
+            child.ending = begun(self._finish(child, child.stopping))
+            self.roster.changed(child)
+        return asyncio.shield(child.ending or begun(asyncio.sleep(0)))
+
+    async def _finish(self, child: Child, running: Running) -> None:
         try:
             await running.stop(self._grace)
-            await self._release(child)
+            await self._ledger.release(child)
         finally:
             child.stopping = child.presence = None
             child.state = ChildState.STOPPED
             child.end = End(False, "stopped")
             self.roster.changed(child)
 
+    async def _close_group(self, group: Group) -> None:
+        async with group.turn:
+            await self._stop_group(group)
+
     async def _stop_group(self, group: Group) -> None:
         """The last one that was spawned first; children that know nothing of each other all at once."""
-        running = [child for child in reversed(group.children) if child.running is not None]
+        running = [
+            child for child in reversed(group.children) if child.running is not None or child.stopping is not None
+        ]
         if group.strategy is Strategy.ONE_FOR_ONE:
             await asyncio.gather(*(self._stop_anyway(child) for child in running))
         else:
@@ -267,9 +307,7 @@ class Supervision:
 
     async def _stop_orphans(self) -> None:
         own = {child.run for child in self.roster}
-        orphans = [
-            found for found in await self._directory.list() if found.supervisor == self._name and found.run not in own
-        ]
+        orphans = [found for found in await self._ledger.agents() if found.run not in own]
         await asyncio.gather(*(self._stop_orphan(found) for found in orphans))
 
     async def _stop_orphan(self, found: Presence) -> None:
@@ -283,38 +321,48 @@ class Supervision:
         await until_gone(self._state, layout.presence(found.name), self._grace)
         return End(True, "it was stopped")
 
-    async def _release(self, child: Child) -> None:
-        """End the lease of a child that has died, if it has not ended yet: what it held is free."""
-        if not self.lease.alive:
-            return
-        found = await self._directory.get(child.name)
-        if found is not None and found.run == child.run:
-            await self._revoke(found)
-
-    async def _revoke(self, found: Presence) -> None:
-        with contextlib.suppress(LeaseNotFound):
-            await self._state.revoke_lease(found.incarnation, message=f"{found.name} has ended", guard=self.lease)
-
-    async def _record(self, child: Child, *, ttl: float | None = None) -> None:
-        """Write down what a later supervisor of the name, and others, want to know; it stays unless a ttl is given."""
-        status = child.status
-        record = {
-            "mode": status.mode,
-            "state": status.state.value,
-            "restarts": status.restarts,
-            "run": child.run,
-            "why": status.why,
-        }
-        await self._state.put(layout.child(self._name, child.name), record, ttl=ttl, guard=self.lease)
-
     # What is seen of the children
 
     async def _watch(self) -> None:
-        async for event in self._directory.watch():
-            child = self.roster.get(event.presence.name)
-            if child is not None and event.presence.run and event.presence.run == child.run:
+        async for event in Directory(self._state).watch():
+            found = event.presence
+            if event.is_end:
+                self._there.pop(found.name, None)
+            else:
+                self._there[found.name] = found
+            child = self.roster.get(found.name)
+            if child is None or not child.run:
+                continue
+            if found.run == child.run:
                 self._see(child, event)
-                self.roster.changed(child)
+            elif event.is_end:
+                child.rival = None
+            else:
+                self._meet(child, found)
+            self.roster.changed(child)
+
+    def _kill_unless_there(self, child: Child, running: Running) -> None:
+        if child.running is running and child.state is ChildState.STARTING and self.lease.alive:
+            child.late = True
+            running.kill()
+
+    def _meet(self, child: Child, found: Presence) -> None:
+        """Another agent has the child's name. One that a former supervisor has started, and that was not there when
+        this one began to, is nobody's child: it is ended."""
+        if found.supervisor == self._name:
+            self._begin(self._end_stray(found))
+        elif child.state is ChildState.STARTING:
+            known, child.rival = child.rival, found
+            if known is None or known.incarnation != found.incarnation:
+                log.warning("%s cannot begin: %s", child.name, child.status.why)
+
+    async def _end_stray(self, found: Presence) -> None:
+        now = await self._ledger.find(found.name)
+        if now is None or now.run != found.run:  # it has ended since, as one that was restarted has
+            return
+        log.warning("%s, that a former supervisor %s has started, is ended", found.name, self._name)
+        await self._ledger.revoke(found)
+        self._adopted(found, asyncio.get_running_loop().create_future()).kill()
 
     def _see(self, child: Child, event: PresenceEvent) -> None:
         if not event.is_end:
@@ -339,22 +387,25 @@ class Supervision:
     def _done(self, task: "asyncio.Task[None]") -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            self._failed(error)
+            if self._closing and isinstance(error, ComityError):  # whoever waited for an answer waits no longer
+                log.debug("supervisor %s ends", self._name, exc_info=error)
+            else:
+                self._failed(error)
 
 
 def _end(event: PresenceEvent) -> End:
     """How an agent has ended of which only the presence is known."""
     if event.change is PresenceChange.CRASHED:
         return End(True, "its lease ended")
-    failed = event.presence.status == "failed"
-    return End(failed, str(event.presence.detail) if failed else "it left")
+    match event.presence.status:
+        case "failed":
+            return End(True, str(event.presence.detail))
+        case "cancelled":
+            return End(True, "cancelled")
+        case _:
+            return End(False, "it left")
 
 
 def _kill(child: Child, running: object) -> None:
     if child.running is not None and child.running is running:
         child.running.kill()
-
-
-def _kill_unless_there(child: Child, running: object) -> None:
-    if child.state is ChildState.STARTING:
-        _kill(child, running)

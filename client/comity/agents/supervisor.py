@@ -17,6 +17,7 @@ from . import layout
 from .block import Block
 from .children import Child, ChildStatus, Group, Mode, Roster, Spec
 from .errors import SupervisorExists
+from .ledger import Ledger
 from .mapping import Function, Inputs, Mapping, forget, work
 from .outcome import MapError, Outcome
 from .presence import Presence, Taken, take
@@ -52,14 +53,18 @@ class Supervisor:
     name: as that of an agent; of one supervisor at a time.
     strategy: who is restarted with a child that died.
     max_restarts, within: more restarts than this within so many seconds are too many: all children are stopped, the
-        block is cancelled, and RestartLimitExceeded raised.
+        block is cancelled, and RestartLimitExceeded raised. What several children end by within a `ttl`, such as a
+        pause of the server, counts as one; a child that ends again counts anew.
     ttl: seconds after which the supervisor is taken for dead if nothing is heard of it; and its children too, unless
         `spawn` says else.
-    grace: seconds that a child has to end when it is asked to. A task cannot be killed: it is cancelled until it ends.
+    grace: seconds that a child has to end when it is asked to, and is killed after. A task cannot be killed: it is
+        cancelled until it ends.
     wait: seconds to wait for a former supervisor of the name to be gone. SupervisorExists if it is not by then.
-    start_timeout: seconds that a process has to be there as an agent. Else it is killed, and counts as dead.
+    start_timeout: seconds that a child has to be there as an agent: to import what it needs, and to get its name. Else
+        it is killed, and has failed.
 
-    If the supervisor's own lease is lost, the block is cancelled too, and LeaseLost raised.
+    If the supervisor's own lease is lost, the block is cancelled too, and LeaseLost raised. Children that are processes
+    are left to the later supervisor of the name then, if there is one.
     """
 
     def __init__(
@@ -76,7 +81,9 @@ class Supervisor:
         start_timeout: float = 60.0,
     ) -> None:
         self.name = layout.check_name("the supervisor's name", name)
-        limit = RestartLimit(check_count("max_restarts", max_restarts, 0), check_seconds("within", within))
+        limit = RestartLimit(
+            check_count("max_restarts", max_restarts, 0), check_seconds("within", within), together=ttl
+        )
         self._group = Group(Strategy(strategy), limit, self._exceeded)
         self._ttl = check_seconds("ttl", ttl)
         self._grace = check_seconds("grace", grace)
@@ -94,8 +101,8 @@ class Supervisor:
         self._begun = True
         self._lease = lease = await self._take()
         try:
-            prefix = layout.children(self.name)
-            records = {entry.key.removeprefix(prefix): entry.value async for entry in self.state.list(prefix)}
+            ledger = Ledger(self.state, self.name, lease)
+            former = await ledger.former()
         except BaseException:
             await clean_up(lease.revoke())
             raise
@@ -105,7 +112,8 @@ class Supervisor:
             self.state,
             self.name,
             lease,
-            {child: record for child, record in records.items() if isinstance(record, dict)},
+            former,
+            ledger,
             grace=self._grace,
             start_timeout=self._start_timeout,
             failed=self._block.fail,

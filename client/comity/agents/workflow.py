@@ -11,6 +11,7 @@ results = await flow.run(state, "2026-11", {"priority": 5})  # again: goes on wh
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 import os
 import socket
@@ -19,11 +20,13 @@ from typing import Any, Final
 
 from comity import codec
 from comity.client import Client
-from comity.errors import Conflict
+from comity.lease import Lease
 from comity.model import Resync
 from comity.operations import Delete, Key
+from comity.recipes.ending import EndsWith, clean_up
 
 from .layout import check_name
+from .presence import Taken, take
 from .workflow_errors import RunDiffers, RunIsHeld, StepFailure, WorkflowFailed
 from .workflow_plan import Part, Plan
 from .workflow_records import ROOT, Layout, Progress, failure_record, item_place
@@ -94,18 +97,12 @@ class Workflow:
             if progress.holder is not None:
                 await _released(state, progress, deadline)
                 continue
-            left = progress.entry(layout.holder)  # by a restore or a fork
-            async with state.lease(ttl) as lease:
-                try:
-                    await state.put(
-                        layout.holder,
-                        {"host": socket.gethostname(), "pid": os.getpid()},
-                        if_revision=0 if left is None else left.mod_revision,
-                        lease=lease,
-                        message=f"{layout}: held",
-                    )
-                except Conflict:
-                    continue  # somebody was faster
+            place = {"host": socket.gethostname(), "pid": os.getpid()}
+            try:
+                lease = await take(state, layout.holder, place, ttl=ttl, wait=0.0, message=f"{layout}: held")
+            except Taken:
+                continue  # somebody was faster
+            async with _ending(lease):
                 progress = await Progress.read(state, layout)
                 begun = self._check(progress, given, allow_changed_plan)
                 record = {
@@ -207,6 +204,16 @@ class Workflow:
             else:
                 results[name] = progress.result(name)
         return results
+
+
+@contextlib.asynccontextmanager
+async def _ending(lease: Lease) -> AsyncGenerator[None]:
+    """A block that has a run: cancelled if the lease is lost, which ends with it."""
+    try:
+        async with EndsWith(lease):
+            yield
+    finally:
+        await clean_up(lease.revoke())
 
 
 async def _released(state: Client, progress: Progress, deadline: float) -> None:

@@ -13,6 +13,7 @@ from comity.model import Commit, Entry, Resync
 from comity.recipes.living import Living
 
 from . import layout
+from .text import storable, text_of
 from .workflow_errors import StepFailure
 
 __all__ = ["ROOT", "Layout", "Progress", "failure_of", "failure_record", "item_place"]
@@ -159,12 +160,7 @@ class Progress:
 
 def failure_of(error: BaseException) -> StepFailure:
     """What is kept of an exception: its text and its notes."""
-    try:
-        message = str(error)
-    except Exception as broken:  # noqa: BLE001 - whatever a step raises must be reported
-        message = f"(its text failed with {type(broken).__name__})"
-    message = "; ".join([message, *getattr(error, "__notes__", ())])
-    message = message.encode(errors="replace").decode()
+    message = storable("; ".join([text_of(error), *map(str, getattr(error, "__notes__", ()))]))
     if len(message) > MESSAGE_CHARACTERS:
         message = message[: MESSAGE_CHARACTERS - 1] + "…"
     return StepFailure(type(error).__name__, message)
