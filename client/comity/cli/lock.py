@@ -16,12 +16,14 @@ from .session import run
 
 if TYPE_CHECKING:
     from comity.client import Client
+    from comity.lease import Lease
     from comity.recipes import Lock
 
 __all__ = ["lock"]
 
 PASSED_ON: Final = ("SIGTERM", "SIGINT", "SIGHUP")  # as far as the system has them
 KILL_SECONDS: Final = 5.0  # after which a command that was asked to end is ended
+POLL_SECONDS: Final = 0.05  # between looks at whether a process group has ended
 REVOKE_SECONDS: Final = 2.0  # that the end may wait for the server
 REACH_SECONDS: Final = 1.0  # that a server has to answer, however short the wait
 NOT_EXECUTABLE: Final = 126  # as shells do
@@ -52,9 +54,16 @@ def lock(options: Options, name: str, command: Sequence[str], ttl: float, wait: 
     """Run COMMAND while holding the lock NAME, and exit with its exit code.
 
     Who asked first has it first. COMMAND has the fencing token in COMITY_FENCE: a number that grows with each holder,
-    and that `comity put --guard` takes too. Signals are passed on. If the lock is lost, since the server could not be
-    reached for as long as --ttl or ended it, COMMAND is terminated and the exit code is 3. It is 5 if the lock could
-    not be had in time or no server be reached, and 127 if there is no such COMMAND.
+    and that `comity put --guard` takes too. If the lock is lost, since the server could not be reached for as long as
+    --ttl or ended it, COMMAND is terminated and the exit code is 3. It is 5 if the lock could not be had in time or no
+    server be reached, and 127 if there is no such COMMAND.
+
+    SIGTERM, SIGINT and SIGHUP are passed on. COMMAND is a process group, which is signalled as a whole; but in the
+    foreground of a terminal it shares that with this process, so that it can read what is typed: then COMMAND alone is
+    signalled, and SIGINT left to the keyboard.
+
+    If this process is stopped or ended by SIGKILL, COMMAND goes on, and the next one has the lock after --ttl: only
+    what checks COMITY_FENCE is safe then.
     """
     from comity.recipes import Lock
 
@@ -71,7 +80,7 @@ def lock(options: Options, name: str, command: Sequence[str], ttl: float, wait: 
         except ValueError as error:
             raise click.BadParameter(str(error), param_hint="NAME") from error
         try:
-            return await _Run(contender, seen, name, command).run(wait)
+            return await _Run(client, contender, seen, name, command).run(wait)
         except InvalidArgument as error:
             refused = next((text for field, text in error.violations if field.endswith(".ttl")), None)
             if refused is None:
@@ -84,11 +93,13 @@ def lock(options: Options, name: str, command: Sequence[str], ttl: float, wait: 
 class _Run:
     """One command and the lock that it needs. `seen` is the same lock, of which one asks only who holds it."""
 
-    def __init__(self, contender: "Lock", seen: "Lock", name: str, command: Sequence[str]) -> None:
+    def __init__(self, client: "Client", contender: "Lock", seen: "Lock", name: str, command: Sequence[str]) -> None:
+        self._client = client
         self._lock = contender
         self._seen = seen
         self._name = name
         self._command = command
+        self._grouped = hasattr(os, "killpg") and not _in_foreground()
         self._child: subprocess.Popen[bytes] | None = None
         self._signal = 0  # that came before the command ran
 
@@ -123,33 +134,76 @@ class _Run:
         raise Failure(f"the lock {self._name!r}{by} could not be had within {wait:g} s", "DEADLINE_EXCEEDED")
 
     async def _held(self) -> int:
-        from comity.errors import ComityError, LeaseLost
+        from comity.errors import LeaseLost
 
         lease = self._lock.lease
         try:
-            self._child = child = self._start(self._lock.fence)
-            exited = asyncio.create_task(asyncio.to_thread(child.wait))
-            lost = asyncio.create_task(lease.lost())
-            await asyncio.wait([exited, lost], return_when=asyncio.FIRST_COMPLETED)
-            lost.cancel()
-            if not exited.done():
-                child.terminate()
-                await asyncio.wait([exited], timeout=KILL_SECONDS)
-                child.kill()
-                await exited
-                lease.check()
-            code = await exited
-            return SIGNALLED - code if code < 0 else code
+            code = await self._ran(lease)
+            lease.check()  # this process may have been stopped while the command ran, and ended
         except LeaseLost as error:
-            why = f"the lock {self._name!r} was lost, and the command terminated: {error.message}"
-            raise Failure(why, "FAILED_PRECONDITION", reason="LEASE_LOST") from error
-        finally:
-            with contextlib.suppress(ComityError):  # it then ends with its lease
-                await lease.revoke(timeout=REVOKE_SECONDS)
+            await self._release(lease)
+            raise self._loss(error.message) from error
+        except BaseException:
+            await self._release(lease)
+            raise
+        if not await self._release(lease):
+            raise self._loss("its lease had ended")
+        return SIGNALLED - code if code < 0 else code
+
+    async def _ran(self, lease: "Lease") -> int:
+        """How the command has ended, by itself or since the lock was lost."""
+        self._child = child = self._start(self._lock.fence)
+        exited = asyncio.create_task(asyncio.to_thread(child.wait))
+        lost = asyncio.create_task(lease.lost())
+        await asyncio.wait([exited, lost], return_when=asyncio.FIRST_COMPLETED)
+        lost.cancel()
+        if not exited.done():
+            await self._end(child, exited)
+        return await exited
+
+    async def _release(self, lease: "Lease") -> bool:
+        """Whether the lock was held until now, as far as can be known."""
+        from comity.errors import ComityError, LeaseNotFound
+
+        await lease.close()
+        try:
+            await self._client.revoke_lease(lease.id, timeout=REVOKE_SECONDS)
+        except LeaseNotFound:
+            return False
+        except ComityError:  # it then ends with its lease
+            return True
+        return True
+
+    async def _end(self, child: "subprocess.Popen[bytes]", exited: "asyncio.Task[int]") -> None:
+        """Have the command end, with all that is of its group."""
+        self._send(child, signal.SIGTERM)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(KILL_SECONDS):
+                await asyncio.shield(exited)
+                while self._grouped and _has_members(child.pid):  # noqa: ASYNC110 - no system tells when it has none
+                    await asyncio.sleep(POLL_SECONDS)
+                return
+        self._send(child, signal.SIGKILL)
+        await exited
+
+    def _send(self, child: "subprocess.Popen[bytes]", number: int) -> None:
+        if not self._grouped:
+            child.send_signal(number)
+            return
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(child.pid, number)
+
+    def _loss(self, why: str) -> Failure:
+        said = f"the lock {self._name!r} was lost while the command ran: {why}"
+        return Failure(said, "FAILED_PRECONDITION", reason="LEASE_LOST")
 
     def _start(self, fence: int) -> subprocess.Popen[bytes]:
         try:
-            return subprocess.Popen(self._command, env=os.environ | {"COMITY_FENCE": str(fence)})
+            return subprocess.Popen(
+                self._command,
+                env=os.environ | {"COMITY_FENCE": str(fence)},
+                process_group=0 if self._grouped else None,
+            )
         except OSError as error:
             failure = Failure(f"{self._command[0]}: {error.strerror}")
             failure.status = NOT_FOUND if isinstance(error, FileNotFoundError) else NOT_EXECUTABLE
@@ -159,8 +213,8 @@ class _Run:
         if self._child is None:
             self._signal = number
             task.cancel()
-        elif number != signal.SIGINT or not _typed():
-            self._child.send_signal(number)
+        elif self._grouped or number != signal.SIGINT or not _in_foreground():  # else the keyboard has reached it, too
+            self._send(self._child, number)
 
 
 @contextlib.contextmanager
@@ -179,10 +233,20 @@ def _signals(receive: Callable[[int], None]) -> Iterator[None]:
                 loop.remove_signal_handler(number)
 
 
-def _typed() -> bool:
-    """Whether a SIGINT came from the keyboard, so that the command has it too."""
+def _in_foreground() -> bool:
+    """Whether this process has the keyboard of a terminal, so that its group has what is typed, and its signals."""
     for descriptor in range(3):
         with contextlib.suppress(OSError, AttributeError):
             if os.tcgetpgrp(descriptor) == os.getpgrp():
                 return True
     return False
+
+
+def _has_members(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
