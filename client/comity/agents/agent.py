@@ -12,7 +12,7 @@ from comity.client import Client
 from comity.lease import Lease, LeaseGuard
 from comity.model import Checkpoint, RestoreResult
 from comity.recipes.ending import EndsWith, clean_up
-from comity.recipes.names import check_count
+from comity.recipes.names import check_client, check_count
 from comity.transaction import Transaction
 
 from . import layout
@@ -71,6 +71,7 @@ class Agent:
         supervisor: str = "",
         run: str = "",
     ) -> None:
+        check_client(state, instead="")
         layout.check_name("the agent's name", name)
         if role:
             layout.check_name("role", role)

@@ -12,7 +12,7 @@ from comity.client import Client
 from comity.errors import ComityError, LeaseLost
 from comity.lease import Lease
 from comity.recipes.ending import clean_up
-from comity.recipes.names import check_count, check_seconds
+from comity.recipes.names import check_client, check_count, check_seconds
 
 from . import layout
 from .block import Block
@@ -75,6 +75,7 @@ class Supervisor:
         wait: float = 0.0,
         start_timeout: float = 60.0,
     ) -> None:
+        check_client(state, instead="")
         self.name = layout.check_name("the supervisor's name", name)
         if not 0 <= wait < math.inf:
             raise ValueError(f"wait is a number of seconds from 0, not {wait!r}")

@@ -22,6 +22,7 @@ from comity.client import Client
 from comity.errors import Conflict
 from comity.model import Resync
 from comity.operations import Delete, Key
+from comity.recipes.names import check_client
 
 from .layout import check_name
 from .workflow_errors import RunDiffers, RunIsHeld, StepFailure, WorkflowFailed
@@ -83,6 +84,7 @@ class Workflow:
         LeaseLost if this runner has lost the run, after which it writes nothing more. What the store answers where it
         cannot be reached (Unavailable, DeadlineExceeded) ends the run where it is.
         """
+        check_client(state, instead="")
         layout = Layout(self.name, run_id)
         given = None if input is RECORDED else codec.to_json(input)
         deadline = _deadline(wait)

@@ -14,6 +14,8 @@ from comity.sync.thread import Call, run
 from comity.sync.transaction import Transaction, plain
 from comity.sync.waiting import waiting
 
+from .inner import inner
+
 __all__ = ["Item", "Queue"]
 
 T = TypeVar("T")
@@ -80,7 +82,7 @@ class Queue:
     def __init__(
         self, state: Client, name: str, ttl: float = 10.0, *, tries: int = 5, owner: str | None = None
     ) -> None:
-        self._async = recipes.Queue(state._async, name, ttl, tries=tries, owner=owner)
+        self._async = recipes.Queue(inner(state), name, ttl, tries=tries, owner=owner)
         self.name = self._async.name
         self.tries = tries
 
