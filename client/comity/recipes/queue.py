@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Sequence
 from functools import partial
 from typing import Any, Final, NamedTuple
 
+from comity.arguments import expect
 from comity.client import Client
 from comity.errors import LeaseNotFound
 from comity.lease import Lease
@@ -86,6 +87,8 @@ class Queue:
         self.tries = check_count("tries", tries)
         self._ttl = check_seconds("ttl", ttl)
         self._owner = owner_of(state, owner)
+        if lease is not None:
+            expect("lease", Lease, lease)
         self._lease = lease
         self._keys = Keys(name)
         self._living = Living(state)
@@ -140,7 +143,7 @@ class Queue:
         item = await self.get(timeout)
         block = EndsWith(item.lease)
         block.begin()
-        item.watch_over(block)
+        item._watch_over(block)
         try:
             yield item
             if not item.settled:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, TypeVar, overload
 
 from comity import recipes
+from comity.arguments import expect
 from comity.lease import LeaseGuard
 from comity.model import Entry
 from comity.recipes.ending import clean_up
@@ -74,15 +75,26 @@ class Item:
         return call.run(self._async.ack(call.here(plain(function)), message=message))
 
     nack = waiting(recipes.Item.nack)
+    close = waiting(recipes.Item.close)
 
 
 class Queue:
     """A queue that all who name it share: as `comity.recipes.Queue`. One object may be used by many threads."""
 
     def __init__(
-        self, state: Client, name: str, ttl: float = 10.0, *, tries: int = 5, owner: str | None = None
+        self,
+        state: Client,
+        name: str,
+        ttl: float = 10.0,
+        *,
+        tries: int = 5,
+        owner: str | None = None,
+        lease: Lease | None = None,
     ) -> None:
-        self._async = recipes.Queue(inner(state), name, ttl, tries=tries, owner=owner)
+        if lease is not None:
+            expect("lease", Lease, lease)
+        held = None if lease is None else lease._async
+        self._async = recipes.Queue(inner(state), name, ttl, tries=tries, owner=owner, lease=held)
         self.name = self._async.name
         self.tries = tries
 
@@ -119,7 +131,7 @@ class Queue:
                 run(clean_up(item._async.nack(counts=isinstance(error, Exception))))
             raise
         finally:
-            item.lease.close()
+            item.close()
 
     size = waiting(recipes.Queue.size)
     dead = waiting(recipes.Queue.dead)
