@@ -141,20 +141,17 @@ def test_queues(state: sync.Client) -> None:
 
 
 def test_claims_live_by_a_shared_lease(state: sync.Client) -> None:
-    with state.lease(60) as lease:
-        queue = Queue(state, "a", lease=lease)
-        for number in range(3):
-            queue.put(number)
-        with queue.claim() as item:
-            assert item.lease.id == lease.id
-        left = queue.get()
-        left.close()
-        assert lease.alive
-        assert queue.size() == QueueSize(1, 1, 0)
-        state.revoke_lease(lease.id)
-        assert queue.size() == QueueSize(2, 0, 0)
-        lease.lost(timeout=60)
-        lease.revoke()
+    lease = state.grant_lease(60)
+    queue = Queue(state, "a", lease=lease)
+    for number in range(3):
+        queue.put(number)
+    with queue.claim() as item:
+        assert item.lease.id == lease.id
+    queue.get().close()
+    assert queue.size() == QueueSize(1, 1, 0)
+    assert lease.alive
+    lease.revoke()
+    assert queue.size() == QueueSize(2, 0, 0)
     with pytest.raises(TypeError, match="lease must be Lease, not int"):
         Queue(state, "a", lease=lease.id)  # type: ignore[arg-type]
 
