@@ -1,12 +1,13 @@
 """A circuit breaker: once some agents have found a dependency broken, all of them leave it alone for a while."""
 
 import asyncio
+import contextlib
 import enum
 import functools
 import inspect
 import uuid
 import weakref
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar
 
@@ -14,12 +15,12 @@ from comity.client import Client
 from comity.errors import ComityError, LeaseNotFound
 from comity.lease import Lease
 from comity.model import ListResult
-from comity.operations import Delete, Key, List, Put
+from comity.operations import Condition, Delete, Key, List, Put
 
 from .circuit import Circuit, Found
 from .ending import begun, clean_up
 from .living import Living
-from .names import check_count, check_name, check_seconds
+from .names import check_client, check_count, check_name, check_seconds
 
 __all__ = ["CircuitBreaker", "CircuitOpen", "CircuitState"]
 
@@ -91,8 +92,8 @@ class CircuitBreaker:
         counts: type[Exception] | tuple[type[Exception], ...] = Exception,
         ttl: float = 10.0,
     ) -> None:
+        self._state = check_client(state)
         self.name = check_name(name)
-        self._state = state
         self._failures = check_count("failures", failures, most=1_000)
         self._within = check_seconds("within", within)
         self._reset_after = check_seconds("reset_after", reset_after)
@@ -102,6 +103,10 @@ class CircuitBreaker:
         self._living = Living(state)
         self._circuits: dict[asyncio.AbstractEventLoop, Circuit] = {}
         self._probes: weakref.WeakKeyDictionary[asyncio.Task[Any], Lease] = weakref.WeakKeyDictionary()
+
+    def __repr__(self) -> str:
+        seen = [_state(circuit.last).value for circuit in self._circuits.values() if circuit.known]
+        return f"<comity.recipes.CircuitBreaker {self.name!r}: {seen[-1] if seen else 'not looked at yet'}>"
 
     async def close(self) -> None:
         """Follow the store no longer. The breaker stays as it is, and this object can be used again."""
@@ -120,7 +125,7 @@ class CircuitBreaker:
         return circuit.remaining()
 
     async def __aenter__(self) -> Self:
-        probe = await self.enter()
+        probe = await self._enter()
         if probe is not None:
             task = asyncio.current_task()
             assert task is not None
@@ -132,10 +137,10 @@ class CircuitBreaker:
     ) -> None:
         task = asyncio.current_task()
         assert task is not None
-        await self.leave(self._probes.pop(task, None), error)
+        await self._leave(self._probes.pop(task, None), error)
 
-    async def enter(self) -> Lease | None:
-        """Ask whether the call may be made. Returns what `leave` is to be given after it. Raises CircuitOpen."""
+    async def _enter(self) -> Lease | None:
+        """Ask whether the call may be made. Returns what `_leave` is to be given after it. Raises CircuitOpen."""
         circuit = self._circuit()
         found = await circuit.now()
         if found.tripped is None:
@@ -145,7 +150,7 @@ class CircuitBreaker:
             raise CircuitOpen(self.name, circuit.remaining())
         return probe
 
-    async def leave(self, probe: Lease | None, error: BaseException | None) -> None:
+    async def _leave(self, probe: Lease | None, error: BaseException | None) -> None:
         """Say how the call ended. What cannot be written down is not counted: the caller has a result of its own."""
         failed = isinstance(error, self._counts)
         if probe is None:
@@ -176,11 +181,21 @@ class CircuitBreaker:
 
     async def trip(self) -> None:
         """Open it, as if it had failed often enough; also while a probe is under way, which then closes nothing."""
-        await self._state.transact(then=self._opening())
+        await self._write(self._opening())
 
     async def reset(self) -> None:
         """Close it, whatever has failed."""
-        await self._state.delete(prefix=self._root, message=f"reset circuit {self.name}")
+        await self._write([Delete(prefix=self._root)], message=f"reset circuit {self.name}")
+
+    async def _write(self, then: list[Put | Delete], conditions: Sequence[Condition] = (), message: str = "") -> None:
+        """Change its keys, and see at once what has become of them, whoever was faster."""
+        circuit = self._circuit()
+        resyncs, look = circuit.resyncs, List(circuit.prefix)
+        done = await self._state.transact(conditions=conditions, then=[*then, look], otherwise=[look], message=message)
+        seen = done.results[-1]
+        assert isinstance(seen, ListResult)
+        with contextlib.suppress(ComityError):  # it is done, and the watch tells of it
+            await circuit.see(seen.entries, done.revision, resyncs, anew=False)
 
     def _circuit(self) -> Circuit:
         loop = asyncio.get_running_loop()
@@ -223,32 +238,25 @@ class CircuitBreaker:
         """One more failure."""
         prefix = f"{self._root}failures/"
         failure = Put(prefix + uuid.uuid4().hex, {"by": self._state.author}, ttl=self._within)
-        try:
+        with _unheard():
             done = await self._state.transact(then=[failure, List(prefix, keys_only=True)])
             listed = done.results[1]
             assert isinstance(listed, ListResult)
             if len(listed.entries) >= self._failures <= len(await self._living.among(listed.entries)):
-                keys = self._circuit().keys
-                await self._state.transact(
-                    conditions=[Key(keys.tripped).absent()],
-                    then=self._opening(),
-                    message=f"open circuit {self.name}: {self._failures} failures within {self._within:g} s",
+                await self._write(
+                    self._opening(),
+                    [Key(self._circuit().keys.tripped).absent()],
+                    f"open circuit {self.name}: {self._failures} failures within {self._within:g} s",
                 )
-        except ComityError:
-            pass
 
     async def _settle(self, probe: Lease, then: list[Put | Delete], what: str) -> None:
         """Say how a probe ended, unless it took longer than its lease lived, or the circuit was tripped meanwhile."""
-        try:
-            await self._state.transact(
-                conditions=[Key(self._circuit().keys.probe).mod_revision == probe.id],
-                then=then,
-                message=f"{what} circuit {self.name}",
-            )
-        except ComityError:
-            pass
-        finally:
-            await probe.close()
+        with _unheard():
+            try:
+                at = [Key(self._circuit().keys.probe).mod_revision == probe.id]
+                await self._write(then, at, f"{what} circuit {self.name}")
+            finally:
+                await probe.close()
 
     def _opening(self) -> list[Put | Delete]:
         """Whatever a probe that is under way finds out is not waited for."""
@@ -260,6 +268,11 @@ class CircuitBreaker:
             Delete(keys.probe),
             Delete(prefix=f"{self._root}failures/"),
         ]
+
+
+def _unheard() -> contextlib.AbstractContextManager[None]:
+    """What goes wrong here is not raised: the caller has a result of its own. RuntimeError: the client was closed."""
+    return contextlib.suppress(ComityError, RuntimeError)
 
 
 def _state(found: Found) -> CircuitState:

@@ -12,7 +12,7 @@ from comity.operations import Key, Put
 from .holder import Holder
 from .line import Line, in_order
 from .living import Living
-from .names import check_name, check_seconds
+from .names import check_client, check_name, check_seconds
 
 __all__ = ["Election", "Leader"]
 
@@ -42,11 +42,11 @@ class Election(Holder):
     """
 
     def __init__(self, state: Client, name: str, ttl: float = 10.0) -> None:
+        self._state = check_client(state)
         self.name = check_name(name)
-        self._state = state
         self._prefix = f"elections/{self.name}/"
         line = Line(state, self._prefix, check_seconds("ttl", ttl))
-        super().__init__(f"election {name!r}", line, None)
+        super().__init__(f"election {name!r}", line, None, missed="was not won")
 
     async def campaign(self, value: object, timeout: float | None = None) -> int:
         """Stand for election, lead once all who stood before are gone, and return the fence.
@@ -81,9 +81,9 @@ class Election(Holder):
         try:
             yield self
         except BaseException as error:
-            await self.end_block(error)
+            await self._end_block(error)
             raise
-        await self.end_block(None)
+        await self._end_block(None)
 
     async def leader(self) -> Leader | None:
         """Who leads; None: nobody does."""

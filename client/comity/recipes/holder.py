@@ -8,6 +8,7 @@ from comity.model import Entry
 
 from .ending import EndsWith, clean_up
 from .line import Line, Place
+from .within import within
 
 __all__ = ["Holder", "label"]
 
@@ -15,13 +16,23 @@ __all__ = ["Holder", "label"]
 class Holder:
     """One contender for something that a line is for. It is in line or holds it once at a time."""
 
-    def __init__(self, what: str, line: Line, value: object) -> None:
-        self._what = what
+    name: str
+
+    def __init__(self, what: str, line: Line, value: object, *, missed: str = "was not had") -> None:
+        self._what = what  # and its name: lock 'a'
+        self._missed = f"{what} {missed}"
         self._line = line
         self._value = value
         self._place: Place | None = None
         self._block: EndsWith | None = None
         self._entering = False
+
+    def __repr__(self) -> str:
+        if self._place is not None:
+            place = f"held, fence {self.fence}" if self.held else f"lost, fence {self.fence}"
+        else:
+            place = "waiting" if self._entering else "not held"
+        return f"<comity.recipes.{type(self).__name__} {self.name!r}: {place}>"
 
     @property
     def held(self) -> bool:
@@ -67,9 +78,11 @@ class Holder:
         """
         self._begin()
         try:
-            self._place = await self._line.enter(self._value, timeout)
+            async with within(timeout, self._missed) as wait:
+                self._place = await self._line.enter(self._value, wait)
         finally:
             self._entering = False
+        assert self._place is not None
         return self._place.lease.fence
 
     async def try_acquire(self) -> bool:
@@ -98,7 +111,7 @@ class Holder:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        await self.end_block(error)
+        await self._end_block(error)
 
     def _begin(self) -> None:
         if self._entering or self.held:
@@ -111,7 +124,7 @@ class Holder:
         self._block = EndsWith(self.lease)
         self._block.begin()
 
-    async def end_block(self, error: BaseException | None) -> None:
+    async def _end_block(self, error: BaseException | None) -> None:
         """Release it after a block that has raised this. Raises LeaseLost if it was lost, unless the block raised."""
         block, self._block = self._block, None
         place, self._place = self._place, None

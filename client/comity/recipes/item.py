@@ -101,6 +101,10 @@ class Item:
         self._block: EndsWith | None = None
         self.settled = False  # acknowledged, or given back
 
+    def __repr__(self) -> str:
+        claim = "settled" if self.settled else "claimed" if self.lease.alive else "lost"
+        return f"<comity.recipes.Item {self.id}: {claim}, try {self.tries}, fence {self.fence}>"
+
     @property
     def value(self) -> Any:
         """What was put. Raises DecodeError as `Entry.value` does."""
@@ -231,7 +235,7 @@ class Item:
             raise self._lost()
         await self._end()
 
-    def watch_over(self, block: EndsWith) -> None:
+    def _watch_over(self, block: EndsWith) -> None:
         """The block that is cancelled when the claim is lost."""
         self._block = block
 

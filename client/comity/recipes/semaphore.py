@@ -4,7 +4,7 @@ from comity.client import Client
 
 from .holder import Holder
 from .line import Line
-from .names import check_count, check_name, check_seconds, owner_of
+from .names import check_client, check_count, check_name, check_seconds, owner_of
 
 __all__ = ["Semaphore"]
 
@@ -28,11 +28,12 @@ class Semaphore(Holder):
     """
 
     def __init__(self, state: Client, name: str, limit: int, ttl: float = 10.0, *, owner: str | None = None) -> None:
+        check_client(state)
         self.name = check_name(name)
         self.limit = check_count("limit", limit)
         root = f"semaphores/{self.name}/"
         line = Line(state, f"{root}slots/", check_seconds("ttl", ttl), limit=limit, limit_key=f"{root}limit")
-        super().__init__(f"semaphore {name!r}", line, {"owner": owner_of(state, owner)})
+        super().__init__(f"semaphore {name!r}", line, {"owner": owner_of(state, owner)}, missed="had no free slot")
 
     async def owners(self) -> list[str]:
         """Who holds it, as they call themselves, the longest-serving first."""

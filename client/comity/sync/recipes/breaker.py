@@ -13,6 +13,8 @@ from comity.sync.client import Client
 from comity.sync.thread import run
 from comity.sync.waiting import waiting
 
+from .inner import inner
+
 __all__ = ["CircuitBreaker"]
 
 P = ParamSpec("P")
@@ -39,10 +41,13 @@ class CircuitBreaker:
         ttl: float = 10.0,
     ) -> None:
         self._async = recipes.CircuitBreaker(
-            state._async, name, failures, within=within, reset_after=reset_after, counts=counts, ttl=ttl
+            inner(state), name, failures, within=within, reset_after=reset_after, counts=counts, ttl=ttl
         )
         self.name = self._async.name
         self._entered = threading.local()
+
+    def __repr__(self) -> str:
+        return repr(self._async)
 
     close = waiting(recipes.CircuitBreaker.close)
     state = waiting(recipes.CircuitBreaker.state)
@@ -51,13 +56,13 @@ class CircuitBreaker:
     reset = waiting(recipes.CircuitBreaker.reset)
 
     def __enter__(self) -> Self:
-        self._probes().append(run(self._async.enter()))
+        self._probes().append(run(self._async._enter()))
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        run(self._async.leave(self._probes().pop(), error))
+        run(self._async._leave(self._probes().pop(), error))
 
     def call(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Call a function if the circuit is not open, and return what it returns. Raises CircuitOpen."""

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, TypeVar, overload
 
 from comity import recipes
+from comity.arguments import expect
 from comity.lease import LeaseGuard
 from comity.model import Entry
 from comity.recipes.ending import clean_up
@@ -13,6 +14,8 @@ from comity.sync.lease import Lease
 from comity.sync.thread import Call, run
 from comity.sync.transaction import Transaction, plain
 from comity.sync.waiting import waiting
+
+from .inner import inner
 
 __all__ = ["Item", "Queue"]
 
@@ -28,6 +31,9 @@ class Item:
         self.entry: Entry = item.entry
         self.tries = item.tries
         self.lease = Lease(item.lease)
+
+    def __repr__(self) -> str:
+        return repr(self._async)
 
     @property
     def value(self) -> Any:
@@ -88,10 +94,15 @@ class Queue:
         owner: str | None = None,
         lease: Lease | None = None,
     ) -> None:
-        shared = None if lease is None else lease._async
-        self._async = recipes.Queue(state._async, name, ttl, tries=tries, owner=owner, lease=shared)
+        if lease is not None:
+            expect("lease", Lease, lease)
+        held = None if lease is None else lease._async
+        self._async = recipes.Queue(inner(state), name, ttl, tries=tries, owner=owner, lease=held)
         self.name = self._async.name
         self.tries = tries
+
+    def __repr__(self) -> str:
+        return repr(self._async)
 
     def put(
         self, value: object, priority: int = 0, *, content_type: str | None = None, tx: Transaction | None = None
