@@ -24,6 +24,7 @@ from tests.waiting import until
 
 ROOT = Path(__file__).parents[2]
 TTL = 3.0  # of runs that live on a busy machine, and soon end where their runner is killed
+KILLED = -signal.SIGKILL
 KILLS = 40 if os.environ.get("COMITY_SOAK") == "1" else 6
 STEPS = {"triage", "fetch[0]", "fetch[1]", "fetch[2]", "fetch[3]", "clean", "optimise", "report", "publish"}
 
@@ -50,7 +51,7 @@ async def finish(process: Process) -> tuple[int, Any]:
     """How it has ended, and with what."""
     output, errors = await process.communicate()
     assert process.returncode is not None
-    assert process.returncode in (0, LOST), errors.decode()
+    assert process.returncode in (0, LOST, KILLED), errors.decode()
     return process.returncode, json.loads(output) if output else errors.decode()
 
 
@@ -81,21 +82,17 @@ async def test_a_run_that_is_killed_again_and_again_does_each_step_once(server: 
                 runner(server, state, flow, run_id) as process,
             ):
                 await watch.ready()
-                left = chance.randrange(1, 12)
-                async for commit in watch.commits():
-                    assert isinstance(commit, comity.Commit)
-                    left -= commit.author == "child"
-                    ended = any(is_done(event) for event in commit.events)
-                    if ended or left <= 0:
-                        break
-                if not ended:
+                steps = asyncio.create_task(some_steps(watch, chance.randrange(1, 12)))
+                end = asyncio.create_task(process.wait())
+                await asyncio.wait([steps, end], return_when=asyncio.FIRST_COMPLETED)
+                if end.done() or not steps.result():
                     with contextlib.suppress(ProcessLookupError):  # it has ended by itself
                         process.kill()
-                    code = await process.wait()
-                    killed += code == -signal.SIGKILL
-                    ended = code == 0
-                else:
-                    assert await finish(process) == (0, expected)
+                steps.cancel()
+                code, result = await finish(process)
+                killed += code == KILLED
+                assert code != 0 or result == expected
+            ended = (await flow.status(state, run_id)).state is RunState.DONE
             held = await state.get(f"{flow_prefix(run_id)}holder")
             if held is not None and chance.random() < 0.7:  # else it has to run out
                 await state.revoke_lease(held.lease_id)
@@ -107,6 +104,18 @@ async def test_a_run_that_is_killed_again_and_again_does_each_step_once(server: 
         status = await flow.status(state, run_id)
         assert status.state is RunState.DONE
         assert status.steps["apologise"].state is StepState.SKIPPED
+
+
+async def some_steps(watch: comity.Watch, left: int) -> bool:
+    """Wait for so many commits of a runner. Whether the run was done with them."""
+    async for commit in watch.commits():
+        assert isinstance(commit, comity.Commit)
+        if any(is_done(event) for event in commit.events):
+            return True
+        left -= commit.author == "child"
+        if left <= 0:
+            break
+    return False
 
 
 def flow_prefix(run_id: str) -> str:

@@ -78,6 +78,7 @@ class Item:
         return call.run(self._async.ack(call.here(plain(function)), message=message))
 
     nack = waiting(recipes.Item.nack)
+    give_back = waiting(recipes.Item.give_back)
     close = waiting(recipes.Item.close)
 
 
