@@ -229,3 +229,16 @@ async def fail_unreadably(agent: Agent, number: int = 1) -> int:
     if number % 2:
         raise ValueError("no \udcff.txt")
     return number
+
+
+def plain(agent: Agent) -> None:
+    """What no child can run."""
+
+
+async def supervise_others(agent: Agent) -> None:
+    """A supervisor that is a child, with a child that does not end when it is asked to."""
+    async with Supervisor(agent.state, "inner", ttl=60.0, grace=3.0) as supervisor:
+        child = await supervisor.spawn(ignore_the_end, name="stubborn", mode="process", ttl=600.0)
+        await child.ready()
+        await agent.report("supervising")
+        await supervisor.wait()

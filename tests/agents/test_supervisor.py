@@ -6,7 +6,11 @@ import math
 import os
 import signal
 import socket
+import subprocess
+import sys
+import threading
 from collections.abc import Callable
+from pathlib import Path
 
 import psutil
 import pytest
@@ -613,3 +617,68 @@ async def test_a_name_that_another_agent_has_for_a_while(state: comity.Client) -
             await until_status(supervisor, lambda one: "has the name" in one.why)
         await child.ready()
         assert (child.status.restarts, child.status.why) == (0, "")
+
+
+async def test_functions_and_arguments_that_no_child_can_have(state: comity.Client) -> None:
+    async with Supervisor(state, "boss", ttl=TTL) as supervisor:
+        for mode in MODES:
+            with pytest.raises(TypeError, match="runs an async function of an agent, not <function plain"):
+                await supervisor.spawn(members.plain, mode=mode)  # type: ignore[arg-type]
+        with pytest.raises(TypeError, match="argument 1, of type lock, cannot be sent to a process"):
+            await supervisor.spawn(members.stay, 0, threading.Lock(), mode="process")
+        with pytest.raises(TypeError, match="the function cannot be sent to a process"):
+            await supervisor.spawn(functools.partial(members.hand_off, context=threading.Lock()), mode="process")
+        assert supervisor.children() == []
+
+
+UNGUARDED = """
+import asyncio, sys
+import comity
+from comity.agents import Supervisor
+
+async def stay(agent):
+    await asyncio.Event().wait()
+
+async def main():
+    async with comity.connect(sys.argv[1], namespace=sys.argv[2]) as state:
+        async with Supervisor(state, "boss", ttl=60) as supervisor:
+            await supervisor.spawn(stay, name="stayer", mode="process")
+            await supervisor.wait()
+
+asyncio.run(main())
+"""
+
+
+async def test_a_program_that_is_not_guarded_is_told_so_once(
+    state: comity.Client, server: Server, tmp_path: Path
+) -> None:
+    (tmp_path / "program.py").write_text(UNGUARDED)
+    command = [sys.executable, str(tmp_path / "program.py"), server.address, state.namespace]
+    done = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert done.stderr.count('guard what the program does by `if __name__ == "__main__":`') == 1
+    assert "stayer cannot be started, nor restarted: it exited with 1" in done.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize("options", [[], ["-c", UNGUARDED]])
+async def test_a_program_that_is_no_file(state: comity.Client, server: Server, options: list[str]) -> None:
+    command = [sys.executable, *(options or ["-"]), server.address, state.namespace]
+    given = "" if options else UNGUARDED
+    done = await asyncio.to_thread(
+        subprocess.run, command, input=given, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith("ValueError: a process can only run a function of a module or")
+
+
+async def test_a_child_that_is_a_supervisor_has_the_time_that_it_needs(state: comity.Client) -> None:
+    async with Supervisor(state, "outer", ttl=TTL, grace=0.1) as supervisor:
+        await supervisor.spawn(members.supervise_others, name="inner", mode="process", ttl=TTL, grace=math.inf)
+        await until_status(supervisor, lambda one: one.presence is not None and one.presence.status == "supervising")
+        stubborn = await Directory(state).get("stubborn")
+        assert stubborn is not None
+        for wrong in (0, -1, math.nan):
+            with pytest.raises(ValueError, match="grace"):
+                await supervisor.spawn(members.stay, grace=wrong)
+    assert not psutil.pid_exists(stubborn.pid)
+    assert await gone(state)

@@ -57,6 +57,7 @@ class Spec:
     ttl: float
     tries: int
     checkpoints: int
+    grace: float | None  # seconds; None: its supervisor's
     restart_from_checkpoint: bool
 
 
@@ -64,12 +65,12 @@ class Spec:
 class Group:
     """Children that are restarted together, or not, and whose restarts are counted together.
 
-    exceeded: called with how the last one ended once the limit is passed.
+    failed: called with the error of a child that should be restarted, and cannot be, or not once more.
     """
 
     strategy: Strategy
     limit: RestartLimit
-    exceeded: "Callable[[Child, End], None]"
+    failed: "Callable[[BaseException], None]"
     children: "list[Child]" = field(default_factory=list)
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)  # of whoever starts some, or has some end
 

@@ -38,7 +38,8 @@ class HandoffFailed(ComityError):
 
 
 class RestartLimitExceeded(ComityError):
-    """Children ended faster than the supervisor may restart them: it has stopped all. The `__cause__` is how the last
+    """Children ended faster than the supervisor may restart them, or the process of one ended before it got to its
+    function (reason CANNOT_START): it has stopped all. The `__cause__` is how the last
     one ended, if that is known."""
 
     default_code = grpc.StatusCode.ABORTED

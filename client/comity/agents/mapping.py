@@ -18,10 +18,9 @@ from comity.transaction import Transaction
 
 from . import layout
 from .agent import Agent
-from .children import Child, Group, Spec
+from .children import Group, Spec
 from .outcome import Outcome
-from .restarts import RestartLimit, Strategy, too_many
-from .running import End
+from .restarts import RestartLimit, Strategy
 from .supervision import Supervision
 from .text import described, text_of
 
@@ -134,11 +133,11 @@ class Mapping:
         limit = RestartLimit(len(specs) * self._tries + SPARE_RESTARTS, math.inf)
         stuck: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
-        def exceeded(child: Child, end: End) -> None:
+        def failed(error: BaseException) -> None:
             if not stuck.done():
-                stuck.set_exception(too_many(child.name, end.why, end.error, limit))
+                stuck.set_exception(error)
 
-        group = Group(Strategy.ONE_FOR_ONE, limit, exceeded)
+        group = Group(Strategy.ONE_FOR_ONE, limit, failed)
         outcomes = self._outcomes()
         waits: set[asyncio.Future[Any]] = {stuck}
         try:

@@ -18,7 +18,9 @@ from .agent import Agent
 from .interrupts import ignore_interrupts
 from .text import described
 
-__all__ = ["Ended", "Start", "Work", "check_function", "run_agent", "run_process"]
+__all__ = ["BEGUN", "Ended", "Start", "Work", "run_agent", "run_process"]
+
+BEGUN = "begun"  # what a process says first
 
 log = logging.getLogger("comity.agents")
 
@@ -74,6 +76,8 @@ async def run_agent(state: Client, start: Start) -> None:
 def run_process(start: Start, tell: Connection) -> None:
     """The whole life of a process. SIGTERM cancels the function; Ctrl-C is for the supervisor, which then ends this."""
     ignore_interrupts()
+    with contextlib.suppress(OSError):  # the supervisor is gone
+        tell.send(BEGUN)
     why = ""
     try:
         asyncio.run(_main(start))
@@ -98,13 +102,3 @@ async def _main(start: Start) -> None:
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     async with connect(start.address, namespace=start.namespace, author=start.name, timeout=start.timeout) as state:
         await run_agent(state, start)
-
-
-def check_function(function: object, mode: str) -> None:
-    """Raise TypeError and ValueError for what no child can run in that mode."""
-    if mode not in ("task", "process"):
-        raise ValueError(f"mode is 'task' or 'process', not {mode!r}")
-    if not callable(function):
-        raise TypeError(f"a child runs an async function of an agent, not what is of type {type(function).__name__}")
-    if mode == "process" and "<" in getattr(function, "__qualname__", ""):
-        raise ValueError(f"a process can only run a function that it can import, not {function!r}")

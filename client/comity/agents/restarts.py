@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from .errors import RestartLimitExceeded
 
-__all__ = ["Restart", "RestartLimit", "Strategy", "affected", "too_many"]
+__all__ = ["Restart", "RestartLimit", "Strategy", "affected", "cannot_start", "too_many"]
 
 T = TypeVar("T")
 
@@ -73,6 +73,13 @@ def too_many(child: str, why: str, cause: BaseException | None, limit: RestartLi
     )
     error.__cause__ = cause
     return error
+
+
+def cannot_start(child: str, why: str) -> RestartLimitExceeded:
+    """The error of a child of which not even the function was reached."""
+    return RestartLimitExceeded(
+        f"{child} cannot be started, nor restarted: it {why}", reason="CANNOT_START", metadata={"child": child}
+    )
 
 
 def affected(strategy: Strategy, children: Sequence[T], ended: T) -> Sequence[T]:

@@ -2,12 +2,13 @@
 
 import asyncio
 import contextlib
+import math
 import os
 import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
@@ -36,6 +37,7 @@ class End:
     failed: bool  # its function did not return
     why: str  # for people: "returned", "ValueError: …", "killed by SIGKILL"
     error: BaseException | None = None  # of a task
+    hopeless: bool = False  # its process did not get as far as its function, and no other one will
 
 
 class Running(Protocol):
@@ -78,7 +80,7 @@ class TaskRun:
 
     async def stop(self, grace: float) -> None:
         self._task.cancel()
-        await asyncio.wait([self._task], timeout=grace)
+        await asyncio.wait([self._task], timeout=None if grace == math.inf else grace)
         if not self._task.done():
             self.kill()
             await asyncio.wait([self._task])
@@ -140,7 +142,7 @@ class ProcessRun:
         if not self._ended.done():
             with contextlib.suppress(ProcessLookupError):
                 self._process.terminate()
-            await asyncio.wait([self._ended], timeout=grace)
+            await asyncio.wait([self._ended], timeout=None if grace == math.inf else grace)
         if not self._ended.done():
             self.kill()
             await self.ended()
@@ -165,10 +167,10 @@ class ProcessRun:
 
     def _wait(self, loop: asyncio.AbstractEventLoop) -> None:
         self._process.join()
-        told: Ended | None = None
+        told: list[object] = []
         with contextlib.suppress(EOFError, OSError):
-            if self._told.poll():
-                told = self._told.recv()
+            while self._told.poll():
+                told.append(self._told.recv())
         code = self._process.exitcode
         for _ in range(REAPED_CHECKS):  # another thread, which starts a process, may have reaped this one
             if code is not None:
@@ -215,7 +217,7 @@ class Adopted:
 
     async def stop(self, grace: float) -> None:
         if self._signal(signal.SIGTERM):
-            await asyncio.wait([self._gone], timeout=grace)
+            await asyncio.wait([self._gone], timeout=None if grace == math.inf else grace)
         await self._revoke()
         self.kill()
 
@@ -234,10 +236,16 @@ class Adopted:
         return True
 
 
-def _end(code: int | None, told: Ended | None) -> End:
-    if told is not None:
-        return End(True, told.why) if told.why else End(False, "returned")
+def _end(code: int | None, told: Sequence[object]) -> End:
+    """told: what the process has said, if it did: that it has begun, and how it has ended."""
+    if told and isinstance(last := told[-1], Ended):
+        return End(True, last.why) if last.why else End(False, "returned")
     if code is not None and code < 0:
         with contextlib.suppress(ValueError):
             return End(True, f"killed by {signal.Signals(-code).name}")
-    return End(True, "ended, and how is not known" if code is None else f"exited with {code}")
+    if code is None:
+        return End(True, "ended, and how is not known")
+    if not told:
+        why = f"exited with {code} before it could run its function: its standard error says why"
+        return End(True, why, hopeless=True)
+    return End(True, f"exited with {code}")

@@ -3,6 +3,7 @@
 import asyncio
 import functools
 import logging
+import math
 import uuid
 from collections.abc import Callable, Coroutine
 from typing import Any, Final
@@ -17,7 +18,7 @@ from .children import Child, ChildState, Group, Roster, Spec
 from .ledger import Former, Ledger
 from .presence import Directory, Presence, PresenceChange, PresenceEvent, until_gone
 from .process import Start, run_agent
-from .restarts import Restart, Strategy, affected
+from .restarts import Restart, Strategy, affected, cannot_start, too_many
 from .running import Adopted, End, ProcessRun, Running, TaskRun
 from .text import described
 
@@ -242,10 +243,15 @@ class Supervision:
             await self._ledger.write(child)
             self.roster.changed(child)
             return
+        if end.hopeless:
+            child.state = ChildState.FAILED
+            self.roster.changed(child)
+            group.failed(cannot_start(child.name, end.why))
+            return
         if not group.limit.spend(seen, child.name):
             child.state = ChildState.FAILED
             self.roster.changed(child)
-            group.exceeded(child, end)
+            group.failed(too_many(child.name, end.why, end.error, group.limit))
             return
         log.warning("%s is restarted: %s", child.name, end.why)
         restarted = affected(group.strategy, [one for one in group.children if one is child or one.running], child)
@@ -275,13 +281,16 @@ class Supervision:
 
     async def _finish(self, child: Child, running: Running) -> None:
         try:
-            await running.stop(self._grace)
+            await running.stop(self._grace_of(child))
             await self._ledger.release(child)
         finally:
             child.stopping = child.presence = None
             child.state = ChildState.STOPPED
             child.end = End(False, "stopped")
             self.roster.changed(child)
+
+    def _grace_of(self, child: Child) -> float:
+        return self._grace if child.spec.grace is None else child.spec.grace
 
     async def _close_group(self, group: Group) -> None:
         async with group.turn:
@@ -373,8 +382,8 @@ class Supervision:
         if child.running is not None:
             if child.lapsed:
                 child.running.kill()
-            else:  # it ends by itself; or it has left, and hangs
-                asyncio.get_running_loop().call_later(self._grace, _kill, child, child.running)
+            elif self._grace_of(child) < math.inf:  # it ends by itself; or it has left, and hangs
+                asyncio.get_running_loop().call_later(self._grace_of(child), _kill, child, child.running)
         child.went(_end(event))
 
     # Own tasks

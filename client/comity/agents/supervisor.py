@@ -2,6 +2,8 @@
 
 import asyncio
 import logging
+import math
+import multiprocessing
 import uuid
 from collections.abc import AsyncGenerator
 from types import TracebackType
@@ -21,9 +23,9 @@ from .ledger import Ledger
 from .mapping import Function, Inputs, Mapping, forget, work
 from .outcome import MapError, Outcome
 from .presence import Presence, Taken, take
-from .process import Work, check_function
-from .restarts import Restart, RestartLimit, Strategy, too_many
-from .running import End
+from .process import Work
+from .restarts import Restart, RestartLimit, Strategy
+from .runnable import check_function
 from .supervision import Supervision
 
 __all__ = ["Supervisor"]
@@ -85,18 +87,23 @@ class Supervisor:
         limit = RestartLimit(
             check_count("max_restarts", max_restarts, 0), check_seconds("within", within), together=ttl
         )
-        self._group = Group(Strategy(strategy), limit, self._exceeded)
+        self._block = Block()
+        self._group = Group(Strategy(strategy), limit, self._block.fail)
         self._ttl = check_seconds("ttl", ttl)
         self._grace = check_seconds("grace", grace)
         self._wait = check_wait("wait", wait)
         self._start_timeout = check_seconds("start_timeout", start_timeout)
         self.state = state.with_options(author=name)
-        self._block = Block()
         self._begun = False
         self._lease: Lease | None = None
         self._supervision: Supervision | None = None
 
     async def __aenter__(self) -> Self:
+        if getattr(multiprocessing.current_process(), "_inheriting", False):
+            raise RuntimeError(
+                "this process is to be a supervisor's child, and would start the supervisor once more as it imports the"
+                ' program: guard what the program does by `if __name__ == "__main__":`'
+            )
         if self._begun:
             raise RuntimeError(f"supervisor {self.name} has begun already: make another one")
         self._begun = True
@@ -167,6 +174,7 @@ class Supervisor:
         tries: int = 5,
         checkpoints: int = 10,
         restart_from_checkpoint: bool = False,
+        grace: float | None = None,
     ) -> Child:
         """Start a child: an agent that runs `await function(agent, *args)`.
 
@@ -180,8 +188,11 @@ class Supervisor:
         role, ttl, tries, checkpoints: of the agent.
         restart_from_checkpoint: whether its private state is made what it was at its last checkpoint, if it has one,
             whenever it is started after it died. Else it is what it was when it died: every write is whole or absent.
+        grace: seconds that it has to end, unless they are the supervisor's. A child that is a supervisor itself needs
+            more than its own children have, or `math.inf`: if it is killed, those that are processes live on.
 
         Raises ValueError if a child of this name is there already, and for a function that a process cannot import;
+        TypeError for what is no async function, and for arguments that cannot be sent to a process;
         InvalidArgument for a ttl that the server does not grant.
         """
         return await self._supervising().spawn(
@@ -196,6 +207,7 @@ class Supervisor:
                 tries=check_count("tries", tries),
                 checkpoints=check_count("checkpoints", checkpoints),
                 restart_from_checkpoint=restart_from_checkpoint,
+                grace=grace,
             ),
             self._group,
         )
@@ -316,13 +328,16 @@ class Supervisor:
         tries: int = 5,
         checkpoints: int = 10,
         restart_from_checkpoint: bool = False,
+        grace: float | None = None,
     ) -> Spec:
-        check_function(function, mode)
+        check_function(function, mode, args)
         layout.check_name("the child's name", name)
         if role:
             layout.check_name("role", role)
+        if grace is not None and grace != math.inf:
+            check_seconds("grace", grace)
         ttl = self._ttl if ttl is None else check_seconds("ttl", ttl)
-        return Spec(name, function, args, mode, restart, role, ttl, tries, checkpoints, restart_from_checkpoint)
+        return Spec(name, function, args, mode, restart, role, ttl, tries, checkpoints, grace, restart_from_checkpoint)
 
     def _free_name(self, function: Work) -> str:
         base = getattr(function, "__name__", "agent").strip("_")[:50] or "agent"
@@ -338,9 +353,6 @@ class Supervisor:
         return self._supervision
 
     # The end
-
-    def _exceeded(self, child: Child, end: End) -> None:
-        self._block.fail(too_many(child.name, end.why, end.error, self._group.limit))
 
     def _lost(self, lease: Lease) -> None:
         try:

@@ -7,14 +7,13 @@ A plan says what is to be done and in which order, and knows nothing of runs.
 
 from __future__ import annotations
 
-import functools
-import inspect
 import math
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from .layout import check_name
+from .runnable import is_async
 
 if TYPE_CHECKING:
     from .workflow_context import RunContext, StepContext
@@ -232,7 +231,7 @@ def _all(node: Node) -> Iterator[Node]:
 
 
 def _step(function: StepFunction, name: str | None, retries: int, backoff: float, timeout: float | None) -> Step:
-    if not _is_async(function):
+    if not is_async(function):
         raise TypeError(
             f"a step must be an async function, not {type(function).__name__}: one that blocks would also keep the"
             " lease from being renewed; have asyncio.to_thread run it"
@@ -257,14 +256,6 @@ def _seconds(name: str, value: float) -> float:
     if not (math.isfinite(value) and value >= 0):
         raise ValueError(f"{name} must be a number of seconds from 0, not {value!r}")
     return value
-
-
-def _is_async(function: object) -> bool:
-    while isinstance(function, functools.partial):
-        function = function.func
-    if inspect.iscoroutinefunction(function):
-        return True
-    return callable(function) and inspect.iscoroutinefunction(getattr(type(function), "__call__", None))  # noqa: B004
 
 
 def _node(name: str, part: Part) -> Node:
