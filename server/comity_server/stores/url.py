@@ -8,7 +8,6 @@ from comity_server.limits import Limits
 from comity_server.stores.memory.store import MemoryStore
 from comity_server.stores.protocol import Store
 from comity_server.stores.redis import url as redis_url
-from comity_server.stores.redis.store import RedisStore
 from comity_server.stores.sqlite.store import SqliteStore
 
 
@@ -33,6 +32,8 @@ def open_store(url: str, limits: Limits, *, wait_replicas: int = 0, require_dura
     if scheme == "sqlite":
         return SqliteStore(sqlite_path(url), limits)
     if scheme in redis_url.FORMS:
+        from comity_server.stores.redis.store import RedisStore  # which takes longer than all else that a start does
+
         target = redis_url.parse(url)
         return RedisStore(target, limits, wait_replicas=wait_replicas, require_durable=require_durable)
     kinds = "memory:, sqlite:PATH, and redis://HOST in its forms"
