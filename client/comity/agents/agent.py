@@ -14,7 +14,7 @@ from comity.lease import Lease, LeaseGuard
 from comity.model import Checkpoint, RestoreResult
 from comity.operations import Key, Put
 from comity.recipes.ending import EndsWith, clean_up
-from comity.recipes.names import check_count, check_seconds, check_wait, wait_of
+from comity.recipes.names import check_client, check_count, check_seconds, check_wait, wait_of
 from comity.transaction import Transaction
 
 from . import layout
@@ -75,6 +75,7 @@ class Agent:
         supervisor: str = "",
         run: str = "",
     ) -> None:
+        check_client(state, instead="")
         layout.check_name("the agent's name", name)
         if role:
             layout.check_name("role", role)

@@ -15,6 +15,7 @@ from comity.lease import Lease
 from comity.model import Entry, Event, EventCause, PutResult, Resync
 from comity.recipes.ending import clean_up
 from comity.recipes.living import Living
+from comity.recipes.names import check_client
 
 from . import layout
 from .identity import identity
@@ -144,7 +145,7 @@ class Directory:
     """
 
     def __init__(self, state: Client) -> None:
-        self._state = state
+        self._state = check_client(state, instead="")
         self._living = Living(state)
 
     async def get(self, name: str) -> Presence | None:

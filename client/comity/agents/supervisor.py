@@ -11,7 +11,7 @@ from comity.client import Client
 from comity.errors import ComityError, LeaseLost
 from comity.lease import Lease
 from comity.recipes.ending import clean_up
-from comity.recipes.names import check_count, check_seconds, check_wait
+from comity.recipes.names import check_client, check_count, check_seconds, check_wait
 
 from . import layout
 from .block import Block
@@ -80,6 +80,7 @@ class Supervisor:
         wait: float = 0.0,
         start_timeout: float = 60.0,
     ) -> None:
+        check_client(state, instead="")
         self.name = layout.check_name("the supervisor's name", name)
         limit = RestartLimit(
             check_count("max_restarts", max_restarts, 0), check_seconds("within", within), together=ttl

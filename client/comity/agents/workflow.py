@@ -24,6 +24,7 @@ from comity.lease import Lease
 from comity.model import Resync
 from comity.operations import Delete, Key
 from comity.recipes.ending import EndsWith, clean_up
+from comity.recipes.names import check_client
 
 from .layout import check_name
 from .presence import Taken, take
@@ -86,6 +87,7 @@ class Workflow:
         LeaseLost if this runner has lost the run, after which it writes nothing more. What the store answers where it
         cannot be reached (Unavailable, DeadlineExceeded) ends the run where it is.
         """
+        check_client(state, instead="")
         layout = Layout(self.name, run_id)
         given = None if input is RECORDED else codec.to_json(input)
         deadline = _deadline(wait)

@@ -14,7 +14,7 @@ from comity.retry import Backoff
 
 from .ending import begun, clean_up
 from .living import Living
-from .names import check_count, check_name, check_seconds, owner_of, wait_of, whole
+from .names import check_client, check_count, check_name, check_seconds, owner_of, wait_of, whole
 
 __all__ = ["Barrier"]
 
@@ -48,9 +48,9 @@ class Barrier:
     """
 
     def __init__(self, state: Client, name: str, parties: int, ttl: float = 10.0, *, owner: str | None = None) -> None:
+        self._state = check_client(state)
         self.name = check_name(name)
         self.parties = check_count("parties", parties, most=PARTIES)
-        self._state = state
         self._ttl = check_seconds("ttl", ttl)
         self._owner = owner_of(state, owner)
         self._root = f"barriers/{name}/"

@@ -19,7 +19,7 @@ from comity.operations import Delete, Key, List, Put
 from .circuit import Circuit, Found
 from .ending import begun, clean_up
 from .living import Living
-from .names import check_count, check_name, check_seconds
+from .names import check_client, check_count, check_name, check_seconds
 
 __all__ = ["CircuitBreaker", "CircuitOpen", "CircuitState"]
 
@@ -91,8 +91,8 @@ class CircuitBreaker:
         counts: type[Exception] | tuple[type[Exception], ...] = Exception,
         ttl: float = 10.0,
     ) -> None:
+        self._state = check_client(state)
         self.name = check_name(name)
-        self._state = state
         self._failures = check_count("failures", failures, most=1_000)
         self._within = check_seconds("within", within)
         self._reset_after = check_seconds("reset_after", reset_after)

@@ -12,7 +12,7 @@ from comity.operations import Key, Put
 from .holder import Holder
 from .line import Line, in_order
 from .living import Living
-from .names import check_name, check_seconds
+from .names import check_client, check_name, check_seconds
 
 __all__ = ["Election", "Leader"]
 
@@ -42,8 +42,8 @@ class Election(Holder):
     """
 
     def __init__(self, state: Client, name: str, ttl: float = 10.0) -> None:
+        self._state = check_client(state)
         self.name = check_name(name)
-        self._state = state
         self._prefix = f"elections/{self.name}/"
         line = Line(state, self._prefix, check_seconds("ttl", ttl))
         super().__init__(f"election {name!r}", line, None)

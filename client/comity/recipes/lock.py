@@ -4,7 +4,7 @@ from comity.client import Client
 
 from .holder import Holder
 from .line import Line
-from .names import check_name, check_seconds, owner_of
+from .names import check_client, check_name, check_seconds, owner_of
 
 __all__ = ["Lock"]
 
@@ -27,6 +27,7 @@ class Lock(Holder):
     """
 
     def __init__(self, state: Client, name: str, ttl: float = 10.0, *, owner: str | None = None) -> None:
+        check_client(state)
         self.name = check_name(name)
         line = Line(state, f"locks/{self.name}/", check_seconds("ttl", ttl))
         super().__init__(f"lock {name!r}", line, {"owner": owner_of(state, owner)})

@@ -1,15 +1,42 @@
-"""What recipes take: names, seconds, counts, owners. Each check says what is wrong in the terms of the caller."""
+"""What recipes take: clients, names, seconds, counts, owners. Each check says what is wrong, in the caller's terms."""
 
 import math
-from typing import Final
+from typing import Any, Final, TypeVar
 
 from comity.client import Client
 from comity.errors import FailedPrecondition
 from comity.model import Entry
 
-__all__ = ["NAME_BYTES", "check_count", "check_name", "check_seconds", "check_wait", "owner_of", "wait_of", "whole"]
+__all__ = [
+    "NAME_BYTES",
+    "check_client",
+    "check_count",
+    "check_name",
+    "check_seconds",
+    "check_wait",
+    "owner_of",
+    "wait_of",
+    "whole",
+]
 
+C = TypeVar("C")
+
+SYNC: Final = "for a comity.sync client there is comity.sync.recipes"
 NAME_BYTES: Final = 200  # what follows a name in a key is 60 bytes at most, and a key has 1,024
+
+
+def check_client(state: C, kind: type[Any] = Client, instead: str = SYNC) -> C:
+    """The client. Raises TypeError for what is none of that kind, which says what there is instead for another."""
+    if not isinstance(state, kind):
+        said = f"state must be a {_said(kind)}, not {_said(type(state))}"
+        raise TypeError(f"{said}; {instead}" if instead else said)
+    return state
+
+
+def _said(kind: type[Any]) -> str:
+    """As its users call it: comity.sync.Client."""
+    module = kind.__module__.removesuffix(".client")
+    return kind.__qualname__ if module == "builtins" else f"{module}.{kind.__qualname__}"
 
 
 def check_name(name: str) -> str:

@@ -19,7 +19,7 @@ from comity.transaction import Transaction
 from .ending import EndsWith, begun, clean_up, insist
 from .item import Claimed, Item, Keys, OnDead
 from .living import Living
-from .names import check_count, check_name, check_seconds, owner_of, wait_of
+from .names import check_client, check_count, check_name, check_seconds, owner_of, wait_of
 
 __all__ = ["DeadLetter", "Queue", "QueueSize"]
 
@@ -86,9 +86,9 @@ class Queue:
         lease: Lease | None = None,
         on_dead: OnDead | None = None,
     ) -> None:
+        self._state = check_client(state)
         self.name = check_name(name)
         self.tries = check_count("tries", tries)
-        self._state = state
         self._ttl = check_seconds("ttl", ttl)
         self._owner = owner_of(state, owner)
         self._lease = lease

@@ -4,7 +4,7 @@ from comity.client import Client
 
 from .holder import Holder
 from .line import Line
-from .names import check_count, check_name, check_seconds, owner_of
+from .names import check_client, check_count, check_name, check_seconds, owner_of
 
 __all__ = ["Semaphore"]
 
@@ -28,6 +28,7 @@ class Semaphore(Holder):
     """
 
     def __init__(self, state: Client, name: str, limit: int, ttl: float = 10.0, *, owner: str | None = None) -> None:
+        check_client(state)
         self.name = check_name(name)
         self.limit = check_count("limit", limit)
         root = f"semaphores/{self.name}/"

@@ -4,6 +4,8 @@ from comity import recipes
 from comity.sync.client import Client
 from comity.sync.waiting import waiting
 
+from .inner import inner
+
 __all__ = ["Barrier"]
 
 
@@ -11,7 +13,7 @@ class Barrier:
     """A barrier for so many parties, which all who name it share: as `comity.recipes.Barrier`."""
 
     def __init__(self, state: Client, name: str, parties: int, ttl: float = 10.0, *, owner: str | None = None) -> None:
-        self._async = recipes.Barrier(state._async, name, parties, ttl, owner=owner)
+        self._async = recipes.Barrier(inner(state), name, parties, ttl, owner=owner)
         self.name = self._async.name
         self.parties = parties
 

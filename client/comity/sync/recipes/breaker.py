@@ -13,6 +13,8 @@ from comity.sync.client import Client
 from comity.sync.thread import run
 from comity.sync.waiting import waiting
 
+from .inner import inner
+
 __all__ = ["CircuitBreaker"]
 
 P = ParamSpec("P")
@@ -39,7 +41,7 @@ class CircuitBreaker:
         ttl: float = 10.0,
     ) -> None:
         self._async = recipes.CircuitBreaker(
-            state._async, name, failures, within=within, reset_after=reset_after, counts=counts, ttl=ttl
+            inner(state), name, failures, within=within, reset_after=reset_after, counts=counts, ttl=ttl
         )
         self.name = self._async.name
         self._entered = threading.local()

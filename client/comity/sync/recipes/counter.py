@@ -4,6 +4,8 @@ from comity import recipes
 from comity.sync.client import Client
 from comity.sync.waiting import waiting
 
+from .inner import inner
+
 __all__ = ["Counter"]
 
 
@@ -11,7 +13,7 @@ class Counter:
     """A whole number that all who name it share: as `comity.recipes.Counter`."""
 
     def __init__(self, state: Client, name: str) -> None:
-        self._async = recipes.Counter(state._async, name)
+        self._async = recipes.Counter(inner(state), name)
         self.name = self._async.name
         self.key = self._async.key
 

@@ -13,6 +13,8 @@ from comity.sync.lease import Lease
 from comity.sync.thread import run
 from comity.sync.waiting import documented, items, waiting
 
+from .inner import inner
+
 __all__ = ["Election", "Lock", "Semaphore"]
 
 
@@ -71,7 +73,7 @@ class Lock(Holder):
     _async: recipes.Lock
 
     def __init__(self, state: Client, name: str, ttl: float = 10.0, *, owner: str | None = None) -> None:
-        self._async = recipes.Lock(state._async, name, ttl, owner=owner)
+        self._async = recipes.Lock(inner(state), name, ttl, owner=owner)
         self.name = self._async.name
 
     locked = waiting(recipes.Lock.locked)
@@ -84,7 +86,7 @@ class Semaphore(Holder):
     _async: recipes.Semaphore
 
     def __init__(self, state: Client, name: str, limit: int, ttl: float = 10.0, *, owner: str | None = None) -> None:
-        self._async = recipes.Semaphore(state._async, name, limit, ttl, owner=owner)
+        self._async = recipes.Semaphore(inner(state), name, limit, ttl, owner=owner)
         self.name = self._async.name
         self.limit = limit
 
@@ -97,7 +99,7 @@ class Election(Holder):
     _async: recipes.Election
 
     def __init__(self, state: Client, name: str, ttl: float = 10.0) -> None:
-        self._async = recipes.Election(state._async, name, ttl)
+        self._async = recipes.Election(inner(state), name, ttl)
         self.name = self._async.name
 
     campaign = waiting(recipes.Election.campaign)

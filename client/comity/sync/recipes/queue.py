@@ -14,6 +14,8 @@ from comity.sync.thread import Call, run
 from comity.sync.transaction import Transaction, plain
 from comity.sync.waiting import waiting
 
+from .inner import inner
+
 __all__ = ["Item", "Queue"]
 
 T = TypeVar("T")
@@ -89,7 +91,7 @@ class Queue:
         lease: Lease | None = None,
     ) -> None:
         shared = None if lease is None else lease._async
-        self._async = recipes.Queue(state._async, name, ttl, tries=tries, owner=owner, lease=shared)
+        self._async = recipes.Queue(inner(state), name, ttl, tries=tries, owner=owner, lease=shared)
         self.name = self._async.name
         self.tries = tries
 
