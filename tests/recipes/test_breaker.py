@@ -274,6 +274,61 @@ async def test_a_server_that_is_away_is_told_and_found_again(namespace: str) -> 
             await breaker.close()
 
 
+async def test_what_was_done_by_hand_is_seen_at_once(state: Client) -> None:
+    breaker = CircuitBreaker(state, "a")
+    for _ in range(50):
+        await breaker.trip()
+        assert await breaker.state() is CircuitState.OPEN
+        with pytest.raises(CircuitOpen):
+            await breaker.call(works)
+        await breaker.reset()
+        assert await breaker.state() is CircuitState.CLOSED
+        assert await breaker.call(works) == "works"
+    await breaker.close()
+
+
+async def test_the_last_failure_is_seen_at_once(state: Client) -> None:
+    breaker = CircuitBreaker(state, "a", 3)
+    for _ in range(10):
+        await fail(breaker, 3)
+        with pytest.raises(CircuitOpen):
+            await breaker.call(works)
+        await breaker.reset()
+    await breaker.close()
+
+
+async def test_what_was_read_before_is_not_seen_after_what_is_newer(state: Client) -> None:
+    breaker, other = CircuitBreaker(state, "a"), CircuitBreaker(state, "a")
+    assert await breaker.state() is CircuitState.CLOSED
+    circuit = breaker._circuit()
+    listing = state.list(circuit.prefix)
+    read = await listing.all()  # as a look reads it while the watch is away
+    await other.trip()
+    await comes_to(breaker, CircuitState.OPEN)
+    await circuit.see(read, listing.revision, circuit.resyncs)
+    assert await breaker.state() is CircuitState.OPEN
+    await breaker.close()
+    await other.close()
+
+
+@pytest.mark.parametrize("half_open", [False, True])
+async def test_a_closed_client_does_not_hide_what_a_call_raises(
+    server: Server, namespace: str, half_open: bool
+) -> None:
+    client = comity.connect(server.address, namespace=namespace)
+    breaker = CircuitBreaker(client, "a", 1, reset_after=1)
+    if half_open:
+        await breaker.trip()
+        await comes_to(breaker, CircuitState.HALF_OPEN)
+
+    async def close_and_fail() -> None:
+        await client.close()
+        raise Broken
+
+    with pytest.raises(Broken):
+        await breaker.call(close_and_fail)
+
+
 async def test_two_servers_have_one_breaker(pair: tuple[Client, Client]) -> None:
     one, other = (CircuitBreaker(client, "a", 2, reset_after=2) for client in pair)
     await fail(one)

@@ -1,12 +1,13 @@
 """A circuit breaker: once some agents have found a dependency broken, all of them leave it alone for a while."""
 
 import asyncio
+import contextlib
 import enum
 import functools
 import inspect
 import uuid
 import weakref
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar
 
@@ -14,7 +15,7 @@ from comity.client import Client
 from comity.errors import ComityError, LeaseNotFound
 from comity.lease import Lease
 from comity.model import ListResult
-from comity.operations import Delete, Key, List, Put
+from comity.operations import Condition, Delete, Key, List, Put
 
 from .circuit import Circuit, Found
 from .ending import begun, clean_up
@@ -176,11 +177,21 @@ class CircuitBreaker:
 
     async def trip(self) -> None:
         """Open it, as if it had failed often enough; also while a probe is under way, which then closes nothing."""
-        await self._state.transact(then=self._opening())
+        await self._write(self._opening())
 
     async def reset(self) -> None:
         """Close it, whatever has failed."""
-        await self._state.delete(prefix=self._root, message=f"reset circuit {self.name}")
+        await self._write([Delete(prefix=self._root)], message=f"reset circuit {self.name}")
+
+    async def _write(self, then: list[Put | Delete], conditions: Sequence[Condition] = (), message: str = "") -> None:
+        """Change its keys, and see at once what has become of them, whoever was faster."""
+        circuit = self._circuit()
+        resyncs, look = circuit.resyncs, List(circuit.prefix)
+        done = await self._state.transact(conditions=conditions, then=[*then, look], otherwise=[look], message=message)
+        seen = done.results[-1]
+        assert isinstance(seen, ListResult)
+        with contextlib.suppress(ComityError):  # it is done, and the watch tells of it
+            await circuit.see(seen.entries, done.revision, resyncs, anew=False)
 
     def _circuit(self) -> Circuit:
         loop = asyncio.get_running_loop()
@@ -223,32 +234,25 @@ class CircuitBreaker:
         """One more failure."""
         prefix = f"{self._root}failures/"
         failure = Put(prefix + uuid.uuid4().hex, {"by": self._state.author}, ttl=self._within)
-        try:
+        with _unheard():
             done = await self._state.transact(then=[failure, List(prefix, keys_only=True)])
             listed = done.results[1]
             assert isinstance(listed, ListResult)
             if len(listed.entries) >= self._failures <= len(await self._living.among(listed.entries)):
-                keys = self._circuit().keys
-                await self._state.transact(
-                    conditions=[Key(keys.tripped).absent()],
-                    then=self._opening(),
-                    message=f"open circuit {self.name}: {self._failures} failures within {self._within:g} s",
+                await self._write(
+                    self._opening(),
+                    [Key(self._circuit().keys.tripped).absent()],
+                    f"open circuit {self.name}: {self._failures} failures within {self._within:g} s",
                 )
-        except ComityError:
-            pass
 
     async def _settle(self, probe: Lease, then: list[Put | Delete], what: str) -> None:
         """Say how a probe ended, unless it took longer than its lease lived, or the circuit was tripped meanwhile."""
-        try:
-            await self._state.transact(
-                conditions=[Key(self._circuit().keys.probe).mod_revision == probe.id],
-                then=then,
-                message=f"{what} circuit {self.name}",
-            )
-        except ComityError:
-            pass
-        finally:
-            await probe.close()
+        with _unheard():
+            try:
+                at = [Key(self._circuit().keys.probe).mod_revision == probe.id]
+                await self._write(then, at, f"{what} circuit {self.name}")
+            finally:
+                await probe.close()
 
     def _opening(self) -> list[Put | Delete]:
         """Whatever a probe that is under way finds out is not waited for."""
@@ -260,6 +264,11 @@ class CircuitBreaker:
             Delete(keys.probe),
             Delete(prefix=f"{self._root}failures/"),
         ]
+
+
+def _unheard() -> contextlib.AbstractContextManager[None]:
+    """What goes wrong here is not raised: the caller has a result of its own. RuntimeError: the client was closed."""
+    return contextlib.suppress(ComityError, RuntimeError)
 
 
 def _state(found: Found) -> CircuitState:
