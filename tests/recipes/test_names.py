@@ -79,6 +79,7 @@ async def test_one_name_is_no_part_of_another(state: Client) -> None:
         (lambda state: Barrier(state, "a", 0), ValueError, "parties is a whole number from 1"),
         (lambda state: Barrier(state, "a", 1_001), ValueError, "parties is a whole number from 1"),
         (lambda state: Queue(state, "a", tries=0), ValueError, "tries is a whole number from 1"),
+        (lambda state: Queue(state, "a", lease=7), TypeError, "lease must be Lease, not int"),  # type: ignore[arg-type]
         (lambda state: Lock(state, "a", owner=7), TypeError, "owner must be a str, not int"),  # type: ignore[arg-type]
         (lambda state: CircuitBreaker(state, "a", 0), ValueError, "failures is a whole number from 1"),
         (lambda state: CircuitBreaker(state, "a", within=-1), ValueError, "within is a number of seconds"),

@@ -121,7 +121,7 @@ class CircuitBreaker:
         return circuit.remaining()
 
     async def __aenter__(self) -> Self:
-        probe = await self.enter()
+        probe = await self._enter()
         if probe is not None:
             task = asyncio.current_task()
             assert task is not None
@@ -133,10 +133,10 @@ class CircuitBreaker:
     ) -> None:
         task = asyncio.current_task()
         assert task is not None
-        await self.leave(self._probes.pop(task, None), error)
+        await self._leave(self._probes.pop(task, None), error)
 
-    async def enter(self) -> Lease | None:
-        """Ask whether the call may be made. Returns what `leave` is to be given after it. Raises CircuitOpen."""
+    async def _enter(self) -> Lease | None:
+        """Ask whether the call may be made. Returns what `_leave` is to be given after it. Raises CircuitOpen."""
         circuit = self._circuit()
         found = await circuit.now()
         if found.tripped is None:
@@ -146,7 +146,7 @@ class CircuitBreaker:
             raise CircuitOpen(self.name, circuit.remaining())
         return probe
 
-    async def leave(self, probe: Lease | None, error: BaseException | None) -> None:
+    async def _leave(self, probe: Lease | None, error: BaseException | None) -> None:
         """Say how the call ended. What cannot be written down is not counted: the caller has a result of its own."""
         failed = isinstance(error, self._counts)
         if probe is None:

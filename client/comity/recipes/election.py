@@ -81,9 +81,9 @@ class Election(Holder):
         try:
             yield self
         except BaseException as error:
-            await self.end_block(error)
+            await self._end_block(error)
             raise
-        await self.end_block(None)
+        await self._end_block(None)
 
     async def leader(self) -> Leader | None:
         """Who leads; None: nobody does."""

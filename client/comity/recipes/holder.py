@@ -98,7 +98,7 @@ class Holder:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        await self.end_block(error)
+        await self._end_block(error)
 
     def _begin(self) -> None:
         if self._entering or self.held:
@@ -111,7 +111,7 @@ class Holder:
         self._block = EndsWith(self.lease)
         self._block.begin()
 
-    async def end_block(self, error: BaseException | None) -> None:
+    async def _end_block(self, error: BaseException | None) -> None:
         """Release it after a block that has raised this. Raises LeaseLost if it was lost, unless the block raised."""
         block, self._block = self._block, None
         place, self._place = self._place, None

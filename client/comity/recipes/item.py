@@ -231,7 +231,7 @@ class Item:
             raise self._lost()
         await self._end()
 
-    def watch_over(self, block: EndsWith) -> None:
+    def _watch_over(self, block: EndsWith) -> None:
         """The block that is cancelled when the claim is lost."""
         self._block = block
 

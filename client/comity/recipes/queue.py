@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any, Final, NamedTuple
 from uuid import uuid4
 
+from comity.arguments import expect
 from comity.client import Client
 from comity.errors import DeadlineExceeded, DecodeError, LeaseNotFound, Unavailable
 from comity.lease import Lease
@@ -91,6 +92,8 @@ class Queue:
         self.tries = check_count("tries", tries)
         self._ttl = check_seconds("ttl", ttl)
         self._owner = owner_of(state, owner)
+        if lease is not None:
+            expect("lease", Lease, lease)
         self._lease = lease
         self._on_dead = on_dead
         self._keys = Keys(name)
@@ -146,7 +149,7 @@ class Queue:
         item = await self.get(timeout)
         block = EndsWith(item.lease)
         block.begin()
-        item.watch_over(block)
+        item._watch_over(block)
         try:
             yield item
             if not item.settled:

@@ -2,7 +2,7 @@
 
 from comity import recipes
 from comity.sync.client import Client
-from comity.sync.waiting import waiting
+from comity.sync.waiting import waiting as waiting_for
 
 from .inner import inner
 
@@ -17,5 +17,5 @@ class Barrier:
         self.name = self._async.name
         self.parties = parties
 
-    wait = waiting(recipes.Barrier.wait)
-    waiting = waiting(recipes.Barrier.waiting)
+    wait = waiting_for(recipes.Barrier.wait)
+    waiting = waiting_for(recipes.Barrier.waiting)

@@ -53,13 +53,13 @@ class CircuitBreaker:
     reset = waiting(recipes.CircuitBreaker.reset)
 
     def __enter__(self) -> Self:
-        self._probes().append(run(self._async.enter()))
+        self._probes().append(run(self._async._enter()))
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        run(self._async.leave(self._probes().pop(), error))
+        run(self._async._leave(self._probes().pop(), error))
 
     def call(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Call a function if the circuit is not open, and return what it returns. Raises CircuitOpen."""

@@ -64,7 +64,7 @@ class Holder:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        run(self._async.end_block(error))
+        run(self._async._end_block(error))
 
 
 class Lock(Holder):

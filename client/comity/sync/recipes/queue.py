@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, TypeVar, overload
 
 from comity import recipes
+from comity.arguments import expect
 from comity.lease import LeaseGuard
 from comity.model import Entry
 from comity.recipes.ending import clean_up
@@ -90,8 +91,10 @@ class Queue:
         owner: str | None = None,
         lease: Lease | None = None,
     ) -> None:
-        shared = None if lease is None else lease._async
-        self._async = recipes.Queue(inner(state), name, ttl, tries=tries, owner=owner, lease=shared)
+        if lease is not None:
+            expect("lease", Lease, lease)
+        held = None if lease is None else lease._async
+        self._async = recipes.Queue(inner(state), name, ttl, tries=tries, owner=owner, lease=held)
         self.name = self._async.name
         self.tries = tries
 
