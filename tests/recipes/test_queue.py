@@ -10,6 +10,7 @@ from comity import Client, DecodeError, InvalidArgument, LeaseLost, Transaction
 from comity.recipes import Item, Queue, QueueSize
 from comity.recipes.item import Claimed
 from comity.recipes.queue import Free
+from comity.recipes.within import Wait
 from tests.recipes.cancelling import cancelled_at
 from tests.recipes.processes import Agent
 from tests.waiting import until
@@ -32,9 +33,9 @@ class Waiting(Queue):
         super().__init__(state, name)
         self.waits = asyncio.Event()
 
-    async def _until_free(self, revision: int) -> list[Free]:
+    async def _until_free(self, revision: int, wait: Wait) -> list[Free]:
         self.waits.set()
-        return await super()._until_free(revision)
+        return await super()._until_free(revision, wait)
 
 
 async def test_what_was_put_first_comes_first(state: Client) -> None:

@@ -14,7 +14,8 @@ from comity.retry import Backoff
 
 from .ending import begun, clean_up
 from .living import Living
-from .names import check_client, check_count, check_name, check_seconds, owner_of, wait_of, whole
+from .names import check_client, check_count, check_name, check_seconds, owner_of, whole
+from .within import Wait, within
 
 __all__ = ["Barrier"]
 
@@ -67,8 +68,8 @@ class Barrier:
 
         Raises TimeoutError, and what `Client.transact` raises. A place that was lost while waiting is taken anew.
         """
-        async with asyncio.timeout(wait_of(timeout)):
-            while (passed := await self._come()) is None:
+        async with within(timeout, f"barrier {self.name!r} was not passed") as wait:
+            while (passed := await self._come(wait)) is None:
                 pass
             return passed
 
@@ -76,10 +77,10 @@ class Barrier:
         """How many wait now."""
         return len(await self._living.among(await self._state.list(self._waiting, keys_only=True).all()))
 
-    async def _come(self) -> int | None:
+    async def _come(self, wait: Wait) -> int | None:
         """The number of the round that was passed; None: the place was lost."""
         key = self._waiting + uuid.uuid4().hex
-        arriving = begun(self._arrive(key))
+        arriving = begun(self._arrive(key, wait))
         lease: Lease | None = None
         try:
             arrival = await asyncio.shield(arriving)
@@ -87,20 +88,21 @@ class Barrier:
                 return arrival.round + 1
             with contextlib.suppress(LeaseNotFound):  # the watch tells what has become of it
                 lease = await self._state.keep_alive(arrival.revision, ttl=self._ttl)
-            passed = await self._until_gone(key, arrival)
+            passed = await self._until_gone(key, arrival, wait)
         except BaseException:
-            await clean_up(self._leave(key, arriving, lease))
+            await clean_up(self._leave(key, arriving, lease, wait))
             raise
         if lease is not None:
             await lease.close()
         return arrival.round + 1 if passed else None
 
-    async def _arrive(self, key: str) -> Arrival:
+    async def _arrive(self, key: str, wait: Wait) -> Arrival:
         """Wait along with the others; or as the last, let all pass. Nobody else comes or goes in between."""
         backoff = Backoff(first=0.005, most=0.5)
         anew = True
         while True:
-            seen = await self._state.transact(then=[List(self._waiting), Get(self._round)])
+            looking: list[Operation] = [List(self._waiting), Get(self._round)]
+            seen = await self._state.transact(then=looking, timeout=wait.call(self._state.timeout))
             listed, round_ = seen.results
             assert isinstance(listed, ListResult)
             assert isinstance(round_, GetResult)
@@ -128,19 +130,21 @@ class Barrier:
                 then = [Put(key, {"owner": self._owner, "parties": self.parties, "round": number}, ttl=self._ttl)]
             with contextlib.suppress(OutOfRange):  # compacted since
                 done = await self._state.transact(
-                    conditions=[Prefix(self._root).unchanged_since(seen.revision)], then=then
+                    conditions=[Prefix(self._root).unchanged_since(seen.revision)],
+                    then=then,
+                    timeout=wait.call(self._state.timeout),
                 )
                 if done.committed:
                     return Arrival(done.revision, number, last)
             await asyncio.sleep(backoff.delay(60.0) or 0.0)
 
-    async def _until_gone(self, key: str, arrival: Arrival) -> bool:
+    async def _until_gone(self, key: str, arrival: Arrival, wait: Wait) -> bool:
         """Wait until the place is gone. Whether that was since all have come, and it was counted.
 
         Whether a lease was lost says nothing here: it ends too when all pass. What the store says holds.
         """
         lease_id, gone = arrival.revision, 0
-        async with self._state.watch(key=key, from_revision=arrival.revision + 1) as watch:
+        async with self._state.watch(key=key, from_revision=arrival.revision + 1, on_connection=wait.notice) as watch:
             async for event in watch:
                 if isinstance(event, Resync):
                     if event.entries and event.entries[0].lease_id == lease_id:
@@ -159,9 +163,11 @@ class Barrier:
         counted = None if passed is None else passed.value
         return isinstance(counted, list) and key.removeprefix(self._waiting) in counted
 
-    async def _leave(self, key: str, arriving: "asyncio.Task[Arrival]", lease: Lease | None) -> None:
+    async def _leave(self, key: str, arriving: "asyncio.Task[Arrival]", lease: Lease | None, wait: Wait) -> None:
         if lease is not None:
             await lease.revoke()
             return
         await asyncio.wait([arriving])
+        if not arriving.cancelled():
+            wait.cut_short(arriving.exception())
         await self._state.delete(key)

@@ -46,7 +46,7 @@ class Election(Holder):
         self.name = check_name(name)
         self._prefix = f"elections/{self.name}/"
         line = Line(state, self._prefix, check_seconds("ttl", ttl))
-        super().__init__(f"election {name!r}", line, None)
+        super().__init__(f"election {name!r}", line, None, missed="was not won")
 
     async def campaign(self, value: object, timeout: float | None = None) -> int:
         """Stand for election, lead once all who stood before are gone, and return the fence.

@@ -8,6 +8,7 @@ from comity.model import Entry
 
 from .ending import EndsWith, clean_up
 from .line import Line, Place
+from .within import within
 
 __all__ = ["Holder", "label"]
 
@@ -15,8 +16,9 @@ __all__ = ["Holder", "label"]
 class Holder:
     """One contender for something that a line is for. It is in line or holds it once at a time."""
 
-    def __init__(self, what: str, line: Line, value: object) -> None:
+    def __init__(self, what: str, line: Line, value: object, *, missed: str = "was not had") -> None:
         self._what = what
+        self._missed = f"{what} {missed}"
         self._line = line
         self._value = value
         self._place: Place | None = None
@@ -67,9 +69,11 @@ class Holder:
         """
         self._begin()
         try:
-            self._place = await self._line.enter(self._value, timeout)
+            async with within(timeout, self._missed) as wait:
+                self._place = await self._line.enter(self._value, wait)
         finally:
             self._entering = False
+        assert self._place is not None
         return self._place.lease.fence
 
     async def try_acquire(self) -> bool:

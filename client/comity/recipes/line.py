@@ -13,7 +13,7 @@ from comity.operations import Get, Key, List, Operation, Put
 
 from .ending import EndsWith, begun, clean_up
 from .living import Living
-from .names import wait_of
+from .within import Wait
 
 __all__ = ["Line", "Place"]
 
@@ -39,21 +39,20 @@ class Line:
         self._limit_key = limit_key
         self._living = Living(state)
 
-    async def enter(self, value: object, timeout: float | None) -> Place:
-        """Stand in line, and return when it is our turn. Raises TimeoutError once the time is up, and leaves the line.
+    async def enter(self, value: object, wait: Wait) -> Place:
+        """Stand in line, and return when it is our turn. If that is cancelled it leaves the line.
 
         A place that was lost while waiting is taken anew, at the end of the line.
         """
-        async with asyncio.timeout(wait_of(timeout)):
-            while (place := await self._stand(value, wait=True)) is None:
-                pass
-            return place
+        while (place := await self._stand(value, wait)) is None:
+            pass
+        return place
 
     async def try_enter(self, value: object) -> Place | None:
         """A place at the front, if there is one now."""
         if len(await self._living.among(await self._list(keys_only=True))) >= self._limit:
             return None
-        return await self._stand(value, wait=False)
+        return await self._stand(value, None)
 
     async def first(self) -> list[Entry]:
         """The places at the front, the longest there first."""
@@ -62,31 +61,38 @@ class Line:
     async def _list(self, *, keys_only: bool) -> Sequence[Entry]:
         return await self._state.list(self._prefix, keys_only=keys_only).all()
 
-    async def _stand(self, value: object, *, wait: bool) -> Place | None:
+    async def _stand(self, value: object, wait: Wait | None) -> Place | None:
         """None: the place was lost, or it is none at the front and there is to be no wait."""
         key = self._prefix + uuid.uuid4().hex
-        joining = begun(self._join(key, value))
+        joining = begun(self._join(key, value, wait))
         lease: Lease | None = None
         try:
             joined = await asyncio.shield(joining)
             lease = await self._state.keep_alive(joined.revision, ttl=self._ttl)
             async with EndsWith(lease):
-                if await self._turn(key, joined, wait=wait):
+                if await self._turn(key, joined, wait):
                     return Place(key, lease)
             await lease.revoke()
         except (LeaseLost, LeaseNotFound):
             return None
         except BaseException:
-            await clean_up(self._leave(key, joining, lease))
+            await clean_up(self._leave(key, joining, lease, wait))
             raise
         return None
 
-    async def _join(self, key: str, value: object) -> TransactionResult:
+    async def _join(self, key: str, value: object, wait: Wait | None) -> TransactionResult:
         """Take a place, and see all that are taken."""
+
+        def seconds() -> float:
+            return self._state.timeout if wait is None else wait.call(self._state.timeout)
+
         entering: list[Operation] = [Put(key, value, ttl=self._ttl), List(self._prefix, keys_only=True)]
         while self._limit_key:
             joined = await self._state.transact(
-                conditions=[Key(self._limit_key).value == self._limit], then=entering, otherwise=[Get(self._limit_key)]
+                conditions=[Key(self._limit_key).value == self._limit],
+                then=entering,
+                otherwise=[Get(self._limit_key)],
+                timeout=seconds(),
             )
             if joined.committed:
                 return joined
@@ -99,21 +105,27 @@ class Line:
                     metadata={"key": self._limit_key},
                 )
             await self._state.transact(
-                conditions=[Key(self._limit_key).absent()], then=[Put(self._limit_key, self._limit)]
+                conditions=[Key(self._limit_key).absent()],
+                then=[Put(self._limit_key, self._limit)],
+                timeout=seconds(),
             )
-        return await self._state.transact(then=entering)
+        return await self._state.transact(then=entering, timeout=seconds())
 
-    async def _leave(self, key: str, joining: "asyncio.Task[TransactionResult]", lease: Lease | None) -> None:
+    async def _leave(
+        self, key: str, joining: "asyncio.Task[TransactionResult]", lease: Lease | None, wait: Wait | None
+    ) -> None:
         """Give the place back. Whoever was cancelled while it was taken does not know whether it was."""
         if lease is not None:
             await lease.revoke()
             return
         await asyncio.wait([joining])
+        if wait is not None and not joining.cancelled():
+            wait.cut_short(joining.exception())
         if joining.cancelled() or not isinstance(joining.exception(), FailedPrecondition):
             await self._state.delete(key)
 
-    async def _turn(self, key: str, joined: TransactionResult, *, wait: bool) -> bool:
-        """Whether the place is at the front; with `wait`, once it is. Raises LeaseLost if it is none any more."""
+    async def _turn(self, key: str, joined: TransactionResult, wait: Wait | None) -> bool:
+        """Whether the place is at the front; with a wait, once it is. Raises LeaseLost if it is none any more."""
         listed = joined.results[1]
         assert isinstance(listed, ListResult)
         entries: Sequence[Entry] = listed.entries
@@ -126,9 +138,9 @@ class Line:
             ahead = await self._ahead(key, entries)
             if len(ahead) < self._limit:
                 return True
-            if not wait:
+            if wait is None:
                 return False
-            await self._until_fewer(ahead, revision)
+            await self._until_fewer(ahead, revision, wait)
             whole = False
 
     async def _ahead(self, key: str, entries: Sequence[Entry]) -> list[Entry]:
@@ -139,12 +151,15 @@ class Line:
         before = [entry for entry in entries if entry.create_revision < own.create_revision]
         return in_order(await self._living.among(before))
 
-    async def _until_fewer(self, ahead: Sequence[Entry], revision: int) -> None:
+    async def _until_fewer(self, ahead: Sequence[Entry], revision: int, wait: Wait) -> None:
         """Wait until it may be our turn: the place just before is gone; or of several at the front, enough of them."""
         alone = self._limit == 1
         left = {entry.key: entry.lease_id for entry in (ahead[-1:] if alone else ahead)}
         watch = self._state.watch(
-            "" if alone else self._prefix, key=ahead[-1].key if alone else None, from_revision=revision + 1
+            "" if alone else self._prefix,
+            key=ahead[-1].key if alone else None,
+            from_revision=revision + 1,
+            on_connection=wait.notice,
         )
         async with watch:
             async for event in watch:

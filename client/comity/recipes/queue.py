@@ -20,7 +20,8 @@ from comity.transaction import Transaction
 from .ending import EndsWith, begun, clean_up, insist
 from .item import Claimed, Item, Keys, OnDead
 from .living import Living
-from .names import check_client, check_count, check_name, check_seconds, owner_of, wait_of
+from .names import check_client, check_count, check_name, check_seconds, owner_of
+from .within import Wait, within
 
 __all__ = ["DeadLetter", "Queue", "QueueSize"]
 
@@ -173,15 +174,15 @@ class Queue:
 
         Raises TimeoutError, and what `Client.transact` raises.
         """
-        async with asyncio.timeout(wait_of(timeout)):
+        async with within(timeout, f"queue {self.name!r} had no free item") as wait:
             while True:
-                free, revision = await self._free()
+                free, revision = await self._free(wait)
                 while free:
                     item = await self._claim_any(free)
                     if item is not None:
                         return item
-                    free, revision = await self._free()
-                item = await self._claim_any(await self._until_free(revision))
+                    free, revision = await self._free(wait)
+                item = await self._claim_any(await self._until_free(revision, wait))
                 if item is not None:
                     return item
 
@@ -195,9 +196,10 @@ class Queue:
             if item is not None:
                 return item
 
-    async def _free(self) -> tuple[list[Free], int]:
+    async def _free(self, wait: Wait | None = None) -> tuple[list[Free], int]:
         """The first free items in their order, and the revision of which they are."""
-        listing = self._state.list(self._keys.lines, page_size=PAGE, keys_only=True)
+        seconds = self._state.timeout if wait is None else wait.call(self._state.timeout)
+        listing = self._state.list(self._keys.lines, page_size=PAGE, keys_only=True, timeout=seconds)
         claims: dict[str, Entry | None] = {}  # of each item
         free = 0
         async for entry in listing:
@@ -222,7 +224,7 @@ class Queue:
         ]
         return found, listing.revision
 
-    async def _until_free(self, revision: int) -> list[Free]:
+    async def _until_free(self, revision: int, wait: Wait) -> list[Free]:
         """Wait until some item may be free. None is named if that is not known.
 
         All who wait hear of an item at once. They wait a little longer, each its own while, so that the first have
@@ -231,7 +233,7 @@ class Queue:
         clock = asyncio.get_running_loop().time
         free: dict[str, Free] = {}
         due: float | None = None
-        async with self._state.watch(self._keys.lines, from_revision=revision + 1) as watch:
+        async with self._state.watch(self._keys.lines, from_revision=revision + 1, on_connection=wait.notice) as watch:
             while True:
                 try:
                     async with asyncio.timeout_at(due):

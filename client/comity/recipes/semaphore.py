@@ -33,7 +33,7 @@ class Semaphore(Holder):
         self.limit = check_count("limit", limit)
         root = f"semaphores/{self.name}/"
         line = Line(state, f"{root}slots/", check_seconds("ttl", ttl), limit=limit, limit_key=f"{root}limit")
-        super().__init__(f"semaphore {name!r}", line, {"owner": owner_of(state, owner)})
+        super().__init__(f"semaphore {name!r}", line, {"owner": owner_of(state, owner)}, missed="had no free slot")
 
     async def owners(self) -> list[str]:
         """Who holds it, as they call themselves, the longest-serving first."""
