@@ -60,6 +60,9 @@ class Barrier:
         self._waiting = f"{self._root}waiting/"
         self._living = Living(state)
 
+    def __repr__(self) -> str:
+        return f"<comity.recipes.Barrier {self.name!r} of {self.parties}>"
+
     async def wait(self, timeout: float | None = None) -> int:
         """Wait until all parties have come, and return how many rounds have been passed with this one.
 

@@ -104,6 +104,10 @@ class CircuitBreaker:
         self._circuits: dict[asyncio.AbstractEventLoop, Circuit] = {}
         self._probes: weakref.WeakKeyDictionary[asyncio.Task[Any], Lease] = weakref.WeakKeyDictionary()
 
+    def __repr__(self) -> str:
+        seen = [_state(circuit.last).value for circuit in self._circuits.values() if circuit.known]
+        return f"<comity.recipes.CircuitBreaker {self.name!r}: {seen[-1] if seen else 'not looked at yet'}>"
+
     async def close(self) -> None:
         """Follow the store no longer. The breaker stays as it is, and this object can be used again."""
         circuit = self._circuits.pop(asyncio.get_running_loop(), None)

@@ -54,6 +54,11 @@ class Circuit:
         self._following: asyncio.Task[None] | None = None
 
     @property
+    def known(self) -> bool:
+        """Whether `last` says what the store has said, and not only nothing yet."""
+        return self._known.is_set()
+
+    @property
     def ended(self) -> bool:
         """Whether it follows the store no longer, for whatever reason."""
         return self._following is not None and self._following.done()

@@ -26,6 +26,9 @@ class Counter:
         self.name = check_name(name)
         self.key = f"counters/{self.name}"
 
+    def __repr__(self) -> str:
+        return f"<comity.recipes.Counter {self.name!r}>"
+
     async def increment(self, by: int = 1) -> int:
         """Add to it, and return the sum. Raises TypeError for what is no whole number; FailedPrecondition
         (NOT_A_NUMBER) if the sum would be past the bounds."""

@@ -16,14 +16,23 @@ __all__ = ["Holder", "label"]
 class Holder:
     """One contender for something that a line is for. It is in line or holds it once at a time."""
 
+    name: str
+
     def __init__(self, what: str, line: Line, value: object, *, missed: str = "was not had") -> None:
-        self._what = what
+        self._what = what  # and its name: lock 'a'
         self._missed = f"{what} {missed}"
         self._line = line
         self._value = value
         self._place: Place | None = None
         self._block: EndsWith | None = None
         self._entering = False
+
+    def __repr__(self) -> str:
+        if self._place is not None:
+            place = f"held, fence {self.fence}" if self.held else f"lost, fence {self.fence}"
+        else:
+            place = "waiting" if self._entering else "not held"
+        return f"<comity.recipes.{type(self).__name__} {self.name!r}: {place}>"
 
     @property
     def held(self) -> bool:

@@ -101,6 +101,10 @@ class Item:
         self._block: EndsWith | None = None
         self.settled = False  # acknowledged, or given back
 
+    def __repr__(self) -> str:
+        claim = "settled" if self.settled else "claimed" if self.lease.alive else "lost"
+        return f"<comity.recipes.Item {self.id}: {claim}, try {self.tries}, fence {self.fence}>"
+
     @property
     def value(self) -> Any:
         """What was put. Raises DecodeError as `Entry.value` does."""

@@ -102,6 +102,9 @@ class Queue:
         self._window = 1  # among so many of the first free items one is chosen
         self._spread = 0.0  # seconds, within which a free item is tried for
 
+    def __repr__(self) -> str:
+        return f"<comity.recipes.Queue {self.name!r}>"
+
     # Producers
 
     async def put(

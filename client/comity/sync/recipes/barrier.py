@@ -17,5 +17,8 @@ class Barrier:
         self.name = self._async.name
         self.parties = parties
 
+    def __repr__(self) -> str:
+        return repr(self._async)
+
     wait = waiting_for(recipes.Barrier.wait)
     waiting = waiting_for(recipes.Barrier.waiting)

@@ -46,6 +46,9 @@ class CircuitBreaker:
         self.name = self._async.name
         self._entered = threading.local()
 
+    def __repr__(self) -> str:
+        return repr(self._async)
+
     close = waiting(recipes.CircuitBreaker.close)
     state = waiting(recipes.CircuitBreaker.state)
     retry_after = waiting(recipes.CircuitBreaker.retry_after)

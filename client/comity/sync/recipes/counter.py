@@ -17,6 +17,9 @@ class Counter:
         self.name = self._async.name
         self.key = self._async.key
 
+    def __repr__(self) -> str:
+        return repr(self._async)
+
     increment = waiting(recipes.Counter.increment)
     decrement = waiting(recipes.Counter.decrement)
     get = waiting(recipes.Counter.get)

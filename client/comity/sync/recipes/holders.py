@@ -23,6 +23,9 @@ class Holder:
 
     _async: AsyncHolder
 
+    def __repr__(self) -> str:
+        return repr(self._async)
+
     @property
     def held(self) -> bool:
         """Whether it is held here, and its lease lives as far as this process knows."""

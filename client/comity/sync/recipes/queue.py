@@ -32,6 +32,9 @@ class Item:
         self.tries = item.tries
         self.lease = Lease(item.lease)
 
+    def __repr__(self) -> str:
+        return repr(self._async)
+
     @property
     def value(self) -> Any:
         """What was put. Raises DecodeError as `Entry.value` does."""
@@ -97,6 +100,9 @@ class Queue:
         self._async = recipes.Queue(inner(state), name, ttl, tries=tries, owner=owner, lease=held)
         self.name = self._async.name
         self.tries = tries
+
+    def __repr__(self) -> str:
+        return repr(self._async)
 
     def put(
         self, value: object, priority: int = 0, *, content_type: str | None = None, tx: Transaction | None = None
