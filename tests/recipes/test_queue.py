@@ -3,10 +3,12 @@
 import asyncio
 import random
 from collections.abc import Awaitable, Callable
+from typing import Literal
 
 import pytest
 
-from comity import Client, DecodeError, InvalidArgument, LeaseLost, Transaction
+from comity import Client, DecodeError, InvalidArgument, Lease, LeaseLost, Transaction, Unavailable
+from comity.leased import OfLease
 from comity.recipes import Item, Queue, QueueSize
 from comity.recipes.item import Claimed
 from comity.recipes.queue import Free
@@ -365,6 +367,60 @@ async def test_a_shared_lease_outlives_what_it_claims(state: Client) -> None:
         before = lease._deadline
         await until(lambda: lease._deadline > before or not lease.alive)
         assert lease.alive
+
+
+class Losing(Client):
+    """A client that cannot keep a claim alive: it is cut off, or the lease ends just before or just after."""
+
+    when: Literal["cut off", "before", "after"]
+
+    @classmethod
+    def of(cls, state: Client, when: Literal["cut off", "before", "after"]) -> "Losing":
+        name, author = state.namespace, state.author
+        made = cls(state._calls, state._request_ids, namespace=name, author=author, timeout=state.timeout)
+        made.when = when
+        return made
+
+    async def keep_alive(self, lease: OfLease, *, ttl: float | None = None, timeout: float | None = None) -> Lease:
+        if self.when == "cut off":
+            raise Unavailable("cannot reach it")
+        if self.when == "before":
+            await self.revoke_lease(lease)
+        kept = await super().keep_alive(lease, ttl=ttl, timeout=timeout)
+        await self.revoke_lease(lease)
+        return kept
+
+
+async def test_a_claim_that_was_never_kept_alive_is_no_try(state: Client) -> None:
+    queue = Queue(state, "a", tries=2)
+    await queue.put("x")
+    cut_off = Queue(Losing.of(state, "cut off"), "a", tries=2)
+    late = Queue(Losing.of(state, "before"), "a", tries=2)
+    for _ in range(3):
+        with pytest.raises(Unavailable):
+            await cut_off.try_get()
+        assert await queue.size() == QueueSize(1, 0, 0)
+        free, _ = await late._free()
+        assert await late._claim_any(free) is None
+        assert await queue.size() == QueueSize(1, 0, 0)
+    item = await queue.get()
+    assert item.tries == 1
+    await item.ack()
+
+
+async def test_what_cannot_be_buried_is_left_to_the_next_one(state: Client) -> None:
+    queue = Queue(state, "a", tries=1)
+    ids = [await queue.put(number) for number in range(2)]
+    for _ in ids:
+        item = await queue.get()
+        await state.revoke_lease(item.lease.id)
+        await item.close()
+    third = await queue.put(2)
+    losing = Queue(Losing.of(state, "after"), "a", tries=1)
+    item = await losing.get()
+    assert item.id == third
+    assert await queue.try_get() is None
+    assert [letter.id for letter in await queue.dead()] == [*ids, third]
 
 
 async def test_dead_letters_are_requeued_and_purged(state: Client) -> None:

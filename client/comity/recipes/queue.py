@@ -11,7 +11,7 @@ from uuid import uuid4
 
 from comity.arguments import expect
 from comity.client import Client
-from comity.errors import DeadlineExceeded, DecodeError, LeaseNotFound, Unavailable
+from comity.errors import DeadlineExceeded, DecodeError, LeaseLost, LeaseNotFound, Unavailable
 from comity.lease import Lease
 from comity.model import Entry, GetResult, IncrementResult, Resync
 from comity.operations import Delete, Get, Increment, Key, Put
@@ -288,7 +288,8 @@ class Queue:
             # Its last consumers died, or lost their leases, and none was left to say that it failed.
             reason = f"dead letter: {claimed.tries - 1} tries"
             try:
-                await item.nack(reason=reason)
+                with contextlib.suppress(LeaseLost):  # whoever claims it next does so
+                    await item.nack(reason=reason)
             except BaseException:
                 await item.give_back(reason, counts=True)
                 raise
@@ -320,9 +321,21 @@ class Queue:
         if lease is None:
             try:
                 lease = await self._state.keep_alive(done.revision, ttl=self._ttl)
-            except LeaseNotFound:
-                return None
+            except BaseException as error:
+                await clean_up(self._take_back(free.id, done.revision))
+                if isinstance(error, LeaseNotFound):
+                    return None
+                raise
         return Claimed(free.id, got.entry, tries.value, done.revision, lease, shared=self._lease is not None)
+
+    async def _take_back(self, id: str, revision: int) -> None:
+        """The claim that was made at a revision is none, and was no try: nobody has seen the item."""
+        line = self._keys.line(id)
+        await self._state.transact(
+            conditions=[Key(line).mod_revision == revision],
+            then=[Delete(self._keys.claim(id)), Increment(line, -1)],
+            message=f"give back {id}",
+        )
 
     def _record(self, free: Free) -> dict[str, str]:
         """What is written down of who has claimed."""
