@@ -228,3 +228,36 @@ async def test_contexts_that_cannot_be(state: comity.Client) -> None:
             planner.receive("1")  # type: ignore[arg-type]
         with pytest.raises(ValueError, match="timeout"):
             planner.receive(math.nan)
+
+
+@pytest.mark.parametrize("end", ["done", "refuse", "died"])
+async def test_what_was_withdrawn_is_not_taken_for_what_is_sent_later_by_its_id(state: comity.Client, end: str) -> None:
+    async with Agent(state, "planner", ttl=TTL) as planner, Agent(state, "writer", ttl=TTL, tries=1) as writer:
+        first = await planner.handoff("writer", "one", id="x")
+        async with writer.receive(timeout=10) as message:
+            assert isinstance(message, HandoffMessage)
+            await first.forget()
+            second = await planner.handoff("writer", "two", id="x")
+            if end == "done":
+                await message.done("of one")
+            elif end == "refuse":
+                await message.refuse("one is nonsense")
+            else:
+                await message.nack()
+        assert (await second.status()).status == "sent"
+        async with writer.receive(timeout=10) as message:
+            assert isinstance(message, HandoffMessage)
+            assert message.context == "two"
+            await message.done("of two")
+        assert await second.result(timeout=10) == "of two"
+
+
+async def test_what_was_withdrawn_is_not_done_when_its_id_is_given_anew(state: comity.Client) -> None:
+    async with Agent(state, "planner", ttl=TTL) as planner, Agent(state, "writer", ttl=TTL) as writer:
+        await (await planner.handoff("writer", "one", id="x")).forget()
+        second = await planner.handoff("writer", "two", id="x")
+        async with writer.receive(timeout=10) as message:
+            assert isinstance(message, HandoffMessage)
+            assert message.context == "two"
+            await message.done("of two")
+        assert await second.result(timeout=10) == "of two"

@@ -99,7 +99,9 @@ class HandoffMessage(Message):
 
         async def change(tx: Transaction) -> bool:
             entry = await tx.get(self._key)
-            if entry is None or HandoffStatus.of(entry).status in (DONE, REFUSED):  # a dead one may be put back
+            if entry is None or not _tells_of(entry, self._item):
+                return False
+            if HandoffStatus.of(entry).status in (DONE, REFUSED):  # a dead one may be put back
                 return False
             tx.put(self._key, {**entry.value, "status": TAKEN, **self._by()})
             return True
@@ -116,7 +118,9 @@ class HandoffMessage(Message):
     async def _finish(self, outcome: dict[str, Any], also: Also | None = None, message: str = "") -> Any:
         async def both(tx: Transaction) -> Any:
             entry = await tx.get(self._key)
-            if entry is not None:  # else the sender wants to know nothing of it any more
+            if entry is not None and _tells_of(
+                entry, self._item
+            ):  # else the sender wants to know nothing of it any more
                 tx.put(self._key, {**entry.value, **self._by(), **outcome})
             return await called(also, tx)
 
@@ -177,7 +181,7 @@ class Handoff:
 
     async def forget(self) -> None:
         """Forget in the store what has become of it. If it is not done yet, nobody will do it who takes it from now
-        on; who has taken it can finish it, and the sender is not told."""
+        on; who has taken it can finish it, and the sender is not told. Its id can be given to another one at once."""
         await self._state.delete(self._key, message="a handoff is withdrawn")
 
     async def _until(self, holds: Callable[[HandoffStatus], bool]) -> HandoffStatus:
@@ -208,10 +212,19 @@ async def died(tx: Transaction, item: Item) -> None:
             return
         key = layout.handoff(message.sender, str(message._envelope.get("id", "")))
         entry = await tx.get(key)
-        if entry is not None and not HandoffStatus.of(entry).is_final:
+        if entry is not None and _tells_of(entry, item) and not HandoffStatus.of(entry).is_final:
             tx.put(key, {**entry.value, "status": DEAD})
     except UNREADABLE:
         return
+
+
+def _tells_of(entry: Entry, item: Item) -> bool:
+    """Whether the record is of what this item holds: not of something that was sent later, by an id that its sender had
+    withdrawn. Raises TypeError if it is no record."""
+    record = entry.value
+    if not isinstance(record, dict):
+        raise TypeError(f"the value of {entry.key!r} is no record of a handoff")
+    return record.get("queue", item.queue) == item.queue and record.get("item", item.id) == item.id
 
 
 def _whole(value: object) -> int:

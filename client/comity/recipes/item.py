@@ -29,6 +29,7 @@ class Keys:
     """The keys of a queue."""
 
     def __init__(self, name: str) -> None:
+        self.name = name
         root = f"queues/{name}/"
         self.tail = f"{root}tail"
         self.lines = f"{root}line/"
@@ -104,6 +105,11 @@ class Item:
     def __repr__(self) -> str:
         claim = "settled" if self.settled else "claimed" if self.lease.alive else "lost"
         return f"<comity.recipes.Item {self.id}: {claim}, try {self.tries}, fence {self.fence}>"
+
+    @property
+    def queue(self) -> str:
+        """The name of the queue that it was claimed from."""
+        return self._keys.name
 
     @property
     def value(self) -> Any:
