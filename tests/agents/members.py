@@ -120,6 +120,10 @@ async def finish(agent: Agent) -> None:
     await agent.memory.put("finished", True)
 
 
+async def same(agent: Agent, value: object) -> object:
+    return value
+
+
 async def square(agent: Agent, number: int) -> int:
     return number * number
 

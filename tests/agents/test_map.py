@@ -1,17 +1,19 @@
 """Maps: every input is done once, whoever dies meanwhile."""
 
 import asyncio
+import itertools
 import logging
 import os
 import signal
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import aclosing
 
 import pytest
 
 import comity
-from comity.agents import Directory, ItemFailed, MapError, RestartLimitExceeded, Supervisor
+from comity.agents import Directory, ItemFailed, MapDiffers, MapError, RestartLimitExceeded, Supervisor
 from comity.agents.children import Mode
+from comity.agents.feeding import Feeding
 from comity.recipes import Queue
 from tests.agents import members
 from tests.agents.conftest import TTL
@@ -150,7 +152,7 @@ async def test_a_killed_supervisors_map_is_resumed(state: comity.Client, server:
             )
             assert squares == [number * number for number in range(8)]
             assert await done()
-            again = await supervisor.gather(members.slow_square, [], id="squares")
+            again = await supervisor.gather(members.slow_square, range(8), id="squares")
             assert again == squares
             await supervisor.forget_map("squares")
         left = [entry.key async for entry in state.list() if not entry.key.startswith(("begun/", "go"))]
@@ -205,3 +207,93 @@ async def test_a_text_that_cannot_be_stored(state: comity.Client, caplog: pytest
     async with Supervisor(state, "boss", ttl=60) as supervisor:
         found = await supervisor.gather(members.fail_unreadably, range(3), return_exceptions=True)
         assert (found[0], str(found[1]), found[2]) == (0, "no ?.txt", 2)
+
+
+@pytest.mark.parametrize(
+    ("others", "index"),
+    [([1, 2, 4], 2), ([7], 0), ([1, 2], 2), ([], 0), ([1, 2, 3, 4], 3), (itertools.count(1), 3)],
+    ids=["another", "the first", "fewer", "none", "more", "endless"],
+)
+async def test_other_inputs_under_an_id_are_refused(state: comity.Client, others: Iterable[int], index: int) -> None:
+    async with Supervisor(state, "boss", ttl=TTL) as supervisor:
+        assert await supervisor.gather(members.square, [1, 2, 3], id="squares") == [1, 4, 9]
+        given = []
+
+        async def read() -> None:
+            async for each in supervisor.map(members.square, others, id="squares"):
+                given.append(each)  # noqa: PERF401 - those before it raises, too
+
+        with pytest.raises(MapDiffers, match=f"other inputs: input {index} is ") as differs:
+            await read()
+        assert differs.value.metadata == {"id": "squares", "index": str(index)}
+        assert all(each.index < index for each in given)
+        assert supervisor.children() == []
+        assert await supervisor.gather(members.square, [1, 2, 3], id="squares") == [1, 4, 9]
+
+
+async def test_other_inputs_than_those_of_a_map_that_was_left_are_refused(state: comity.Client) -> None:
+    async with Supervisor(state, "boss", ttl=TTL) as supervisor:
+        async with aclosing(supervisor.map(members.square, range(5), id="squares")) as outcomes:
+            await anext(outcomes)
+            await until(lambda: has_fed(state, 5))
+        for others in ([0, 1], [0, 1, 7, 3, 4]):
+            with pytest.raises(MapDiffers, match="input 2 is "):
+                await supervisor.gather(members.square, others, id="squares")
+        assert await supervisor.gather(members.square, range(5), id="squares") == [0, 1, 4, 9, 16]
+        record = {"b": 1, "a": {"d": 1, "c": [2]}}
+        assert await supervisor.gather(members.same, [record], id="same") == [record]
+        assert await supervisor.gather(members.same, [{"a": {"c": (2,), "d": 1}, "b": 1}], id="same") == [record]
+
+
+async def has_fed(state: comity.Client, count: int) -> bool:
+    size = await state.get("maps/squares/size")
+    return size is not None and bool(size.value["fed"] >= count)
+
+
+async def test_two_supervisors_feed_one_map_once(state: comity.Client) -> None:
+    inputs = list(range(30))
+    async with state.lease(TTL) as first, state.lease(TTL) as second:
+        queue = Queue(state, "map:squares")
+        await asyncio.gather(*(Feeding(state, "squares", queue, lease).run(inputs, 100) for lease in (first, second)))
+        assert (await queue.size()).free == 30
+        assert await has_fed(state, 30)
+    async with Supervisor(state, "boss", ttl=TTL) as supervisor:
+        assert await supervisor.gather(members.square, inputs, id="squares") == [number**2 for number in inputs]
+
+
+async def test_two_supervisors_map_at_once(state: comity.Client) -> None:
+    async with Supervisor(state, "boss", ttl=TTL) as boss, Supervisor(state, "other", ttl=TTL) as other:
+        inputs = range(60)
+        ours, theirs = await asyncio.gather(
+            boss.gather(members.square, inputs, id="squares", concurrency=1),
+            other.gather(members.square, inputs, id="squares", concurrency=1),
+        )
+        assert ours == theirs == [number**2 for number in inputs]
+        assert {
+            each.mod_revision - each.create_revision for each in await state.list("maps/squares/results/").all()
+        } == {0}
+
+
+async def test_what_others_have_written_among_what_a_map_keeps(state: comity.Client) -> None:
+    for junk in (
+        "results/x",
+        "results/1",
+        "results/00000000001",
+        "results/000000000\u0661",
+        "results/0000009999",
+        "digests/x",
+    ):
+        await state.put(f"maps/squares/{junk}", 1)
+    async with Supervisor(state, "boss", ttl=TTL) as supervisor:
+        await state.put("maps/squares/x", 1)
+        squares = [number**2 for number in range(50)]
+        assert await supervisor.gather(members.square, range(50), id="squares", concurrency=1) == squares
+        await state.put("maps/squares/results/0000000000", b"{", content_type="application/json")
+        await state.put("maps/squares/results/0000000001", [1])
+        await state.put("maps/squares/results/0000000002", {"error": 5})
+        failed = await supervisor.gather(members.square, range(50), id="squares", return_exceptions=True)
+        assert [each.reason for each in failed[:3]] == ["UNREADABLE"] * 3
+        assert failed[3:] == squares[3:]
+        await state.put("maps/squares/size", {"fed": "many"})
+        with pytest.raises(comity.DecodeError, match="not the size of a map"):
+            await supervisor.gather(members.square, range(50), id="squares")

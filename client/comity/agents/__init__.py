@@ -9,7 +9,7 @@ async with Agent(state, "writer-1", role="writer") as agent:
 
 from .agent import Agent
 from .children import Child, ChildState, ChildStatus
-from .errors import AgentExists, HandoffFailed, ItemFailed, RestartLimitExceeded, SupervisorExists
+from .errors import AgentExists, HandoffFailed, ItemFailed, MapDiffers, RestartLimitExceeded, SupervisorExists
 from .handoff import Handoff, HandoffMessage, HandoffStatus
 from .layout import Role
 from .memory import Memory, MemoryTransaction
@@ -36,6 +36,7 @@ __all__ = [
     "HandoffMessage",
     "HandoffStatus",
     "ItemFailed",
+    "MapDiffers",
     "MapError",
     "Memory",
     "MemoryTransaction",

@@ -5,6 +5,7 @@ ComityError
 │   ├── AgentExists            an agent of this name lives
 │   └── SupervisorExists       a supervisor of this name lives
 ├── HandoffFailed              nobody could do it, or whoever did it gave up for good
+├── MapDiffers                 a map was begun with other inputs
 ├── RestartLimitExceeded       children end faster than a supervisor may restart them
 └── MapError                   some items of a map failed: in `outcome`, with what it has
 """
@@ -17,6 +18,7 @@ __all__ = [
     "AgentExists",
     "HandoffFailed",
     "ItemFailed",
+    "MapDiffers",
     "RestartLimitExceeded",
     "SupervisorExists",
 ]
@@ -50,3 +52,10 @@ class ItemFailed(ComityError):
     worker died each time."""
 
     default_code = grpc.StatusCode.ABORTED
+
+
+class MapDiffers(ComityError):
+    """A map was begun with other inputs (reason INPUTS_CHANGED), so that what was reached is not what this one would
+    have. metadata has its `id`, and the `index` of the first input that differs, is missing, or is one too many."""
+
+    default_code = grpc.StatusCode.FAILED_PRECONDITION

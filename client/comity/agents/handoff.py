@@ -224,7 +224,7 @@ def _tells_of(entry: Entry, item: Item) -> bool:
     record = entry.value
     if not isinstance(record, dict):
         raise TypeError(f"the value of {entry.key!r} is no record of a handoff")
-    return record.get("queue", item.queue) == item.queue and record.get("item", item.id) == item.id
+    return (record.get("queue", item.queue), record.get("item", item.id)) == (item.queue, item.id)
 
 
 def _whole(value: object) -> int:

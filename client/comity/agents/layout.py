@@ -10,6 +10,7 @@ __all__ = [
     "check_name",
     "child",
     "children",
+    "digests",
     "handoff",
     "handoffs",
     "inbox",
@@ -83,13 +84,18 @@ def child(supervisor: str, name: str) -> str:
 
 
 def mapping(id: str) -> str:
-    """The prefix of a map: its size, and its results."""
+    """The prefix of a map: its size, the digests of its inputs, and its results."""
     return f"maps/{id}/"
 
 
 def size(id: str) -> str:
     """The key of how many inputs a map has."""
     return f"{mapping(id)}size"
+
+
+def digests(id: str) -> str:
+    """The prefix of the digests of a map's inputs."""
+    return f"{mapping(id)}digests/"
 
 
 def results(id: str) -> str:

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import math
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from typing import Any, Final
 
 from comity import codec
@@ -19,14 +19,14 @@ from comity.transaction import Transaction
 from . import layout
 from .agent import Agent
 from .children import Group, Spec
+from .feeding import INDEX_DIGITS, Feeding, Inputs, Size, index_of, place
 from .outcome import Outcome
 from .restarts import RestartLimit, Strategy
 from .supervision import Supervision
 from .text import described, text_of
 
-__all__ = ["Function", "Inputs", "Mapping", "forget", "work"]
+__all__ = ["Function", "Mapping", "forget", "work"]
 
-INDEX_DIGITS: Final = 10
 MESSAGE_LENGTH: Final = 1_000
 AHEAD: Final = (
     10  # inputs for each agent that are in the store at a time, those included of which the outcome is to come
@@ -35,7 +35,6 @@ SPARE_RESTARTS: Final = 5  # of agents, beyond those that inputs account for wit
 
 log = logging.getLogger("comity.agents")
 
-Inputs = Iterable[Any] | AsyncIterable[Any]
 Function = Callable[[Agent, Any], Awaitable[Any]]
 
 
@@ -59,7 +58,7 @@ async def _do(agent: Agent, function: Function, item: Item, tries: int, results:
         log.warning("%s was given what is no input of a map", agent.name)
         await item.nack(reason="it is no input of a map")
         return
-    key = f"{results}{index:0{INDEX_DIGITS}}"
+    key = place(results, index)
     who = {"attempts": item.tries, "by": agent.name}
     failure: BaseException
     try:
@@ -123,8 +122,7 @@ class Mapping:
         self._results = layout.results(id)
         self._size = layout.size(id)
         self._dead = Keys(self._queue.name).dead_letters
-        self._seen: set[int] = set()  # of which inputs there are outcomes
-        self._further = asyncio.Event()  # there are more than there were
+        self._feeding = Feeding(state, id, self._queue, lease)
 
     async def run(
         self, supervision: Supervision, specs: Sequence[Spec], inputs: Inputs, *, keep: bool
@@ -143,8 +141,8 @@ class Mapping:
         try:
             for spec in specs:
                 await supervision.spawn(spec, group)
-            feeding = self._feed(inputs, AHEAD * len(specs))
-            waits |= {asyncio.create_task(feeding), asyncio.create_task(self._bury())}
+            feeding = asyncio.create_task(self._feeding.run(inputs, AHEAD * len(specs)))
+            waits |= {feeding, asyncio.create_task(self._bury())}
             while True:
                 following = asyncio.ensure_future(anext(outcomes, None))
                 waits.add(following)
@@ -154,6 +152,7 @@ class Mapping:
                         one.result()
                     waits -= done
                 if (outcome := following.result()) is None:
+                    await feeding  # there may be more inputs than a former supervisor had
                     break
                 limit.reset()
                 yield outcome
@@ -166,45 +165,24 @@ class Mapping:
             if not keep:
                 await clean_up(forget(self._state, self._id))
 
-    async def _feed(self, inputs: Inputs, ahead: int) -> None:
-        """Put the inputs into the queue that are not there yet: a former supervisor may have begun to. So many at most
-        are in the store of which the outcome was not given yet."""
-        entry = await self._state.get(self._size)
-        fed = 0 if entry is None else int(entry.value["fed"])
-        if entry is not None and entry.value["all"]:
-            return
-        index = 0
-        async for each in _each(inputs):
-            if index >= fed:
-                while index - len(self._seen) >= ahead:
-                    self._further.clear()
-                    await self._further.wait()
-                await self._state.transact(self._adding(index, each), guard=self._lease)
-            index += 1
-        await self._state.put(self._size, {"fed": index, "all": True}, guard=self._lease)
-
-    def _adding(self, index: int, value: Any) -> Callable[[Transaction], Awaitable[None]]:
-        async def add(tx: Transaction) -> None:
-            await self._queue.put({"index": index, "input": value}, tx=tx)
-            tx.put(self._size, {"fed": index + 1, "all": False})
-
-        return add
-
     async def _outcomes(self) -> AsyncGenerator[Outcome]:
         """The outcomes as they come, each once, until there is one for each input."""
-        count: int | None = None
+        size = Size(0, False)
+        seen: set[int] = set()
         async with self._state.watch(layout.mapping(self._id), initial=True) as watch:
             async for item in watch:
-                for entry in _entries(item):
+                for entry in sorted(_entries(item), key=lambda each: each.key != self._size):
                     if entry.key == self._size:
-                        count = int(entry.value["fed"]) if entry.value["all"] else None
+                        size = Size.of(entry)
+                        self._feeding.fed(size.fed)
                         continue
-                    index = int(entry.key.removeprefix(self._results))
-                    if index not in self._seen:
-                        self._seen.add(index)
-                        self._further.set()
-                        yield Outcome.of(index, entry.value)
-                if count is not None and len(self._seen) >= count:
+                    index = index_of(entry.key, self._results)
+                    if index is not None and index < size.fed and index not in seen:
+                        await self._feeding.compared(index)
+                        seen.add(index)
+                        self._feeding.seen()
+                        yield Outcome.of(index, entry)
+                if size.is_all and len(seen) >= size.fed:
                     return
 
     async def _bury(self) -> None:
@@ -216,7 +194,7 @@ class Mapping:
                         await self._state.transact(self._burying(entry, index), guard=self._lease)
 
     def _burying(self, entry: Entry, index: int) -> Callable[[Transaction], None]:
-        key = f"{self._results}{index:0{INDEX_DIGITS}}"
+        key = place(self._results, index)
         error = {"type": "DEAD", "message": f"the agent that had it died or lost its lease, {self._tries} times"}
 
         def bury(tx: Transaction) -> None:
@@ -236,12 +214,3 @@ def _entries(item: Event | Resync) -> tuple[Entry, ...]:
     if isinstance(item, Resync):
         return item.entries
     return (item.entry,) if item.is_put else ()
-
-
-async def _each(inputs: Inputs) -> AsyncIterator[Any]:
-    if isinstance(inputs, AsyncIterable):
-        async for each in inputs:
-            yield each
-    else:
-        for each in inputs:
-            yield each

@@ -7,6 +7,7 @@ from typing import Any
 import grpc
 
 from comity.errors import ComityError
+from comity.model import Entry
 
 from .errors import ItemFailed
 
@@ -30,10 +31,16 @@ class Outcome:
         return self.value
 
     @classmethod
-    def of(cls, index: int, record: dict[str, Any]) -> "Outcome":
-        error = record.get("error")
-        failed = None if error is None else ItemFailed(error["message"], reason=error["type"])
-        return cls(index, record.get("value"), failed, int(record.get("attempts", 0)), str(record.get("by", "")))
+    def of(cls, index: int, entry: Entry) -> "Outcome":
+        """What the store has of it. What is no outcome is one that failed, with the reason UNREADABLE."""
+        try:
+            record = entry.value
+            error = record.get("error")
+            failed = None if error is None else ItemFailed(str(error["message"]), reason=str(error["type"]))
+            return cls(index, record.get("value"), failed, int(record.get("attempts", 0)), str(record.get("by", "")))
+        except (AttributeError, LookupError, TypeError, ValueError):
+            failed = ItemFailed(f"the value of {entry.key!r} is no outcome of a map", reason="UNREADABLE")
+            return cls(index, None, failed, 0, "")
 
 
 class MapError(ComityError):

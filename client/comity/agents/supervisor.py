@@ -19,8 +19,9 @@ from . import layout
 from .block import Block
 from .children import Child, ChildStatus, Group, Mode, Roster, Spec
 from .errors import SupervisorExists
+from .feeding import Inputs
 from .ledger import Ledger
-from .mapping import Function, Inputs, Mapping, forget, work
+from .mapping import Function, Mapping, forget, work
 from .outcome import MapError, Outcome
 from .presence import Presence, Taken, take
 from .process import Work
@@ -267,8 +268,9 @@ class Supervisor:
             a crash, goes on where this one was, and gives all outcomes, also those from before. What there is in the
             store of it stays until `forget_map`; without an id it goes with the end of the iteration.
 
-        Raises RestartLimitExceeded if agents die again and again, and nothing comes of it. Leaving the iteration early
-        ends the agents, soon; at once by `contextlib.aclosing`.
+        Raises MapDiffers if the id is that of a map of other inputs; RestartLimitExceeded if agents die again and
+        again, and nothing comes of it. Leaving the iteration early ends the agents, soon; at once by
+        `contextlib.aclosing`.
         """
         check_count("concurrency", concurrency)
         tries = check_count("retries", retries, 0) + 1
