@@ -261,3 +261,23 @@ async def test_what_was_withdrawn_is_not_done_when_its_id_is_given_anew(state: c
             assert message.context == "two"
             await message.done("of two")
         assert await second.result(timeout=10) == "of two"
+
+
+async def test_what_others_have_written_among_the_handoffs_is_passed_over(state: comity.Client) -> None:
+    async with Agent(state, "planner", ttl=TTL) as planner, Agent(state, "writer", ttl=TTL) as writer:
+        await planner.handoff("writer", "it", id="mine")
+        await state.put("handoffs/planner/malformed", b"{", content_type="application/json")
+        await state.put("handoffs/planner/bytes", b"\xff")
+        for key, value in (
+            ("list", [1]),
+            ("number", 5),
+            ("status", {"status": 5}),
+            ("none", {}),
+            ("a/b", {"status": "sent"}),
+        ):
+            await state.put(f"handoffs/planner/{key}", value)
+        (found,) = [each async for each in planner.handoffs()]
+        async with writer.receive(timeout=10) as message:
+            assert isinstance(message, HandoffMessage)
+            await message.done("done")
+        assert await found.result(timeout=10) == "done"

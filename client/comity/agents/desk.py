@@ -12,7 +12,7 @@ from comity.transaction import Transaction
 
 from . import layout
 from .awaited import Awaited
-from .handoff import HANDOFF, SENT, Handoff
+from .handoff import HANDOFF, SENT, Handoff, is_record
 from .layout import Role
 from .message import MESSAGE, Also, called, envelope
 
@@ -62,10 +62,13 @@ class Desk:
         return Handoff(self._state, self._awaited, self._name, id, keep=keep)
 
     async def all(self) -> AsyncIterator[Handoff]:
-        """Those that the agent, in whatever incarnation, has sent and not forgotten."""
+        """Those that the agent, in whatever incarnation, has sent and not forgotten. What others have written among
+        them is passed over."""
         prefix = layout.handoffs(self._name)
         async for entry in self._state.list(prefix):
-            yield Handoff(self._state, self._awaited, self._name, entry.key.removeprefix(prefix), keep=True)
+            id = entry.key.removeprefix(prefix)
+            if layout.NAME.fullmatch(id) is not None and is_record(entry):
+                yield Handoff(self._state, self._awaited, self._name, id, keep=True)
 
     async def _transact(self, function: Callable[[Transaction], Any], message: str) -> Any:
         try:

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from comity.arguments import expect
 from comity.client import Client
-from comity.errors import NotFound
+from comity.errors import DecodeError, NotFound
 from comity.lease import Lease
 from comity.model import Entry
 from comity.recipes.item import Item
@@ -20,7 +20,7 @@ from .errors import HandoffFailed
 from .message import UNREADABLE, Also, Message, called
 from .text import storable
 
-__all__ = ["HANDOFF", "SENT", "Handoff", "HandoffMessage", "HandoffStatus", "died"]
+__all__ = ["HANDOFF", "SENT", "Handoff", "HandoffMessage", "HandoffStatus", "died", "is_record"]
 
 HANDOFF: Final = "handoff"  # the kind of its envelope
 REASON_LENGTH: Final = 1_000
@@ -216,6 +216,15 @@ async def died(tx: Transaction, item: Item) -> None:
             tx.put(key, {**entry.value, "status": DEAD})
     except UNREADABLE:
         return
+
+
+def is_record(entry: Entry) -> bool:
+    """Whether it says what has become of a handoff, and not something else that somebody has written there."""
+    try:
+        record = entry.value
+    except DecodeError:
+        return False
+    return isinstance(record, dict) and isinstance(record.get("status"), str)
 
 
 def _tells_of(entry: Entry, item: Item) -> bool:
