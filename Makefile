@@ -2,7 +2,7 @@
 # What they installed is remembered in stamp files there, so that a second run starts at once.
 
 # How many processes run tests at a time: most of a test is waiting. `make test JOBS=0` runs them in one, for a debugger.
-JOBS ?= 2
+JOBS ?= 4
 PYTHON ?= python3
 VENV ?= .venv
 ARGS ?=

@@ -4,6 +4,9 @@ import re
 
 import pytest
 
+from comity import sync
+from comity.cli.values import TEXT
+from comity.codec import BYTES, JSON
 from tests.cli.processes import Comity
 
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
@@ -12,12 +15,13 @@ TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
 @pytest.fixture
 def filled(comity: Comity) -> Comity:
     """Revision 2 has the checkpoint `mark`; after it `plan` was changed, `note` deleted and `new` created."""
-    comity("put", "plan", '{"step": 1}')
-    comity("put", "note", "hello")
-    comity("checkpoint", "mark", "--author", "ann", "--message", "just in\tcase", "--label", "b=2", "--label", "a=")
-    comity("put", "plan", '{"step": 2}')
-    comity("delete", "note")
-    comity("put", "new", b"\xff", "--author", "bob")
+    with sync.connect(comity.address, namespace=comity.namespace) as state:
+        state.put("plan", b'{"step": 1}', content_type=JSON)
+        state.put("note", b"hello", content_type=TEXT)
+        state.with_options(author="ann").checkpoint("mark", message="just in\tcase", labels={"b": "2", "a": ""})
+        state.put("plan", b'{"step": 2}', content_type=JSON)
+        state.delete("note")
+        state.with_options(author="bob").put("new", b"\xff", content_type=BYTES)
     return comity
 
 

@@ -2,24 +2,30 @@
 
 import pytest
 
+from comity import sync
+from comity.cli.values import TEXT
+from comity.codec import JSON
 from tests.cli.processes import Comity
 
 
 @pytest.fixture
 def fork(comity: Comity) -> str:
     """A fork of a namespace of three keys, at its revision 3."""
-    for key in ("a", "b", "c"):
-        comity("put", key, '{"by": "both"}')
     name = f"{comity.namespace}-fork"
-    assert comity("fork", name).text == f"fork {name}: of {comity.namespace} at revision 3\n"
+    with sync.connect(comity.address, namespace=comity.namespace) as state:
+        for key in ("a", "b", "c"):
+            state.put(key, b'{"by": "both"}', content_type=JSON)
+        state.fork(name)
     return name
 
 
 def conflicting(comity: Comity, fork: str) -> None:
-    comity("put", "a", '{"by": "us"}')
-    comity("delete", "b")
-    comity("put", "a", '{"by": "them"}', "--namespace", fork)
-    comity("put", "b", "them", "--namespace", fork)
+    with sync.connect(comity.address, namespace=comity.namespace) as state:
+        state.put("a", b'{"by": "us"}', content_type=JSON)
+        state.delete("b")
+    with sync.connect(comity.address, namespace=fork) as state:
+        state.put("a", b'{"by": "them"}', content_type=JSON)
+        state.put("b", b"them", content_type=TEXT)
     comity("put", "c", "them", "--namespace", fork)
 
 

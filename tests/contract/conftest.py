@@ -1,15 +1,19 @@
 """The stores that are held to the contract: a new one gets a line in STORES, and every test here runs against it."""
 
+import os
 import uuid
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
-from typing import Protocol
+from pathlib import Path
+from typing import Final, Protocol
 
 import pytest
 
 from comity_server.limits import Limits
 from comity_server.stores.url import open_store
 from tests.contract.space import Space, fresh_name
+
+HERE: Final = Path(__file__).parent
 
 # The URL of each store. What a store needs beside it (a folder, a server) is a fixture that the line asks for by name.
 STORES: dict[str, Callable[[pytest.FixtureRequest], str]] = {
@@ -18,6 +22,32 @@ STORES: dict[str, Callable[[pytest.FixtureRequest], str]] = {
     "redis": lambda request: f"{request.getfixturevalue('redis_server').url}?prefix=t-{uuid.uuid4().hex}",
     "redis-cluster": lambda request: f"{request.getfixturevalue('redis_cluster').url}?prefix=t-{uuid.uuid4().hex}",
 }
+
+
+# Of a Cluster, whose keys are found in another way and which is otherwise a Redis, these; all in the long form.
+ON_A_CLUSTER = {
+    "test_model",
+    "test_leases",
+    "test_forks",
+    "test_merge",
+    "test_namespaces",
+    "test_following",
+    "test_reads",
+}
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave the rest of them to `make soak`."""
+    left = {
+        item
+        for item in items
+        if "redis-cluster" in item.nodeid and item.path.parent == HERE and item.path.stem not in ON_A_CLUSTER
+    }
+    for item in left:
+        item.add_marker(pytest.mark.soak)
+    if left and not os.environ.get("COMITY_SOAK"):
+        config.hook.pytest_deselected(items=list(left))
+        items[:] = [item for item in items if item not in left]
 
 
 class OpenSpace(Protocol):

@@ -15,8 +15,12 @@ import grpc
 import pytest
 
 from comity_server.errors import StoreUnavailable
+from comity_server.limits import Limits
+from comity_server.model import Put, Transaction
+from comity_server.record import VALUE
 from comity_server.stores.sqlite import schema
-from comity_server.stores.url import default_url
+from comity_server.stores.sqlite.store import SqliteStore
+from comity_server.stores.url import default_url, sqlite_path
 from tests import servers
 from tests.wire.calls import Wire
 
@@ -272,32 +276,37 @@ def test_a_bad_variable_is_refused_by_name() -> None:
     assert "store" in done.stderr
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "with space.db",
-        "a?mode=memory",
-        "a#b",
-        "a%20b",
-        "%",
-        "ünï 数据.db",
-        "'quoted\".db",
-        "a:b",
-        "-x",
-        "&cache=shared",
-    ],
+NAMES = (
+    "with space.db",
+    "a?mode=memory",
+    "a#b",
+    "a%20b",
+    "%",
+    "ünï 数据.db",
+    "'quoted\".db",
+    "a:b",
+    "-x",
+    "&cache=shared",
 )
-def test_any_name_is_a_name(tmp_path: Path, name: str) -> None:
-    folder = tmp_path / f"in {name}"
-    path = folder / name
-    with servers.start("--store", f"sqlite:{path}") as server, grpc.insecure_channel(server.address) as channel:
-        Wire(channel).put("n", "k", b"v")
-        assert {file.name for file in folder.iterdir()} == {name + end for end in ("", "-wal", "-shm", ".lock")}
-        assert "is in use" in refused(path)
-        server.kill()
-        server.restart()
-        with grpc.insecure_channel(server.address) as again:
-            assert Wire(again).get("n", "k") == b"v"
+
+
+async def test_any_name_is_a_name(tmp_path: Path) -> None:
+    for place, name in enumerate(NAMES):
+        folder = tmp_path / f"{place} in {name}"
+        path = folder / name
+        store = SqliteStore(sqlite_path(f"sqlite:{path}"), Limits())
+        await store.open()
+        await store.commit("n", [Transaction(then=[Put("k", b"v")])])
+        assert {file.name for file in folder.iterdir()} == {name + end for end in ("", "-wal", "-shm", ".lock")}, name
+        with pytest.raises(StoreUnavailable, match="is in use"):
+            await SqliteStore(path, Limits()).open()
+        await store.close()
+        again = SqliteStore(path, Limits())
+        await again.open()
+        entry = (await again.get("n", "k")).entry
+        assert entry is not None, name
+        assert entry[VALUE] == b"v"
+        await again.close()
 
 
 def test_a_tilde_is_the_home_and_a_relative_path_begins_where_the_server_was_started(tmp_path: Path) -> None:
