@@ -60,7 +60,7 @@ bench: $(VENV)/.bench ## measure Comity beside its peers (ARGS goes to benchmark
 	$(BIN)/python -m benchmarks $(ARGS)
 
 soak: $(VENV)/.stubs ## run the long form of the tests that have one
-	COMITY_SOAK=1 $(BIN)/python -m pytest tests -m soak --timeout 0 $(ARGS)
+	COMITY_SOAK=1 $(BIN)/python -m pytest tests -m "soak or long" --timeout 0 $(ARGS)
 
 clean: ## remove everything that make made
 	rm -rf $(VENV) client/comity/v1 tests/polyglot/node_modules build dist

@@ -1,6 +1,7 @@
 """What every test may ask for: a running server, and a namespace that is the test's own."""
 
 import itertools
+import os
 import re
 import signal
 import uuid
@@ -19,8 +20,13 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 SHARED = ("redis_cluster", "replicated")  # fixtures that take long to make
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Have one process run all the tests that share what takes long to make."""
+@pytest.hookimpl(trylast=True)  # when all have their marks
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave what is long to `make soak`; and have one process run all the tests that share what takes long to make."""
+    if os.environ.get("COMITY_SOAK") != "1":
+        long = [item for item in items if item.get_closest_marker("long")]
+        config.hook.pytest_deselected(items=long)
+        items[:] = [item for item in items if not item.get_closest_marker("long")]
     for item in items:
         for name in SHARED:
             if name in getattr(item, "fixturenames", ()) or name.replace("_", "-") in item.nodeid:

@@ -1,6 +1,5 @@
 """The stores that are held to the contract: a new one gets a line in STORES, and every test here runs against it."""
 
-import os
 import uuid
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
@@ -36,18 +35,10 @@ ON_A_CLUSTER = {
 }
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave the rest of them to `make soak`."""
-    left = {
-        item
-        for item in items
-        if "redis-cluster" in item.nodeid and item.path.parent == HERE and item.path.stem not in ON_A_CLUSTER
-    }
-    for item in left:
-        item.add_marker(pytest.mark.soak)
-    if left and not os.environ.get("COMITY_SOAK"):
-        config.hook.pytest_deselected(items=list(left))
-        items[:] = [item for item in items if item not in left]
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if "redis-cluster" in item.nodeid and item.path.parent == HERE and item.path.stem not in ON_A_CLUSTER:
+            item.add_marker(pytest.mark.long)
 
 
 class OpenSpace(Protocol):

@@ -1,7 +1,6 @@
 """Many objects of 1 KB: every one is there, half of them go, and what they took up comes back."""
 
 import asyncio
-import os
 import platform
 import statistics
 import time
@@ -16,7 +15,6 @@ from tests.scenarios.places import Place
 
 Record = Callable[[str, object], None]
 
-SOAK = bool(os.environ.get("COMITY_SOAK"))
 SOME: Final = 100
 NOISE: Final = 8 * MIB  # by which a server may grow whatever is in it
 
@@ -61,12 +59,10 @@ async def median_seconds(world: Client, numbers: Iterable[int]) -> float:
     return statistics.median(seconds)
 
 
-@pytest.mark.parametrize("count", [5_000, pytest.param(100_000, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("count", [5_000, pytest.param(100_000, marks=pytest.mark.long)])
 async def test_objects_are_all_present_and_half_of_them_go(
     shared: Place, world: Client, count: int, record_property: Record
 ) -> None:
-    if count > 5_000 and not SOAK:
-        pytest.skip("only in `make soak`")
     rss = {"before": memory(shared.server)}
     first = await median_seconds(world, range(SOME))
     await fill(world, range(SOME, count - SOME))

@@ -286,9 +286,9 @@ async def test_an_expiry_waits_behind_no_bound_on_writes() -> None:
         running.store.gate.clear()
         held = [
             asyncio.ensure_future(running.state.Put(s.PutRequest(namespace="n", key="x"), timeout=TIMEOUT))
-            for _ in range(2)
+            for _ in range(3)  # one under way, one that waits, and one
         ]
-        await until(lambda: any(one.done() for one in held))  # OVERLOADED
+        await until(lambda: any(one.done() for one in held))  # that is OVERLOADED
         await until(lambda: running.store.clock() > deadline)
         running.store.gate.set()
         await asyncio.wait(held)

@@ -93,10 +93,11 @@ READS = {
     "conflicts": [create("a", bytes(MIB))],
     "wrong": [create("k" * 2000)] * 500,
 }
+LONG = {"conflicts": pytest.mark.long}  # which are answered as those that are wrong
 SMALL = ("conflicts", "wrong")  # answers, of which it takes many to fill what may be on its way
 
 
-@pytest.mark.parametrize("kind", READS)
+@pytest.mark.parametrize("kind", [pytest.param(kind, marks=LONG.get(kind, ())) for kind in READS])
 async def test_a_client_that_does_not_read_is_held_back(
     own: Server, others: "state_pb2_grpc.StateServiceAsyncStub", kind: str
 ) -> None:

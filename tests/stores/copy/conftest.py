@@ -6,7 +6,14 @@ from pathlib import Path
 import pytest
 
 from tests.redis_servers import RedisServer
-from tests.stores.copy.copies import PAIRS, Urls
+from tests.stores.copy.copies import KINDS, PAIRS, Urls
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What disturbs a copy from one kind to the other disturbs that to its own kind: that is for `make soak`."""
+    for item in items:
+        if item.path.stem == "test_copy_disturbed" and any(f"[{kind}-{kind}]" in item.nodeid for kind in KINDS):
+            item.add_marker(pytest.mark.long)
 
 
 @pytest.fixture(scope="module")

@@ -36,6 +36,11 @@ class Item:
         return repr(self._async)
 
     @property
+    def queue(self) -> str:
+        """The name of the queue that it was claimed from."""
+        return self._async.queue
+
+    @property
     def value(self) -> Any:
         """What was put. Raises DecodeError as `Entry.value` does."""
         return self._async.value
