@@ -45,20 +45,14 @@ class Inbox:
             if not message.settled:
                 await message.ack()
         except BaseException as error:
-            await _give_back(message, error)
+            await message._item.give_back(_why(error), counts=isinstance(error, Exception))
             raise
 
     async def messages(self) -> AsyncGenerator[Message]:
         """`Agent.inbox` says what it does."""
         while True:
-            message = await self._next()
-            try:
+            async with self.receive(None) as message:
                 yield message
-                if not message.settled:
-                    await message.ack()
-            except BaseException as error:
-                await _give_back(message, error)
-                raise
 
     async def _next(self) -> Message:
         lease = self._lease()
@@ -117,10 +111,6 @@ async def _let_go(waits: "list[asyncio.Task[Item]]", taken: Item | None) -> None
     for wait in waits:
         if not wait.cancelled() and wait.exception() is None and wait.result() is not taken:
             await wait.result().give_back(counts=False)
-
-
-async def _give_back(message: Message, error: BaseException) -> None:
-    await message._item.give_back(_why(error), counts=isinstance(error, Exception))
 
 
 def _why(error: BaseException) -> str:

@@ -12,6 +12,7 @@ from comity import codec
 from comity.client import Client
 from comity.errors import ComityError, DeadlineExceeded, Internal, LeaseLost, Unavailable
 from comity.retry import Backoff
+from comity.tasks import is_task_cancelled
 from comity.transaction import Transaction
 
 from .awaited import Awaited
@@ -174,7 +175,7 @@ class Runner:
                     result = await step.function(context)
                 return await self._finish(context, name, place, result)
             except asyncio.CancelledError as cancelled:
-                if _is_cancelled():
+                if is_task_cancelled():
                     raise
                 error: BaseException = cancelled  # something that the step has waited for
             except _Abandoned as abandoned:
@@ -282,8 +283,3 @@ def _json(result: object) -> bytes:
         raise TypeError(f"the result cannot be kept: {error}") from error
     except ValueError as error:
         raise ValueError(f"the result cannot be kept: {error}") from error
-
-
-def _is_cancelled() -> bool:
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
