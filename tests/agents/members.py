@@ -100,8 +100,8 @@ async def ignore_the_end(agent: Agent) -> None:
 
 async def wait_for_a_word(agent: Agent) -> None:
     """Go on when asked to end, until there is the key."""
-    await agent.report("stubborn")
     with contextlib.suppress(asyncio.CancelledError):
+        await agent.report("stubborn")  # who sees it may ask at once, before it is answered
         await asyncio.Event().wait()
     async with agent.state.watch(key="go", initial=True) as watch:
         async for item in watch:
