@@ -1,1 +1,1 @@
-"""Who makes a call, and what that one may do."""
+"""Who may do what: every call passes the gate, and every check of a request asks for its caller's rights."""
