@@ -12,6 +12,7 @@ from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 
 from comity.v1 import checkpoint_pb2, lease_pb2, namespace_pb2, state_pb2
+from comity_server.access.gate import Gate
 from comity_server.committer import Committer
 from comity_server.compactor import Compactor
 from comity_server.expiry import Expiry
@@ -66,7 +67,8 @@ class Server:
         self._settings = settings
         self._store = store
         self._grpc = grpc.aio.server(options=grpc_options(settings, ping_interval))
-        self.calls = Calls(self._grpc, Admission(settings.max_connection_bytes, request_bytes(settings)))
+        self._gate = Gate()
+        self.calls = Calls(self._grpc, self._gate, Admission(settings.max_connection_bytes, request_bytes(settings)))
         self._committer = Committer(store, max_pending=settings.max_pending)
         self._feed = Feed(store, watch_fragment)
         self._compactor = Compactor(store, settings.retention(), settings.compaction_interval)
