@@ -13,7 +13,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from pydantic_core import ErrorDetails
 
 from comity_server.access.patterns import NamespacePattern, Prefix, matches, without_classes
-from comity_server.access.rights import ADMIN, NOTHING, READ, WRITE, Access, Rights
+from comity_server.access.rights import ADMIN, EVERYTHING, NOTHING, READ, WRITE, Access, Rights
 
 FILE_BYTES: Final = 1024 * 1024
 RULES: Final = 1000
@@ -165,11 +165,12 @@ class _Rule:
 def _rights(grants: tuple[Grant, ...]) -> Rights:
     if not grants:
         return NOTHING
-    return Rights(
+    rights = Rights(
         read=[prefix for grant in grants if READ in grant.access for prefix in grant.prefixes],
         write=[prefix for grant in grants if WRITE in grant.access for prefix in grant.prefixes],
         admin=any(ADMIN in grant.access for grant in grants),
     )
+    return EVERYTHING if rights.may(READ | WRITE | ADMIN, "") else rights
 
 
 def parse(content: bytes, name: str) -> Policy:
