@@ -2,10 +2,12 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from comity_server.access.rights import Rights
 from comity_server.errors import AuthorNotPrincipal
+
+UNIT_SEPARATOR: Final = "\x1f"
 
 
 class Identity(NamedTuple):
@@ -71,6 +73,11 @@ class Caller:
         if said and not self.owns(said):
             raise AuthorNotPrincipal(self.principal, said)
         return said or self.principal
+
+    def client(self, said: str) -> str:
+        """By what name the outcomes of a client's requests are remembered: nobody is given those of another principal's
+        clients, whatever the names that they say. A principal's name has no unprintable characters."""
+        return f"{self.principal}{UNIT_SEPARATOR}{said}" if self.principal and said else said
 
     def owns(self, author: str) -> bool:
         """Whether an author is the principal, or `principal/…`."""

@@ -226,7 +226,7 @@ class _Stream:
         checks.text("client", client, CLIENT_BYTES)
         checks.text("author", author, AUTHOR_BYTES)
         self._namespace = self._lists.namespace = namespace
-        self._writer = Writer(client, *requests.said(author, "", self._metadata, checks))
+        self._writer = Writer(self._caller.client(client), *requests.said(author, "", self._metadata, checks))
         self._check(request, checks, place)
 
     def _go_on(self, request: state_pb2.PipelineRequest, place: Place) -> None:

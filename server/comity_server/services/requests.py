@@ -142,7 +142,7 @@ def _request_id(request_id: types_pb2.RequestId, checks: Checks) -> RequestId:
     if sequence < 1:
         checks.wrong("options.request_id.sequence", "must be 1 or more")
     checks.count("options.request_id.awaited", awaited)
-    return RequestId(client, sequence, awaited)
+    return RequestId(checks.caller.client(client), sequence, awaited)
 
 
 def _guard(guard: types_pb2.LeaseGuard, checks: Checks) -> Guard:
