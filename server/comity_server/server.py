@@ -12,7 +12,7 @@ from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 
 from comity.v1 import checkpoint_pb2, lease_pb2, namespace_pb2, state_pb2
-from comity_server.access.gate import Gate
+from comity_server.access.setup import Access
 from comity_server.committer import Committer
 from comity_server.compactor import Compactor
 from comity_server.expiry import Expiry
@@ -59,6 +59,8 @@ class Server:
         settings: see there.
         store: where the state is kept. The server opens and closes it.
         ping_interval: how often a client may ping a quiet connection, in seconds.
+
+    Raises FileError if a file that the settings name is wrong.
     """
 
     def __init__(self, settings: Settings, store: Store, *, ping_interval: float = PING_INTERVAL) -> None:
@@ -67,8 +69,10 @@ class Server:
         self._settings = settings
         self._store = store
         self._grpc = grpc.aio.server(options=grpc_options(settings, ping_interval))
-        self._gate = Gate()
-        self.calls = Calls(self._grpc, self._gate, Admission(settings.max_connection_bytes, request_bytes(settings)))
+        self._access = Access(settings)
+        self.calls = Calls(
+            self._grpc, self._access.gate, Admission(settings.max_connection_bytes, request_bytes(settings))
+        )
         self._committer = Committer(store, max_pending=settings.max_pending)
         self._feed = Feed(store, watch_fragment)
         self._compactor = Compactor(store, settings.retention(), settings.compaction_interval)
@@ -105,9 +109,18 @@ class Server:
             await self._grpc.stop(None)
             await self._store.close()
             raise
-        runs = (self._health.run(), self._compactor.run(), self._expiry.run(), self._leases.run())
-        self._tasks = [_background(run) for run in runs]
+        runs = [self._health.run(), self._compactor.run(), self._expiry.run(), self._leases.run()]
+        self._tasks = [_background(run) for run in (*runs, *self._access.runs())]
         log.info("serving", addresses=self.addresses, store=shown(self._settings.store))
+
+    @property
+    def reloads(self) -> bool:
+        """Whether there are files that `reload` reads."""
+        return bool(self._access.files)
+
+    def reload(self) -> None:
+        """Look at the files of certificates, tokens and the like now, not only within the next second."""
+        self._access.files.look()
 
     async def stop(self) -> None:
         """Refuse further calls, finish those in progress within the drain timeout, and close the store."""
@@ -144,7 +157,12 @@ class Server:
     def _listen(self, address: str) -> str:
         free(address, shared=self._settings.workers > 1)
         try:
-            bound = self._grpc.add_insecure_port(address)
+            certificates = self._access.certificates
+            bound = (
+                self._grpc.add_insecure_port(address)
+                if certificates is None
+                else self._grpc.add_secure_port(address, certificates.credentials())
+            )
         except RuntimeError:
             raise ListenError(f"cannot listen on {address}") from None
         return f"{address.rpartition(':')[0]}:{bound}"
