@@ -5,7 +5,7 @@ import gc
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from comity_server.access.setup import Access
 from comity_server.errors import StateError
 from comity_server.failures import Failed
 from comity_server.hangup import on_hangup
-from comity_server.listening import ListenError
+from comity_server.listening import ListenError, Serving
 from comity_server.options import EPILOG, given, settings_options
 from comity_server.server import Server
 from comity_server.settings import Settings, SettingsError, load, unknown
@@ -75,10 +75,10 @@ def command(config: Path | None, **options: Any) -> None:
         # No more than a warning: the environment is shared with others, who may have variables of that name.
         log.warning("a variable that is no setting", name=name, **({"meant": meant} if meant else {}))
 
-    def serving(addresses: Sequence[str]) -> None:
+    def serving(addresses: Sequence[str], health: Sequence[str]) -> None:
         if (lacks := exposure.missing(settings)) and (open_to := exposure.exposed(settings)):
             log.warning("others can reach the server, which is insecure", addresses=open_to, without=lacks)
-        print("\n".join(f"listening on {address}" for address in addresses), flush=True)
+        _announce(addresses, health)
 
     try:
         if settings.workers > 1:
@@ -121,15 +121,20 @@ def store_of(settings: Settings) -> Store:
     )
 
 
-async def serve(settings: Settings, store: Store, serving: Callable[[Sequence[str]], None]) -> None:
-    """Serve until a signal to stop, then drain. `serving` is told the addresses."""
+def _announce(addresses: Sequence[str], health: Sequence[str]) -> None:
+    lines = [f"health on {address}" for address in health] + [f"listening on {address}" for address in addresses]
+    print("\n".join(lines), flush=True)
+
+
+async def serve(settings: Settings, store: Store, serving: Serving) -> None:
+    """Serve until a signal to stop, then drain."""
     gc.set_threshold(*COLLECT_AFTER)
     stopped = _stop_signal()
     server = Server(settings, store)
     await server.start()
     if server.reloads:
         on_hangup(server.reload)
-    serving(server.addresses)
+    serving(server.addresses, server.health_addresses)
     await stopped.wait()
     await server.stop()
 

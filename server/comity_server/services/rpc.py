@@ -53,15 +53,26 @@ class Calls:
         self._refused = 0
         self._ended = asyncio.Event()
 
-    def add(self, service: ServiceDescriptor, servicer: object = None, *, tool: bool = False) -> None:
+    def add(
+        self,
+        service: ServiceDescriptor,
+        servicer: object = None,
+        *,
+        tool: bool = False,
+        admission: Admission | None = None,
+    ) -> None:
         """Register the methods that the servicer has under their names in the contract.
 
         A method that it has not answers UNIMPLEMENTED. One that streams its answer is a function that returns an
         iterator of serialised messages; one to which requests are streamed gets an iterator of them. The calls of a
-        tool are answered to the last, to anybody, and nobody waits for their end.
+        tool are answered to the last, to anybody, and nobody waits for their end. Calls that have an `admission` of
+        their own take up none of the room of others, and wait for none.
         """
         handlers = {
-            method.name: self._handler(method, getattr(servicer, method.name, None), tool) for method in service.methods
+            method.name: self._handler(
+                method, getattr(servicer, method.name, None), tool, self._admission if admission is None else admission
+            )
+            for method in service.methods
         }
         self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service.full_name, handlers),))
 
@@ -89,16 +100,16 @@ class Calls:
             refused = self._refused
             await asyncio.sleep(QUIET_SECONDS)
 
-    def _handler(self, method: MethodDescriptor, handler: Any, tool: bool) -> Any:
+    def _handler(self, method: MethodDescriptor, handler: Any, tool: bool, admission: Admission) -> Any:
         # To gRPC all requests are streamed, which is the same on the wire: so they are read when there is room, and for
         # no longer than a client may take. They arrive as bytes, since what cannot be parsed has to fail here.
         behaviour: Behaviour
         if handler is None:
             behaviour = _unimplemented(method)
         elif method.server_streaming:
-            behaviour = self._stream(method, handler, tool)
+            behaviour = self._stream(method, handler, tool, admission)
         else:
-            behaviour = self._unary(method, handler, tool)
+            behaviour = self._unary(method, handler, tool, admission)
         if method.server_streaming:
             return grpc.stream_stream_rpc_method_handler(behaviour)
         return grpc.stream_unary_rpc_method_handler(behaviour)
@@ -106,14 +117,14 @@ class Calls:
     def _enter(self, context: Context, tool: bool) -> Caller:
         return ANYBODY if tool else self._gate.enter(context)
 
-    def _unary(self, method: MethodDescriptor, handler: Unary, tool: bool) -> Behaviour:
+    def _unary(self, method: MethodDescriptor, handler: Unary, tool: bool, admission: Admission) -> Behaviour:
         parse = GetMessageClass(method.input_type).FromString
 
         async def call(_: object, context: Context) -> bytes:
             begun = 0
             try:
                 caller = self._enter(context, tool)
-                place = await self._admission.enter(context.peer())
+                place = await admission.enter(context.peer())
                 _after_this_task(place.leave)  # which ends when the client has the answer
                 data = await _read(context)
                 place.resize(len(data))
@@ -136,7 +147,7 @@ class Calls:
 
         return call
 
-    def _stream(self, method: MethodDescriptor, handler: Stream, tool: bool) -> Behaviour:
+    def _stream(self, method: MethodDescriptor, handler: Stream, tool: bool, admission: Admission) -> Behaviour:
         parse = GetMessageClass(method.input_type).FromString
 
         async def call(_: object, context: Context) -> None:
@@ -144,9 +155,9 @@ class Calls:
             try:
                 caller = self._enter(context, tool)
                 request = (
-                    Requests(self._admission, context, parse)
+                    Requests(admission, context, parse)
                     if method.client_streaming
-                    else parse(await _read_small(self._admission, context))
+                    else parse(await _read_small(admission, context))
                 )
                 begun = 0 if tool else 1
                 self.streams += begun
