@@ -100,6 +100,23 @@ class Settings(BaseSettings):
     keepalive_timeout: float = Field(
         10.0, ge=0.1, le=3600, description="How long a ping may go unanswered before the connection ends, in seconds."
     )
+    tls_cert: Path | None = Field(
+        None, description="Serve TLS: the PEM file of the server's certificate, and those between it and its authority."
+    )
+    tls_key: Path | None = Field(None, description="The PEM file of the certificate's private key, not encrypted.")
+    tls_client_ca: Path | None = Field(
+        None, description="Clients must show a certificate that an authority in this PEM file has signed."
+    )
+    tokens: Path | None = Field(None, description="The file of those who may call by bearer token: `comity token new`.")
+    jwks: Path | None = Field(
+        None, description="Bearer tokens may be JWTs, signed by a key of this file, which is a JWK set."
+    )
+    jwt_issuer: str = Field("", description="The issuer that a JWT must be of.")
+    jwt_audience: str = Field("", description="The audience that a JWT must be for.")
+    jwt_principal_claim: str = Field("sub", min_length=1, description="The claim of a JWT that names its principal.")
+    insecure: bool = Field(
+        False, description="Let others than this machine reach the server although it has no TLS or no authentication."
+    )
     reflection: bool = Field(True, description="Offer server reflection.")
     channelz: bool = Field(True, description="Offer channelz.")
 

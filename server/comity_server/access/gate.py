@@ -1,5 +1,7 @@
 """The gate that every call passes: it finds out who calls, and hands the handler a Caller."""
 
+import asyncio
+import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, Protocol
 
@@ -7,6 +9,8 @@ import grpc
 
 from comity_server.access.caller import NOBODY, Caller, Identity, Standing
 from comity_server.access.rights import EVERYTHING, Rights
+
+LOOK_SECONDS: Final = 1.0
 
 Context = grpc.aio.ServicerContext[Any, Any]
 Metadata = Iterable[tuple[str, str | bytes]]
@@ -47,8 +51,22 @@ class Gate:
         for standing in list(self._standings):
             standing.look()
 
+    async def run(self) -> None:
+        """End the calls of identities whose time is up, each second for ever."""
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            now = time.time()
+            for standing in list(self._standings):
+                expires = standing.caller.identity.expires
+                if expires is not None and expires <= now:
+                    standing.look()
+
     def rights(self, principal: str, namespace: str) -> Rights:
         return EVERYTHING if self._rights is None else self._rights(principal, namespace)
+
+    @property
+    def asks(self) -> bool:
+        return self._identify is not None
 
     def check(self, caller: Caller) -> None:
         if self._identify is not None:
