@@ -99,7 +99,13 @@ class Server:
         # Room of its own: who asks for health is answered whatever else a connection asks for.
         health_room = Admission(HEALTH_CALLS * request_bytes(settings), request_bytes(settings))
         for service, servicer in tools.items():
-            self.calls.add(service, servicer, tool=True, admission=health_room if service is HEALTH else None)
+            self.calls.add(
+                service,
+                servicer,
+                tool=True,
+                anybody=service is not CHANNELZ,
+                admission=health_room if service is HEALTH else None,
+            )
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:

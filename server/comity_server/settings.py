@@ -114,6 +114,9 @@ class Settings(BaseSettings):
     jwt_issuer: str = Field("", description="The issuer that a JWT must be of.")
     jwt_audience: str = Field("", description="The audience that a JWT must be for.")
     jwt_principal_claim: str = Field("sub", min_length=1, description="The claim of a JWT that names its principal.")
+    policy: Path | None = Field(
+        None, description="The file that says who may do what; without it all who may call may do everything."
+    )
     insecure: bool = Field(
         False, description="Let others than this machine reach the server although it has no TLS or no authentication."
     )

@@ -7,11 +7,14 @@ what it says, to the keys under its prefixes.
 import tomllib
 from collections.abc import Iterator
 from functools import lru_cache
+from pathlib import Path
 from typing import Annotated, Final, Literal, NamedTuple
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
+from comity_server.access.files import FileError, Watched
+from comity_server.access.names import ANONYMOUS
 from comity_server.access.patterns import NamespacePattern, Prefix, matches, without_classes
 from comity_server.access.rights import ADMIN, EVERYTHING, NOTHING, READ, WRITE, Access, Rights
 
@@ -22,12 +25,10 @@ TEXT_LENGTH: Final = 1024
 REMEMBERED: Final = 4096  # pairs of a principal and a namespace, of which callers choose the second
 PRINCIPALS: Final = 1024  # whose rules are remembered
 
-ANONYMOUS: Final = "anonymous"
-"""In a rule: nobody in particular. No pattern matches that, and it matches nobody who has a name."""
 ACCESS: Final = {"read": READ, "write": WRITE, "admin": ADMIN}
 
 
-class PolicyError(ValueError):
+class PolicyError(FileError):
     """The file is no policy. The message is one line; `problems` has one for each thing that is wrong."""
 
     def __init__(self, *problems: str) -> None:
@@ -124,7 +125,7 @@ class Policy:
         """What a principal may do in a namespace."""
         return self._rights(principal, namespace)
 
-    def may_administer_all(self, principal: str) -> bool:
+    def administers(self, principal: str) -> bool:
         """Whether one rule allows a principal ADMIN of every namespace: with the pattern `*`."""
         return any(ADMIN in grant.access and "*" in grant.namespaces for grant in self._granted(principal))
 
@@ -171,6 +172,11 @@ def _rights(grants: tuple[Grant, ...]) -> Rights:
         admin=any(ADMIN in grant.access for grant in grants),
     )
     return EVERYTHING if rights.may(READ | WRITE | ADMIN, "") else rights
+
+
+def watched(path: Path) -> Watched[Policy]:
+    """The policy of a file, as it changes. Raises PolicyError or another FileError."""
+    return Watched("policy", [path], lambda contents: parse(contents[0], str(path)))
 
 
 def parse(content: bytes, name: str) -> Policy:
