@@ -159,7 +159,7 @@ class Supervision:
             restore=spec.restart_from_checkpoint and (child.end is not None or spec.name in self._former),
             function=spec.function,
             args=spec.args,
-            address=self._state.address,
+            access=self._state.access,
             namespace=self._state.namespace,
             timeout=self._state.timeout,
             tries=spec.tries,
