@@ -43,6 +43,7 @@ class Start:
     args: tuple[Any, ...] = ()
     access: Access | None = None  # of a process; a token in it goes there by the pickle of this alone
     namespace: str = ""
+    author: str = ""  # of whoever starts it
     timeout: float = 10.0
     tries: int = 5
     checkpoints: int = 10
@@ -102,5 +103,5 @@ async def _main(start: Start) -> None:
     with contextlib.suppress(NotImplementedError):  # not on Windows, where terminating is killing
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     assert start.access is not None
-    async with connect_by(start.access, namespace=start.namespace, author=start.name, timeout=start.timeout) as state:
+    async with connect_by(start.access, namespace=start.namespace, author=start.author, timeout=start.timeout) as state:
         await run_agent(state, start)

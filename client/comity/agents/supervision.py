@@ -161,6 +161,7 @@ class Supervision:
             args=spec.args,
             access=self._state.access,
             namespace=self._state.namespace,
+            author=self._state.author,
             timeout=self._state.timeout,
             tries=spec.tries,
             checkpoints=spec.checkpoints,
