@@ -12,7 +12,7 @@ from typing import Any
 import click
 import structlog
 
-from comity_server import logs, workers
+from comity_server import logs, open_files, workers
 from comity_server.errors import StateError
 from comity_server.failures import Failed
 from comity_server.listening import ListenError
@@ -98,6 +98,7 @@ async def serve(settings: Settings, store: Store, serving: Callable[[Sequence[st
     """Serve until a signal to stop, then drain. `serving` is told the addresses."""
     gc.set_threshold(*COLLECT_AFTER)
     stopped = _stop_signal()
+    open_files.allow(settings.max_connections * len(settings.listen))
     server = Server(settings, store)
     await server.start()
     serving(server.addresses)
