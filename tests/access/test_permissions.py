@@ -21,6 +21,7 @@ from comity.v1 import lease_pb2 as le
 from comity.v1 import namespace_pb2 as n
 from comity.v1 import state_pb2 as s
 from comity.v1 import types_pb2 as t
+from comity_server.access.policy import parse
 from tests import servers
 from tests.access.principals import shown, write_policy, write_tokens
 from tests.access.table import (
@@ -50,6 +51,8 @@ from tests.access.table import (
     on,
 )
 from tests.wire.calls import TIMEOUT, Wire, read_refusal
+
+PAGE = Path(__file__).parents[2] / "docs" / "permissions.md"
 
 
 @pytest.fixture(scope="module")
@@ -354,11 +357,15 @@ def test_every_rpc_is_in_the_table() -> None:
 
 
 def test_the_page_says_the_same() -> None:
-    page = (Path(__file__).parents[2] / "docs" / "permissions.md").read_text()
-    told = dict(re.findall(r"^\| (`\w+`.*?) \| (.*?) \|$", page, re.MULTILINE))
+    told = dict(re.findall(r"^\| (`[A-Z]\w+`.*?) \| (.*?) \|$", PAGE.read_text(), re.MULTILINE))
     lines = [(each.title, each.needs) for each in ROWS if each.documented]
     lines += [(each.title, each.needs) for each in OPERATIONS if each.documented and each.transact is not None]
     assert told == {title.replace(rpc(title), f"`{rpc(title)}`", 1): said(needs) for title, needs in lines}
+
+
+def test_the_examples_of_the_page_are_policies() -> None:
+    examples = re.findall(r"^```toml\n(.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL)
+    assert [parse(example.encode(), "example").rules for example in examples] == [3, 1, 2, 1, 1, 1]
 
 
 def said(needs: Sequence[Need]) -> str:
