@@ -271,7 +271,7 @@ ROWS = [
     Row("Restore with `dry_run`", [prefix(READ)], c.RestoreRequest(**of(**P, ref=REF, dry_run=True))),
     Row("Diff", [prefix(READ)], c.DiffRequest(**of(**P, base=REF))),
     Row("Diff", [prefix(READ, "")], c.DiffRequest(**of(base=t.Ref(checkpoint="none"))), NOT_FOUND, documented=False),
-    Row("GetNamespace", [anything(READ)], n.GetNamespaceRequest(**of())),
+    Row("GetNamespace", [anything("read or write or admin")], n.GetNamespaceRequest(**of())),
     Row("ListNamespaces", [], n.ListNamespacesRequest()),
     Row("DeleteNamespace", [whole(ADMIN, "the namespace")], n.DeleteNamespaceRequest(**of(if_revision=1)), ABORTED),
     Row("Compact", [whole(ADMIN, "the namespace")], n.CompactRequest(**of(revision=1))),
@@ -301,10 +301,12 @@ ROWS = [
 
 def may(principal: str, needs: Sequence[Need]) -> bool:
     """Whether the grants of a principal are what is needed."""
-    return all(_has(PRINCIPALS[principal], need) for need in needs)
+    return all(has(principal, need) for need in needs)
 
 
-def _has(grants: Grants, need: Need) -> bool:
+def has(principal: str, need: Need) -> bool:
+    """The same of one of them."""
+    grants = PRINCIPALS[principal]
     granted = grants.get(need.namespace, {}) if "*" not in grants else grants["*"]
     prefixes = [each for access in need.access.split(" or ") for each in granted.get(access, [])]
     if need.prefix is None:

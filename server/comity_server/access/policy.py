@@ -16,7 +16,7 @@ from pydantic_core import ErrorDetails
 from comity_server.access.files import FileError, Watched
 from comity_server.access.names import ANONYMOUS
 from comity_server.access.patterns import NamespacePattern, Prefix, matches, without_classes
-from comity_server.access.rights import ADMIN, EVERYTHING, NOTHING, READ, WRITE, Access, Rights
+from comity_server.access.rights import ADMIN, ANY, EVERYTHING, NOTHING, READ, WRITE, Access, Rights
 
 FILE_BYTES: Final = 1024 * 1024
 RULES: Final = 1000
@@ -171,7 +171,7 @@ def _rights(grants: tuple[Grant, ...]) -> Rights:
         write=[prefix for grant in grants if WRITE in grant.access for prefix in grant.prefixes],
         admin=any(ADMIN in grant.access for grant in grants),
     )
-    return EVERYTHING if rights.may(READ | WRITE | ADMIN, "") else rights
+    return EVERYTHING if rights.may(ANY, "") else rights
 
 
 def watched(path: Path) -> Watched[Policy]:
