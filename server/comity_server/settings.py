@@ -230,6 +230,13 @@ class Settings(BaseSettings):
                 raise ValueError(f"{address!r} is not HOST:PORT")
         return listen
 
+    @field_validator("tls_cert", "tls_key", "tls_client_ca", "tokens", "jwks", mode="before")
+    @classmethod
+    def _check_files(cls, path: object) -> object:
+        if path == "":
+            raise ValueError("names no file")
+        return path
+
     def limits(self) -> Limits:
         """The settings that begin with `limit_`."""
         return Limits(**self._under(LIMIT))

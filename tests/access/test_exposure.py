@@ -75,7 +75,7 @@ def test_a_name_that_leads_nowhere_is_an_error() -> None:
         (["--jwt-principal-claim", ""], "--jwt-principal-claim: '' is empty"),
         (["--tls-cert", "/none.pem", "--tls-key", "/none.pem"], "/none.pem: No such file or directory"),
         (["--tokens", "/dev/null"], "/dev/null: is not a regular file"),
-        (["--tokens", ""], "is not a regular file"),
+        (["--tokens", ""], "--tokens: names no file"),
         (["--jwks", "/none.json"], "/none.json: No such file or directory"),
         (["--listen", "0.0.0.0:0"], f"could reach 0.0.0.0:0, and {LACKS}"),
         (["--listen", "127.0.0.1:0", "--listen", "[::]:0"], f"could reach [::]:0, and {LACKS}"),
