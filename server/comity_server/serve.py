@@ -12,7 +12,7 @@ from typing import Any
 import click
 import structlog
 
-from comity_server import logs, workers
+from comity_server import logs, open_files, workers
 from comity_server.access import exposure
 from comity_server.access.files import FileError
 from comity_server.access.setup import Access
@@ -130,6 +130,7 @@ async def serve(settings: Settings, store: Store, serving: Serving) -> None:
     """Serve until a signal to stop, then drain."""
     gc.set_threshold(*COLLECT_AFTER)
     stopped = _stop_signal()
+    open_files.allow(settings.max_connections * len(settings.listen))
     server = Server(settings, store)
     await server.start()
     if server.reloads:

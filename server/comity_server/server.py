@@ -99,7 +99,13 @@ class Server:
         # Room of its own: who asks for health is answered whatever else a connection asks for.
         health_room = Admission(HEALTH_CALLS * request_bytes(settings), request_bytes(settings))
         for service, servicer in tools.items():
-            self.calls.add(service, servicer, tool=True, admission=health_room if service is HEALTH else None)
+            self.calls.add(
+                service,
+                servicer,
+                tool=True,
+                anybody=service is not CHANNELZ,
+                admission=health_room if service is HEALTH else None,
+            )
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
@@ -198,6 +204,9 @@ def grpc_options(settings: Settings, ping_interval: float) -> list[tuple[str, An
         ("grpc.max_receive_message_length", request_bytes(settings)),
         ("grpc.max_send_message_length", -1),  # what is sent has bounds of its own
         ("grpc.max_concurrent_streams", settings.max_streams),
+        ("grpc.max_allowed_incoming_connections", settings.max_connections),  # of each address
+        ("grpc.max_connection_idle_ms", int(settings.connection_idle * 1000)),
+        ("grpc.server_handshake_timeout_ms", int(settings.handshake_timeout * 1000)),
         ("grpc.http2.bdp_probe", 0),  # it would let in megabytes of each request before the request is read
         # Calls that were read but not begun yet. Those beyond these bounds end with a bare CANCELLED, which no client
         # repeats; how many may wait is the committer's to say, which answers OVERLOADED.

@@ -94,6 +94,15 @@ class Settings(BaseSettings):
         ge=1,
         description="Bytes of requests and answers that the calls of one connection may have in memory; others wait.",
     )
+    max_connections: int = Field(
+        10_000, ge=1, le=1_000_000, description="Connections that each address to listen on has at a time."
+    )
+    connection_idle: float = Field(
+        600.0, ge=1, le=86400, description="How long a connection without calls is kept, in seconds."
+    )
+    handshake_timeout: float = Field(
+        10.0, ge=0.1, le=3600, description="How long a new connection may take to become one of HTTP/2, in seconds."
+    )
     keepalive_time: float = Field(
         30.0, ge=1, le=86400, description="How long a connection is quiet before the server pings it, in seconds."
     )
@@ -114,6 +123,9 @@ class Settings(BaseSettings):
     jwt_issuer: str = Field("", description="The issuer that a JWT must be of.")
     jwt_audience: str = Field("", description="The audience that a JWT must be for.")
     jwt_principal_claim: str = Field("sub", min_length=1, description="The claim of a JWT that names its principal.")
+    policy: Path | None = Field(
+        None, description="The file that says who may do what; without it all who may call may do everything."
+    )
     insecure: bool = Field(
         False, description="Let others than this machine reach the server although it has no TLS or no authentication."
     )

@@ -2,11 +2,13 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from comity_server.access.names import ANONYMOUS
 from comity_server.access.rights import Rights
-from comity_server.errors import AuthorNotPrincipal
+from comity_server.errors import AuthorNotPrincipal, PermissionDenied
+
+UNIT_SEPARATOR: Final = "\x1f"
 
 
 class Identity(NamedTuple):
@@ -30,6 +32,9 @@ class Guard(Protocol):
 
     def rights(self, principal: str, namespace: str) -> Rights:
         """What a principal may do in a namespace as of now."""
+
+    def administers(self, principal: str) -> bool:
+        """Whether a principal may do as of now what concerns the server as a whole."""
 
     def check(self, caller: "Caller") -> None:
         """Raise Unauthenticated if the caller's identity does not hold any more."""
@@ -62,6 +67,11 @@ class Caller:
         """What it may do in a namespace as of now."""
         return self.guard.rights(self.principal, namespace)
 
+    def administer(self) -> None:
+        """Raise PermissionDenied if it may not administer every namespace, and with them the server."""
+        if not self.guard.administers(self.principal):
+            raise PermissionDenied(self.principal, "ADMIN", "*")
+
     def check(self) -> None:
         """Raise Unauthenticated if its identity does not hold any more."""
         self.guard.check(self)
@@ -77,6 +87,11 @@ class Caller:
         if said and not self.owns(said):
             raise AuthorNotPrincipal(self._name, said)
         return said or self.principal
+
+    def client(self, said: str) -> str:
+        """By what name the outcomes of a client's requests are remembered: nobody is given those of another principal's
+        clients, whatever the names that they say. A principal's name has no unprintable characters."""
+        return f"{self._name}{UNIT_SEPARATOR}{said}" if self.guard.asks and said else said
 
     def owns(self, author: str) -> bool:
         """Whether an author is the principal, or `principal/…`."""

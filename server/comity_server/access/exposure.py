@@ -25,7 +25,7 @@ def check(settings: Settings) -> None:
 
 def has_files(settings: Settings) -> bool:
     """Whether there are files that are read again when they change."""
-    return bool(settings.tls_cert or settings.tokens or settings.jwks)
+    return bool(settings.tls_cert or settings.tokens or settings.jwks or settings.policy)
 
 
 def authenticates(settings: Settings) -> bool:

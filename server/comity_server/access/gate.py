@@ -26,17 +26,27 @@ class Identify(Protocol):
         """Raise Unauthenticated if what was shown does not show it any more."""
 
 
+class Permissions(Protocol):
+    """What principals may do. One is empty for nobody in particular."""
+
+    def rights(self, principal: str, namespace: str) -> Rights:
+        """What a principal may do in a namespace."""
+
+    def administers(self, principal: str) -> bool:
+        """Whether a principal may administer every namespace."""
+
+
 class Gate:
     """Lets calls in.
 
     Args:
         identify: who calls; None: nobody is asked.
-        rights: what a principal may do in a namespace; None: everybody may do everything.
+        permissions: gives what principals may do as of now; None: everybody may do everything.
     """
 
-    def __init__(self, identify: Identify | None = None, rights: Callable[[str, str], Rights] | None = None) -> None:
+    def __init__(self, identify: Identify | None = None, permissions: Callable[[], Permissions] | None = None) -> None:
         self._identify = identify
-        self._rights = rights
+        self._permissions = permissions
         self._standings: set[Standing] = set()
 
     def enter(self, context: Context) -> Caller:
@@ -62,7 +72,10 @@ class Gate:
                     standing.look()
 
     def rights(self, principal: str, namespace: str) -> Rights:
-        return EVERYTHING if self._rights is None else self._rights(principal, namespace)
+        return EVERYTHING if self._permissions is None else self._permissions().rights(principal, namespace)
+
+    def administers(self, principal: str) -> bool:
+        return self._permissions is None or self._permissions().administers(principal)
 
     @property
     def asks(self) -> bool:

@@ -6,11 +6,13 @@ from typing import Any
 from comity_server.access.certificates import Certificates
 from comity_server.access.clients import Clients
 from comity_server.access.exposure import authenticates
-from comity_server.access.files import Files
+from comity_server.access.files import Files, Watched
 from comity_server.access.gate import Gate
 from comity_server.access.identity import Authenticator
 from comity_server.access.jwts import Jwts
-from comity_server.access.tokens import watched
+from comity_server.access.policy import Policy
+from comity_server.access.policy import watched as watched_policy
+from comity_server.access.tokens import watched as watched_tokens
 from comity_server.settings import Settings
 
 
@@ -30,12 +32,21 @@ class Access:
             if settings.tls_client_ca is not None:
                 clients = Clients(self.certificates)
         if settings.tokens is not None:
-            tokens = watched(settings.tokens)
+            tokens = watched_tokens(settings.tokens)
             self.files.add(tokens)
         if settings.jwks is not None:
             jwts = Jwts(settings.jwks, settings.jwt_issuer, settings.jwt_audience, settings.jwt_principal_claim)
             self.files.add(jwts.keys)
-        self.gate = Gate(Authenticator(tokens, jwts, clients) if authenticates(settings) else None)
+        policy: Watched[Policy] | None = None
+        if settings.policy is not None:
+            policy = watched_policy(settings.policy)
+            self.files.add(policy)
+        self.gate = Gate(
+            Authenticator(tokens, jwts, clients, anonymous=lambda: policy is not None and policy.value.knows_anonymous)
+            if authenticates(settings)
+            else None,
+            None if policy is None else lambda: policy.value,
+        )
         self.files.on_change(self.gate.changed)
 
     def runs(self) -> Sequence[Coroutine[Any, Any, None]]:
