@@ -41,26 +41,26 @@ def broken(pem: bytes) -> bytes:
     return first + b"\nAAAA" + rest[4:]
 
 
-@pytest.mark.parametrize(
-    ("cert", "key", "ca", "says"),
-    [
-        (ISSUED.cert, OTHER.key, None, r"key.pem: is not the key of the first certificate in .*cert.pem"),
-        (AUTHORITY.pem + ISSUED.cert, ISSUED.key, None, r"key.pem: is not the key of the first certificate"),
-        (b"", ISSUED.key, None, r"cert.pem: has no certificate in PEM"),
-        (b"\x30\x82\x00", ISSUED.key, None, r"cert.pem: has no certificate in PEM"),
-        (ISSUED.key, ISSUED.key, None, r"cert.pem: has no certificate in PEM"),
-        (cut(ISSUED.cert), ISSUED.key, None, r"cert.pem: has a certificate that cannot be read"),
-        (broken(ISSUED.cert), ISSUED.key, None, r"cert.pem: has a certificate that cannot be read"),
-        (ISSUED.cert, b"", None, r"key.pem: has no private key in PEM"),
-        (ISSUED.cert, ISSUED.cert, None, r"key.pem: has no private key in PEM"),
-        (ISSUED.cert, encrypted(ISSUED.key), None, r"key.pem: the private key is encrypted, and has to be plain"),
-        (ISSUED.cert, cut(ISSUED.key), None, r"key.pem: has a private key that cannot be read|no private key"),
-        (ISSUED.cert, broken(ISSUED.key), None, r"key.pem: has a private key that cannot be read"),
-        (ISSUED.cert, of_ed25519(), None, r"key.pem: the private key has to be of RSA"),
-        (ISSUED.cert, ISSUED.key, b"", r"ca.pem: has no certificate in PEM"),
-        (ISSUED.cert, ISSUED.key, broken(AUTHORITY.pem), r"ca.pem: has a certificate that cannot be read"),
-    ],
-)
+WRONG = [
+    (ISSUED.cert, OTHER.key, None, r"key.pem: is not the key of the first certificate in .*cert.pem"),
+    (AUTHORITY.pem + ISSUED.cert, ISSUED.key, None, r"key.pem: is not the key of the first certificate"),
+    (b"", ISSUED.key, None, r"cert.pem: has no certificate in PEM"),
+    (b"\x30\x82\x00", ISSUED.key, None, r"cert.pem: has no certificate in PEM"),
+    (ISSUED.key, ISSUED.key, None, r"cert.pem: has no certificate in PEM"),
+    (cut(ISSUED.cert), ISSUED.key, None, r"cert.pem: has a certificate that cannot be read"),
+    (broken(ISSUED.cert), ISSUED.key, None, r"cert.pem: has a certificate that cannot be read"),
+    (ISSUED.cert, b"", None, r"key.pem: has no private key in PEM"),
+    (ISSUED.cert, ISSUED.cert, None, r"key.pem: has no private key in PEM"),
+    (ISSUED.cert, encrypted(ISSUED.key), None, r"key.pem: the private key is encrypted, and has to be plain"),
+    (ISSUED.cert, cut(ISSUED.key), None, r"key.pem: has a private key that cannot be read|no private key"),
+    (ISSUED.cert, broken(ISSUED.key), None, r"key.pem: has a private key that cannot be read"),
+    (ISSUED.cert, of_ed25519(), None, r"key.pem: the private key has to be of RSA"),
+    (ISSUED.cert, ISSUED.key, b"", r"ca.pem: has no certificate in PEM"),
+    (ISSUED.cert, ISSUED.key, broken(AUTHORITY.pem), r"ca.pem: has a certificate that cannot be read"),
+]
+
+
+@pytest.mark.parametrize(("cert", "key", "ca", "says"), WRONG, ids=map(str, range(len(WRONG))))
 def test_what_is_wrong_with_files(tmp_path: Path, cert: bytes, key: bytes, ca: bytes | None, says: str) -> None:
     paths = tmp_path / "cert.pem", tmp_path / "key.pem", tmp_path / "ca.pem"
     for path, content in zip(paths, (cert, key, ca or b""), strict=True):

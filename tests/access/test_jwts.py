@@ -154,43 +154,43 @@ PUBLIC = RSA.public_key()
 NONE = {"alg": "none", "kid": "RS256"}
 
 
-@pytest.mark.parametrize(
-    "token",
-    [
-        compact(NONE, claims()),
-        compact({**NONE, "alg": "NONE"}, claims()),
-        compact({**NONE, "alg": "None"}, claims(), b"x"),
-        compact({**NONE, "alg": ""}, claims()),
-        compact({"kid": "RS256"}, claims()),
-        compact({**NONE, "alg": ["RS256"]}, claims()),
-        compact({**NONE, "alg": None}, claims()),
-        with_hmac(PUBLIC.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)),
-        with_hmac(PUBLIC.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)),
-        with_hmac(json.dumps(SET["keys"][0]).encode()),
-        with_hmac(b""),
-        jwt.encode(claims(), RSA, "RS512", headers={"kid": "RS256"}),
-        jwt.encode(claims(), RSA, "PS256", headers={"kid": "RS256"}),
-        jwt.encode(claims(), RSA, "RS256", headers={"kid": "ES256"}),
-        jwt.encode(claims(), ec.generate_private_key(ec.SECP256R1()), "ES256", headers={"kid": "ES256"}),
-        jwt.encode(claims(), EC, "ES256"),  # which of the keys?
-        sign(claims(), kid="none"),
-        sign(claims(), kid=""),
-        sign(claims(), crit=["x"], x=1),
-        compact({"alg": "ES256", "kid": 7}, claims(), b"x"),
-        compact({"alg": "ES256", "kid": []}, claims(), b"x"),
-        # A key that the token brings itself is not looked at.
-        jwt.encode(claims(), RSA, "RS256", headers={"kid": "x", "jwk": jwk("RS256", RSA), "jku": "https://x"}),
-        tampered(),
-        sign(claims())[:-4],
-        sign(claims()) + "=",
-        "..",
-        "a.b.c",
-        "e30.e30.",
-        base64url(b"[" * 5000) + ".e30.e30",
-        compact([], claims(), b"x"),
-        compact({"alg": "ES256", "kid": "ES256", "b64": False, "crit": ["b64"]}, claims(), b"x"),
-    ],
-)
+FORGED = [
+    compact(NONE, claims()),
+    compact({**NONE, "alg": "NONE"}, claims()),
+    compact({**NONE, "alg": "None"}, claims(), b"x"),
+    compact({**NONE, "alg": ""}, claims()),
+    compact({"kid": "RS256"}, claims()),
+    compact({**NONE, "alg": ["RS256"]}, claims()),
+    compact({**NONE, "alg": None}, claims()),
+    with_hmac(PUBLIC.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)),
+    with_hmac(PUBLIC.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)),
+    with_hmac(json.dumps(SET["keys"][0]).encode()),
+    with_hmac(b""),
+    jwt.encode(claims(), RSA, "RS512", headers={"kid": "RS256"}),
+    jwt.encode(claims(), RSA, "PS256", headers={"kid": "RS256"}),
+    jwt.encode(claims(), RSA, "RS256", headers={"kid": "ES256"}),
+    jwt.encode(claims(), ec.generate_private_key(ec.SECP256R1()), "ES256", headers={"kid": "ES256"}),
+    jwt.encode(claims(), EC, "ES256"),  # which of the keys?
+    sign(claims(), kid="none"),
+    sign(claims(), kid=""),
+    sign(claims(), crit=["x"], x=1),
+    compact({"alg": "ES256", "kid": 7}, claims(), b"x"),
+    compact({"alg": "ES256", "kid": []}, claims(), b"x"),
+    # A key that the token brings itself is not looked at.
+    jwt.encode(claims(), RSA, "RS256", headers={"kid": "x", "jwk": jwk("RS256", RSA), "jku": "https://x"}),
+    tampered(),
+    sign(claims())[:-4],
+    sign(claims()) + "=",
+    "..",
+    "a.b.c",
+    "e30.e30.",
+    base64url(b"[" * 5000) + ".e30.e30",
+    compact([], claims(), b"x"),
+    compact({"alg": "ES256", "kid": "ES256", "b64": False, "crit": ["b64"]}, claims(), b"x"),
+]
+
+
+@pytest.mark.parametrize("token", FORGED, ids=map(str, range(len(FORGED))))
 def test_what_is_not_signed_by_a_key_is_nobodys(verifier: Jwts, token: str) -> None:
     assert problem(verifier, token)[0] in ("unknown", "malformed")
 
