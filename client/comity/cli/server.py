@@ -1,4 +1,4 @@
-"""`comity serve`, `backup`, `check`, `copy` and `health`: the server itself."""
+"""`comity serve`, `token`, `policy`, `backup`, `check`, `copy` and `health`: the server itself."""
 
 import importlib
 from typing import TYPE_CHECKING
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from comity.access import Access
     from comity.client import Client
 
-__all__ = ["backup", "check", "copy", "health", "serve"]
+__all__ = ["backup", "check", "copy", "health", "policy", "serve", "token"]
 
 
 def _of_server(name: str, module: str, attribute: str, short_help: str) -> click.Command:
@@ -45,7 +45,9 @@ backup = _of_server(
     "backup", "comity_server.maintenance", "backup", "Copy the file of a store, also while a server uses it."
 )
 check = _of_server("check", "comity_server.maintenance", "check", "Verify the file of a store.")
+token = _of_server("token", "comity_server.access.token_commands", "command", "Make bearer tokens.")
 copy = _of_server("copy", "comity_server.copying", "command", "Copy namespaces from one store to another.")
+policy = _of_server("policy", "comity_server.access.checking", "command", "Look into a policy file.")
 
 
 @click.command(
