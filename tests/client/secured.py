@@ -3,13 +3,16 @@
 import contextlib
 import hashlib
 import signal
-from collections.abc import AsyncIterator, Mapping
+import uuid
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import grpc
 
+import comity
 from tests.authority import Authority, Pair
 from tests.servers import Server
+from tests.waiting import until
 
 
 def tokens(**of: str) -> str:
@@ -17,10 +20,21 @@ def tokens(**of: str) -> str:
     return "".join(f"{name} {hashlib.sha256(token.encode()).hexdigest()}\n" for name, token in of.items())
 
 
-def set_tokens(server: Server, path: Path, of: Mapping[str, str]) -> None:
-    """Have a server take these tokens from now on."""
-    path.write_text(tokens(**of))
+async def take(server: Server, path: Path, *of_ann: str) -> None:
+    """Have a server take these tokens alone, and return when it does."""
+    marker = f"cmt_{uuid.uuid4().hex}"
+    replace(path, "".join([tokens(marker=marker), *(tokens(ann=token) for token in of_ann)]))
     server.process.send_signal(signal.SIGHUP)
+
+    async def taken() -> bool:
+        try:
+            await state.get("a")
+        except comity.Unauthenticated:
+            return False
+        return True
+
+    async with comity.connect(server.address, token=marker) as state:
+        await until(taken)
 
 
 def replace(path: Path, text: str) -> None:
