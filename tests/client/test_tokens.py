@@ -2,6 +2,7 @@
 
 import asyncio
 import pickle
+import signal
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -243,3 +244,34 @@ def test_it_is_shown_by_nothing(tmp_path: Path) -> None:
 async def values_of(watch: comity.Watch, count: int) -> list[object]:
     events = [await anext(watch) for _ in range(count)]
     return [event.entry.value for event in events if isinstance(event, comity.Event)]
+
+
+RULES = """
+[[rules]]
+principals = ["ann"]
+namespaces = ["*"]
+prefixes = [{prefixes}]
+allow = ["read", "write"]
+"""
+
+
+async def test_what_is_not_allowed_any_more_ends(tmp_path: Path, namespace: str) -> None:
+    """Each watch for itself, with the reason; the others go on."""
+    known, policy = tmp_path / "tokens", tmp_path / "policy.toml"
+    known.write_text(tokens(ann=FIRST))
+    policy.write_text(RULES.format(prefixes='"a/", "b/"'))
+    with servers.start("--tokens", str(known), "--policy", str(policy)) as server:
+        async with comity.connect(server.address, namespace=namespace, token=FIRST, timeout=60) as state:
+            for call in (state.put("c/1", 1), state.get("c/1"), state.watch("c/").ready(), state.compact(1)):
+                with pytest.raises(comity.PermissionDenied) as raised:
+                    await call
+                assert (raised.value.principal, raised.value.namespace) == ("ann", namespace)
+            ended, kept = state.watch("a/"), state.watch("b/")
+            await ended.ready()
+            await kept.ready()
+            replace(policy, RULES.format(prefixes='"b/"'))
+            server.process.send_signal(signal.SIGHUP)
+            with pytest.raises(comity.PermissionDenied):
+                await asyncio.wait_for(anext(ended), 20)
+            await state.put("b/1", 1)
+            assert await values_of(kept, 1) == [1]
