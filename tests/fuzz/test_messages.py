@@ -64,7 +64,6 @@ def test_a_method_bears_any_messages(in_memory: Fuzzed, method: str) -> None:
         in_memory.run(made)
 
     whatever_is_sent()
-    in_memory.check_log()
 
 
 @pytest.mark.soak
@@ -75,4 +74,3 @@ def test_every_store_bears_any_calls(elsewhere: Fuzzed) -> None:
         elsewhere.run(made)
 
     whatever_is_sent()
-    elsewhere.check_log()
