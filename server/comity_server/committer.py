@@ -5,6 +5,7 @@ group is taken only when the one before it is durable: under load groups grow, a
 """
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Sequence
 from typing import Final
@@ -14,6 +15,7 @@ import structlog
 from comity_server.errors import DeadlinePassed, Draining, Overloaded, StateError, StoreUnavailable
 from comity_server.model import Outcome, Write
 from comity_server.stores.protocol import Store
+from comity_server.telemetry.tally import Tally
 
 log = structlog.get_logger(__name__)
 
@@ -56,16 +58,28 @@ class Committer:
     Args:
         store: where groups go.
         max_pending: writes that may wait for their group, of all namespaces; one more is Overloaded.
+        tally: where groups and their ends are counted.
     """
 
-    def __init__(self, store: Store, *, max_pending: int = 10_000) -> None:
+    def __init__(self, store: Store, *, max_pending: int = 10_000, tally: Tally | None = None) -> None:
         self._store = store
+        self._tally = tally or Tally()
         self._max_pending = max_pending
         self._lanes: dict[str, _Lane] = {}
         self._pending = 0
         self._pending_bytes = 0
         self._hopeful: dict[asyncio.Future[None], None] = {}  # who waits for room
         self._draining = False
+
+    @property
+    def pending(self) -> int:
+        """Writes that wait for their group."""
+        return self._pending
+
+    @property
+    def pending_bytes(self) -> int:
+        """About how much memory these take."""
+        return self._pending_bytes
 
     async def submit(self, namespace: str, write: Write) -> Outcome:
         """Commit a write, and answer when it is as durable as the store promises.
@@ -201,6 +215,7 @@ class Committer:
     async def _commit(self, namespace: str, group: Sequence[_Waiting]) -> None:
         writes = group[0].writes if len(group) == 1 else [write for waiting in group for write in waiting.writes]
         outcomes: Sequence[Outcome | StateError]
+        begun = time.perf_counter()
         try:
             outcomes = await self._store.commit(namespace, writes)
             if len(outcomes) != len(writes):
@@ -213,11 +228,17 @@ class Committer:
                 raise
             log.exception("the store failed in an unforeseen way", namespace=namespace, writes=len(writes))
             outcomes = [StoreUnavailable("the store failed; the log of the server says why")] * len(writes)
+        self._count(namespace, outcomes, time.perf_counter() - begun)
         end = 0
         for waiting in group:
             start, end = end, end + len(waiting.writes)
             if not waiting.answer.done():
                 waiting.answer.set_result(outcomes[start:end])
+
+    def _count(self, namespace: str, outcomes: Sequence[Outcome | StateError], seconds: float) -> None:
+        committed = [outcome[0] for outcome in outcomes if outcome.__class__ is Outcome]
+        commits = sum(committed)
+        self._tally.wrote(namespace, len(outcomes), seconds, commits, len(committed) - commits)
 
     @staticmethod
     def _is_cancelled() -> bool:
