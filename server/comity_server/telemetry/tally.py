@@ -84,6 +84,8 @@ class Tally:
         self.leases_expired = 0
         self.lease_keys_deleted = 0
 
+        self.loop_delays = Histogram(SECONDS)  # by how much the event loop was late, which all calls wait for then
+
         self.compactions = 0  # of all namespaces
         self.compaction_failures = 0
         self.compaction_seconds = 0.0
