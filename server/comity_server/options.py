@@ -46,7 +46,7 @@ def _option(name: str, field: FieldInfo) -> Callable[[Function], Function]:
         default = "on" if default else "off"
         about = {}
     elif get_origin(kind) is list:
-        default = ", ".join(default)
+        default = ", ".join(default) or "none"
         about = {"metavar": "HOST:PORT", "multiple": True}
     elif get_origin(kind) is Literal:
         about = {"type": click.Choice(get_args(kind))}

@@ -5,7 +5,7 @@ import gc
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ import structlog
 from comity_server import logs, workers
 from comity_server.errors import StateError
 from comity_server.failures import Failed
-from comity_server.listening import ListenError
+from comity_server.listening import ListenError, Serving
 from comity_server.options import EPILOG, given, settings_options
 from comity_server.server import Server
 from comity_server.settings import Settings, SettingsError, load, unknown
@@ -90,17 +90,18 @@ def store_of(settings: Settings) -> Store:
     )
 
 
-def _announce(addresses: Sequence[str]) -> None:
-    print("\n".join(f"listening on {address}" for address in addresses), flush=True)
+def _announce(addresses: Sequence[str], health: Sequence[str]) -> None:
+    lines = [f"health on {address}" for address in health] + [f"listening on {address}" for address in addresses]
+    print("\n".join(lines), flush=True)
 
 
-async def serve(settings: Settings, store: Store, serving: Callable[[Sequence[str]], None]) -> None:
-    """Serve until a signal to stop, then drain. `serving` is told the addresses."""
+async def serve(settings: Settings, store: Store, serving: Serving) -> None:
+    """Serve until a signal to stop, then drain."""
     gc.set_threshold(*COLLECT_AFTER)
     stopped = _stop_signal()
     server = Server(settings, store)
     await server.start()
-    serving(server.addresses)
+    serving(server.addresses, server.health_addresses)
     await stopped.wait()
     await server.stop()
 

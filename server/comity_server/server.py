@@ -8,15 +8,16 @@ import grpc
 import structlog
 from google.protobuf.descriptor import ServiceDescriptor
 from grpc_channelz.v1 import channelz_pb2
-from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 
 from comity.v1 import checkpoint_pb2, lease_pb2, namespace_pb2, state_pb2
+from comity_server.access.gate import Gate
 from comity_server.committer import Committer
 from comity_server.compactor import Compactor
 from comity_server.expiry import Expiry
 from comity_server.feed import Feed
-from comity_server.listening import ListenError, free
+from comity_server.listening import ListenError, bind
+from comity_server.probes import HEALTH, Probes
 from comity_server.services.admission import Admission
 from comity_server.services.checkpoint import CheckpointService
 from comity_server.services.health import Health
@@ -36,7 +37,6 @@ STATE: Final = state_pb2.DESCRIPTOR.services_by_name["StateService"]
 NAMESPACE: Final = namespace_pb2.DESCRIPTOR.services_by_name["NamespaceService"]
 CHECKPOINT: Final = checkpoint_pb2.DESCRIPTOR.services_by_name["CheckpointService"]
 LEASE: Final = lease_pb2.DESCRIPTOR.services_by_name["LeaseService"]
-HEALTH: Final = health_pb2.DESCRIPTOR.services_by_name["Health"]
 CHANNELZ: Final = channelz_pb2.DESCRIPTOR.services_by_name["Channelz"]
 REFLECTION: Final = reflection_pb2.DESCRIPTOR.services_by_name["ServerReflection"]
 
@@ -46,6 +46,7 @@ PING_INTERVAL: Final = 10.0  # seconds; clients that ping a quiet connection mor
 INT32_MOST: Final = 2**31 - 1
 CALLS_WAITING_LEAST: Final = 100_000  # calls that may wait to be begun, whatever the settings
 STREAM_END_SECONDS: Final = 2.0  # how long a client may take to hear that its watch ends
+HEALTH_CALLS: Final = 4  # that are read at a time of one connection, which are not so small as to be no danger
 REFUSE_SECONDS: Final = 2.0  # how long clients that go on with calls are told to go elsewhere
 GRACE_SECONDS: Final = 1.0  # how long what else is open, as a watch of health, may take to end
 STORE_END_SECONDS: Final = 5.0  # how long the store may take with writes whose callers are gone
@@ -66,7 +67,8 @@ class Server:
         self._settings = settings
         self._store = store
         self._grpc = grpc.aio.server(options=grpc_options(settings, ping_interval))
-        self.calls = Calls(self._grpc, Admission(settings.max_connection_bytes, request_bytes(settings)))
+        self._gate = Gate()
+        self.calls = Calls(self._grpc, self._gate, Admission(settings.max_connection_bytes, request_bytes(settings)))
         self._committer = Committer(store, max_pending=settings.max_pending)
         self._feed = Feed(store, watch_fragment)
         self._compactor = Compactor(store, settings.retention(), settings.compaction_interval)
@@ -82,25 +84,34 @@ class Server:
         for service, servicer in offered.items():
             self.calls.add(service, servicer)
         self._health = Health(store, [service.full_name for service in offered])
+        self._probes = Probes(settings, self._health)
         tools: dict[Any, object] = {HEALTH: self._health}
         if settings.channelz:
             tools[CHANNELZ] = Channelz()
         if settings.reflection:
             services = (*offered, *tools, REFLECTION)
             tools[REFLECTION] = Reflection([service.full_name for service in services])
+        # Room of its own: who asks for health is answered whatever else a connection asks for.
+        health_room = Admission(HEALTH_CALLS * request_bytes(settings), request_bytes(settings))
         for service, servicer in tools.items():
-            self.calls.add(service, servicer, tool=True)
+            self.calls.add(service, servicer, tool=True, admission=health_room if service is HEALTH else None)
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
         """Open the store and begin to serve. Raises StoreUnavailable or ListenError; then nothing is left open."""
-        await self._store.open()
+        try:
+            await self._probes.start()
+            await self._store.open()
+        except BaseException:
+            await self._probes.stop()
+            raise
         try:
             self._health.update()
             await self._bind()
             await self._grpc.start()
         except BaseException:
             await self._grpc.stop(None)
+            await self._probes.stop()
             await self._store.close()
             raise
         runs = (self._health.run(), self._compactor.run(), self._expiry.run(), self._leases.run())
@@ -108,10 +119,14 @@ class Server:
         log.info("serving", addresses=self.addresses, store=shown(self._settings.store))
 
     async def stop(self) -> None:
-        """Refuse further calls, finish those in progress within the drain timeout, and close the store."""
-        timeout = self._settings.drain_timeout
-        log.info("draining", timeout=timeout)
+        """Say NOT_SERVING, and after the drain delay refuse further calls, finish those in progress within the drain
+        timeout, and close the store."""
+        delay, timeout = self._settings.drain_delay, self._settings.drain_timeout
         self._health.drain()
+        if delay:
+            log.info("draining soon, and serving meanwhile", delay=delay)
+            await asyncio.sleep(delay)
+        log.info("draining", timeout=timeout)
         self.calls.refuse()
         if not await _within(timeout, self.calls.unary_calls_ended()):
             log.warning("requests were still in progress when the drain timeout ended")
@@ -128,7 +143,13 @@ class Server:
             task.cancel()
         await asyncio.wait(self._tasks)
         await self._store.close()
+        await self._probes.stop()
         log.info("stopped")
+
+    @property
+    def health_addresses(self) -> Sequence[str]:
+        """Where it tells its health alone."""
+        return self._probes.addresses
 
     async def _bind(self) -> None:
         try:
@@ -140,12 +161,7 @@ class Server:
             raise
 
     def _listen(self, address: str) -> str:
-        free(address, shared=self._settings.workers > 1)
-        try:
-            bound = self._grpc.add_insecure_port(address)
-        except RuntimeError:
-            raise ListenError(f"cannot listen on {address}") from None
-        return f"{address.rpartition(':')[0]}:{bound}"
+        return bind(address, self._grpc.add_insecure_port, shared=self._settings.workers > 1)
 
 
 def request_bytes(settings: Settings) -> int:

@@ -67,6 +67,16 @@ class Settings(BaseSettings):
     drain_timeout: float = Field(
         30.0, ge=0, le=3600, description="How long a stop waits for requests in flight, in seconds."
     )
+    drain_delay: float = Field(
+        0.0,
+        ge=0,
+        le=3600,
+        description="How long a stop goes on to serve before it drains, in seconds, while health says NOT_SERVING.",
+    )
+    health_listen: Annotated[list[str], NoDecode] = Field(
+        [],
+        description="Where to tell health alone, in plain text, for Kubernetes: HOST:PORT. May be repeated.",
+    )
     progress_interval: float = Field(
         10.0, ge=0.1, le=3600, description="How often a quiet watch stream says its revision, in seconds."
     )
@@ -187,14 +197,14 @@ class Settings(BaseSettings):
         _retention.history_bytes, ge=0, description="How many bytes of history a namespace keeps. 0: no bound."
     )
 
-    @field_validator("listen", mode="before")
+    @field_validator("listen", "health_listen", mode="before")
     @classmethod
     def _split(cls, listen: object) -> object:
         if isinstance(listen, str):
             return [address.strip() for address in listen.split(",") if address.strip()]
         return listen
 
-    @field_validator("listen")
+    @field_validator("listen", "health_listen")
     @classmethod
     def _check_addresses(cls, listen: list[str]) -> list[str]:
         for address in listen:

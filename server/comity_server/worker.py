@@ -38,8 +38,8 @@ def main() -> int:
 async def _serve(settings: Settings) -> None:
     asyncio.get_running_loop().add_reader(sys.stdin.fileno(), _parent_ended)
 
-    def serving(addresses: Sequence[str]) -> None:
-        _say(addresses=list(addresses))
+    def serving(addresses: Sequence[str], health: Sequence[str]) -> None:
+        _say(addresses=list(addresses), health=list(health))
 
     await serve(settings, store_of(settings), serving)
 

@@ -16,7 +16,7 @@ from typing import Final
 
 import structlog
 
-from comity_server.listening import ListenError, free, host_of, places
+from comity_server.listening import ListenError, Serving, free, host_of, places
 from comity_server.settings import Settings
 from comity_server.stores.redis.url import FORMS
 
@@ -46,12 +46,12 @@ def check(settings: Settings) -> None:
         raise ValueError("several processes on one port need Linux")
 
 
-async def serve(settings: Settings, serving: Callable[[Sequence[str]], None]) -> int:
-    """Have the workers serve until a signal to stop, and then drain. `serving` is told the addresses when all of them
-    do. Returns the exit code. Raises WorkerError or ListenError."""
-    with reserved(settings.listen) as addresses:
-        told = settings.model_copy(update={"listen": addresses}).model_dump_json()
-        return await Workers(COMMAND, told, settings.workers).run(lambda: serving(addresses))
+async def serve(settings: Settings, serving: Serving) -> int:
+    """Have the workers serve until a signal to stop, and then drain. `serving` is called when all of them do. Returns
+    the exit code. Raises WorkerError or ListenError."""
+    with reserved(settings.listen) as addresses, reserved(settings.health_listen) as health:
+        told = settings.model_copy(update={"listen": addresses, "health_listen": health}).model_dump_json()
+        return await Workers(COMMAND, told, settings.workers).run(lambda: serving(addresses, health))
 
 
 @contextmanager

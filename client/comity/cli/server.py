@@ -49,16 +49,26 @@ copy = _of_server("copy", "comity_server.copying", "command", "Copy namespaces f
 
 @click.command(
     short_help="Ask whether the server serves.",
-    epilog=examples("comity health", "comity health comity.v1.StateService", "until comity health; do sleep 1; done"),
+    epilog=examples(
+        "comity health",
+        "comity health comity.v1.StateService",
+        "comity health --liveness --timeout 2",
+        "until comity health; do sleep 1; done",
+    ),
 )
 @click.argument("service", default="", type=TEXT)
+@click.option("--readiness", "of", flag_value="readiness", help="Whether it is to be sent requests. The default.")
+@click.option("--liveness", "of", flag_value="liveness", help="Whether its process answers, and no more.")
 @client_options
-def health(options: Options, service: str) -> None:
+def health(options: Options, service: str, of: str | None) -> None:
     """Ask the server whether it serves, once: exit with 0 if it says SERVING, else with 5.
 
     SERVICE is the full name of a gRPC service (exit with 4 if the server does not know it); without it the server as a
     whole is meant.
     """
+    if of is not None and service:
+        raise click.UsageError(f"give either SERVICE or --{of}", click.get_current_context())
+    service = of or service
 
     async def work(client: "Client") -> int:
         status = await _check(options.address, service, options.timeout)

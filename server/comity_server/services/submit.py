@@ -6,8 +6,8 @@ from typing import Any, TypeVar
 from comity_server.committer import Committer
 from comity_server.limits import Limits
 from comity_server.model import Action, Outcome, Transaction
+from comity_server.services.call import Call
 from comity_server.services.requests import Metadata
-from comity_server.services.rpc import Context
 from comity_server.services.validate import Checks
 
 Request = TypeVar("Request", bound=Any)
@@ -18,7 +18,7 @@ async def submit(
     committer: Committer,
     limits: Limits,
     request: Request,
-    context: Context,
+    call: Call,
     build: Callable[[Request, Metadata, Checks], W],
     *,
     namespace: str = "namespace",
@@ -29,9 +29,9 @@ async def submit(
         build: makes the write of the request.
         namespace: the field of the request that names the namespace which the write changes.
     """
-    checks = Checks(limits)
+    checks = Checks(limits, call.caller)
     name: str = getattr(request, namespace)
     checks.namespace(namespace, name)
-    write = build(request, context.invocation_metadata() or (), checks)
+    write = build(request, call.metadata, checks)
     checks.finish()
     return write, await committer.submit(name, write)
