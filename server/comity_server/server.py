@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Coroutine, Sequence
+from importlib.metadata import version
 from typing import Any, Final
 
 import grpc
@@ -30,6 +31,10 @@ from comity_server.services.wire import watch_fragment
 from comity_server.settings import Settings
 from comity_server.stores.protocol import Store
 from comity_server.stores.url import shown
+from comity_server.telemetry.exporting import Exporting
+from comity_server.telemetry.snapshot import Observer
+from comity_server.telemetry.tally import Tally
+from comity_server.telemetry.trail import Trails
 
 log = structlog.get_logger(__name__)
 
@@ -59,21 +64,32 @@ class Server:
         settings: see there.
         store: where the state is kept. The server opens and closes it.
         ping_interval: how often a client may ping a quiet connection, in seconds.
+        worker: which of the processes it is that serve together, from 1; 0: there is this one.
+
+    Raises SettingsError where variables of OpenTelemetry ask for what there is not.
     """
 
-    def __init__(self, settings: Settings, store: Store, *, ping_interval: float = PING_INTERVAL) -> None:
+    def __init__(
+        self, settings: Settings, store: Store, *, ping_interval: float = PING_INTERVAL, worker: int = 0
+    ) -> None:
         limits = settings.limits()
+        tally = Tally()
         self.addresses: Sequence[str] = ()
         self._settings = settings
+        self._tally = tally
         self._store = store
         self._grpc = grpc.aio.server(options=grpc_options(settings, ping_interval))
         self._gate = Gate()
-        self.calls = Calls(self._grpc, self._gate, Admission(settings.max_connection_bytes, request_bytes(settings)))
-        self._committer = Committer(store, max_pending=settings.max_pending)
+        self._exporting = Exporting(settings, version("comity"), worker)
+        tracing = self._exporting.tracing
+        admission = Admission(settings.max_connection_bytes, request_bytes(settings))
+        self.calls = Calls(self._grpc, self._gate, admission, Trails(tally, settings.log_calls, tracing))
+        self._committer = Committer(store, max_pending=settings.max_pending, tally=tally, tracing=tracing)
         self._feed = Feed(store, watch_fragment)
-        self._compactor = Compactor(store, settings.retention(), settings.compaction_interval)
-        self._state = StateService(store, self._committer, self._feed, limits, settings.progress_interval)
-        self._expiry = Expiry(store, self._committer)
+        self._compactor = Compactor(store, settings.retention(), settings.compaction_interval, tally)
+        self._state = StateService(store, self._committer, self._feed, limits, settings.progress_interval, tally)
+        self._expiry = Expiry(store, self._committer, tally)
+        self._observer = Observer(store, self._committer, self._feed, self.calls, tally)
         self._leases = LeaseService(store, self._committer, limits)
         offered: dict[ServiceDescriptor, object] = {
             STATE: self._state,
@@ -108,14 +124,16 @@ class Server:
         try:
             self._health.update()
             await self._bind()
+            self._exporting.start(self._tally, self._observer.look_from_thread)
             await self._grpc.start()
         except BaseException:
+            await self._exporting.stop()
             await self._grpc.stop(None)
             await self._probes.stop()
             await self._store.close()
             raise
-        runs = (self._health.run(), self._compactor.run(), self._expiry.run(), self._leases.run())
-        self._tasks = [_background(run) for run in runs]
+        parts = (self._health, self._compactor, self._expiry, self._leases, self._observer)
+        self._tasks = [_background(part.run()) for part in parts]
         log.info("serving", addresses=self.addresses, store=shown(self._settings.store))
 
     async def stop(self) -> None:
@@ -139,6 +157,7 @@ class Server:
         await self._grpc.stop(GRACE_SECONDS)
         if not await _within(STORE_END_SECONDS, self._committer.drain()):
             log.warning("writes were still in the store's hands when the server ended")
+        await self._exporting.stop()
         for task in self._tasks:
             task.cancel()
         await asyncio.wait(self._tasks)

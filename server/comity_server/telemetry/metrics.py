@@ -53,7 +53,7 @@ def _one(read: Callable[[Tally, Snapshot], float]) -> Read:
 
 
 def _by_method(read: Callable[[Method], float]) -> Read:
-    return lambda tally, _: [(read(method), {METHOD: method.full_name}) for method in list(tally.methods.values())]
+    return lambda tally, _: [(read(method), {METHOD: method.full_name}) for method in tally.called()]
 
 
 def _by_namespace(read: Callable[[NamespaceInfo], float], of_others: Callable[[Sizes], float] | None = None) -> Read:
@@ -77,7 +77,7 @@ def _operations(tally: Tally, _: Snapshot) -> Iterable[tuple[float, Attributes]]
 
 def name_of(kind: int) -> str:
     """A kind of pipelined operation in small letters: put, if_present, …"""
-    return state_pb2.PipelineKind.Name(kind).removeprefix("PIPELINE_KIND_").lower()  # type: ignore[arg-type]
+    return state_pb2.PipelineKind.Name(kind).removeprefix("PIPELINE_KIND_").lower()
 
 
 def _writes(tally: Tally, _: Snapshot) -> Iterable[tuple[float, Attributes]]:
@@ -163,6 +163,22 @@ OBSERVED: Final = (
         _by_method(lambda method: method.sent_bytes),
     ),
     Observed(
+        "comity.calls.messages.received",
+        "counter",
+        "{message}",
+        "Messages of requests: one a call, or of a stream many.",
+        (METHOD,),
+        _by_method(lambda method: method.received_messages),
+    ),
+    Observed(
+        "comity.calls.messages.sent",
+        "counter",
+        "{message}",
+        "Messages of answers; of Watch those to watchers.",
+        (METHOD,),
+        _by_method(lambda method: method.sent_messages),
+    ),
+    Observed(
         "comity.connections.active",
         "gauge",
         "{connection}",
@@ -225,22 +241,6 @@ OBSERVED: Final = (
         "How many revisions the last of the watch streams is behind.",
         (),
         _one(lambda _, snapshot: snapshot.lag),
-    ),
-    Observed(
-        "comity.watch.messages",
-        "counter",
-        "{message}",
-        "Messages to watchers.",
-        (),
-        _one(lambda tally, _: tally.watch_messages),
-    ),
-    Observed(
-        "comity.watch.sent",
-        "counter",
-        "By",
-        "Bytes of these.",
-        (),
-        _one(lambda tally, _: tally.watch_bytes),
     ),
     Observed(
         "comity.lease.live",

@@ -137,7 +137,7 @@ class Observer:
             if self._store.writable():
                 return ""
             return self._store.trouble() or "the store cannot commit"
-        except Exception:  # which health logs
+        except Exception:  # noqa: BLE001 - which health logs
             return "the store cannot be asked"
 
     async def _look_at_namespaces(self) -> None:

@@ -41,7 +41,17 @@ class Histogram:
 class Method:
     """The calls of one method, given its full name in the contract: `comity.v1.StateService.Get`."""
 
-    __slots__ = ("codes", "durations", "full_name", "open", "passed_on", "received_bytes", "sent_bytes")
+    __slots__ = (
+        "codes",
+        "durations",
+        "full_name",
+        "open",
+        "passed_on",
+        "received_bytes",
+        "received_messages",
+        "sent_bytes",
+        "sent_messages",
+    )
 
     def __init__(self, full_name: str) -> None:
         service, _, method = full_name.rpartition(".")
@@ -49,7 +59,9 @@ class Method:
         self.open = 0
         self.codes: Counter[str] = Counter()  # of those that ended
         self.durations = Histogram(SECONDS)
+        self.received_messages = 0
         self.received_bytes = 0
+        self.sent_messages = 0
         self.sent_bytes = 0
         self.passed_on: Callable[[str, float], None] | None = None
 
@@ -78,9 +90,6 @@ class Tally:
         self.failures = 0  # writes that ended with another error
         self.namespaces: Counter[str] = Counter()  # writes of each that the committer was given
 
-        self.watch_messages = 0
-        self.watch_bytes = 0
-
         self.leases_expired = 0
         self.lease_keys_deleted = 0
 
@@ -97,6 +106,10 @@ class Tally:
         if found is None:
             found = self.methods[full_name] = Method(full_name)
         return found
+
+    def called(self) -> Sequence[Method]:
+        """The methods that have been called."""
+        return [method for method in self.methods.values() if method.open or method.codes]
 
     def wrote(self, namespace: str, writes: int, seconds: float, commits: int, conflicts: int) -> None:
         """The store has answered for a group of writes."""
