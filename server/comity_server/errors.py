@@ -308,12 +308,17 @@ class NotImplementedYet(StateError):
 
 
 class Unauthenticated(StateError):
-    """Nobody has been shown to make the call, or somebody who is not known. `why` says which, and no secret."""
+    """Nobody has been shown to make the call, or somebody who is not known.
+
+    Args:
+        problem: with what was shown: missing, malformed, unknown or expired.
+        why: the same for people, without anything of what was shown.
+    """
 
     reason = "UNAUTHENTICATED"
 
-    def __init__(self, why: str) -> None:
-        super().__init__(why)
+    def __init__(self, problem: str, why: str) -> None:
+        super().__init__(why, problem=problem)
 
 
 class PermissionDenied(StateError):
