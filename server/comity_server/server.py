@@ -12,7 +12,7 @@ from google.protobuf.descriptor import ServiceDescriptor
 from grpc_channelz.v1 import channelz_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 
-from comity.v1 import checkpoint_pb2, lease_pb2, namespace_pb2, state_pb2
+from comity.v1 import checkpoint_pb2, lease_pb2, namespace_pb2, server_pb2, state_pb2
 from comity_server.access.setup import Access
 from comity_server.committer import Committer
 from comity_server.compactor import Compactor
@@ -26,6 +26,7 @@ from comity_server.services.health import Health
 from comity_server.services.lease import LeaseService
 from comity_server.services.namespace import NamespaceService
 from comity_server.services.rpc import Calls
+from comity_server.services.server import About, ServerService
 from comity_server.services.state import StateService
 from comity_server.services.tools import Channelz, Reflection
 from comity_server.services.wire import watch_fragment
@@ -42,6 +43,7 @@ log = structlog.get_logger(__name__)
 STATE: Final = state_pb2.DESCRIPTOR.services_by_name["StateService"]
 NAMESPACE: Final = namespace_pb2.DESCRIPTOR.services_by_name["NamespaceService"]
 CHECKPOINT: Final = checkpoint_pb2.DESCRIPTOR.services_by_name["CheckpointService"]
+SERVER: Final = server_pb2.DESCRIPTOR.services_by_name["ServerService"]
 LEASE: Final = lease_pb2.DESCRIPTOR.services_by_name["LeaseService"]
 CHANNELZ: Final = channelz_pb2.DESCRIPTOR.services_by_name["Channelz"]
 REFLECTION: Final = reflection_pb2.DESCRIPTOR.services_by_name["ServerReflection"]
@@ -103,21 +105,22 @@ class Server:
             self.calls.add(service, servicer)
         self._health = Health(store, [service.full_name for service in offered])
         self._probes = Probes(settings, self._health)
-        tools: dict[Any, object] = {HEALTH: self._health}
+        about = About(version("comity"), settings.store.partition(":")[0], worker)
+        tools: dict[Any, object] = {HEALTH: self._health, SERVER: ServerService(about, tally, self._observer)}
         if settings.channelz:
             tools[CHANNELZ] = Channelz()
         if settings.reflection:
             services = (*offered, *tools, REFLECTION)
             tools[REFLECTION] = Reflection([service.full_name for service in services])
-        # Room of its own: who asks for health is answered whatever else a connection asks for.
+        # Room of its own: who asks how the server is is answered whatever else a connection asks for, and in a drain.
         health_room = Admission(HEALTH_CALLS * request_bytes(settings), request_bytes(settings))
         for service, servicer in tools.items():
             self.calls.add(
                 service,
                 servicer,
                 tool=True,
-                anybody=service is not CHANNELZ,
-                admission=health_room if service is HEALTH else None,
+                anybody=service not in (CHANNELZ, SERVER),
+                admission=health_room if service in (HEALTH, SERVER) else None,
             )
         self._tasks: list[asyncio.Task[None]] = []
 

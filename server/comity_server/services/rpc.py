@@ -230,7 +230,7 @@ class Calls:
             answer = status.answer(error, trail.request_id)
             self._trails.tally.errors[error.reason] += 1
         else:
-            log.error("a call failed", error_id=trail.request_id, exc_info=error)
+            log.error("a call failed", method=trail.method.full_name, error_id=trail.request_id, exc_info=error)
             answer = status.internal(trail.request_id)
             self._trails.tally.errors[status.DEFECT] += 1
         trail.code = answer.code.name

@@ -56,6 +56,7 @@ class Snapshot(NamedTuple):
     pending_bytes: int = 0
     streams_behind: Sequence[int] = (0,) * (len(BEHIND) + 1)  # within each of BEHIND, and beyond
     lag: int = 0  # the longest, in revisions
+    lag_sum: int = 0
     namespaces: Sequence[NamespaceInfo] = ()
     others: Sizes = Sizes()
     everything: Sizes = Sizes()
@@ -113,6 +114,7 @@ class Observer:
             pending_bytes=self._committer.pending_bytes,
             streams_behind=behind,
             lag=max(lags, default=0),
+            lag_sum=sum(lags),
         )
         return self._last
 
