@@ -91,6 +91,15 @@ class Feed:
             for topic in followed.topics.values():
                 topic.wake()
 
+    def lags(self) -> Sequence[int]:
+        """How many revisions each cursor is behind the newest that its namespace has."""
+        return [
+            max(0, followed.revision - reader.revision)
+            for followed in self._followed.values()
+            for topic in followed.topics.values()
+            for reader in topic.readers
+        ]
+
     async def release(self, followed: Followed, topic: Topic) -> None:
         """Let go of a namespace that a cursor used, and of the topic if it was the last one there."""
         if not topic.readers:
