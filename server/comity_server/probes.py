@@ -10,6 +10,7 @@ from typing import Any, Final
 import grpc
 from grpc_health.v1 import health_pb2
 
+from comity_server.access.gate import Gate
 from comity_server.listening import bind
 from comity_server.services.admission import Admission
 from comity_server.services.health import Health
@@ -39,8 +40,8 @@ class Probes:
         self._shared = settings.workers > 1
         self._grpc = grpc.aio.server(options=_options(settings)) if self._listen else None
         if self._grpc is not None:
-            self.calls = Calls(self._grpc, Admission(CONNECTION_BYTES, REQUEST_BYTES))
-            self.calls.add(HEALTH, health, tool=True)
+            self.calls = Calls(self._grpc, Gate(), Admission(CONNECTION_BYTES, REQUEST_BYTES))
+            self.calls.add(HEALTH, health, tool=True, anybody=True)
 
     async def start(self) -> None:
         """Raises ListenError; then it is to be stopped all the same."""

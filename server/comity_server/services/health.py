@@ -12,7 +12,7 @@ import structlog
 from grpc_health.v1 import health_pb2
 
 from comity_server.errors import NotFound
-from comity_server.services.rpc import Context
+from comity_server.services.call import Call
 from comity_server.stores.protocol import Store
 
 log = structlog.get_logger(__name__)
@@ -39,13 +39,13 @@ class Health:
         self._changed = asyncio.Event()
         self._draining = False
 
-    async def Check(self, request: health_pb2.HealthCheckRequest, context: Context) -> health_pb2.HealthCheckResponse:
+    async def Check(self, request: health_pb2.HealthCheckRequest, call: Call) -> health_pb2.HealthCheckResponse:
         status = self._statuses.get(request.service)
         if status is None:
             raise NotFound(f"there is no service {request.service}")
         return health_pb2.HealthCheckResponse(status=status)
 
-    async def Watch(self, request: health_pb2.HealthCheckRequest, context: Context) -> AsyncGenerator[bytes]:
+    async def Watch(self, request: health_pb2.HealthCheckRequest, call: Call) -> AsyncGenerator[bytes]:
         said = None
         while True:
             status = self._statuses.get(request.service, SERVICE_UNKNOWN)
