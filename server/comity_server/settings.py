@@ -67,6 +67,16 @@ class Settings(BaseSettings):
     drain_timeout: float = Field(
         30.0, ge=0, le=3600, description="How long a stop waits for requests in flight, in seconds."
     )
+    drain_delay: float = Field(
+        0.0,
+        ge=0,
+        le=3600,
+        description="How long a stop goes on to serve before it drains, in seconds, while health says NOT_SERVING.",
+    )
+    health_listen: Annotated[list[str], NoDecode] = Field(
+        [],
+        description="Where to tell health alone, in plain text, for Kubernetes: HOST:PORT. May be repeated.",
+    )
     progress_interval: float = Field(
         10.0, ge=0.1, le=3600, description="How often a quiet watch stream says its revision, in seconds."
     )
@@ -84,11 +94,40 @@ class Settings(BaseSettings):
         ge=1,
         description="Bytes of requests and answers that the calls of one connection may have in memory; others wait.",
     )
+    max_connections: int = Field(
+        10_000, ge=1, le=1_000_000, description="Connections that each address to listen on has at a time."
+    )
+    connection_idle: float = Field(
+        600.0, ge=1, le=86400, description="How long a connection without calls is kept, in seconds."
+    )
+    handshake_timeout: float = Field(
+        10.0, ge=0.1, le=3600, description="How long a new connection may take to become one of HTTP/2, in seconds."
+    )
     keepalive_time: float = Field(
         30.0, ge=1, le=86400, description="How long a connection is quiet before the server pings it, in seconds."
     )
     keepalive_timeout: float = Field(
         10.0, ge=0.1, le=3600, description="How long a ping may go unanswered before the connection ends, in seconds."
+    )
+    tls_cert: Path | None = Field(
+        None, description="Serve TLS: the PEM file of the server's certificate, and those between it and its authority."
+    )
+    tls_key: Path | None = Field(None, description="The PEM file of the certificate's private key, not encrypted.")
+    tls_client_ca: Path | None = Field(
+        None, description="Clients must show a certificate that an authority in this PEM file has signed."
+    )
+    tokens: Path | None = Field(None, description="The file of those who may call by bearer token: `comity token new`.")
+    jwks: Path | None = Field(
+        None, description="Bearer tokens may be JWTs, signed by a key of this file, which is a JWK set."
+    )
+    jwt_issuer: str = Field("", description="The issuer that a JWT must be of.")
+    jwt_audience: str = Field("", description="The audience that a JWT must be for.")
+    jwt_principal_claim: str = Field("sub", min_length=1, description="The claim of a JWT that names its principal.")
+    policy: Path | None = Field(
+        None, description="The file that says who may do what; without it all who may call may do everything."
+    )
+    insecure: bool = Field(
+        False, description="Let others than this machine reach the server although it has no TLS or no authentication."
     )
     reflection: bool = Field(True, description="Offer server reflection.")
     channelz: bool = Field(True, description="Offer channelz.")
@@ -187,14 +226,14 @@ class Settings(BaseSettings):
         _retention.history_bytes, ge=0, description="How many bytes of history a namespace keeps. 0: no bound."
     )
 
-    @field_validator("listen", mode="before")
+    @field_validator("listen", "health_listen", mode="before")
     @classmethod
     def _split(cls, listen: object) -> object:
         if isinstance(listen, str):
             return [address.strip() for address in listen.split(",") if address.strip()]
         return listen
 
-    @field_validator("listen")
+    @field_validator("listen", "health_listen")
     @classmethod
     def _check_addresses(cls, listen: list[str]) -> list[str]:
         for address in listen:

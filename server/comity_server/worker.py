@@ -12,6 +12,7 @@ from typing import Any
 import structlog
 
 from comity_server import logs
+from comity_server.access.files import FileError
 from comity_server.errors import StateError, Unavailable
 from comity_server.listening import ListenError
 from comity_server.serve import new_event_loop, serve, store_of
@@ -29,6 +30,9 @@ def main() -> int:
     except ListenError as error:
         _say(error=str(error))
         return 1
+    except FileError as error:  # the others go on with what it was before, so this one has time
+        _say(error=str(error), unavailable=True)
+        return 1
     except StateError as error:
         _say(error=error.message, unavailable=isinstance(error, Unavailable))
         return 1
@@ -38,8 +42,8 @@ def main() -> int:
 async def _serve(settings: Settings) -> None:
     asyncio.get_running_loop().add_reader(sys.stdin.fileno(), _parent_ended)
 
-    def serving(addresses: Sequence[str]) -> None:
-        _say(addresses=list(addresses))
+    def serving(addresses: Sequence[str], health: Sequence[str]) -> None:
+        _say(addresses=list(addresses), health=list(health))
 
     await serve(settings, store_of(settings), serving)
 

@@ -234,6 +234,9 @@ CODES: dict[type[errors.StateError], grpc.StatusCode] = {
     errors.Draining: grpc.StatusCode.UNAVAILABLE,
     errors.StoreUnavailable: grpc.StatusCode.UNAVAILABLE,
     errors.DeadlinePassed: grpc.StatusCode.DEADLINE_EXCEEDED,
+    errors.Unauthenticated: grpc.StatusCode.UNAUTHENTICATED,
+    errors.PermissionDenied: grpc.StatusCode.PERMISSION_DENIED,
+    errors.AuthorNotPrincipal: grpc.StatusCode.PERMISSION_DENIED,
     errors.NotImplementedYet: grpc.StatusCode.UNIMPLEMENTED,
 }
 # A store may tell some of them apart by classes of its own, which callers are not told of.

@@ -19,6 +19,7 @@ from typing import Final
 
 from comity.v1 import state_pb2
 from comity_server import tasks
+from comity_server.access.rights import READ, READ_WRITE
 from comity_server.committer import GROUP_PARTS, Answer, Committer
 from comity_server.errors import (
     Draining,
@@ -31,6 +32,7 @@ from comity_server.limits import Limits
 from comity_server.model import DeletePrefix, List, Transaction
 from comity_server.services import requests
 from comity_server.services.admission import Place
+from comity_server.services.call import Call
 from comity_server.services.deadline import until
 from comity_server.services.pipeline_answers import MESSAGE_BYTES, Answers, Message
 from comity_server.services.pipeline_lists import Lists, Waiting
@@ -38,8 +40,8 @@ from comity_server.services.pipeline_messages import (
     GET,
     LIST,
     PARTS,
-    READ,
     RESULT_BYTES,
+    STORED,
     TRANSACT,
     Result,
     Writer,
@@ -47,7 +49,7 @@ from comity_server.services.pipeline_messages import (
     read,
     write,
 )
-from comity_server.services.rpc import Context, Requests
+from comity_server.services.rpc import Requests
 from comity_server.services.validate import AUTHOR_BYTES, CLIENT_BYTES, Checks
 from comity_server.stores.protocol import Store
 
@@ -85,20 +87,21 @@ class Pipelines:
         for stream in self._streams:
             stream.stop(Draining())
 
-    async def stream(self, messages: Requests, context: Context) -> AsyncGenerator[bytes]:
+    async def stream(self, messages: Requests, call: Call) -> AsyncGenerator[bytes]:
         """Serialised answers, the next one made when the one before was taken off."""
-        peer = context.peer()
+        peer = call.peer
         if self._closed:
             raise Draining
         if self._by_peer[peer] >= PIPELINES:
             raise TooManyPipelines(PIPELINES)
         self._by_peer[peer] += 1
-        stream = _Stream(self._store, self._committer, self._limits, context.invocation_metadata() or ())
+        stream = _Stream(self._store, self._committer, self._limits, call)
         self._streams[stream] = None
         try:
-            stream.start(messages)
-            async for answer in stream.answers():
-                yield answer
+            with call.caller.standing(stream.look, stream.stop):
+                stream.start(messages)
+                async for answer in stream.answers():
+                    yield answer
         finally:
             del self._streams[stream]
             self._by_peer[peer] -= 1
@@ -123,18 +126,19 @@ class _Batch:
 
 
 class _Stream:
-    def __init__(self, store: Store, committer: Committer, limits: Limits, metadata: requests.Metadata) -> None:
+    def __init__(self, store: Store, committer: Committer, limits: Limits, call: Call) -> None:
         self._store = store
         self._committer = committer
         self._limits = limits
-        self._metadata = metadata
+        self._caller = call.caller
+        self._metadata = call.metadata
         self._namespace = ""
         self._writer = Writer("", "", "", "")
         self._batches: dict[_Batch, None] = {}  # that are being committed, in their order
         self._changing: Counter[str] = Counter()  # their keys: in how many of them each is
         self._wide = 0  # how many of them may change other keys, too
         self._listing = 0  # entries that they may list
-        self._lists = Lists(store, limits, MESSAGE_BYTES, self._fail)
+        self._lists = Lists(store, limits, call.caller, MESSAGE_BYTES, self._fail)
         self._answers = Answers(self._lists.take_off, self._done)
         self._messages: dict[Message, None] = {}  # that are not answered in full
         self._unanswered = 0
@@ -150,6 +154,16 @@ class _Stream:
 
     def start(self, messages: Requests) -> None:
         self._reader = asyncio.create_task(self._read(messages))
+
+    def look(self) -> None:
+        """Raise PermissionDenied if its caller may do nothing in the namespace any more."""
+        if self._namespace:
+            checks = self._checks()
+            checks.somewhere(READ_WRITE)
+            checks.finish()
+
+    def _checks(self) -> Checks:
+        return Checks(self._limits, self._caller, self._namespace)
 
     def stop(self, end: Exception | None) -> None:
         """Read no more. What was read is answered, before the stream ends with an error, or without one."""
@@ -205,17 +219,19 @@ class _Stream:
 
     def _begin(self, request: state_pb2.PipelineRequest, place: Place) -> None:
         """Take up what the first message says of the stream."""
-        checks = Checks(self._limits)
+        checks = self._checks()
         namespace, client, author = request.namespace, request.client, request.author
         checks.namespace("namespace", namespace)
+        checks.somewhere(READ_WRITE)
         checks.text("client", client, CLIENT_BYTES)
         checks.text("author", author, AUTHOR_BYTES)
         self._namespace = self._lists.namespace = namespace
-        self._writer = Writer(client, *requests.said(author, "", self._metadata, checks))
+        self._writer = Writer(self._caller.client(client), *requests.said(author, "", self._metadata, checks))
         self._check(request, checks, place)
 
     def _go_on(self, request: state_pb2.PipelineRequest, place: Place) -> None:
-        checks = Checks(self._limits)
+        checks = self._checks()
+        checks.somewhere(READ_WRITE)
         if request.namespace not in ("", self._namespace):
             checks.wrong("namespace", "must be empty or that of the first message")
         if request.client or request.author:
@@ -257,7 +273,7 @@ class _Stream:
         listed: list[Waiting] = []
         ahead: list[Waiting] = []  # of all writes
         others: list[Result] = []
-        checks = Checks(self._limits)
+        checks = self._checks()
         gone_through = 0
         for operation in operations:
             id, kind = operation.id, operation.kind
@@ -267,7 +283,7 @@ class _Stream:
                     raise InvalidRequest(Violation("id", "must be 1 or more"))
                 if kind == GET:
                     key = operation.key
-                    checks.key("key", key)
+                    checks.key("key", key, READ)
                     revision = operation.revision
                     checks.count("revision", revision)
                     checks.finish()
@@ -304,7 +320,7 @@ class _Stream:
                     raise InvalidRequest(Violation("kind", "must be one of PipelineKind"))
             except StateError as error:
                 others.append((id, 0, None, error.with_traceback(None)))  # which would keep all that is here
-                checks = Checks(self._limits)
+                checks = self._checks()
             if gone_through >= PARTS:
                 gone_through = 0
                 await asyncio.sleep(0)
@@ -377,7 +393,9 @@ class _Stream:
         except StateError as error:
             self._answer(message, [(id, GET, None, error) for id, _ in reads])
         else:
-            self._answer(message, [(id, READ, entry, revision) for (id, _), entry in zip(reads, entries, strict=True)])
+            self._answer(
+                message, [(id, STORED, entry, revision) for (id, _), entry in zip(reads, entries, strict=True)]
+            )
 
     async def _commit(self, batch: _Batch, size: int, deadline: float | None) -> None:
         loop = asyncio.get_running_loop()

@@ -10,7 +10,7 @@ from comity_server.services.admission import Place
 from comity_server.services.pipeline_messages import (
     LIST,
     PARTS,
-    READ,
+    STORED,
     TRANSACT,
     Result,
     fill_error,
@@ -69,7 +69,7 @@ class Answers:
             for id, kind, about, end in answered[place:] if place else answered:
                 result = results.add()
                 result.id = id
-                if kind == READ:
+                if kind == STORED:
                     size = fill_read(result, about, end)
                 elif about is None:
                     size = fill_error(result, end)

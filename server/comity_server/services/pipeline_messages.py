@@ -6,6 +6,7 @@ Each field is read once, and only those that the kind of the operation names.
 from typing import Any, Final, NamedTuple
 
 from comity.v1 import state_pb2
+from comity_server.access.rights import EVERYTHING, READ_WRITE, WRITE
 from comity_server.errors import Conflict, InvalidRequest, RequestIdReused, StateError, Unavailable
 from comity_server.model import (
     Condition,
@@ -40,12 +41,12 @@ TRANSACT: Final = state_pb2.PIPELINE_KIND_TRANSACT
 
 # What an operation is answered with: its id, its kind, and of which sort the rest is.
 #   a write, or a read among the writes: the transaction, and its Outcome or StateError
-#   another read (READ): the entry or None, and the revision
+#   another read (STORED): the entry or None, and the revision
 #   a list: the page, and its size in bytes
 #   what failed before it was begun: None, and the StateError
 Result = tuple[int, int, Any, Any]
 
-READ: Final = -1  # in place of the kind: a get that was answered from the store
+STORED: Final = -1  # in place of the kind: a get that was answered from the store
 
 PARTS: Final = 1000  # operations, conditions and results that are gone through in one go: about 3 ms
 RESULT_BYTES: Final = 48  # about what a result takes beside entries
@@ -75,8 +76,14 @@ def write(
         conditions, then, otherwise = asked.conditions, asked.then, asked.otherwise
     else:
         key = operation.key
-        if not key or len(key) > checks.limits.key_bytes or not key.isascii() or "\0" in key:  # nearly none is
-            checks.key("key", key)
+        if (  # as nearly none is
+            not key
+            or len(key) > checks.limits.key_bytes
+            or not key.isascii()
+            or "\0" in key
+            or checks.rights is not EVERYTHING
+        ):
+            checks.key("key", key, READ_WRITE if kind == INCREMENT or operation.return_previous else WRITE)
         otherwise = ()
         if kind in (PUT, CREATE):
             then = (_put(operation, key, checks),)

@@ -16,9 +16,12 @@ from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
 
+from comity_server.access.caller import Caller
+from comity_server.access.gate import ANYBODY, Gate
 from comity_server.errors import Draining, InvalidRequest, NotImplementedYet, RequestTimeout, StateError, Violation
 from comity_server.services import status
 from comity_server.services.admission import Admission, Place
+from comity_server.services.call import Call, Context
 
 log = structlog.get_logger(__name__)
 
@@ -26,17 +29,24 @@ QUIET_SECONDS: Final = 0.1
 REQUEST_SECONDS: Final = 60.0  # how long a request may take to come
 STREAM_REQUEST_BYTES: Final = 64 * 1024
 
-Context = grpc.aio.ServicerContext[Any, Any]
-Unary = Callable[[Any, Context], Awaitable[Message]]
-Stream = Callable[[Any, Context], AsyncGenerator[bytes]]
+Unary = Callable[[Any, Call], Awaitable[Message]]
+Stream = Callable[[Any, Call], AsyncGenerator[bytes]]
+Enter = Callable[[Context], Caller]
 Behaviour = Callable[[Any, Context], Awaitable[Any]]
 
 
 class Calls:
-    """Registers services with a gRPC server, and knows how many of their calls are in progress."""
+    """Registers services with a gRPC server, and knows how many of their calls are in progress.
 
-    def __init__(self, server: grpc.aio.Server, admission: Admission) -> None:
+    Args:
+        server: gRPC's.
+        gate: lets in those who call a service that is not for anybody.
+        admission: gives each call its room.
+    """
+
+    def __init__(self, server: grpc.aio.Server, gate: Gate, admission: Admission) -> None:
         self._server = server
+        self._gate = gate
         self._admission = admission
         self.unary_calls = 0
         self.streams = 0
@@ -44,15 +54,27 @@ class Calls:
         self._refused = 0
         self._ended = asyncio.Event()
 
-    def add(self, service: ServiceDescriptor, servicer: object = None, *, tool: bool = False) -> None:
+    def add(
+        self,
+        service: ServiceDescriptor,
+        servicer: object = None,
+        *,
+        tool: bool = False,
+        anybody: bool = False,
+        admission: Admission | None = None,
+    ) -> None:
         """Register the methods that the servicer has under their names in the contract.
 
         A method that it has not answers UNIMPLEMENTED. One that streams its answer is a function that returns an
         iterator of serialised messages; one to which requests are streamed gets an iterator of them. The calls of a
-        tool are answered to the last, and nobody waits for their end.
+        tool are answered to the last, and nobody waits for their end. With `anybody` it is not asked who calls. Calls
+        that have an `admission` of their own take up none of the room of others, and wait for none.
         """
+        enter = _anybody if anybody else self._gate.enter
+        room = self._admission if admission is None else admission
         handlers = {
-            method.name: self._handler(method, getattr(servicer, method.name, None), tool) for method in service.methods
+            method.name: self._handler(method, getattr(servicer, method.name, None), tool, enter, room)
+            for method in service.methods
         }
         self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service.full_name, handlers),))
 
@@ -80,27 +102,30 @@ class Calls:
             refused = self._refused
             await asyncio.sleep(QUIET_SECONDS)
 
-    def _handler(self, method: MethodDescriptor, handler: Any, tool: bool) -> Any:
+    def _handler(self, method: MethodDescriptor, handler: Any, tool: bool, enter: Enter, admission: Admission) -> Any:
         # To gRPC all requests are streamed, which is the same on the wire: so they are read when there is room, and for
         # no longer than a client may take. They arrive as bytes, since what cannot be parsed has to fail here.
         behaviour: Behaviour
         if handler is None:
             behaviour = _unimplemented(method)
         elif method.server_streaming:
-            behaviour = self._stream(method, handler, tool)
+            behaviour = self._stream(method, handler, tool, enter, admission)
         else:
-            behaviour = self._unary(method, handler, tool)
+            behaviour = self._unary(method, handler, tool, enter, admission)
         if method.server_streaming:
             return grpc.stream_stream_rpc_method_handler(behaviour)
         return grpc.stream_unary_rpc_method_handler(behaviour)
 
-    def _unary(self, method: MethodDescriptor, handler: Unary, tool: bool) -> Behaviour:
+    def _unary(
+        self, method: MethodDescriptor, handler: Unary, tool: bool, enter: Enter, admission: Admission
+    ) -> Behaviour:
         parse = GetMessageClass(method.input_type).FromString
 
         async def call(_: object, context: Context) -> bytes:
             begun = 0
             try:
-                place = await self._admission.enter(context.peer())
+                caller = enter(context)
+                place = await admission.enter(context.peer())
                 _after_this_task(place.leave)  # which ends when the client has the answer
                 data = await _read(context)
                 place.resize(len(data))
@@ -109,7 +134,7 @@ class Calls:
                 if self._draining and begun:
                     self._refused += 1
                     raise Draining
-                answer = (await handler(parse(data), context)).SerializeToString()
+                answer = (await handler(parse(data), Call(context, caller))).SerializeToString()
                 place.resize(len(answer))
                 return answer
             except grpc.aio.BaseError:  # the client went away before its answer
@@ -123,23 +148,26 @@ class Calls:
 
         return call
 
-    def _stream(self, method: MethodDescriptor, handler: Stream, tool: bool) -> Behaviour:
+    def _stream(
+        self, method: MethodDescriptor, handler: Stream, tool: bool, enter: Enter, admission: Admission
+    ) -> Behaviour:
         parse = GetMessageClass(method.input_type).FromString
 
         async def call(_: object, context: Context) -> None:
             begun = 0
             try:
+                caller = enter(context)
                 request = (
-                    Requests(self._admission, context, parse)
+                    Requests(admission, context, parse)
                     if method.client_streaming
-                    else parse(await _read_small(self._admission, context))
+                    else parse(await _read_small(admission, context))
                 )
                 begun = 0 if tool else 1
                 self.streams += begun
                 if self._draining and begun:
                     self._refused += 1
                     raise Draining
-                async with contextlib.aclosing(handler(request, context)) as messages:
+                async with contextlib.aclosing(handler(request, Call(context, caller))) as messages:
                     async for message in messages:
                         await context.write(message)
             except grpc.aio.BaseError:  # the client went away before its answer
@@ -152,6 +180,10 @@ class Calls:
                     self._ended.set()
 
         return call
+
+
+def _anybody(_: Context) -> Caller:
+    return ANYBODY
 
 
 class Requests:
