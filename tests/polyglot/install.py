@@ -50,19 +50,19 @@ def major_version(node: str) -> int:
     return int(found[1]) if found else 0
 
 
-def npm(folder: Path, *arguments: str) -> None:
-    """Run npm in a folder. What it starts finds `node` and `python` by name: this one, and the one that was found."""
+def npm(folder: Path, *arguments: str) -> int:
+    """Run npm in a folder: its exit code. What it starts finds by name the `node` that was found, and this `python`."""
     found = find_node()
     path = os.pathsep.join(
         [str(Path(sys.executable).parent), str(Path(found.node).parent), os.environ.get("PATH", os.defpath)]
     )
-    subprocess.run([*found.npm, *arguments], cwd=folder, env={**os.environ, "PATH": path}, check=True)
+    return subprocess.run([*found.npm, *arguments], cwd=folder, env={**os.environ, "PATH": path}, check=False).returncode
 
 
 def install(folder: Path = HERE) -> None:
     """Install what the lockfile of a folder names."""
-    npm(folder, "ci", "--no-progress")
+    assert npm(folder, "ci", "--no-progress") == 0
 
 
 if __name__ == "__main__":
-    npm(Path(sys.argv[1]), *sys.argv[2:])
+    sys.exit(npm(Path(sys.argv[1]), *sys.argv[2:]))

@@ -4,9 +4,11 @@ import type { DescMessage, DescMethodUnary, MessageShape } from '@bufbuild/proto
 
 import { MAX_WRITE_MS } from './arguments.ts';
 import type { Channels } from './channel.ts';
-import { DeadlineExceeded, Unavailable } from './errors.ts';
+import { DeadlineExceeded, RateLimited, Unavailable } from './errors.ts';
 import { now, Retry, sleep } from './retry.ts';
 import { isTransient } from './status.ts';
+
+const NOT_SENT = new Set(['UNREACHABLE', 'TLS_FAILED']);
 
 /** Makes calls on the channels of a client. */
 export class Calls {
@@ -54,7 +56,7 @@ export class Calls {
                 return await this.attempt(method, request, now() + retry.remaining(), stop);
             } catch (error) {
                 stop.throwIfAborted();
-                if (!(error instanceof Unavailable && error.reason === 'UNREACHABLE')) throw error; // it may have been sent
+                if (!(error instanceof Unavailable && NOT_SENT.has(error.reason))) throw error; // it may have been done
                 await sleep(retry.delay(error), stop);
             }
         }
@@ -71,7 +73,8 @@ export class Calls {
         try {
             return await connection.unary(method, request, deadline, signal);
         } catch (error) {
-            if (isTransient(error) || error instanceof DeadlineExceeded) this.channels.failed(connection);
+            const gone = (isTransient(error) && !(error instanceof RateLimited)) || error instanceof DeadlineExceeded;
+            if (gone) this.channels.failed(connection);
             throw error;
         }
     }

@@ -12,7 +12,7 @@ import { KeepAliveRequestSchema, LeaseService } from './gen/comity/v1/lease_pb.t
 import type { KeepAliveRequest, KeepAliveResponse } from './gen/comity/v1/lease_pb.ts';
 import type { Lease } from './lease.ts';
 import { Backoff, now, sleep } from './retry.ts';
-import { milliseconds } from './status.ts';
+import { errorFrom, milliseconds } from './status.ts';
 
 const FIRST_MS = 500; // after which a lease is renewed first: then the server says unasked that it has ended
 const RENEWED = 1 / 3; // of the ttl, between one renewal and the next
@@ -33,6 +33,7 @@ export class Keeper {
     readonly #kept = new Map<Lease, Kept>();
     #stream: Stream | undefined;
     #running = false;
+    #failure: unknown; // why there is no stream
 
     constructor(channels: Channels) {
         this.#channels = channels;
@@ -73,7 +74,7 @@ export class Keeper {
     #ring(kept: Kept): void {
         const left = kept.lease.deadline - now();
         if (left <= 0) {
-            kept.lease.lose();
+            kept.lease.lose(undefined, this.#failure);
         } else if (this.#channels.closing.aborted) {
             this.#set(kept, left);
         } else if (kept.sent === undefined || !this.#stream) {
@@ -127,6 +128,7 @@ export class Keeper {
             if (this.#kept.size === 0) return;
             for await (const response of stream as AsyncIterable<KeepAliveResponse>) {
                 answered();
+                this.#failure = undefined;
                 this.#receive(response);
                 if (this.#kept.size === 0) return;
             }

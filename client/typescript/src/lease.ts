@@ -99,20 +99,18 @@ export class Lease implements AsyncDisposable {
     }
 
     /** It is lost: tell who wants to know. */
-    lose(why?: string): void {
+    lose(why?: string, cause?: unknown): void {
         this.#keeper.discard(this);
         if (this.#revoked || this.#ended.signal.aborted) return;
-        this.#ended.abort(
-            this.#error(
-                why ?? `no renewal was answered within its ttl of ${this.ttlMs} ms, so that it must be taken for lost`,
-            ),
-        );
+        const silence = `no renewal was answered within its ttl of ${this.ttlMs} ms, so that it must be taken for lost`;
+        this.#ended.abort(this.#error(why ?? silence, cause));
     }
 
-    #error(why: string): LeaseLost {
+    #error(why: string, cause?: unknown): LeaseLost {
         return new LeaseLost(`lease ${this.id} is held no longer: ${why}`, {
             reason: 'LEASE_LOST',
             metadata: { lease_id: String(this.id), namespace: this.namespace },
+            cause,
         });
     }
 }

@@ -10,6 +10,7 @@ import type { Any, Duration } from '@bufbuild/protobuf/wkt';
 import * as errors from './errors.ts';
 import { BadRequestSchema, ErrorInfoSchema, RetryInfoSchema } from './gen/google/rpc/error_details_pb.ts';
 import { StatusSchema } from './gen/google/rpc/status_pb.ts';
+import { explained } from './unreachable.ts';
 
 const DETAILS = 'grpc-status-details-bin';
 const DOMAIN = 'comity';
@@ -39,8 +40,7 @@ const BY_CODE: Record<number, Kind | undefined> = {
     [Code.UNIMPLEMENTED]: errors.Unimplemented,
 };
 
-// What grpc-js says when it has no connection, and when one broke under a call, with codes that may mean other things too.
-const UNREACHABLE = /^(No connection established|Name resolution failed)/i;
+// What grpc-js says when a connection broke under a call, with codes that may mean other things too.
 const BROKEN = /rst_stream|goaway|connection dropped|socket closed|econnreset|epipe|stream (removed|terminated)/i;
 
 /** Milliseconds of a Duration. */
@@ -68,10 +68,8 @@ export function errorFrom(failure: unknown, address: string): unknown {
     const code = Code[failure.code] ?? 'UNKNOWN';
     const message = failure.details || code;
 
-    if (failure.code === Code.UNAVAILABLE && !known && UNREACHABLE.test(message)) {
-        const why = /Last error: (?:Error: )?(.*?)\.?(?: Resolution note: .*)?$/.exec(message)?.[1] ?? message;
-        return new errors.Unavailable(`cannot reach ${address}: ${why}`, { reason: 'UNREACHABLE', cause: failure });
-    }
+    const why = failure.code === Code.UNAVAILABLE && !known ? explained(message, address) : undefined;
+    if (why) return new errors.Unavailable(why.message, { reason: why.reason, cause: failure });
     if (failure.code === Code.DEADLINE_EXCEEDED && !known) {
         return new errors.DeadlineExceeded(`no answer from ${address} in time`, { cause: failure });
     }

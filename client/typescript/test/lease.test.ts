@@ -28,11 +28,11 @@ test('a lease outlives its ttl while it is kept alive', async () => {
     await using watch = state.watch({ key: 'session' });
     await watch.ready();
     const age = async () => {
-    await state.put('clock', 1);
-    return (await state.get('clock'))!.updateTime.getTime() - updateTime.getTime(); // by the clock of the store
-  };
-  while ((await age()) < 1_500) await sleep(50);
-  assert(lease.alive && (await state.get('session')));
+        await state.put('clock', 1);
+        return (await state.get('clock'))!.updateTime.getTime() - updateTime.getTime(); // by the clock of the store
+    };
+    while ((await age()) < 1_500) await sleep(50);
+    assert(lease.alive && (await state.get('session')));
     lease.close();
     const ended = await next(watch);
     assert(ended.type === 'delete' && ended.cause === 'lease-expiry');
