@@ -9,6 +9,7 @@ from google.protobuf.duration_pb2 import Duration
 from comity.v1 import checkpoint_pb2 as c
 from comity.v1 import lease_pb2 as le
 from comity.v1 import namespace_pb2 as n
+from comity.v1 import server_pb2 as sv
 from comity.v1 import state_pb2 as s
 from comity.v1 import types_pb2 as t
 
@@ -295,6 +296,7 @@ ROWS = [
     Row("KeepAlive", [anything(WRITE)], le.KeepAliveRequest(**of(lease_id=10**9))),
     Row("RevokeLease", [anything(WRITE)], le.RevokeLeaseRequest(**of(lease_id=10**9)), NOT_FOUND),
     Row("GetLease", [anything(READ)], le.GetLeaseRequest(**of(lease_id=10**9)), NOT_FOUND),
+    Row("GetStatus", [whole(ADMIN, "every namespace", "*")], sv.GetStatusRequest()),
     Row("ListLeases", [anything(READ)], le.ListLeasesRequest(**of())),
 ]
 
