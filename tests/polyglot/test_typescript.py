@@ -48,7 +48,7 @@ def run(node: str, *arguments: str, folder: Path = PACKAGE, **variables: str) ->
 
 @contextmanager
 def asking_who_calls(folder: Path) -> Iterator[Server]:
-    """A server with TLS that takes client certificates and tokens. Its clients need the files ca, cert, key and token."""
+    """A server with TLS that takes client certificates and tokens. Clients need the files ca, cert, key and token."""
     authority = trustme.CA()
     authority.cert_pem.write_to_path(str(folder / "ca"))
     authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(str(folder / "server"))
