@@ -86,7 +86,7 @@ def refusal(call: Callable[[], object]) -> Refusal:
 
 def read_refusal(error: Any) -> Refusal:
     """What a failed call says: of `grpc` and of `grpc.aio`."""
-    trailer = dict(error.trailing_metadata() or ())
+    trailer = dict(iter(error.trailing_metadata() or ()))  # the one of `grpc.aio` is taken for a mapping of its names
     status = status_pb2.Status.FromString(trailer.get("grpc-status-details-bin", b""))
     info = error_details_pb2.ErrorInfo()
     bad = error_details_pb2.BadRequest()
