@@ -252,6 +252,13 @@ class Settings(BaseSettings):
                 raise ValueError(f"{address!r} is not HOST:PORT")
         return listen
 
+    @field_validator("tls_cert", "tls_key", "tls_client_ca", "tokens", "jwks", mode="before")
+    @classmethod
+    def _check_files(cls, path: object) -> object:
+        if path == "":
+            raise ValueError("names no file")
+        return path
+
     @field_validator("metrics_listen")
     @classmethod
     def _check_metrics_address(cls, metrics_listen: str) -> str:
