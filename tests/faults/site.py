@@ -56,7 +56,7 @@ class Papers:
 
     def connecting(self) -> dict[str, Any]:
         """How a worker connects."""
-        return {"tls": comity.TLS(ca=self.ca), "token": lambda: self._tokens[-1]}
+        return {"tls": comity.TLS(ca=self.ca), "token": lambda: self._tokens[0]}
 
     def connecting_guest(self) -> dict[str, Any]:
         return {"tls": comity.TLS(ca=self.ca), "token": self._guest}
@@ -76,12 +76,12 @@ class Papers:
         self._write("policy.toml", b"[[rules]]\nprincipals = 1\n")
 
     def add_token(self) -> None:
-        """Another token for the workers; those that there were hold until `drop_tokens`."""
+        """Another token for the workers, who go on with the one that they have."""
         self._tokens.append(new_token())
         self._write_tokens()
 
     def drop_tokens(self) -> None:
-        """Only the newest token holds from now on."""
+        """Only the newest token holds from now on, and workers have it."""
         del self._tokens[:-1]
         self._write_tokens()
 

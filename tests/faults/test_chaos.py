@@ -30,8 +30,8 @@ pytestmark = pytest.mark.skipif(program() is None, reason="there is no redis-ser
 
 SOAK = os.environ.get("COMITY_SOAK") == "1"
 DURATION = float(os.environ.get("COMITY_SOAK_SECONDS", "3600")) if SOAK else 120.0
-PAUSE = 0.2 if SOAK else 1.0  # seconds between two calls of one that makes them
-BETWEEN = 60 if SOAK else 8  # calls of each, between two blows
+PAUSE = 0.2 if SOAK else 2.0  # seconds between two calls of one that makes them
+BETWEEN = 60 if SOAK else 4  # calls of each, between two blows
 TTL = 20.0  # seconds, of leases
 RETENTION = 20_000 if SOAK else 1_000  # commits
 SECONDS = 90.0  # in which all goes on after a blow
