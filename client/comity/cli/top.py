@@ -67,7 +67,7 @@ def top(options: Options, interval: float, once: bool) -> None:
     """
 
     async def work(client: "Client") -> None:
-        servers = [_Server(one, options.timeout) for one in _each(client.access)]
+        servers = [_Server(one, options.timeout) for one in _each(client._access)]
         try:
             await _show(servers, Output(as_json=options.json), interval, once)
         finally:
