@@ -98,5 +98,6 @@ def test_nothing_is_sent_where_all_is_switched_off() -> None:
         ):
             state_pb2_grpc.StateServiceStub(channel).Get(s.GetRequest(namespace=NAME, key="k"), timeout=5)
             server.stop()
+            assert '"call"' not in server.log()
         assert not collector.spans
         assert not collector.metrics
