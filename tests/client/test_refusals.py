@@ -127,6 +127,18 @@ async def test_who_cannot_wait_for_so_long_is_told_at_once() -> None:
             assert isinstance(raised.value, comity.ResourceExhausted)
 
 
+async def test_what_cannot_be_repeated_is_where_the_server_did_not_take_it() -> None:
+    async with refusing() as (address, server), comity.connect(address, timeout=60) as state:
+        draining = error_details_pb2.ErrorInfo(reason="DRAINING", domain="comity")
+        server.errors.append((grpc.StatusCode.UNAVAILABLE, [draining]))
+        await state.delete_namespace()
+        assert len(server.calls) == 2
+        server.errors.append((grpc.StatusCode.UNAVAILABLE, []))  # who knows what it did
+        with pytest.raises(comity.Unavailable):
+            await state.delete_namespace()
+        assert len(server.calls) == 3
+
+
 async def test_a_quota_is_no_lack_of_room() -> None:
     async with refusing() as (address, server), comity.connect(address, timeout=20) as state:
         server.errors.append((grpc.StatusCode.RESOURCE_EXHAUSTED, []))

@@ -211,13 +211,13 @@ def test_a_file_that_is_wrong_later_leaves_the_token_as_it_was(
 def test_it_is_not_sent_in_plain_text_to_others(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ValueError, match="a token is not sent in plain text to another machine"):
         comity.connect(address, token=FIRST)
-    assert comity.connect(address, token=FIRST, tls=True).access.tls == comity.TLS()
-    assert comity.connect(address, token=FIRST, tls=False).access.tls is None
+    assert comity.connect(address, token=FIRST, tls=True)._access.tls == comity.TLS()
+    assert comity.connect(address, token=FIRST, tls=False)._access.tls is None
     monkeypatch.setenv("COMITY_TOKEN", FIRST)
     with pytest.raises(ValueError, match="a token is not sent in plain text"):
         comity.connect(address)
     monkeypatch.setenv("COMITY_TLS", "0")
-    assert comity.connect(address).access.token == FIRST
+    assert comity.connect(address)._access.token == FIRST
 
 
 @pytest.mark.parametrize(
@@ -229,7 +229,7 @@ def test_it_is_sent_in_plain_text_on_this_machine(address: str) -> None:
 
 def test_it_is_shown_by_nothing(tmp_path: Path) -> None:
     client = comity.connect(token=FIRST)
-    assert FIRST not in repr(client.access)
+    assert FIRST not in repr(client._access)
     assert FIRST not in f"{vars(client)}"
     path = tmp_path / "token"
     path.write_text(FIRST)
