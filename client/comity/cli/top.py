@@ -266,7 +266,7 @@ def _together(name: str, of_servers: Sequence[Sequence[Mapping[str, Any]]]) -> S
             if known == one:
                 continue
             for field, value in one.items():
-                if field in ("revisions_per_second",) or not field.endswith(("_per_second", "open")):
+                if field == "revisions_per_second" or not field.endswith(("_per_second", "open")):
                     known[field] = max((each for each in (known[field], value) if each is not None), default=None)
                 else:
                     known[field] += value
