@@ -10,7 +10,8 @@ from typing import Any, Final, Literal, Self, TypeVar, overload
 from comity.arguments import expect
 from comity.client import Client
 from comity.errors import LeaseLost
-from comity.lease import Lease, LeaseGuard
+from comity.leases.guard import LeaseGuard
+from comity.leases.lease import Lease
 from comity.model import Checkpoint, RestoreResult
 from comity.operations import Key, Put
 from comity.recipes.ending import EndsWith, clean_up

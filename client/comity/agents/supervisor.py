@@ -11,7 +11,7 @@ from typing import Any, Final, Self
 
 from comity.client import Client
 from comity.errors import ComityError, LeaseLost
-from comity.lease import Lease
+from comity.leases.lease import Lease
 from comity.recipes.ending import clean_up
 from comity.recipes.names import check_client, check_count, check_seconds, check_wait
 

@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 
 from comity.errors import ComityError, DeadlineExceeded, LeaseLost, RateLimited, Unavailable
-from comity.lease import Lease
+from comity.leases.lease import Lease
 from comity.retry import Backoff
 
 __all__ = ["CLEANUP_SECONDS", "EndsWith", "begun", "clean_up", "insist"]

@@ -3,7 +3,8 @@
 from types import TracebackType
 from typing import Any, Self
 
-from comity.lease import Lease, LeaseGuard
+from comity.leases.guard import LeaseGuard
+from comity.leases.lease import Lease
 from comity.model import Entry
 
 from .ending import EndsWith, clean_up

@@ -8,7 +8,8 @@ from typing import Any, Final, NamedTuple, TypeVar, overload
 
 from comity.client import Client
 from comity.errors import LeaseLost
-from comity.lease import Lease, LeaseGuard
+from comity.leases.guard import LeaseGuard
+from comity.leases.lease import Lease
 from comity.model import Entry
 from comity.operations import Delete, Increment, Key, Operation, Put
 from comity.transaction import Transaction

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from comity.client import Client
 from comity.errors import FailedPrecondition, LeaseLost, LeaseNotFound
-from comity.lease import Lease
+from comity.leases.lease import Lease
 from comity.model import Entry, GetResult, ListResult, Resync, TransactionResult
 from comity.operations import Get, Key, List, Operation, Put
 

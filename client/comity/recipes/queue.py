@@ -12,7 +12,7 @@ from uuid import uuid4
 from comity.arguments import expect
 from comity.client import Client
 from comity.errors import DeadlineExceeded, DecodeError, LeaseLost, LeaseNotFound, RateLimited, Unavailable
-from comity.lease import Lease
+from comity.leases.lease import Lease
 from comity.model import Entry, GetResult, IncrementResult, Resync
 from comity.operations import Delete, Get, Increment, Key, Put
 from comity.transaction import Transaction

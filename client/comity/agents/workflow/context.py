@@ -16,7 +16,8 @@ from comity.client import Client
 from comity.transaction import Transaction
 
 if TYPE_CHECKING:
-    from comity.lease import Lease, LeaseGuard
+    from comity.leases.guard import LeaseGuard
+    from comity.leases.lease import Lease
 
     from .records import Layout
 

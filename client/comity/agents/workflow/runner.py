@@ -30,7 +30,7 @@ from .plan import Each, Node, OnFailure, Parallel, Plan, Serial, Step, When, ste
 from .records import Layout, Progress, failure_of, failure_record, item_place
 
 if TYPE_CHECKING:
-    from comity.lease import Lease
+    from comity.leases.lease import Lease
 
 __all__ = ["Runner"]
 

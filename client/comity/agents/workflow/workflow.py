@@ -22,7 +22,7 @@ from comity import codec
 from comity.agents.layout import check_name
 from comity.agents.presence import Taken, take
 from comity.client import Client
-from comity.lease import Lease
+from comity.leases.lease import Lease
 from comity.model import Resync
 from comity.operations import Delete, Key
 from comity.recipes.ending import EndsWith, clean_up

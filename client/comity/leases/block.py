@@ -6,7 +6,8 @@ from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Final
 
-from .errors import ComityError
+from comity.errors import ComityError
+
 from .lease import Lease
 
 __all__ = ["REVOKE_SECONDS", "Leasing"]
