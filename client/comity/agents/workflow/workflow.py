@@ -22,10 +22,11 @@ from comity import codec
 from comity.agents.layout import check_name
 from comity.agents.presence import Taken, take
 from comity.client import Client
+from comity.leases.block import ends_with
 from comity.leases.lease import Lease
 from comity.model import Resync
 from comity.operations import Delete, Key
-from comity.recipes.ending import EndsWith, clean_up
+from comity.recipes.ending import clean_up
 from comity.recipes.names import check_client
 
 from .errors import RunDiffers, RunIsHeld, StepFailure, WorkflowFailed
@@ -212,7 +213,7 @@ class Workflow:
 async def _ending(lease: Lease) -> AsyncGenerator[None]:
     """A block that has a run: cancelled if the lease is lost, which ends with it."""
     try:
-        async with EndsWith(lease):
+        with ends_with(lease):
             yield
     finally:
         await clean_up(lease.revoke())
