@@ -6,7 +6,6 @@ is a defect: it goes to the log under an id, and the client is told the id.
 
 import asyncio
 import contextlib
-import uuid
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Any, Final, NoReturn
 
@@ -22,6 +21,7 @@ from comity_server.errors import Draining, InvalidRequest, NotImplementedYet, Re
 from comity_server.services import status
 from comity_server.services.admission import Admission, Place
 from comity_server.services.call import Call, Context
+from comity_server.telemetry.trail import Trail, Trails
 
 log = structlog.get_logger(__name__)
 
@@ -42,12 +42,14 @@ class Calls:
         server: gRPC's.
         gate: lets in those who call a service that is not for anybody.
         admission: gives each call its room.
+        trails: follow each call, and count it.
     """
 
-    def __init__(self, server: grpc.aio.Server, gate: Gate, admission: Admission) -> None:
+    def __init__(self, server: grpc.aio.Server, gate: Gate, admission: Admission, trails: Trails) -> None:
         self._server = server
         self._gate = gate
         self._admission = admission
+        self._trails = trails
         self.unary_calls = 0
         self.streams = 0
         self._draining = False
@@ -78,6 +80,16 @@ class Calls:
         }
         self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service.full_name, handlers),))
 
+    @property
+    def draining(self) -> bool:
+        """Whether every further call is refused."""
+        return self._draining
+
+    @property
+    def connections(self) -> int:
+        """How many have calls that take up room."""
+        return self._admission.connections
+
     def refuse(self) -> None:
         """Answer every further call with Draining."""
         self._draining = True
@@ -107,7 +119,7 @@ class Calls:
         # no longer than a client may take. They arrive as bytes, since what cannot be parsed has to fail here.
         behaviour: Behaviour
         if handler is None:
-            behaviour = _unimplemented(method)
+            behaviour = self._unimplemented(method)
         elif method.server_streaming:
             behaviour = self._stream(method, handler, tool, enter, admission)
         else:
@@ -120,28 +132,36 @@ class Calls:
         self, method: MethodDescriptor, handler: Unary, tool: bool, enter: Enter, admission: Admission
     ) -> Behaviour:
         parse = GetMessageClass(method.input_type).FromString
+        counted = self._trails.tally.method(method.full_name)
 
         async def call(_: object, context: Context) -> bytes:
             begun = 0
+            trail = self._trails.begin(counted, context)
             try:
                 caller = enter(context)
+                trail.principal = caller.principal
                 place = await admission.enter(context.peer())
                 _after_this_task(place.leave)  # which ends when the client has the answer
-                data = await _read(context)
+                data = await _read(context, trail)
                 place.resize(len(data))
                 begun = 0 if tool else 1
                 self.unary_calls += begun
                 if self._draining and begun:
                     self._refused += 1
                     raise Draining
-                answer = (await handler(parse(data), Call(context, caller))).SerializeToString()
+                request = parse(data)
+                trail.asks(request)
+                answer = (await handler(request, Call(context, caller))).SerializeToString()
                 place.resize(len(answer))
+                trail.gave(len(answer))
+                trail.code = "OK"
                 return answer
             except grpc.aio.BaseError:  # the client went away before its answer
                 raise
             except Exception as error:  # noqa: BLE001 - the one place where defects end
-                await _fail(method, context, error)
+                await self._fail(method, context, error, trail)
             finally:
+                trail.end()
                 self.unary_calls -= begun
                 if self._draining:
                     self._ended.set()
@@ -152,16 +172,20 @@ class Calls:
         self, method: MethodDescriptor, handler: Stream, tool: bool, enter: Enter, admission: Admission
     ) -> Behaviour:
         parse = GetMessageClass(method.input_type).FromString
+        counted = self._trails.tally.method(method.full_name)
 
         async def call(_: object, context: Context) -> None:
             begun = 0
+            trail = self._trails.begin(counted, context)
             try:
                 caller = enter(context)
-                request = (
-                    Requests(admission, context, parse)
-                    if method.client_streaming
-                    else parse(await _read_small(admission, context))
-                )
+                trail.principal = caller.principal
+                request: Any
+                if method.client_streaming:
+                    request = Requests(admission, context, trail, parse)
+                else:
+                    request = parse(await _read_small(admission, context, trail))
+                    trail.asks(request)
                 begun = 0 if tool else 1
                 self.streams += begun
                 if self._draining and begun:
@@ -170,16 +194,47 @@ class Calls:
                 async with contextlib.aclosing(handler(request, Call(context, caller))) as messages:
                     async for message in messages:
                         await context.write(message)
+                        trail.gave(len(message))
+                trail.code = "OK"
             except grpc.aio.BaseError:  # the client went away before its answer
                 raise
             except Exception as error:  # noqa: BLE001 - the one place where defects end
-                await _fail(method, context, error)
+                await self._fail(method, context, error, trail)
             finally:
+                trail.end()
                 self.streams -= begun
                 if self._draining:
                     self._ended.set()
 
         return call
+
+    def _unimplemented(self, method: MethodDescriptor) -> Callable[[Any, Context], Awaitable[NoReturn]]:
+        counted = self._trails.tally.method(method.full_name)
+
+        async def call(request: object, context: Context) -> NoReturn:
+            trail = self._trails.begin(counted, context)
+            error = NotImplementedYet(f"this server does not offer {method.full_name}")
+            try:
+                await self._fail(method, context, error, trail)
+            finally:
+                trail.end()
+
+        return call
+
+    async def _fail(self, method: MethodDescriptor, context: Context, error: Exception, trail: Trail) -> NoReturn:
+        if isinstance(error, DecodeError):
+            error = InvalidRequest(Violation("request", f"is not a {method.input_type.full_name}"))
+        elif isinstance(error, EOFError):
+            error = InvalidRequest(Violation("request", "is required"))
+        if isinstance(error, StateError):
+            answer = status.answer(error, trail.request_id)
+            self._trails.tally.errors[error.reason] += 1
+        else:
+            log.error("a call failed", method=trail.method.full_name, error_id=trail.request_id, exc_info=error)
+            answer = status.internal(trail.request_id)
+            self._trails.tally.errors[status.DEFECT] += 1
+        trail.code = answer.code.name
+        await context.abort(answer.code, answer.message, answer.trailer)
 
 
 def _anybody(_: Context) -> Caller:
@@ -189,15 +244,16 @@ def _anybody(_: Context) -> Caller:
 class Requests:
     """The requests of one stream, as they come: an iterator of small ones, which `admitted` is for large ones."""
 
-    def __init__(self, admission: Admission, context: Context, parse: Callable[[bytes], Message]) -> None:
+    def __init__(self, admission: Admission, context: Context, trail: Trail, parse: Callable[[bytes], Message]) -> None:
         self._admission = admission
         self._context = context
+        self._trail = trail
         self._parse = parse
 
     async def __aiter__(self) -> AsyncGenerator[Message]:
         with contextlib.suppress(EOFError):
             while True:
-                yield self._parse(await _read_small(self._admission, self._context))
+                yield self._parse(await _read_small(self._admission, self._context, self._trail))
 
     async def admitted(self, *, soon: bool) -> tuple[Any, Place]:
         """Read a request of any size, and what it takes up of the connection's room until its place is left.
@@ -205,21 +261,23 @@ class Requests:
         What is on its way takes up nothing, since the next request of a stream may be long in coming: longer than
         REQUEST_SECONDS unless it has to come `soon`. Raises EOFError if there is none, RequestTimeout.
         """
-        data = await _read(self._context, soon=soon)
+        data = await _read(self._context, self._trail, soon=soon)
         place = await self._admission.enter(self._context.peer())
         place.resize(len(data))
         try:
-            return self._parse(data), place
+            request = self._parse(data)
         except DecodeError:
             place.leave()
             raise
+        self._trail.asks(request)
+        return request, place
 
 
-async def _read_small(admission: Admission, context: Context) -> bytes:
+async def _read_small(admission: Admission, context: Context, trail: Trail) -> bytes:
     """Read a request of a stream. It lasts as long as the stream, so it must not be large. Raises EOFError."""
     place = await admission.enter(context.peer())
     try:
-        data = await _read(context)
+        data = await _read(context, trail)
     finally:
         place.leave()
     if len(data) > STREAM_REQUEST_BYTES:
@@ -227,7 +285,7 @@ async def _read_small(admission: Admission, context: Context) -> bytes:
     return data
 
 
-async def _read(context: Context, *, soon: bool = True) -> bytes:
+async def _read(context: Context, trail: Trail, *, soon: bool = True) -> bytes:
     """Read a request. Raises EOFError if there is none, and RequestTimeout if it has to come soon and does not."""
     seconds = REQUEST_SECONDS if soon else None
     try:
@@ -239,6 +297,7 @@ async def _read(context: Context, *, soon: bool = True) -> bytes:
         raise RequestTimeout(seconds) from None
     if data is grpc.aio.EOF:
         raise EOFError
+    trail.took(len(data))
     return bytes(data)
 
 
@@ -246,24 +305,3 @@ def _after_this_task(call: Callable[[object], None]) -> None:
     task = asyncio.current_task()
     assert task is not None
     task.add_done_callback(call)
-
-
-async def _fail(method: MethodDescriptor, context: Context, error: Exception) -> NoReturn:
-    if isinstance(error, DecodeError):
-        error = InvalidRequest(Violation("request", f"is not a {method.input_type.full_name}"))
-    elif isinstance(error, EOFError):
-        error = InvalidRequest(Violation("request", "is required"))
-    if isinstance(error, StateError):
-        answer = status.answer(error)
-    else:
-        error_id = uuid.uuid4().hex
-        log.error("a call failed", method=method.full_name, error_id=error_id, exc_info=error)
-        answer = status.internal(error_id)
-    await context.abort(answer.code, answer.message, answer.trailer)
-
-
-def _unimplemented(method: MethodDescriptor) -> Callable[[Any, Context], Awaitable[NoReturn]]:
-    async def call(request: object, context: Context) -> NoReturn:
-        await _fail(method, context, NotImplementedYet(f"this server does not offer {method.full_name}"))
-
-    return call
