@@ -71,7 +71,7 @@ def top(options: Options, interval: float, once: bool) -> None:
         raise click.BadParameter(f"must be from {LEAST} to {MOST}", param_hint="--interval")
 
     async def work(client: "Client") -> None:
-        servers = [_Server(one, options.timeout) for one in _each(options.access())]
+        servers = [_Server(one, options.timeout) for one in _each(client._access)]
         try:
             await _show(servers, Output(as_json=options.json), interval, once)
         finally:
