@@ -19,6 +19,7 @@ from typing import Self
 START_SECONDS = 30.0
 STOP_SECONDS = 40.0
 LISTENING = "listening on "
+HEALTH = "health on "
 
 Environment = Mapping[str, str | None]
 
@@ -52,6 +53,7 @@ class Server:
         self._environment = environment(env)
         self._log = tempfile.NamedTemporaryFile("a", suffix=".log")  # noqa: SIM115 - lives as long as the server
         self.addresses: list[str] = []
+        self.health_addresses: list[str] = []  # where it tells its health alone
         self.output: list[str] = []
         self._start()
 
@@ -104,6 +106,7 @@ class Server:
     def _start(self) -> None:
         listens = self._arguments.count("--listen") or len(self._environment.get("COMITY_LISTEN", "").split(","))
         self.addresses = []
+        self.health_addresses = []
         self.output = []
         self.process = subprocess.Popen(
             [*command(), *self._arguments],
@@ -130,6 +133,8 @@ class Server:
         with self.process.stdout as lines:
             for line in lines:
                 self.output.append(line)
+                if line.startswith(HEALTH):
+                    self.health_addresses.append(line.removeprefix(HEALTH).strip())
                 if line.startswith(LISTENING):
                     self.addresses.append(line.removeprefix(LISTENING).strip())
                     if len(self.addresses) == listens:

@@ -24,6 +24,7 @@ from .errors import (
     NotFound,
     OutOfRange,
     PermissionDenied,
+    RateLimited,
     ResourceExhausted,
     Unauthenticated,
     Unavailable,
@@ -60,6 +61,9 @@ from .model import (
 )
 from .operations import Condition, Delete, Get, Increment, Key, List, Operation, Prefix, Put
 from .request_ids import RequestId
+from .server_status import Histogram, MethodStats, NamespaceStats, ServerStatus
+from .tls import TLS
+from .tokens import TokenFile
 from .transaction import Entries, Transaction
 from .watch import Watch
 
@@ -83,6 +87,7 @@ else:
 
 
 __all__ = [
+    "TLS",
     "AlreadyExists",
     "Attribution",
     "BlameListing",
@@ -109,6 +114,7 @@ __all__ = [
     "FailedPrecondition",
     "Get",
     "GetResult",
+    "Histogram",
     "HistoryListing",
     "Increment",
     "IncrementResult",
@@ -127,7 +133,9 @@ __all__ = [
     "MergeConflict",
     "MergeResult",
     "MergeStrategy",
+    "MethodStats",
     "Namespace",
+    "NamespaceStats",
     "NotFound",
     "Operation",
     "OperationResult",
@@ -136,10 +144,13 @@ __all__ = [
     "Prefix",
     "Put",
     "PutResult",
+    "RateLimited",
     "RequestId",
     "ResourceExhausted",
     "RestoreResult",
     "Resync",
+    "ServerStatus",
+    "TokenFile",
     "Transaction",
     "TransactionResult",
     "Unauthenticated",

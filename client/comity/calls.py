@@ -15,6 +15,7 @@ from .retry import MAX_WRITE_SECONDS, Retry
 from .status import error_from_call, is_transient
 from .tasks import is_task_cancelled
 from .turns import Turns
+from .unreachable import TLS_FAILED, UNREACHABLE
 
 __all__ = ["Calls", "Method", "TraceParent", "check_timeout", "traced"]
 
@@ -26,6 +27,10 @@ Metadata = tuple[tuple[str, str], ...]
 
 # Of the W3C: version, trace, parent, flags; neither the version ff, nor a trace or a parent of zeros.
 TRACE_PARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
+
+
+# Of a server that was not reached, or that did not take the request since it ends.
+REFUSED = frozenset({UNREACHABLE, TLS_FAILED, "DRAINING"})
 
 
 class Call(Protocol[Sent, Answer]):
@@ -70,11 +75,19 @@ class Calls:
         return await self._retried(method, request, min(timeout, MAX_WRITE_SECONDS), traced(self.trace_parent()))
 
     async def once(self, method: Method[Request, Response], request: Request, timeout: float) -> Response:
-        """Find a server that answers, and call it once: for what must not be done twice and has no request id."""
+        """Find a server that answers, and call it, and again only where nothing was done: for what must not be done
+        twice and has no request id."""
         clock = asyncio.get_running_loop().time
         deadline = clock() + timeout
-        await self._retried(lambda to: to.health, b"", timeout)  # whatever it says, it can be reached
-        return await self.attempt(method, request, max(0.0, deadline - clock()))
+        retry = Retry(deadline)
+        while True:
+            await self._retried(lambda to: to.health, b"", retry.remaining(clock()))  # whatever it says, it is there
+            try:
+                return await self.attempt(method, request, retry.remaining(clock()))
+            except (errors.RateLimited, errors.Unavailable) as error:
+                if isinstance(error, errors.Unavailable) and error.reason not in REFUSED:
+                    raise
+                await asyncio.sleep(retry.delay(error, clock()))
 
     async def attempt(
         self,
@@ -84,19 +97,29 @@ class Calls:
         *,
         metadata: Metadata | None = None,
     ) -> Response:
-        """Call once. A server that cannot be reached is an error at once."""
+        """Call once, and once more with a new token if the server has refused an old one. A server that cannot be
+        reached is an error at once."""
+        clock = asyncio.get_running_loop().time
+        deadline = clock() + timeout
         connection = self.channels.connection()
-        try:
-            return await method(connection)(request, timeout=timeout, metadata=metadata)
-        except grpc.aio.AioRpcError as failure:
-            error = error_from_call(failure, connection.address)
-            if is_transient(error) or isinstance(error, errors.DeadlineExceeded):
-                self.channels.failed(connection)
-            raise error from failure
-        except asyncio.CancelledError:
-            if not is_task_cancelled():
-                self.channels.check_open()
-            raise
+        renewed = False
+        while True:
+            try:
+                calling = method(connection)(request, timeout=max(0.0, deadline - clock()), metadata=metadata)
+                token = connection.token
+                return await calling
+            except grpc.aio.AioRpcError as failure:
+                error = error_from_call(failure, connection.address)
+                if isinstance(error, errors.Unauthenticated) and not renewed and connection.has_new_token(token):
+                    renewed = True
+                    continue
+                if is_transient(error) or isinstance(error, errors.DeadlineExceeded):
+                    self.channels.failed(connection)
+                raise error from failure
+            except asyncio.CancelledError:
+                if not is_task_cancelled():
+                    self.channels.check_open()
+                raise
 
     async def _retried(
         self, method: Method[Request, Response], request: Request, timeout: float, metadata: Metadata | None = None

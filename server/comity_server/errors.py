@@ -33,6 +33,9 @@ StateError
 │   ├── Draining
 │   └── StoreUnavailable
 ├── DeadlinePassed          nothing was done
+├── Unauthenticated         it is not known who calls
+├── PermissionDenied        who calls may not do it
+│   └── AuthorNotPrincipal  nor write in the name of another
 └── NotImplementedYet       part of the contract, but not of this server
 """
 
@@ -302,3 +305,47 @@ class DeadlinePassed(StateError):
 
 class NotImplementedYet(StateError):
     reason = "UNIMPLEMENTED"
+
+
+class Unauthenticated(StateError):
+    """Nobody has been shown to make the call, or somebody who is not known.
+
+    Args:
+        problem: with what was shown: missing, malformed, unknown or expired.
+        why: the same for people, without anything of what was shown.
+    """
+
+    reason = "UNAUTHENTICATED"
+
+    def __init__(self, problem: str, why: str) -> None:
+        super().__init__(why, problem=problem)
+
+
+class PermissionDenied(StateError):
+    """A principal lacks an access, READ, WRITE or ADMIN, to a key, to all keys under a prefix, or to the namespace."""
+
+    reason = "PERMISSION_DENIED"
+
+    def __init__(self, principal: str, access: str, namespace: str, **where: str) -> None:
+        super().__init__(
+            f"{principal or 'anonymous'} lacks {access} in namespace {namespace}"
+            + "".join(f", {name} {value!r}" for name, value in where.items()),
+            principal=principal,
+            access=access,
+            namespace=namespace,
+            **where,
+        )
+
+
+class AuthorNotPrincipal(PermissionDenied):
+    """Who writes says that another does."""
+
+    reason = "AUTHOR_NOT_PRINCIPAL"
+
+    def __init__(self, principal: str, author: str) -> None:
+        StateError.__init__(
+            self,
+            f"{principal} cannot write as {author!r}: an author has to be {principal}, or begin with {principal}/",
+            principal=principal,
+            author=author,
+        )

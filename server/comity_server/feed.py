@@ -91,6 +91,15 @@ class Feed:
             for topic in followed.topics.values():
                 topic.wake()
 
+    def lags(self) -> Sequence[int]:
+        """How many revisions each cursor is behind the newest that its namespace has."""
+        return [
+            max(0, followed.revision - reader.revision)
+            for followed in self._followed.values()
+            for topic in followed.topics.values()
+            for reader in topic.readers
+        ]
+
     async def release(self, followed: Followed, topic: Topic) -> None:
         """Let go of a namespace that a cursor used, and of the topic if it was the last one there."""
         if not topic.readers:
@@ -132,6 +141,8 @@ class Cursor:
         self._generation = generation
         self._rest: tuple[Piece, int] | None = None  # a commit that was read in part, and up to where
         self._closed = False
+        self._end: Exception | None = None  # what it ends with
+        self._waiting: asyncio.Future[None] | None = None
         topic.readers.add(self)
 
     async def read(self, max_bytes: int, timeout: float) -> Batch:
@@ -141,11 +152,14 @@ class Cursor:
             Compacted: the cursor fell behind the floor, or the namespace was deleted.
             Draining: the server shuts down.
             StoreUnavailable: the store could not be read.
+            what else it was ended with.
         """
         deadline = asyncio.get_running_loop().time() + timeout
         load = _Load(max_bytes)
         in_time = True
         while True:
+            if self._end is not None:
+                raise self._end
             if self._feed.closed:
                 raise Draining
             if self._generation != self._followed.generation:
@@ -166,6 +180,12 @@ class Cursor:
                 in_time = asyncio.get_running_loop().time() < deadline
             else:  # only what comes after the topic was read will wake this up
                 in_time = await self._wait(deadline)
+
+    def end(self, error: Exception) -> None:
+        """Read no more: whoever reads is told the error at once."""
+        self._end = error
+        if self._waiting is not None and not self._waiting.done():
+            self._waiting.set_result(None)
 
     async def close(self) -> None:
         """Let go of the place. May be called twice."""
@@ -215,11 +235,13 @@ class Cursor:
         future: asyncio.Future[None] = loop.create_future()
         timer = loop.call_at(deadline, _expire, future)
         self._topic.waiting.add(future)
+        self._waiting = future
         try:
             await future
         except TimeoutError:
             return False
         finally:
+            self._waiting = None
             timer.cancel()
             self._topic.waiting.discard(future)
         return True

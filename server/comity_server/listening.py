@@ -1,10 +1,11 @@
 """Addresses to listen on, and whether they are free: gRPC tells only its own log what is wrong with one."""
 
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 Place = tuple[Any, ...]  # as `socket.getaddrinfo` answers
+Serving = Callable[[Sequence[str], Sequence[str]], None]  # is told the addresses of a server, and those of its health
 
 
 class ListenError(Exception):
@@ -15,6 +16,17 @@ def host_of(address: str) -> tuple[str, int]:
     """The host, without the brackets of an IPv6 address, and the port."""
     host, _, port = address.rpartition(":")
     return host.strip("[]"), int(port)
+
+
+def bind(address: str, add_port: Callable[[str], int], *, shared: bool = False) -> str:
+    """Have a gRPC server listen on an address, by its method for it, and return the address with the port that was
+    chosen where it says 0. Raises ListenError as `free` does."""
+    free(address, shared=shared)
+    try:
+        bound = add_port(address)
+    except RuntimeError:
+        raise ListenError(f"cannot listen on {address}") from None
+    return f"{address.rpartition(':')[0]}:{bound}"
 
 
 def places(host: str, port: int) -> Sequence[Place]:

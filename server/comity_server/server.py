@@ -1,42 +1,50 @@
 """One server: its parts, put together, begun in order and ended in order."""
 
 import asyncio
+import functools
 from collections.abc import Coroutine, Sequence
+from importlib.metadata import version
 from typing import Any, Final
 
 import grpc
 import structlog
 from google.protobuf.descriptor import ServiceDescriptor
 from grpc_channelz.v1 import channelz_pb2
-from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 
-from comity.v1 import checkpoint_pb2, lease_pb2, namespace_pb2, state_pb2
+from comity.v1 import checkpoint_pb2, lease_pb2, namespace_pb2, server_pb2, state_pb2
+from comity_server.access.setup import Access
 from comity_server.committer import Committer
 from comity_server.compactor import Compactor
 from comity_server.expiry import Expiry
 from comity_server.feed import Feed
-from comity_server.listening import ListenError, free
+from comity_server.listening import ListenError, bind
+from comity_server.probes import HEALTH, Probes
 from comity_server.services.admission import Admission
 from comity_server.services.checkpoint import CheckpointService
 from comity_server.services.health import Health
 from comity_server.services.lease import LeaseService
 from comity_server.services.namespace import NamespaceService
 from comity_server.services.rpc import Calls
+from comity_server.services.server import About, ServerService
 from comity_server.services.state import StateService
 from comity_server.services.tools import Channelz, Reflection
 from comity_server.services.wire import watch_fragment
 from comity_server.settings import Settings
 from comity_server.stores.protocol import Store
 from comity_server.stores.url import shown
+from comity_server.telemetry.exporting import Exporting
+from comity_server.telemetry.snapshot import Observer
+from comity_server.telemetry.tally import Tally
+from comity_server.telemetry.trail import Trails
 
 log = structlog.get_logger(__name__)
 
 STATE: Final = state_pb2.DESCRIPTOR.services_by_name["StateService"]
 NAMESPACE: Final = namespace_pb2.DESCRIPTOR.services_by_name["NamespaceService"]
 CHECKPOINT: Final = checkpoint_pb2.DESCRIPTOR.services_by_name["CheckpointService"]
+SERVER: Final = server_pb2.DESCRIPTOR.services_by_name["ServerService"]
 LEASE: Final = lease_pb2.DESCRIPTOR.services_by_name["LeaseService"]
-HEALTH: Final = health_pb2.DESCRIPTOR.services_by_name["Health"]
 CHANNELZ: Final = channelz_pb2.DESCRIPTOR.services_by_name["Channelz"]
 REFLECTION: Final = reflection_pb2.DESCRIPTOR.services_by_name["ServerReflection"]
 
@@ -46,6 +54,7 @@ PING_INTERVAL: Final = 10.0  # seconds; clients that ping a quiet connection mor
 INT32_MOST: Final = 2**31 - 1
 CALLS_WAITING_LEAST: Final = 100_000  # calls that may wait to be begun, whatever the settings
 STREAM_END_SECONDS: Final = 2.0  # how long a client may take to hear that its watch ends
+HEALTH_CALLS: Final = 4  # that are read at a time of one connection, which are not so small as to be no danger
 REFUSE_SECONDS: Final = 2.0  # how long clients that go on with calls are told to go elsewhere
 GRACE_SECONDS: Final = 1.0  # how long what else is open, as a watch of health, may take to end
 STORE_END_SECONDS: Final = 5.0  # how long the store may take with writes whose callers are gone
@@ -58,20 +67,33 @@ class Server:
         settings: see there.
         store: where the state is kept. The server opens and closes it.
         ping_interval: how often a client may ping a quiet connection, in seconds.
+        worker: which of the processes it is that serve together, from 1; 0: there is this one.
+
+    Raises FileError if a file that the settings name is wrong, and SettingsError where variables of OpenTelemetry ask
+    for what there is not.
     """
 
-    def __init__(self, settings: Settings, store: Store, *, ping_interval: float = PING_INTERVAL) -> None:
+    def __init__(
+        self, settings: Settings, store: Store, *, ping_interval: float = PING_INTERVAL, worker: int = 0
+    ) -> None:
         limits = settings.limits()
+        tally = Tally()
         self.addresses: Sequence[str] = ()
         self._settings = settings
+        self._tally = tally
         self._store = store
         self._grpc = grpc.aio.server(options=grpc_options(settings, ping_interval))
-        self.calls = Calls(self._grpc, Admission(settings.max_connection_bytes, request_bytes(settings)))
-        self._committer = Committer(store, max_pending=settings.max_pending)
+        self._access = Access(settings)
+        self._exporting = Exporting(settings, version("comity"), worker)
+        tracing = self._exporting.tracing
+        admission = Admission(settings.max_connection_bytes, request_bytes(settings))
+        self.calls = Calls(self._grpc, self._access.gate, admission, Trails(tally, settings.log_calls, tracing))
+        self._committer = Committer(store, max_pending=settings.max_pending, tally=tally, tracing=tracing)
         self._feed = Feed(store, watch_fragment)
-        self._compactor = Compactor(store, settings.retention(), settings.compaction_interval)
-        self._state = StateService(store, self._committer, self._feed, limits, settings.progress_interval)
-        self._expiry = Expiry(store, self._committer)
+        self._compactor = Compactor(store, settings.retention(), settings.compaction_interval, tally)
+        self._state = StateService(store, self._committer, self._feed, limits, settings.progress_interval, tally)
+        self._expiry = Expiry(store, self._committer, tally)
+        self._observer = Observer(store, self._committer, self._feed, self.calls, tally)
         self._leases = LeaseService(store, self._committer, limits)
         offered: dict[ServiceDescriptor, object] = {
             STATE: self._state,
@@ -82,36 +104,67 @@ class Server:
         for service, servicer in offered.items():
             self.calls.add(service, servicer)
         self._health = Health(store, [service.full_name for service in offered])
-        tools: dict[Any, object] = {HEALTH: self._health}
+        self._probes = Probes(settings, self._health)
+        about = About(version("comity"), settings.store.partition(":")[0], worker)
+        tools: dict[Any, object] = {HEALTH: self._health, SERVER: ServerService(about, tally, self._observer)}
         if settings.channelz:
             tools[CHANNELZ] = Channelz()
         if settings.reflection:
             services = (*offered, *tools, REFLECTION)
             tools[REFLECTION] = Reflection([service.full_name for service in services])
+        # Room of its own: who asks how the server is is answered whatever else a connection asks for, and in a drain.
+        health_room = Admission(HEALTH_CALLS * request_bytes(settings), request_bytes(settings))
         for service, servicer in tools.items():
-            self.calls.add(service, servicer, tool=True)
+            self.calls.add(
+                service,
+                servicer,
+                tool=True,
+                anybody=service not in (CHANNELZ, SERVER),
+                admission=health_room if service in (HEALTH, SERVER) else None,
+            )
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
         """Open the store and begin to serve. Raises StoreUnavailable or ListenError; then nothing is left open."""
-        await self._store.open()
+        try:
+            await self._probes.start()
+            await self._store.open()
+        except BaseException:
+            await self._probes.stop()
+            raise
         try:
             self._health.update()
             await self._bind()
+            self._exporting.start(self._tally, self._observer.look_from_thread)
             await self._grpc.start()
         except BaseException:
+            await self._exporting.stop()
             await self._grpc.stop(None)
+            await self._probes.stop()
             await self._store.close()
             raise
-        runs = (self._health.run(), self._compactor.run(), self._expiry.run(), self._leases.run())
-        self._tasks = [_background(run) for run in runs]
+        parts = (self._health, self._compactor, self._expiry, self._leases, self._observer)
+        self._tasks = [_background(run) for run in (*(part.run() for part in parts), *self._access.runs())]
         log.info("serving", addresses=self.addresses, store=shown(self._settings.store))
 
+    @property
+    def reloads(self) -> bool:
+        """Whether there are files that `reload` reads."""
+        return bool(self._access.files)
+
+    def reload(self) -> None:
+        """Look at the files of certificates, tokens and the like now, not only within the next second."""
+        self._access.files.look()
+
     async def stop(self) -> None:
-        """Refuse further calls, finish those in progress within the drain timeout, and close the store."""
-        timeout = self._settings.drain_timeout
-        log.info("draining", timeout=timeout)
+        """Say NOT_SERVING, and after the drain delay refuse further calls, finish those in progress within the drain
+        timeout, and close the store."""
+        delay, timeout = self._settings.drain_delay, self._settings.drain_timeout
         self._health.drain()
+        if delay:
+            log.info("draining soon, and serving meanwhile", delay=delay)
+            await asyncio.sleep(delay)
+        log.info("draining", timeout=timeout)
         self.calls.refuse()
         if not await _within(timeout, self.calls.unary_calls_ended()):
             log.warning("requests were still in progress when the drain timeout ended")
@@ -124,11 +177,18 @@ class Server:
         await self._grpc.stop(GRACE_SECONDS)
         if not await _within(STORE_END_SECONDS, self._committer.drain()):
             log.warning("writes were still in the store's hands when the server ended")
+        await self._exporting.stop()
         for task in self._tasks:
             task.cancel()
         await asyncio.wait(self._tasks)
         await self._store.close()
+        await self._probes.stop()
         log.info("stopped")
+
+    @property
+    def health_addresses(self) -> Sequence[str]:
+        """Where it tells its health alone."""
+        return self._probes.addresses
 
     async def _bind(self) -> None:
         try:
@@ -140,12 +200,12 @@ class Server:
             raise
 
     def _listen(self, address: str) -> str:
-        free(address, shared=self._settings.workers > 1)
-        try:
-            bound = self._grpc.add_insecure_port(address)
-        except RuntimeError:
-            raise ListenError(f"cannot listen on {address}") from None
-        return f"{address.rpartition(':')[0]}:{bound}"
+        certificates = self._access.certificates
+        if certificates is None:
+            add_port = self._grpc.add_insecure_port
+        else:
+            add_port = functools.partial(self._grpc.add_secure_port, server_credentials=certificates.credentials())
+        return bind(address, add_port, shared=self._settings.workers > 1)
 
 
 def request_bytes(settings: Settings) -> int:

@@ -18,7 +18,10 @@ from comity_server.limits import Limits, Retention
 from comity_server.stores.url import default_url
 
 PREFIX = "COMITY_"
-OTHERS = ("CONFIG", "ADDRESS", "NAMESPACE", "AUTHOR", "DEBUG", "SOAK")  # variables that are not settings
+OTHERS = (  # variables that are not settings: most are the client's
+    *("CONFIG", "ADDRESS", "NAMESPACE", "AUTHOR", "DEBUG", "SOAK"),
+    *("TLS", "TLS_CA", "TLS_SERVER_NAME", "TOKEN", "TOKEN_FILE"),
+)
 # What Kubernetes and Docker give to each container beside a service of that name.
 LINKS = re.compile(r"SERVICE_(HOST|PORT(_\w+)?)|PORT(_\d+_(TCP|UDP)(_\w+)?)?|NAME|ENV_\w+")
 LIMIT = "limit_"
@@ -64,8 +67,29 @@ class Settings(BaseSettings):
     log_format: Literal["auto", "console", "json"] = Field(
         "auto", description="How log lines look. auto: for people on a terminal, JSON elsewhere."
     )
+    log_calls: Literal["none", "failed", "all"] = Field(
+        "none", description="Which calls have a log line when they end; failed: not those that their client cancelled."
+    )
+    metrics_listen: str = Field(
+        "", description="Where Prometheus reads metrics, in plain text: HOST:PORT; empty: nowhere."
+    )
+    otlp_endpoint: str = Field(
+        "",
+        description="Where to send metrics and traces by OTLP over gRPC: http://HOST:PORT or https://HOST:PORT; empty: "
+        "nowhere, unless variables of OpenTelemetry say so.",
+    )
     drain_timeout: float = Field(
         30.0, ge=0, le=3600, description="How long a stop waits for requests in flight, in seconds."
+    )
+    drain_delay: float = Field(
+        0.0,
+        ge=0,
+        le=3600,
+        description="How long a stop goes on to serve before it drains, in seconds, while health says NOT_SERVING.",
+    )
+    health_listen: Annotated[list[str], NoDecode] = Field(
+        [],
+        description="Where to tell health alone, in plain text, for Kubernetes: HOST:PORT. May be repeated.",
     )
     progress_interval: float = Field(
         10.0, ge=0.1, le=3600, description="How often a quiet watch stream says its revision, in seconds."
@@ -98,6 +122,26 @@ class Settings(BaseSettings):
     )
     keepalive_timeout: float = Field(
         10.0, ge=0.1, le=3600, description="How long a ping may go unanswered before the connection ends, in seconds."
+    )
+    tls_cert: Path | None = Field(
+        None, description="Serve TLS: the PEM file of the server's certificate, and those between it and its authority."
+    )
+    tls_key: Path | None = Field(None, description="The PEM file of the certificate's private key, not encrypted.")
+    tls_client_ca: Path | None = Field(
+        None, description="Clients must show a certificate that an authority in this PEM file has signed."
+    )
+    tokens: Path | None = Field(None, description="The file of those who may call by bearer token: `comity token new`.")
+    jwks: Path | None = Field(
+        None, description="Bearer tokens may be JWTs, signed by a key of this file, which is a JWK set."
+    )
+    jwt_issuer: str = Field("", description="The issuer that a JWT must be of.")
+    jwt_audience: str = Field("", description="The audience that a JWT must be for.")
+    jwt_principal_claim: str = Field("sub", min_length=1, description="The claim of a JWT that names its principal.")
+    policy: Path | None = Field(
+        None, description="The file that says who may do what; without it all who may call may do everything."
+    )
+    insecure: bool = Field(
+        False, description="Let others than this machine reach the server although it has no TLS or no authentication."
     )
     reflection: bool = Field(True, description="Offer server reflection.")
     channelz: bool = Field(True, description="Offer channelz.")
@@ -196,21 +240,42 @@ class Settings(BaseSettings):
         _retention.history_bytes, ge=0, description="How many bytes of history a namespace keeps. 0: no bound."
     )
 
-    @field_validator("listen", mode="before")
+    @field_validator("listen", "health_listen", mode="before")
     @classmethod
     def _split(cls, listen: object) -> object:
         if isinstance(listen, str):
             return [address.strip() for address in listen.split(",") if address.strip()]
         return listen
 
-    @field_validator("listen")
+    @field_validator("listen", "health_listen")
     @classmethod
     def _check_addresses(cls, listen: list[str]) -> list[str]:
         for address in listen:
-            match = ADDRESS.fullmatch(address)
-            if match is None or int(match[1]) > 65535:
+            if not _is_address(address):
                 raise ValueError(f"{address!r} is not HOST:PORT")
         return listen
+
+    @field_validator("tls_cert", "tls_key", "tls_client_ca", "tokens", "jwks", mode="before")
+    @classmethod
+    def _check_files(cls, path: object) -> object:
+        if path == "":
+            raise ValueError("names no file")
+        return path
+
+    @field_validator("metrics_listen")
+    @classmethod
+    def _check_metrics_address(cls, metrics_listen: str) -> str:
+        if metrics_listen and not _is_address(metrics_listen):
+            raise ValueError(f"{metrics_listen!r} is not HOST:PORT")
+        return metrics_listen
+
+    @field_validator("otlp_endpoint")
+    @classmethod
+    def _check_endpoint(cls, otlp_endpoint: str) -> str:
+        scheme, _, address = otlp_endpoint.rstrip("/").partition("://")
+        if otlp_endpoint and (scheme not in ("http", "https") or not _is_address(address)):
+            raise ValueError(f"{otlp_endpoint!r} is not http://HOST:PORT or https://HOST:PORT")
+        return otlp_endpoint.rstrip("/")
 
     def limits(self) -> Limits:
         """The settings that begin with `limit_`."""
@@ -249,6 +314,11 @@ def unknown(variables: Iterable[str]) -> Iterator[tuple[str, str]]:
         rest = name.upper().removeprefix(PREFIX)
         if rest != name.upper() and rest not in known and not LINKS.fullmatch(rest):
             yield name, "".join(PREFIX + near for near in difflib.get_close_matches(rest, known, 1))
+
+
+def _is_address(text: str) -> bool:
+    match = ADDRESS.fullmatch(text)
+    return match is not None and int(match[1]) <= 65535
 
 
 def _read(config: Path) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """`comity serve` and `comity health`, and a server that is not there."""
 
+import signal
 import socket
 import time
 from pathlib import Path
@@ -8,6 +9,7 @@ import pytest
 
 from tests import servers
 from tests.cli.processes import DEAD, Comity
+from tests.redis_servers import wait_until
 
 
 def test_health(comity: Comity) -> None:
@@ -15,6 +17,27 @@ def test_health(comity: Comity) -> None:
     assert comity("health", "comity.v1.StateService", "--json").object == {"status": "SERVING"}
     assert "no service 'none'" in comity("health", "none", code=4).errors
     assert comity("health", "none", "--json", code=4).error["code"] == "NOT_FOUND"
+
+
+@pytest.mark.parametrize("of", ["--liveness", "--readiness"])
+def test_health_says_how_a_server_ends(of: str, tmp_path: Path, namespace: str) -> None:
+    """As Docker's HEALTHCHECK asks: with an exit code that is not 2, which Docker has reserved."""
+    with servers.start("--drain-delay", "60", "--health-listen", "127.0.0.1:0") as server:
+        comity = Comity(server.address, namespace)
+        addresses = (server.address, *server.health_addresses)
+        assert [comity("health", of, "--address", each).text for each in addresses] == ["SERVING\n"] * 2
+        server.process.terminate()
+        wait_until("a drain", lambda: '"draining soon' in server.log())
+        code, status = (0, "SERVING\n") if of == "--liveness" else (5, "NOT_SERVING\n")
+        assert [comity("health", of, "--address", each, code=code).text for each in addresses] == [status] * 2
+        comity("put", "key", "1")
+        server.process.terminate()
+        assert server.wait() == -signal.SIGTERM
+        comity("health", of, code=5)
+
+
+def test_health_is_of_one_thing(comity: Comity) -> None:
+    assert "give either SERVICE or --liveness" in comity("health", "a", "--liveness", code=2).errors
 
 
 def test_health_asks_each_address_once(comity: Comity) -> None:

@@ -23,6 +23,7 @@ OF_SERVER = {
     "serve": "comity_server.serve",
     "backup": "comity_server.maintenance",
     "check": "comity_server.maintenance",
+    "policy": "comity_server.access.checking",
 }
 
 

@@ -14,6 +14,7 @@ import comity
 from comity.recipes import Lock
 from comity.v1 import state_pb2, state_pb2_grpc, types_pb2
 from tests.polyglot.install import HERE, find_node, install
+from tests.redis_servers import wait_until
 from tests.servers import Server, start
 from tests.waiting import until
 
@@ -85,6 +86,24 @@ def test_program_in_another_language_needs_only_the_protos(said: list[Line], nam
     described = steps["namespace"]["namespace"]
     assert (described["name"], described["revision"], described["key_count"]) == (namespace, "4", "2")
     assert described["epoch"] == steps["created"]["epoch"]
+
+
+def test_a_probe_in_another_language_sees_how_a_server_ends(node: str) -> None:
+    def probe(address: str, service: str) -> tuple[int, Line]:
+        command = [node, str(HERE / "health.mjs"), address, service]
+        ended = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        return ended.returncode, json.loads(ended.stdout)
+
+    with start("--drain-delay", "60", "--health-listen", "127.0.0.1:0") as own:
+        (apart,) = own.health_addresses
+        assert probe(apart, "liveness") == probe(own.address, "readiness") == (0, {"status": "SERVING"})
+        assert probe(apart, "none") == (3, {"error": "NOT_FOUND"})
+        own.process.terminate()
+        wait_until("a drain", lambda: '"draining soon' in own.log())
+        assert probe(apart, "readiness") == (4, {"status": "NOT_SERVING"})
+        assert probe(apart, "liveness") == (0, {"status": "SERVING"})
+        own.kill()
+        assert probe(apart, "liveness") == (2, {"error": "no connection"})
 
 
 def check_reads_and_writes(steps: dict[str, Line]) -> None:

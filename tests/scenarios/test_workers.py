@@ -9,21 +9,24 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import grpc
 import psutil
 import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 import comity
 from comity import Event
 from comity.v1 import state_pb2 as s
 from comity_server import workers
 from comity_server.listening import ListenError, free
+from comity_server.services.health import LIVENESS, READINESS
 from comity_server.settings import Settings
 from tests import servers
 from tests.redis_servers import RedisServer
 from tests.waiting import until
-from tests.wire.calls import Wire, read_refusal
+from tests.wire.calls import TIMEOUT, Wire, read_refusal
 
 COUNT = 3
 DRAIN_SECONDS = 60
@@ -111,6 +114,27 @@ def test_a_signal_drains_all(server: servers.Server, number: signal.Signals) -> 
     assert not any(one.is_running() for one in started)
     assert server.log().count('"stopped"') == COUNT
     assert "Traceback" not in server.log()
+
+
+async def test_each_drains_after_the_delay_and_says_so_before(redis_url: str) -> None:
+    arguments = ("--store", redis_url, "--workers", "2", "--drain-delay", "2", "--health-listen", "127.0.0.1:0")
+    with servers.start(*arguments) as server, ExitStack() as stack:
+        assert server.output[0] == f"health on {server.health_addresses[0]}\n"
+        wires = connect_to_each(server, stack)
+        healths: list[Any] = [health_pb2_grpc.HealthStub(wire.channel) for wire in wires]
+        watches = [health.Watch(health_pb2.HealthCheckRequest(), timeout=TIMEOUT) for health in healths]
+        apart: Any = health_pb2_grpc.HealthStub(stack.enter_context(grpc.insecure_channel(server.health_addresses[0])))
+        for stream in watches:
+            assert next(stream).status == health_pb2.HealthCheckResponse.SERVING
+        server.process.terminate()
+        for stream, wire in zip(watches, wires, strict=True):
+            assert next(stream).status == health_pb2.HealthCheckResponse.NOT_SERVING
+            wire.put("n", "k")
+        for service, status in ((LIVENESS, "SERVING"), (READINESS, "NOT_SERVING")):
+            answer = apart.Check(health_pb2.HealthCheckRequest(service=service), timeout=TIMEOUT)
+            assert health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status) == status
+        assert server.wait() == 0
+        assert server.log().count('"draining soon') == server.log().count('"stopped"') == 2
 
 
 async def test_a_second_signal_ends_all_at_once(server: servers.Server) -> None:

@@ -147,6 +147,8 @@ def test_a_variable_that_is_misspelt_is_warned_of() -> None:
         "COMITY_WHATEVER": "1",
         "COMITY_SERVICE_HOST": "10.0.0.1",
         "COMITY_AUTHOR": "ann",
+        "COMITY_TOKEN_FILE": "/run/secrets/token",
+        "COMITY_TLS_CA": "/etc/comity/ca.pem",
     }
     with servers.start(env=env) as server:
         logged = [json.loads(line) for line in server.log().splitlines()]
@@ -208,7 +210,7 @@ def test_an_address_that_cannot_be_listened_on() -> None:
     assert server.address in one_line(taken)
     assert "in use" in one_line(taken)
     for address in ("no-such-host.invalid:7171", "192.0.2.1:7171"):
-        ended = servers.run("--listen", address)
+        ended = servers.run("--listen", address, "--insecure")
         assert ended.returncode == 1
         assert address in one_line(ended)
 

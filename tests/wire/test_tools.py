@@ -25,10 +25,17 @@ SERVICES = {
     "comity.v1.CheckpointService": SERVING,
     "comity.v1.LeaseService": SERVING,
 }
-TOOLS = ["grpc.health.v1.Health", "grpc.channelz.v1.Channelz", "grpc.reflection.v1alpha.ServerReflection"]
+TOOLS = [
+    "grpc.health.v1.Health",
+    "grpc.channelz.v1.Channelz",
+    "grpc.reflection.v1alpha.ServerReflection",
+    "comity.v1.ServerService",
+]
 
 
-@pytest.mark.parametrize(("service", "status"), [("", SERVING), *SERVICES.items()])
+@pytest.mark.parametrize(
+    ("service", "status"), [("", SERVING), ("readiness", SERVING), ("liveness", SERVING), *SERVICES.items()]
+)
 def test_health_of_each_service(wire: Wire, service: str, status: int) -> None:
     health: Any = health_pb2_grpc.HealthStub(wire.channel)
     request = health_pb2.HealthCheckRequest(service=service)

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any, Concatenate
 
+from comity.access import Access
 from comity.client import Client
-from comity.connect import connect
-from comity.errors import DeadlineExceeded, LeaseLost, Unavailable
+from comity.connect import connect_by
+from comity.errors import DeadlineExceeded, LeaseLost, RateLimited, Unavailable
 
 from .agent import Agent
 from .interrupts import ignore_interrupts
@@ -40,8 +41,9 @@ class Start:
     restore: bool  # to its last checkpoint, if there is one
     function: Work
     args: tuple[Any, ...] = ()
-    address: str = ""
+    access: Access | None = None  # of a process; a token in it goes there by the pickle of this alone
     namespace: str = ""
+    author: str = ""  # of whoever starts it
     timeout: float = 10.0
     tries: int = 5
     checkpoints: int = 10
@@ -83,7 +85,7 @@ def run_process(start: Start, tell: Connection) -> None:
         asyncio.run(_main(start))
     except asyncio.CancelledError:
         why = "cancelled"
-    except (LeaseLost, Unavailable, DeadlineExceeded) as error:  # wherever in the program it was
+    except (LeaseLost, Unavailable, DeadlineExceeded, RateLimited) as error:  # wherever in the program it was
         why = described(error)
         log.warning("agent %s failed: %s", start.name, why)
     except BaseException as error:
@@ -100,5 +102,6 @@ async def _main(start: Start) -> None:
     assert task is not None
     with contextlib.suppress(NotImplementedError):  # not on Windows, where terminating is killing
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
-    async with connect(start.address, namespace=start.namespace, author=start.name, timeout=start.timeout) as state:
+    assert start.access is not None
+    async with connect_by(start.access, namespace=start.namespace, author=start.author, timeout=start.timeout) as state:
         await run_agent(state, start)

@@ -20,7 +20,8 @@ from .lock import lock
 from .main import NEEDS
 from .namespaces import compact, namespaces, status
 from .options import examples
-from .server import backup, check, copy, health, serve
+from .server import backup, check, copy, health, policy, serve, token
+from .top import top
 from .transact import transact
 from .watch import watch
 
@@ -63,8 +64,8 @@ for _command in (
     *(get, put, delete, list_, watch, transact),
     *(log, diff, blame, checkpoint, checkpoints, restore, fork, merge),
     *(lease, lock),
-    *(status, namespaces, compact),
-    *(serve, health, backup, check, copy, bench),
+    *(status, namespaces, compact, top),
+    *(serve, health, token, policy, backup, check, copy, bench),
 ):
     app.add_command(_command)
 

@@ -4,7 +4,7 @@ import sys
 
 __all__ = ["main"]
 
-OF_SERVER = ("serve", "backup", "check", "copy")  # commands that are the server's own
+OF_SERVER = ("serve", "backup", "check", "copy", "policy")  # commands that are the server's own
 
 # No package index has Comity.
 NEEDS = "the command line needs more than the client: pip install '.[cli]' in a clone of Comity"

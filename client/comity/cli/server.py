@@ -1,4 +1,4 @@
-"""`comity serve`, `backup`, `check`, `copy` and `health`: the server itself."""
+"""`comity serve`, `token`, `policy`, `backup`, `check`, `copy` and `health`: the server itself."""
 
 import importlib
 from typing import TYPE_CHECKING
@@ -12,9 +12,10 @@ from .render import Output
 from .session import run
 
 if TYPE_CHECKING:
+    from comity.access import Access
     from comity.client import Client
 
-__all__ = ["backup", "check", "copy", "health", "serve"]
+__all__ = ["backup", "check", "copy", "health", "policy", "serve", "token"]
 
 
 def _of_server(name: str, module: str, attribute: str, short_help: str) -> click.Command:
@@ -44,24 +45,36 @@ backup = _of_server(
     "backup", "comity_server.maintenance", "backup", "Copy the file of a store, also while a server uses it."
 )
 check = _of_server("check", "comity_server.maintenance", "check", "Verify the file of a store.")
+token = _of_server("token", "comity_server.access.token_commands", "command", "Make bearer tokens.")
 copy = _of_server("copy", "comity_server.copying", "command", "Copy namespaces from one store to another.")
+policy = _of_server("policy", "comity_server.access.checking", "command", "Look into a policy file.")
 
 
 @click.command(
     short_help="Ask whether the server serves.",
-    epilog=examples("comity health", "comity health comity.v1.StateService", "until comity health; do sleep 1; done"),
+    epilog=examples(
+        "comity health",
+        "comity health comity.v1.StateService",
+        "comity health --liveness --timeout 2",
+        "until comity health; do sleep 1; done",
+    ),
 )
 @click.argument("service", default="", type=TEXT)
+@click.option("--readiness", "of", flag_value="readiness", help="Whether it is to be sent requests. The default.")
+@click.option("--liveness", "of", flag_value="liveness", help="Whether its process answers, and no more.")
 @client_options
-def health(options: Options, service: str) -> None:
+def health(options: Options, service: str, of: str | None) -> None:
     """Ask the server whether it serves, once: exit with 0 if it says SERVING, else with 5.
 
     SERVICE is the full name of a gRPC service (exit with 4 if the server does not know it); without it the server as a
     whole is meant.
     """
+    if of is not None and service:
+        raise click.UsageError(f"give either SERVICE or --{of}", click.get_current_context())
+    service = of or service
 
     async def work(client: "Client") -> int:
-        status = await _check(options.address, service, options.timeout)
+        status = await _check(client._access, service, options.timeout)
         output = Output(as_json=options.json)
         if output.json:
             output.object({"status": status})
@@ -72,23 +85,24 @@ def health(options: Options, service: str) -> None:
     run(options, work)
 
 
-async def _check(address: str, service: str, timeout: float) -> str:
+async def _check(access: "Access", service: str, timeout: float) -> str:
     """The name of the service's status. Each address is asked once, in an even part of the time that is left: who asks
     again is the caller's to say."""
     import asyncio
 
     from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 
+    from comity.addresses import targets
     from comity.calls import Calls
-    from comity.channel import Channels, targets
+    from comity.channel import Channels
     from comity.errors import DeadlineExceeded, NotFound, Unavailable
 
     clock = asyncio.get_running_loop().time
     deadline = clock() + timeout
-    channels = Channels(address)
+    channels = Channels(access)
     request = HealthCheckRequest(service=service).SerializeToString()
     try:
-        for left in reversed(range(len(targets(address)))):
+        for left in reversed(range(len(targets(access.address)))):
             seconds = max(0.0, deadline - clock()) / (left + 1)
             try:
                 answer = await Calls(channels).attempt(lambda to: to.health, request, seconds)

@@ -4,6 +4,7 @@ leases."""
 from typing import Any
 
 from comity.v1 import checkpoint_pb2, lease_pb2, namespace_pb2, types_pb2
+from comity_server.access.rights import READ, READ_WRITE, WRITE
 from comity_server.model import (
     DropCheckpoint,
     Fork,
@@ -23,6 +24,7 @@ def make_checkpoint(request: checkpoint_pb2.CheckpointRequest, metadata: Metadat
     """A name for a revision."""
     name, revision = request.name, request.revision
     checks.checkpoint("name", name)
+    checks.everywhere(WRITE)
     checks.count("revision", revision)
     labels = checks.labels("labels", request.labels)
     return MakeCheckpoint(name=name, revision=revision, labels=labels, **_said(request, metadata, checks))
@@ -34,6 +36,7 @@ def drop_checkpoint(
     """The end of a checkpoint."""
     name = request.name
     checks.checkpoint("name", name)
+    checks.everywhere(WRITE)
     return DropCheckpoint(name=name, **_said(request, metadata, checks))
 
 
@@ -41,7 +44,7 @@ def restore(request: checkpoint_pb2.RestoreRequest, metadata: Metadata, checks: 
     """A return to an earlier state."""
     prefix = request.prefix
     checked = ref(request, "ref", checks, required=True)
-    checks.prefix("prefix", prefix)
+    checks.prefix("prefix", prefix, READ if request.dry_run else READ_WRITE)
     if_revision = request.if_revision if request.HasField("if_revision") else None
     checks.count("if_revision", if_revision or 0)
     return Restore(
@@ -55,8 +58,10 @@ def restore(request: checkpoint_pb2.RestoreRequest, metadata: Metadata, checks: 
 
 def fork(request: namespace_pb2.ForkRequest, metadata: Metadata, checks: Checks) -> Fork:
     """The beginning of a namespace as another one was."""
+    checks.everywhere(WRITE)
     parent = request.namespace
     checks.namespace("namespace", parent)
+    checks.everywhere(READ)
     checked = ref(request, "ref", checks)
     if request.options.HasField("guard"):
         checks.wrong("options.guard", "must not be set: the fork has no leases yet")
@@ -66,7 +71,9 @@ def fork(request: namespace_pb2.ForkRequest, metadata: Metadata, checks: Checks)
 def merge(request: namespace_pb2.MergeRequest, metadata: Metadata, checks: Checks) -> Merge:
     """The bringing in of what a fork changed."""
     name, strategy = request.fork, request.strategy
+    checks.everywhere(READ if request.dry_run else READ_WRITE)
     checks.namespace("fork", name)
+    checks.everywhere(READ)
     if strategy not in namespace_pb2.MergeStrategy.values():
         checks.wrong("strategy", "is not a strategy")
         strategy = namespace_pb2.MERGE_STRATEGY_FAIL
@@ -80,6 +87,7 @@ def merge(request: namespace_pb2.MergeRequest, metadata: Metadata, checks: Check
 
 def grant(request: lease_pb2.GrantLeaseRequest, metadata: Metadata, checks: Checks) -> Grant:
     """A lease."""
+    checks.somewhere(WRITE)
     ttl = 0
     if request.HasField("ttl"):
         ttl = checks.ttl("ttl", request.ttl)
@@ -92,6 +100,7 @@ def revoke(request: lease_pb2.RevokeLeaseRequest, metadata: Metadata, checks: Ch
     """The end of a lease."""
     lease_id = request.lease_id
     checks.lease_id("lease_id", lease_id)
+    checks.somewhere(WRITE)
     return Revoke(lease_id=lease_id, **_said(request, metadata, checks))
 
 

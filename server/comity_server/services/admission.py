@@ -28,6 +28,11 @@ class Admission:
         self._closed = False
         self._connections: dict[str, _Connection] = {}
 
+    @property
+    def connections(self) -> int:
+        """How many have calls here."""
+        return len(self._connections)
+
     async def enter(self, peer: str) -> "Place":
         """Wait for room, in the order of arrival. Raises Draining once closed."""
         if self._closed:

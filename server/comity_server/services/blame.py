@@ -1,6 +1,8 @@
 """Blame: which commit wrote each key last, in pages."""
 
 from comity.v1 import state_pb2
+from comity_server.access.caller import Caller
+from comity_server.access.rights import READ
 from comity_server.limits import Limits
 from comity_server.record import MOD_REVISION
 from comity_server.services import pages, wire
@@ -8,12 +10,14 @@ from comity_server.services.validate import Checks
 from comity_server.stores.protocol import Store
 
 
-async def read(store: Store, limits: Limits, request: state_pb2.BlameRequest) -> state_pb2.BlameResponse:
+async def read(
+    store: Store, limits: Limits, caller: Caller, request: state_pb2.BlameRequest
+) -> state_pb2.BlameResponse:
     """One page: of a listing, with what is known of the commit that each of its entries is of."""
-    checks = Checks(limits)
+    checks = Checks(limits, caller)
     namespace, prefix, revision = request.namespace, request.prefix, request.revision
     checks.namespace("namespace", namespace)
-    checks.prefix("prefix", prefix)
+    checks.prefix("prefix", prefix, READ)
     checks.count("revision", revision)
     limit = checks.page_size("page_size", request.page_size)
     checks.finish()

@@ -1,11 +1,12 @@
 """CheckpointService: names for revisions, returning to one, comparing two."""
 
 from comity.v1 import checkpoint_pb2
+from comity_server.access.rights import READ
 from comity_server.committer import Committer
 from comity_server.limits import Limits
 from comity_server.model import Checkpoint, RestoreResult
 from comity_server.services import actions, pages, wire
-from comity_server.services.rpc import Context
+from comity_server.services.call import Call
 from comity_server.services.submit import submit
 from comity_server.services.validate import Checks
 from comity_server.stores.protocol import Store
@@ -20,9 +21,9 @@ class CheckpointService:
         self._limits = limits
 
     async def Checkpoint(
-        self, request: checkpoint_pb2.CheckpointRequest, context: Context
+        self, request: checkpoint_pb2.CheckpointRequest, call: Call
     ) -> checkpoint_pb2.CheckpointResponse:
-        _, outcome = await submit(self._committer, self._limits, request, context, actions.make_checkpoint)
+        _, outcome = await submit(self._committer, self._limits, request, call, actions.make_checkpoint)
         response = checkpoint_pb2.CheckpointResponse()
         match outcome.results:
             case [Checkpoint() as made]:
@@ -30,12 +31,13 @@ class CheckpointService:
         return response
 
     async def GetCheckpoint(
-        self, request: checkpoint_pb2.GetCheckpointRequest, context: Context
+        self, request: checkpoint_pb2.GetCheckpointRequest, call: Call
     ) -> checkpoint_pb2.GetCheckpointResponse:
         namespace, name = request.namespace, request.name
-        checks = Checks(self._limits)
+        checks = Checks(self._limits, call.caller)
         checks.namespace("namespace", namespace)
         checks.checkpoint("name", name)
+        checks.somewhere(READ)
         checks.finish()
         await self._store.namespace(
             namespace
@@ -45,11 +47,12 @@ class CheckpointService:
         return response
 
     async def ListCheckpoints(
-        self, request: checkpoint_pb2.ListCheckpointsRequest, context: Context
+        self, request: checkpoint_pb2.ListCheckpointsRequest, call: Call
     ) -> checkpoint_pb2.ListCheckpointsResponse:
         namespace = request.namespace
-        checks = Checks(self._limits)
+        checks = Checks(self._limits, call.caller)
         checks.namespace("namespace", namespace)
+        checks.somewhere(READ)
         labels = dict(checks.labels("labels", request.labels))
         limit = checks.page_size("page_size", request.page_size)
         checks.finish()
@@ -67,13 +70,13 @@ class CheckpointService:
         return response
 
     async def DeleteCheckpoint(
-        self, request: checkpoint_pb2.DeleteCheckpointRequest, context: Context
+        self, request: checkpoint_pb2.DeleteCheckpointRequest, call: Call
     ) -> checkpoint_pb2.DeleteCheckpointResponse:
-        await submit(self._committer, self._limits, request, context, actions.drop_checkpoint)
+        await submit(self._committer, self._limits, request, call, actions.drop_checkpoint)
         return checkpoint_pb2.DeleteCheckpointResponse()
 
-    async def Restore(self, request: checkpoint_pb2.RestoreRequest, context: Context) -> checkpoint_pb2.RestoreResponse:
-        _, outcome = await submit(self._committer, self._limits, request, context, actions.restore)
+    async def Restore(self, request: checkpoint_pb2.RestoreRequest, call: Call) -> checkpoint_pb2.RestoreResponse:
+        _, outcome = await submit(self._committer, self._limits, request, call, actions.restore)
         response = checkpoint_pb2.RestoreResponse(revision=outcome.revision)
         match outcome.results:
             case [RestoreResult(put, deleted, differences)]:
@@ -82,13 +85,13 @@ class CheckpointService:
                 wire.fill_preview(response, differences)
         return response
 
-    async def Diff(self, request: checkpoint_pb2.DiffRequest, context: Context) -> checkpoint_pb2.DiffResponse:
+    async def Diff(self, request: checkpoint_pb2.DiffRequest, call: Call) -> checkpoint_pb2.DiffResponse:
         namespace, prefix, keys_only = request.namespace, request.prefix, request.keys_only
-        checks = Checks(self._limits)
+        checks = Checks(self._limits, call.caller)
         checks.namespace("namespace", namespace)
         base = actions.ref(request, "base", checks, required=True)
         target = actions.ref(request, "target", checks)
-        checks.prefix("prefix", prefix)
+        checks.prefix("prefix", prefix, READ)
         limit = checks.page_size("page_size", request.page_size)
         checks.finish()
         position = await self._store.position(namespace)

@@ -1,4 +1,8 @@
-"""Health of the server and of each service: SERVING while the store can commit and the server does not drain."""
+"""Health of the server and of each service: SERVING while the store can commit and the server does not drain.
+
+What cannot be helped by a restart, as a store that is away, is no matter of `liveness`: that is SERVING for as long as
+this process answers at all.
+"""
 
 import asyncio
 from collections.abc import AsyncGenerator, Iterable
@@ -8,7 +12,7 @@ import structlog
 from grpc_health.v1 import health_pb2
 
 from comity_server.errors import NotFound
-from comity_server.services.rpc import Context
+from comity_server.services.call import Call
 from comity_server.stores.protocol import Store
 
 log = structlog.get_logger(__name__)
@@ -17,6 +21,8 @@ INTERVAL: Final = 0.2  # seconds between looks at the store
 SERVING: Final = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING: Final = health_pb2.HealthCheckResponse.NOT_SERVING
 SERVICE_UNKNOWN: Final = health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
+READINESS: Final = "readiness"  # another name for the server as a whole
+LIVENESS: Final = "liveness"
 
 
 class Health:
@@ -29,17 +35,17 @@ class Health:
 
     def __init__(self, store: Store, services: Iterable[str]) -> None:
         self._store = store
-        self._statuses: dict[str, Any] = dict.fromkeys(["", *services], NOT_SERVING)
+        self._statuses: dict[str, Any] = dict.fromkeys(["", READINESS, *services], NOT_SERVING) | {LIVENESS: SERVING}
         self._changed = asyncio.Event()
         self._draining = False
 
-    async def Check(self, request: health_pb2.HealthCheckRequest, context: Context) -> health_pb2.HealthCheckResponse:
+    async def Check(self, request: health_pb2.HealthCheckRequest, call: Call) -> health_pb2.HealthCheckResponse:
         status = self._statuses.get(request.service)
         if status is None:
             raise NotFound(f"there is no service {request.service}")
         return health_pb2.HealthCheckResponse(status=status)
 
-    async def Watch(self, request: health_pb2.HealthCheckRequest, context: Context) -> AsyncGenerator[bytes]:
+    async def Watch(self, request: health_pb2.HealthCheckRequest, call: Call) -> AsyncGenerator[bytes]:
         said = None
         while True:
             status = self._statuses.get(request.service, SERVICE_UNKNOWN)
@@ -59,7 +65,7 @@ class Health:
         """Look at the store, and say so if it can commit again, or no more."""
         status = SERVING if not self._draining and self._writable() else NOT_SERVING
         if status != self._statuses[""]:
-            self._statuses = dict.fromkeys(self._statuses, status)
+            self._statuses = dict.fromkeys(self._statuses, status) | {LIVENESS: SERVING}
             self._changed.set()
             self._changed = asyncio.Event()
 

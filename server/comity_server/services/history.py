@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from typing import Final
 
 from comity.v1 import state_pb2
+from comity_server.access.caller import Caller
+from comity_server.access.rights import READ
 from comity_server.errors import Compacted, RevisionInFuture
 from comity_server.limits import Limits
 from comity_server.model import Commit, Event, events_within
@@ -17,14 +19,16 @@ LOOK: Final = 5000  # commits and events looked at for a page: filters may let f
 COMMIT_OVERHEAD: Final = 96  # about what a commit's numbers and times take, in bytes
 
 
-async def read(store: Store, limits: Limits, request: state_pb2.HistoryRequest) -> state_pb2.HistoryResponse:
+async def read(
+    store: Store, limits: Limits, caller: Caller, request: state_pb2.HistoryRequest
+) -> state_pb2.HistoryResponse:
     """One page. It ends where its commits, their bytes or what was looked at come to the limit."""
-    checks = Checks(limits)
+    checks = Checks(limits, caller)
     namespace, prefix, author = request.namespace, request.prefix, request.author
     from_revision, to_revision = request.from_revision, request.to_revision
     keys_only, previous = request.keys_only, request.previous
     checks.namespace("namespace", namespace)
-    checks.prefix("prefix", prefix)
+    checks.prefix("prefix", prefix, READ)
     checks.text("author", author, AUTHOR_BYTES)
     checks.count("from_revision", from_revision)
     checks.count("to_revision", to_revision)

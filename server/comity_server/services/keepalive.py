@@ -14,9 +14,12 @@ import structlog
 
 from comity.v1 import lease_pb2
 from comity_server import tasks
+from comity_server.access.caller import Caller
+from comity_server.access.rights import WRITE
 from comity_server.errors import Draining, StateError
 from comity_server.limits import Limits
-from comity_server.services import wire
+from comity_server.services import owners, wire
+from comity_server.services.call import Call
 from comity_server.services.rpc import Requests
 from comity_server.services.validate import Checks
 from comity_server.stores.protocol import Store
@@ -57,16 +60,17 @@ class KeepAlives:
         for stream in self._streams:
             stream.stop(Draining())
 
-    async def stream(self, messages: Requests) -> AsyncGenerator[bytes]:
+    async def stream(self, messages: Requests, call: Call) -> AsyncGenerator[bytes]:
         """Serialised answers."""
         if self._closed:
             raise Draining
-        stream = _Stream(self, self._store, self._limits)
+        stream = _Stream(self, self._store, self._limits, call.caller)
         self._streams.add(stream)
         try:
-            stream.start(messages)
-            async for answer in stream.answers():
-                yield answer
+            with call.caller.standing(stream.look, stream.stop):
+                stream.start(messages)
+                async for answer in stream.answers():
+                    yield answer
         finally:
             self._streams.discard(stream)
             for namespace, lease_id in stream.held:
@@ -103,11 +107,13 @@ class KeepAlives:
 
 
 class _Stream:
-    def __init__(self, streams: KeepAlives, store: Store, limits: Limits) -> None:
+    def __init__(self, streams: KeepAlives, store: Store, limits: Limits, caller: Caller) -> None:
         self.held: set[tuple[str, int]] = set()  # leases that it has kept alive, and that are not known to have ended
         self._streams = streams
         self._store = store
         self._limits = limits
+        self._caller = caller
+        self._allowed: set[tuple[str, int]] = set()  # that its caller may renew, as far as is known
         self._renewals: deque[tuple[str, int]] = deque()
         self._ended: deque[tuple[str, int]] = deque()
         self._ready = asyncio.Event()  # there is something to do
@@ -125,6 +131,15 @@ class _Stream:
             self._stopped = True
             self._end = end
         self._ready.set()
+
+    def look(self) -> None:
+        """Raise PermissionDenied if its caller may write nothing any more where it keeps a lease alive. Which leases
+        it may renew is asked again when it does."""
+        self._allowed.clear()
+        for namespace in {namespace for namespace, _ in self.held}:
+            checks = Checks(self._limits, self._caller, namespace)
+            checks.somewhere(WRITE)
+            checks.finish()
 
     def tell(self, namespace: str, lease_id: int) -> None:
         """A lease has ended."""
@@ -170,6 +185,7 @@ class _Stream:
 
     def _drop(self, namespace: str, lease_id: int) -> None:
         self.held.discard((namespace, lease_id))
+        self._allowed.discard((namespace, lease_id))
         self._streams.forget(namespace, lease_id, self)
 
     async def _read(self, messages: Requests) -> None:
@@ -180,10 +196,14 @@ class _Stream:
                 place.leave()
                 soon = False
                 namespace, lease_id = request.namespace, request.lease_id
-                checks = Checks(self._limits)
+                checks = Checks(self._limits, self._caller)
                 checks.namespace("namespace", namespace)
                 checks.lease_id("lease_id", lease_id)
+                checks.somewhere(WRITE)
                 checks.finish()
+                if (namespace, lease_id) not in self._allowed:
+                    await owners.check(self._store, self._caller, namespace, lease_id)
+                    self._allowed.add((namespace, lease_id))
                 if self._stopped:
                     return
                 self._renewals.append((namespace, lease_id))

@@ -3,12 +3,14 @@
 from collections.abc import AsyncGenerator
 
 from comity.v1 import lease_pb2
+from comity_server.access.rights import READ
 from comity_server.committer import Committer
 from comity_server.limits import Limits
-from comity_server.model import DeleteResult, Lease, LeaseInfo
-from comity_server.services import actions, pages, wire
+from comity_server.model import DeleteResult, Lease, LeaseInfo, Revoke
+from comity_server.services import actions, owners, pages, wire
+from comity_server.services.call import Call
 from comity_server.services.keepalive import KeepAlives
-from comity_server.services.rpc import Context, Requests
+from comity_server.services.rpc import Requests
 from comity_server.services.submit import submit
 from comity_server.services.validate import Checks
 from comity_server.stores.protocol import Store
@@ -31,41 +33,44 @@ class LeaseService:
         """Read no more renewals, and end each stream when what was read has its answers."""
         self._keep_alives.close()
 
-    async def GrantLease(self, request: lease_pb2.GrantLeaseRequest, context: Context) -> lease_pb2.GrantLeaseResponse:
-        _, outcome = await submit(self._committer, self._limits, request, context, actions.grant)
+    async def GrantLease(self, request: lease_pb2.GrantLeaseRequest, call: Call) -> lease_pb2.GrantLeaseResponse:
+        _, outcome = await submit(self._committer, self._limits, request, call, actions.grant)
         response = lease_pb2.GrantLeaseResponse()
         match outcome.results:
             case [Lease() as lease]:  # of a repeat as it was then
                 wire.fill_lease(response.lease, LeaseInfo(lease, lease.ttl, 0), lease.create_time)
         return response
 
-    def KeepAlive(self, messages: Requests, context: Context) -> AsyncGenerator[bytes]:
-        return self._keep_alives.stream(messages)
+    def KeepAlive(self, messages: Requests, call: Call) -> AsyncGenerator[bytes]:
+        return self._keep_alives.stream(messages, call)
 
-    async def RevokeLease(
-        self, request: lease_pb2.RevokeLeaseRequest, context: Context
-    ) -> lease_pb2.RevokeLeaseResponse:
-        _, outcome = await submit(self._committer, self._limits, request, context, actions.revoke)
+    async def RevokeLease(self, request: lease_pb2.RevokeLeaseRequest, call: Call) -> lease_pb2.RevokeLeaseResponse:
+        async def allow(namespace: str, write: Revoke) -> None:
+            await owners.check(self._store, call.caller, namespace, write.lease_id)
+
+        _, outcome = await submit(self._committer, self._limits, request, call, actions.revoke, allow=allow)
         response = lease_pb2.RevokeLeaseResponse(revision=outcome.revision)
         match outcome.results:
             case [DeleteResult(deleted)]:
                 response.deleted = deleted
         return response
 
-    async def GetLease(self, request: lease_pb2.GetLeaseRequest, context: Context) -> lease_pb2.GetLeaseResponse:
+    async def GetLease(self, request: lease_pb2.GetLeaseRequest, call: Call) -> lease_pb2.GetLeaseResponse:
         namespace, lease_id = request.namespace, request.lease_id
-        checks = Checks(self._limits)
+        checks = Checks(self._limits, call.caller)
         checks.namespace("namespace", namespace)
         checks.lease_id("lease_id", lease_id)
+        checks.somewhere(READ)
         checks.finish()
         response = lease_pb2.GetLeaseResponse()
         wire.fill_lease(response.lease, await self._store.lease(namespace, lease_id), self._store.time())
         return response
 
-    async def ListLeases(self, request: lease_pb2.ListLeasesRequest, context: Context) -> lease_pb2.ListLeasesResponse:
+    async def ListLeases(self, request: lease_pb2.ListLeasesRequest, call: Call) -> lease_pb2.ListLeasesResponse:
         namespace = request.namespace
-        checks = Checks(self._limits)
+        checks = Checks(self._limits, call.caller)
         checks.namespace("namespace", namespace)
+        checks.somewhere(READ)
         limit = checks.page_size("page_size", request.page_size)
         checks.finish()
         (after,) = pages.unseal(request, int) or [0]

@@ -1,6 +1,8 @@
 """Lists: the entries under a prefix, in pages."""
 
 from comity.v1 import state_pb2
+from comity_server.access.caller import Caller
+from comity_server.access.rights import READ
 from comity_server.limits import Limits
 from comity_server.services import pages, wire
 from comity_server.services.validate import Checks
@@ -8,17 +10,17 @@ from comity_server.stores.protocol import Store
 
 
 async def read(
-    store: Store, limits: Limits, request: state_pb2.ListRequest, newest: int | None = None
+    store: Store, limits: Limits, caller: Caller, request: state_pb2.ListRequest, newest: int | None = None
 ) -> state_pb2.ListResponse:
     """One page.
 
     Args:
         newest: the revision to read at where the request names none, if that is not the newest.
     """
-    checks = Checks(limits)
+    checks = Checks(limits, caller)
     namespace, prefix, revision, keys_only = request.namespace, request.prefix, request.revision, request.keys_only
     checks.namespace("namespace", namespace)
-    checks.prefix("prefix", prefix)
+    checks.prefix("prefix", prefix, READ)
     checks.count("revision", revision)
     limit = checks.page_size("page_size", request.page_size)
     checks.finish()

@@ -1,11 +1,15 @@
 """NamespaceService: what there is, how large it is, branching, and forgetting."""
 
+import asyncio
+
 from comity.v1 import namespace_pb2
+from comity_server.access.caller import Caller
+from comity_server.access.rights import ADMIN, ANY
 from comity_server.committer import Committer
 from comity_server.limits import Limits
 from comity_server.model import MergeResult, NamespaceInfo
 from comity_server.services import actions, pages, wire
-from comity_server.services.rpc import Context
+from comity_server.services.call import Call
 from comity_server.services.submit import submit
 from comity_server.services.validate import Checks
 from comity_server.stores.protocol import Store
@@ -20,65 +24,84 @@ class NamespaceService:
         self._limits = limits
 
     async def GetNamespace(
-        self, request: namespace_pb2.GetNamespaceRequest, context: Context
+        self, request: namespace_pb2.GetNamespaceRequest, call: Call
     ) -> namespace_pb2.GetNamespaceResponse:
         name = request.namespace
-        checks = Checks(self._limits)
+        checks = Checks(self._limits, call.caller)
         checks.namespace("namespace", name)
+        checks.somewhere(ANY)
         checks.finish()
         response = namespace_pb2.GetNamespaceResponse()
         wire.fill_namespace(response.namespace, await self._store.namespace(name))
+        _hide_parent(response.namespace, call.caller)
         return response
 
     async def ListNamespaces(
-        self, request: namespace_pb2.ListNamespacesRequest, context: Context
+        self, request: namespace_pb2.ListNamespacesRequest, call: Call
     ) -> namespace_pb2.ListNamespacesResponse:
         prefix = request.prefix
-        checks = Checks(self._limits)
+        checks = Checks(self._limits, call.caller)
+        checks.anyone()
         checks.namespace_prefix("prefix", prefix)
         limit = checks.page_size("page_size", request.page_size)
         checks.finish()
         (after,) = pages.unseal(request, str) or [""]
-        found = await self._store.namespaces(prefix, after=after, limit=limit + 1)  # one more says if there is more
+        found = await self._visible(call.caller, prefix, after, limit + 1)  # one more says if there is more
         response = namespace_pb2.ListNamespacesResponse()
         for info in found[:limit]:
             wire.fill_namespace(response.namespaces.add(), info)
+            _hide_parent(response.namespaces[-1], call.caller)
         if len(found) > limit:
             response.next_page_token = pages.seal(request, [found[limit - 1].name])
         return response
 
+    async def _visible(self, caller: Caller, prefix: str, after: str, limit: int) -> list[NamespaceInfo]:
+        """The first namespaces that are of any concern to a caller. A page token names one, so it may name no other."""
+        visible: list[NamespaceInfo] = []
+        chunk = limit
+        while True:
+            found = await self._store.namespaces(prefix, after=after, limit=chunk)
+            visible += [info for info in found if _is_visible(info.name, caller)]
+            if len(visible) >= limit or len(found) < chunk:
+                return visible[:limit]
+            after = found[-1].name
+            chunk = max(limit, self._limits.page_entries)  # there may be very many that are not
+            await asyncio.sleep(0)
+
     async def DeleteNamespace(
-        self, request: namespace_pb2.DeleteNamespaceRequest, context: Context
+        self, request: namespace_pb2.DeleteNamespaceRequest, call: Call
     ) -> namespace_pb2.DeleteNamespaceResponse:
         name = request.namespace
         if_revision = request.if_revision if request.HasField("if_revision") else None
-        checks = Checks(self._limits)
+        checks = Checks(self._limits, call.caller)
         checks.namespace("namespace", name)
+        checks.everywhere(ADMIN)
         checks.count("if_revision", if_revision or 0)
         checks.finish()
         await self._store.delete_namespace(name, if_revision)
         return namespace_pb2.DeleteNamespaceResponse()
 
-    async def Compact(self, request: namespace_pb2.CompactRequest, context: Context) -> namespace_pb2.CompactResponse:
+    async def Compact(self, request: namespace_pb2.CompactRequest, call: Call) -> namespace_pb2.CompactResponse:
         name, revision = request.namespace, request.revision
-        checks = Checks(self._limits)
+        checks = Checks(self._limits, call.caller)
         checks.namespace("namespace", name)
+        checks.everywhere(ADMIN)
         checks.count("revision", revision)
         checks.finish()
         response = namespace_pb2.CompactResponse()
         response.floor = await self._store.compact(name, revision)
         return response
 
-    async def Fork(self, request: namespace_pb2.ForkRequest, context: Context) -> namespace_pb2.ForkResponse:
-        _, outcome = await submit(self._committer, self._limits, request, context, actions.fork, namespace="fork")
+    async def Fork(self, request: namespace_pb2.ForkRequest, call: Call) -> namespace_pb2.ForkResponse:
+        _, outcome = await submit(self._committer, self._limits, request, call, actions.fork, namespace="fork")
         response = namespace_pb2.ForkResponse()
         match outcome.results:
             case [NamespaceInfo() as begun]:
                 wire.fill_namespace(response.namespace, begun)
         return response
 
-    async def Merge(self, request: namespace_pb2.MergeRequest, context: Context) -> namespace_pb2.MergeResponse:
-        _, outcome = await submit(self._committer, self._limits, request, context, actions.merge)
+    async def Merge(self, request: namespace_pb2.MergeRequest, call: Call) -> namespace_pb2.MergeResponse:
+        _, outcome = await submit(self._committer, self._limits, request, call, actions.merge)
         response = namespace_pb2.MergeResponse(merged=outcome.committed, revision=outcome.revision)
         match outcome.results:
             case [MergeResult(put, deleted, conflicts, conflict_count)]:
@@ -87,3 +110,14 @@ class NamespaceService:
                 response.conflict_count = conflict_count
                 wire.fill_conflicts(response, conflicts)
         return response
+
+
+def _is_visible(name: str, caller: Caller) -> bool:
+    return caller.rights(name).may_somewhere(ANY)
+
+
+def _hide_parent(shown: namespace_pb2.Namespace, caller: Caller) -> None:
+    """Take the name away of what is of no concern to a caller."""
+    if shown.parent and not _is_visible(shown.parent, caller):
+        shown.parent = ""
+        shown.fork_revision = 0

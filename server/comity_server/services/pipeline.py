@@ -12,6 +12,7 @@ writes are several batches where they could list very much: each is begun when t
 """
 
 import asyncio
+import time
 from collections import Counter, defaultdict
 from collections.abc import AsyncGenerator, Sequence
 from functools import partial
@@ -19,6 +20,7 @@ from typing import Final
 
 from comity.v1 import state_pb2
 from comity_server import tasks
+from comity_server.access.rights import READ, READ_WRITE
 from comity_server.committer import GROUP_PARTS, Answer, Committer
 from comity_server.errors import (
     Draining,
@@ -31,6 +33,7 @@ from comity_server.limits import Limits
 from comity_server.model import DeletePrefix, List, Transaction
 from comity_server.services import requests
 from comity_server.services.admission import Place
+from comity_server.services.call import Call
 from comity_server.services.deadline import until
 from comity_server.services.pipeline_answers import MESSAGE_BYTES, Answers, Message
 from comity_server.services.pipeline_lists import Lists, Waiting
@@ -38,8 +41,8 @@ from comity_server.services.pipeline_messages import (
     GET,
     LIST,
     PARTS,
-    READ,
     RESULT_BYTES,
+    STORED,
     TRANSACT,
     Result,
     Writer,
@@ -47,9 +50,10 @@ from comity_server.services.pipeline_messages import (
     read,
     write,
 )
-from comity_server.services.rpc import Context, Requests
+from comity_server.services.rpc import Requests
 from comity_server.services.validate import AUTHOR_BYTES, CLIENT_BYTES, Checks
 from comity_server.stores.protocol import Store
+from comity_server.telemetry.tally import Tally
 
 PIPELINES: Final = 16  # of one connection: what is on its way to each takes up memory that nothing counts
 OPERATIONS: Final = 1000  # of one message
@@ -69,10 +73,12 @@ class Pipelines:
         store: what is read.
         committer: where writes go.
         limits: for what one request may ask.
+        tally: where operations and their errors are counted.
     """
 
-    def __init__(self, store: Store, committer: Committer, limits: Limits) -> None:
+    def __init__(self, store: Store, committer: Committer, limits: Limits, tally: Tally) -> None:
         self._store = store
+        self._tally = tally
         self._committer = committer
         self._limits = limits
         self._streams: dict[_Stream, None] = {}
@@ -85,20 +91,21 @@ class Pipelines:
         for stream in self._streams:
             stream.stop(Draining())
 
-    async def stream(self, messages: Requests, context: Context) -> AsyncGenerator[bytes]:
+    async def stream(self, messages: Requests, call: Call) -> AsyncGenerator[bytes]:
         """Serialised answers, the next one made when the one before was taken off."""
-        peer = context.peer()
+        peer = call.peer
         if self._closed:
             raise Draining
         if self._by_peer[peer] >= PIPELINES:
             raise TooManyPipelines(PIPELINES)
         self._by_peer[peer] += 1
-        stream = _Stream(self._store, self._committer, self._limits, context.invocation_metadata() or ())
+        stream = _Stream(self._store, self._committer, self._limits, call, self._tally)
         self._streams[stream] = None
         try:
-            stream.start(messages)
-            async for answer in stream.answers():
-                yield answer
+            with call.caller.standing(stream.look, stream.stop):
+                stream.start(messages)
+                async for answer in stream.answers():
+                    yield answer
         finally:
             del self._streams[stream]
             self._by_peer[peer] -= 1
@@ -123,19 +130,21 @@ class _Batch:
 
 
 class _Stream:
-    def __init__(self, store: Store, committer: Committer, limits: Limits, metadata: requests.Metadata) -> None:
+    def __init__(self, store: Store, committer: Committer, limits: Limits, call: Call, tally: Tally) -> None:
+        self._tally = tally
         self._store = store
         self._committer = committer
         self._limits = limits
-        self._metadata = metadata
+        self._caller = call.caller
+        self._metadata = call.metadata
         self._namespace = ""
         self._writer = Writer("", "", "", "")
         self._batches: dict[_Batch, None] = {}  # that are being committed, in their order
         self._changing: Counter[str] = Counter()  # their keys: in how many of them each is
         self._wide = 0  # how many of them may change other keys, too
         self._listing = 0  # entries that they may list
-        self._lists = Lists(store, limits, MESSAGE_BYTES, self._fail)
-        self._answers = Answers(self._lists.take_off, self._done)
+        self._lists = Lists(store, limits, call.caller, MESSAGE_BYTES, self._fail)
+        self._answers = Answers(self._lists.take_off, self._done, tally)
         self._messages: dict[Message, None] = {}  # that are not answered in full
         self._unanswered = 0
         self._ready = asyncio.Event()  # there is something to write, or nothing more will come
@@ -150,6 +159,16 @@ class _Stream:
 
     def start(self, messages: Requests) -> None:
         self._reader = asyncio.create_task(self._read(messages))
+
+    def look(self) -> None:
+        """Raise PermissionDenied if its caller may do nothing in the namespace any more."""
+        if self._namespace:
+            checks = self._checks()
+            checks.somewhere(READ_WRITE)
+            checks.finish()
+
+    def _checks(self) -> Checks:
+        return Checks(self._limits, self._caller, self._namespace)
 
     def stop(self, end: Exception | None) -> None:
         """Read no more. What was read is answered, before the stream ends with an error, or without one."""
@@ -205,17 +224,19 @@ class _Stream:
 
     def _begin(self, request: state_pb2.PipelineRequest, place: Place) -> None:
         """Take up what the first message says of the stream."""
-        checks = Checks(self._limits)
+        checks = self._checks()
         namespace, client, author = request.namespace, request.client, request.author
         checks.namespace("namespace", namespace)
+        checks.somewhere(READ_WRITE)
         checks.text("client", client, CLIENT_BYTES)
         checks.text("author", author, AUTHOR_BYTES)
         self._namespace = self._lists.namespace = namespace
-        self._writer = Writer(client, *requests.said(author, "", self._metadata, checks))
+        self._writer = Writer(self._caller.client(client), *requests.said(author, "", self._metadata, checks))
         self._check(request, checks, place)
 
     def _go_on(self, request: state_pb2.PipelineRequest, place: Place) -> None:
-        checks = Checks(self._limits)
+        checks = self._checks()
+        checks.somewhere(READ_WRITE)
         if request.namespace not in ("", self._namespace):
             checks.wrong("namespace", "must be empty or that of the first message")
         if request.client or request.author:
@@ -257,8 +278,9 @@ class _Stream:
         listed: list[Waiting] = []
         ahead: list[Waiting] = []  # of all writes
         others: list[Result] = []
-        checks = Checks(self._limits)
+        checks = self._checks()
         gone_through = 0
+        counted = self._tally.operations
         for operation in operations:
             id, kind = operation.id, operation.kind
             gone_through += 1
@@ -266,8 +288,9 @@ class _Stream:
                 if id < 1:
                     raise InvalidRequest(Violation("id", "must be 1 or more"))
                 if kind == GET:
+                    counted[GET] += 1
                     key = operation.key
-                    checks.key("key", key)
+                    checks.key("key", key, READ)
                     revision = operation.revision
                     checks.count("revision", revision)
                     checks.finish()
@@ -276,6 +299,7 @@ class _Stream:
                     else:
                         reads[revision].append((id, key))
                 elif kind == LIST:
+                    counted[LIST] += 1
                     waiting = Waiting(id, operation.list, deadline, partial(self._answer, message))
                     listed.append(waiting)
                     if not waiting.is_at_a_revision():
@@ -285,6 +309,7 @@ class _Stream:
                         else:
                             ahead.append(waiting)
                 elif 0 < kind <= TRANSACT:
+                    counted[kind] += 1
                     transaction = write(operation, kind, id, awaited, writer, checks)
                     if kind == TRANSACT:
                         inside = transaction.parts()
@@ -304,7 +329,7 @@ class _Stream:
                     raise InvalidRequest(Violation("kind", "must be one of PipelineKind"))
             except StateError as error:
                 others.append((id, 0, None, error.with_traceback(None)))  # which would keep all that is here
-                checks = Checks(self._limits)
+                checks = self._checks()
             if gone_through >= PARTS:
                 gone_through = 0
                 await asyncio.sleep(0)
@@ -377,7 +402,9 @@ class _Stream:
         except StateError as error:
             self._answer(message, [(id, GET, None, error) for id, _ in reads])
         else:
-            self._answer(message, [(id, READ, entry, revision) for (id, _), entry in zip(reads, entries, strict=True)])
+            self._answer(
+                message, [(id, STORED, entry, revision) for (id, _), entry in zip(reads, entries, strict=True)]
+            )
 
     async def _commit(self, batch: _Batch, size: int, deadline: float | None) -> None:
         loop = asyncio.get_running_loop()
@@ -438,5 +465,6 @@ class _Stream:
         if not message.unanswered:
             message.place.leave()
             del self._messages[message]
+            self._tally.messages.add(time.perf_counter() - message.begun)
         self._unanswered -= count
         self._room.set()

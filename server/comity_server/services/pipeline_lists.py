@@ -11,6 +11,7 @@ from typing import Protocol
 
 from comity.v1 import state_pb2
 from comity_server import tasks
+from comity_server.access.caller import Caller
 from comity_server.committer import Answer
 from comity_server.errors import InvalidRequest, OutsideHistory, StateError, Violation
 from comity_server.limits import Limits
@@ -57,14 +58,18 @@ class Lists:
     Args:
         store: what is read.
         limits: for what one list may ask.
+        caller: whose stream it is.
         room: bytes of pages that are not taken off, from which on no other is read.
         fail: told why a list is never answered.
     """
 
-    def __init__(self, store: Store, limits: Limits, room: int, fail: Callable[[Exception], None]) -> None:
+    def __init__(
+        self, store: Store, limits: Limits, caller: Caller, room: int, fail: Callable[[Exception], None]
+    ) -> None:
         self.namespace = ""
         self._store = store
         self._limits = limits
+        self._caller = caller
         self._room = room
         self._fail = fail
         self._waiting: deque[Waiting] = deque()
@@ -140,8 +145,8 @@ class Lists:
         if isinstance(at, StateError):
             raise at
         try:
-            return await lists.read(self._store, self._limits, request, at)
+            return await lists.read(self._store, self._limits, self._caller, request, at)
         except OutsideHistory:  # it was compacted, or the namespace was begun anew
             if waiting.is_at_a_revision():
                 raise
-            return await lists.read(self._store, self._limits, request)
+            return await lists.read(self._store, self._limits, self._caller, request)

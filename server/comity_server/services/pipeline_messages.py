@@ -3,9 +3,11 @@
 Each field is read once, and only those that the kind of the operation names.
 """
 
+from collections import Counter
 from typing import Any, Final, NamedTuple
 
 from comity.v1 import state_pb2
+from comity_server.access.rights import EVERYTHING, READ_WRITE, WRITE
 from comity_server.errors import Conflict, InvalidRequest, RequestIdReused, StateError, Unavailable
 from comity_server.model import (
     Condition,
@@ -40,12 +42,12 @@ TRANSACT: Final = state_pb2.PIPELINE_KIND_TRANSACT
 
 # What an operation is answered with: its id, its kind, and of which sort the rest is.
 #   a write, or a read among the writes: the transaction, and its Outcome or StateError
-#   another read (READ): the entry or None, and the revision
+#   another read (STORED): the entry or None, and the revision
 #   a list: the page, and its size in bytes
 #   what failed before it was begun: None, and the StateError
 Result = tuple[int, int, Any, Any]
 
-READ: Final = -1  # in place of the kind: a get that was answered from the store
+STORED: Final = -1  # in place of the kind: a get that was answered from the store
 
 PARTS: Final = 1000  # operations, conditions and results that are gone through in one go: about 3 ms
 RESULT_BYTES: Final = 48  # about what a result takes beside entries
@@ -75,8 +77,14 @@ def write(
         conditions, then, otherwise = asked.conditions, asked.then, asked.otherwise
     else:
         key = operation.key
-        if not key or len(key) > checks.limits.key_bytes or not key.isascii() or "\0" in key:  # nearly none is
-            checks.key("key", key)
+        if (  # as nearly none is
+            not key
+            or len(key) > checks.limits.key_bytes
+            or not key.isascii()
+            or "\0" in key
+            or checks.rights is not EVERYTHING
+        ):
+            checks.key("key", key, READ_WRITE if kind == INCREMENT or operation.return_previous else WRITE)
         otherwise = ()
         if kind in (PUT, CREATE):
             then = (_put(operation, key, checks),)
@@ -173,17 +181,21 @@ def fill_read(result: state_pb2.PipelineResult, entry: Record | None, revision: 
 
 
 def fill_outcome(
-    result: state_pb2.PipelineResult, kind: int, transaction: Transaction, outcome: Outcome | StateError
+    result: state_pb2.PipelineResult,
+    kind: int,
+    transaction: Transaction,
+    outcome: Outcome | StateError,
+    errors: Counter[str],
 ) -> int:
     """Set what an operation answers that the committer had."""
     if isinstance(outcome, StateError):
-        return fill_error(result, outcome)
+        return fill_error(result, outcome, errors)
     if kind == TRANSACT:
         wire.fill_transact(result.transact, outcome)
         result.revision = outcome.revision
         return result.ByteSize()
     if outcome.failed:
-        return fill_error(result, conflict(transaction, outcome))
+        return fill_error(result, conflict(transaction, outcome), errors)
     result.revision = outcome.revision
     answer = outcome.results[0]
     match answer:
@@ -206,8 +218,9 @@ def fill_outcome(
     return RESULT_BYTES + shown_size(previous)
 
 
-def fill_error(result: state_pb2.PipelineResult, error: StateError) -> int:
-    """Set why an operation failed, as a trailer says it of a call."""
+def fill_error(result: state_pb2.PipelineResult, error: StateError, errors: Counter[str]) -> int:
+    """Set why an operation failed, as a trailer says it of a call. `errors`: where that is counted by its reason."""
+    errors[error.reason] += 1
     if isinstance(error, RequestIdReused):
         error = RequestIdReused(error.sequence, "id")
     result.code = status.code(error).value[0]

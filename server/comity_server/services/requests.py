@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Final, NamedTuple
 
 from comity.v1 import state_pb2, types_pb2
+from comity_server.access.rights import READ, READ_WRITE, WRITE
 from comity_server.model import (
     Condition,
     Delete,
@@ -60,7 +61,6 @@ class Options(NamedTuple):
 def put(request: state_pb2.PutRequest, metadata: Metadata, checks: Checks) -> Transaction:
     """A put of one key, with its conditions."""
     key = request.key
-    checks.key("key", key)
     operation = _put(request, key, "", checks)
     conditions = _expectations(request, key, checks)
     options = write_options(request, metadata, checks)
@@ -86,6 +86,7 @@ def delete(request: state_pb2.DeleteRequest, metadata: Metadata, checks: Checks)
 
 def transaction(request: state_pb2.TransactRequest, metadata: Metadata, checks: Checks) -> Transaction:
     """Conditions and two lists of operations."""
+    checks.somewhere(READ_WRITE)
     conditions = [
         _condition(condition, f"conditions[{index}]", checks)
         for index, condition in enumerate(_bounded(request.conditions, "conditions", checks))
@@ -130,7 +131,7 @@ def said(author: str, message: str, metadata: Metadata, checks: Checks) -> tuple
             author = _text(name, value, AUTHOR_BYTES, checks)
         elif not message and name in ("comity-message", "comity-message-bin"):
             message = _text(name, value, MESSAGE_BYTES, checks)
-    return author, message, trace_parent
+    return checks.author(author), message, trace_parent
 
 
 def _request_id(request_id: types_pb2.RequestId, checks: Checks) -> RequestId:
@@ -141,7 +142,7 @@ def _request_id(request_id: types_pb2.RequestId, checks: Checks) -> RequestId:
     if sequence < 1:
         checks.wrong("options.request_id.sequence", "must be 1 or more")
     checks.count("options.request_id.awaited", awaited)
-    return RequestId(client, sequence, awaited)
+    return RequestId(checks.caller.client(client), sequence, awaited)
 
 
 def _guard(guard: types_pb2.LeaseGuard, checks: Checks) -> Guard:
@@ -183,10 +184,10 @@ def _condition(condition: state_pb2.Condition, path: str, checks: Checks) -> Con
     key = ""
     if target == "key":
         key = condition.key
-        checks.key(f"{path}.key", key)
+        checks.key(f"{path}.key", key, READ)
     elif target == "prefix":
         key = condition.prefix
-        checks.prefix(f"{path}.prefix", key)
+        checks.prefix(f"{path}.prefix", key, READ)
         if test is not None and test != "unchanged_since":
             checks.wrong(f"{path}.{test}", "a prefix takes only unchanged_since")
     else:
@@ -256,18 +257,16 @@ def _branch(operations: Sequence[state_pb2.Operation], path: str, checks: Checks
 def _operation(message: Any, case: str, path: str, checks: Checks) -> Operation:
     match case:
         case "put":
-            key = message.key
-            checks.key(f"{path}key", key)
-            return _put(message, key, path, checks)
+            return _put(message, message.key, path, checks)
         case "get":
             key = message.key
-            checks.key(f"{path}key", key)
+            checks.key(f"{path}key", key, READ)
             return Get(key)
         case "delete":
             return _delete(message, path, checks)
         case "increment":
             key, delta = message.key, message.delta
-            checks.key(f"{path}key", key)
+            checks.key(f"{path}key", key, READ_WRITE)  # it answers the value
             if abs(delta) > LARGEST_INTEGER:
                 checks.wrong(f"{path}delta", f"must be from -{LARGEST_INTEGER} to {LARGEST_INTEGER}")
             return Increment(key, delta)
@@ -277,6 +276,8 @@ def _operation(message: Any, case: str, path: str, checks: Checks) -> Operation:
 
 def _put(message: Any, key: str, path: str, checks: Checks) -> Put:
     value, content_type, lease_id = message.value, message.content_type, message.lease_id
+    previous = message.return_previous
+    checks.key(f"{path}key", key, READ_WRITE if previous else WRITE)
     if len(value) > checks.limits.value_bytes:
         checks.value(f"{path}value", value)
     if content_type:
@@ -288,26 +289,28 @@ def _put(message: Any, key: str, path: str, checks: Checks) -> Put:
         ttl = checks.ttl(f"{path}ttl", message.ttl)
         if lease_id:
             checks.wrong(f"{path}ttl", "must not be set together with lease_id")
-    return Put(key, value, content_type, lease_id, message.return_previous, ttl)
+    return Put(key, value, content_type, lease_id, previous, ttl)
 
 
 def _delete(message: Any, path: str, checks: Checks) -> Delete | DeletePrefix:
     target = message.WhichOneof("target")
+    previous = message.return_previous
+    access = READ_WRITE if previous else WRITE
     if target == "prefix":
         prefix = message.prefix
-        checks.prefix(f"{path}prefix", prefix)
-        return DeletePrefix(prefix, message.return_previous)
+        checks.prefix(f"{path}prefix", prefix, access)
+        return DeletePrefix(prefix, previous)
     key = message.key
     if target is None:
         checks.wrong(f"{path}key", "a key or a prefix is required")
     else:
-        checks.key(f"{path}key", key)
-    return Delete(key, message.return_previous)
+        checks.key(f"{path}key", key, access)
+    return Delete(key, previous)
 
 
 def _list(message: state_pb2.ListOperation, path: str, checks: Checks) -> List:
     prefix, limit = message.prefix, message.limit
-    checks.prefix(f"{path}prefix", prefix)
+    checks.prefix(f"{path}prefix", prefix, READ)
     if not 0 <= limit <= checks.limits.page_entries:
         checks.wrong(f"{path}limit", f"must be from 0 to {checks.limits.page_entries}")
     return List(prefix, limit or checks.limits.page_entries, message.keys_only)

@@ -6,7 +6,6 @@ is a defect: it goes to the log under an id, and the client is told the id.
 
 import asyncio
 import contextlib
-import uuid
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Any, Final, NoReturn
 
@@ -16,9 +15,13 @@ from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
 
+from comity_server.access.caller import Caller
+from comity_server.access.gate import ANYBODY, Gate
 from comity_server.errors import Draining, InvalidRequest, NotImplementedYet, RequestTimeout, StateError, Violation
 from comity_server.services import status
 from comity_server.services.admission import Admission, Place
+from comity_server.services.call import Call, Context
+from comity_server.telemetry.trail import Trail, Trails
 
 log = structlog.get_logger(__name__)
 
@@ -26,35 +29,66 @@ QUIET_SECONDS: Final = 0.1
 REQUEST_SECONDS: Final = 60.0  # how long a request may take to come
 STREAM_REQUEST_BYTES: Final = 64 * 1024
 
-Context = grpc.aio.ServicerContext[Any, Any]
-Unary = Callable[[Any, Context], Awaitable[Message]]
-Stream = Callable[[Any, Context], AsyncGenerator[bytes]]
+Unary = Callable[[Any, Call], Awaitable[Message]]
+Stream = Callable[[Any, Call], AsyncGenerator[bytes]]
+Enter = Callable[[Context], Caller]
 Behaviour = Callable[[Any, Context], Awaitable[Any]]
 
 
 class Calls:
-    """Registers services with a gRPC server, and knows how many of their calls are in progress."""
+    """Registers services with a gRPC server, and knows how many of their calls are in progress.
 
-    def __init__(self, server: grpc.aio.Server, admission: Admission) -> None:
+    Args:
+        server: gRPC's.
+        gate: lets in those who call a service that is not for anybody.
+        admission: gives each call its room.
+        trails: follow each call, and count it.
+    """
+
+    def __init__(self, server: grpc.aio.Server, gate: Gate, admission: Admission, trails: Trails) -> None:
         self._server = server
+        self._gate = gate
         self._admission = admission
+        self._trails = trails
         self.unary_calls = 0
         self.streams = 0
         self._draining = False
         self._refused = 0
         self._ended = asyncio.Event()
 
-    def add(self, service: ServiceDescriptor, servicer: object = None, *, tool: bool = False) -> None:
+    def add(
+        self,
+        service: ServiceDescriptor,
+        servicer: object = None,
+        *,
+        tool: bool = False,
+        anybody: bool = False,
+        admission: Admission | None = None,
+    ) -> None:
         """Register the methods that the servicer has under their names in the contract.
 
         A method that it has not answers UNIMPLEMENTED. One that streams its answer is a function that returns an
         iterator of serialised messages; one to which requests are streamed gets an iterator of them. The calls of a
-        tool are answered to the last, and nobody waits for their end.
+        tool are answered to the last, and nobody waits for their end. With `anybody` it is not asked who calls. Calls
+        that have an `admission` of their own take up none of the room of others, and wait for none.
         """
+        enter = _anybody if anybody else self._gate.enter
+        room = self._admission if admission is None else admission
         handlers = {
-            method.name: self._handler(method, getattr(servicer, method.name, None), tool) for method in service.methods
+            method.name: self._handler(method, getattr(servicer, method.name, None), tool, enter, room)
+            for method in service.methods
         }
         self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service.full_name, handlers),))
+
+    @property
+    def draining(self) -> bool:
+        """Whether every further call is refused."""
+        return self._draining
+
+    @property
+    def connections(self) -> int:
+        """How many have calls that take up room."""
+        return self._admission.connections
 
     def refuse(self) -> None:
         """Answer every further call with Draining."""
@@ -80,92 +114,146 @@ class Calls:
             refused = self._refused
             await asyncio.sleep(QUIET_SECONDS)
 
-    def _handler(self, method: MethodDescriptor, handler: Any, tool: bool) -> Any:
+    def _handler(self, method: MethodDescriptor, handler: Any, tool: bool, enter: Enter, admission: Admission) -> Any:
         # To gRPC all requests are streamed, which is the same on the wire: so they are read when there is room, and for
         # no longer than a client may take. They arrive as bytes, since what cannot be parsed has to fail here.
         behaviour: Behaviour
         if handler is None:
-            behaviour = _unimplemented(method)
+            behaviour = self._unimplemented(method)
         elif method.server_streaming:
-            behaviour = self._stream(method, handler, tool)
+            behaviour = self._stream(method, handler, tool, enter, admission)
         else:
-            behaviour = self._unary(method, handler, tool)
+            behaviour = self._unary(method, handler, tool, enter, admission)
         if method.server_streaming:
             return grpc.stream_stream_rpc_method_handler(behaviour)
         return grpc.stream_unary_rpc_method_handler(behaviour)
 
-    def _unary(self, method: MethodDescriptor, handler: Unary, tool: bool) -> Behaviour:
+    def _unary(
+        self, method: MethodDescriptor, handler: Unary, tool: bool, enter: Enter, admission: Admission
+    ) -> Behaviour:
         parse = GetMessageClass(method.input_type).FromString
+        counted = self._trails.tally.method(method.full_name)
 
         async def call(_: object, context: Context) -> bytes:
             begun = 0
+            trail = self._trails.begin(counted, context)
             try:
-                place = await self._admission.enter(context.peer())
+                caller = enter(context)
+                trail.principal = caller.principal
+                place = await admission.enter(context.peer())
                 _after_this_task(place.leave)  # which ends when the client has the answer
-                data = await _read(context)
+                data = await _read(context, trail)
                 place.resize(len(data))
                 begun = 0 if tool else 1
                 self.unary_calls += begun
                 if self._draining and begun:
                     self._refused += 1
                     raise Draining
-                answer = (await handler(parse(data), context)).SerializeToString()
+                request = parse(data)
+                trail.asks(request)
+                answer = (await handler(request, Call(context, caller))).SerializeToString()
                 place.resize(len(answer))
+                trail.gave(len(answer))
+                trail.code = "OK"
                 return answer
             except grpc.aio.BaseError:  # the client went away before its answer
                 raise
             except Exception as error:  # noqa: BLE001 - the one place where defects end
-                await _fail(method, context, error)
+                await self._fail(method, context, error, trail)
             finally:
+                trail.end()
                 self.unary_calls -= begun
                 if self._draining:
                     self._ended.set()
 
         return call
 
-    def _stream(self, method: MethodDescriptor, handler: Stream, tool: bool) -> Behaviour:
+    def _stream(
+        self, method: MethodDescriptor, handler: Stream, tool: bool, enter: Enter, admission: Admission
+    ) -> Behaviour:
         parse = GetMessageClass(method.input_type).FromString
+        counted = self._trails.tally.method(method.full_name)
 
         async def call(_: object, context: Context) -> None:
             begun = 0
+            trail = self._trails.begin(counted, context)
             try:
-                request = (
-                    Requests(self._admission, context, parse)
-                    if method.client_streaming
-                    else parse(await _read_small(self._admission, context))
-                )
+                caller = enter(context)
+                trail.principal = caller.principal
+                request: Any
+                if method.client_streaming:
+                    request = Requests(admission, context, trail, parse)
+                else:
+                    request = parse(await _read_small(admission, context, trail))
+                    trail.asks(request)
                 begun = 0 if tool else 1
                 self.streams += begun
                 if self._draining and begun:
                     self._refused += 1
                     raise Draining
-                async with contextlib.aclosing(handler(request, context)) as messages:
+                async with contextlib.aclosing(handler(request, Call(context, caller))) as messages:
                     async for message in messages:
                         await context.write(message)
+                        trail.gave(len(message))
+                trail.code = "OK"
             except grpc.aio.BaseError:  # the client went away before its answer
                 raise
             except Exception as error:  # noqa: BLE001 - the one place where defects end
-                await _fail(method, context, error)
+                await self._fail(method, context, error, trail)
             finally:
+                trail.end()
                 self.streams -= begun
                 if self._draining:
                     self._ended.set()
 
         return call
 
+    def _unimplemented(self, method: MethodDescriptor) -> Callable[[Any, Context], Awaitable[NoReturn]]:
+        counted = self._trails.tally.method(method.full_name)
+
+        async def call(request: object, context: Context) -> NoReturn:
+            trail = self._trails.begin(counted, context)
+            error = NotImplementedYet(f"this server does not offer {method.full_name}")
+            try:
+                await self._fail(method, context, error, trail)
+            finally:
+                trail.end()
+
+        return call
+
+    async def _fail(self, method: MethodDescriptor, context: Context, error: Exception, trail: Trail) -> NoReturn:
+        if isinstance(error, DecodeError):
+            error = InvalidRequest(Violation("request", f"is not a {method.input_type.full_name}"))
+        elif isinstance(error, EOFError):
+            error = InvalidRequest(Violation("request", "is required"))
+        if isinstance(error, StateError):
+            answer = status.answer(error, trail.request_id)
+            self._trails.tally.errors[error.reason] += 1
+        else:
+            log.error("a call failed", method=trail.method.full_name, error_id=trail.request_id, exc_info=error)
+            answer = status.internal(trail.request_id)
+            self._trails.tally.errors[status.DEFECT] += 1
+        trail.code = answer.code.name
+        await context.abort(answer.code, answer.message, answer.trailer)
+
+
+def _anybody(_: Context) -> Caller:
+    return ANYBODY
+
 
 class Requests:
     """The requests of one stream, as they come: an iterator of small ones, which `admitted` is for large ones."""
 
-    def __init__(self, admission: Admission, context: Context, parse: Callable[[bytes], Message]) -> None:
+    def __init__(self, admission: Admission, context: Context, trail: Trail, parse: Callable[[bytes], Message]) -> None:
         self._admission = admission
         self._context = context
+        self._trail = trail
         self._parse = parse
 
     async def __aiter__(self) -> AsyncGenerator[Message]:
         with contextlib.suppress(EOFError):
             while True:
-                yield self._parse(await _read_small(self._admission, self._context))
+                yield self._parse(await _read_small(self._admission, self._context, self._trail))
 
     async def admitted(self, *, soon: bool) -> tuple[Any, Place]:
         """Read a request of any size, and what it takes up of the connection's room until its place is left.
@@ -173,21 +261,23 @@ class Requests:
         What is on its way takes up nothing, since the next request of a stream may be long in coming: longer than
         REQUEST_SECONDS unless it has to come `soon`. Raises EOFError if there is none, RequestTimeout.
         """
-        data = await _read(self._context, soon=soon)
+        data = await _read(self._context, self._trail, soon=soon)
         place = await self._admission.enter(self._context.peer())
         place.resize(len(data))
         try:
-            return self._parse(data), place
+            request = self._parse(data)
         except DecodeError:
             place.leave()
             raise
+        self._trail.asks(request)
+        return request, place
 
 
-async def _read_small(admission: Admission, context: Context) -> bytes:
+async def _read_small(admission: Admission, context: Context, trail: Trail) -> bytes:
     """Read a request of a stream. It lasts as long as the stream, so it must not be large. Raises EOFError."""
     place = await admission.enter(context.peer())
     try:
-        data = await _read(context)
+        data = await _read(context, trail)
     finally:
         place.leave()
     if len(data) > STREAM_REQUEST_BYTES:
@@ -195,7 +285,7 @@ async def _read_small(admission: Admission, context: Context) -> bytes:
     return data
 
 
-async def _read(context: Context, *, soon: bool = True) -> bytes:
+async def _read(context: Context, trail: Trail, *, soon: bool = True) -> bytes:
     """Read a request. Raises EOFError if there is none, and RequestTimeout if it has to come soon and does not."""
     seconds = REQUEST_SECONDS if soon else None
     try:
@@ -207,6 +297,7 @@ async def _read(context: Context, *, soon: bool = True) -> bytes:
         raise RequestTimeout(seconds) from None
     if data is grpc.aio.EOF:
         raise EOFError
+    trail.took(len(data))
     return bytes(data)
 
 
@@ -214,24 +305,3 @@ def _after_this_task(call: Callable[[object], None]) -> None:
     task = asyncio.current_task()
     assert task is not None
     task.add_done_callback(call)
-
-
-async def _fail(method: MethodDescriptor, context: Context, error: Exception) -> NoReturn:
-    if isinstance(error, DecodeError):
-        error = InvalidRequest(Violation("request", f"is not a {method.input_type.full_name}"))
-    elif isinstance(error, EOFError):
-        error = InvalidRequest(Violation("request", "is required"))
-    if isinstance(error, StateError):
-        answer = status.answer(error)
-    else:
-        error_id = uuid.uuid4().hex
-        log.error("a call failed", method=method.full_name, error_id=error_id, exc_info=error)
-        answer = status.internal(error_id)
-    await context.abort(answer.code, answer.message, answer.trailer)
-
-
-def _unimplemented(method: MethodDescriptor) -> Callable[[Any, Context], Awaitable[NoReturn]]:
-    async def call(request: object, context: Context) -> NoReturn:
-        await _fail(method, context, NotImplementedYet(f"this server does not offer {method.full_name}"))
-
-    return call

@@ -8,7 +8,7 @@ from grpc_channelz.v1 import channelz, channelz_pb2
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
 from comity_server.errors import NotFound
-from comity_server.services.rpc import Context
+from comity_server.services.call import Call, Context
 
 
 class Reflection:
@@ -22,14 +22,14 @@ class Reflection:
         self._servicer: Any = reflection.aio.ReflectionServicer(services)
 
     async def ServerReflectionInfo(
-        self, requests: AsyncIterable[reflection_pb2.ServerReflectionRequest], context: Context
+        self, requests: AsyncIterable[reflection_pb2.ServerReflectionRequest], call: Call
     ) -> AsyncGenerator[bytes]:
-        async for answer in self._servicer.ServerReflectionInfo(requests, context):
+        async for answer in self._servicer.ServerReflectionInfo(requests, call.context):
             yield answer.SerializeToString()
 
 
 class Channelz:
-    """Handlers of `grpc.channelz.v1.Channelz`."""
+    """Handlers of `grpc.channelz.v1.Channelz`, for those who may administer the server."""
 
     def __init__(self) -> None:
         servicer = channelz.aio.ChannelzServicer
@@ -37,15 +37,16 @@ class Channelz:
             setattr(self, method.name, _answering(getattr(servicer, method.name)))
 
 
-def _answering(method: Callable[[Any, Context], Awaitable[Any]]) -> Callable[[Any, Context], Awaitable[Any]]:
+def _answering(method: Callable[[Any, Context], Awaitable[Any]]) -> Callable[[Any, Call], Awaitable[Any]]:
     """The method, raising where it would tell the client what a library says."""
 
-    async def call(request: Any, context: Context) -> Any:
-        answer = await method(request, context)
+    async def call(request: Any, call: Call) -> Any:
+        call.caller.administer()
+        answer = await method(request, call.context)
         if answer is not None:
             return answer
-        if context.code() is grpc.StatusCode.NOT_FOUND:
+        if call.context.code() is grpc.StatusCode.NOT_FOUND:
             raise NotFound("there is nothing of that id")
-        raise RuntimeError(context.details())
+        raise RuntimeError(call.context.details())
 
     return call

@@ -1,4 +1,5 @@
-"""What a request may say: the rules of the contract, each beside the words that tell the caller what is wrong."""
+"""What a request may say: the rules of the contract, each beside the words that tell the caller what is wrong; and
+whether who says it may do that."""
 
 import re
 from collections.abc import Mapping
@@ -6,7 +7,9 @@ from typing import Final
 
 from google.protobuf.duration_pb2 import Duration
 
-from comity_server.errors import InvalidRequest, Violation
+from comity_server.access.caller import Caller
+from comity_server.access.rights import EVERYTHING, Access
+from comity_server.errors import AuthorNotPrincipal, InvalidRequest, PermissionDenied, Violation
 from comity_server.limits import Limits
 from comity_server.services.status import VIOLATIONS
 
@@ -25,18 +28,73 @@ DURATION_SECONDS: Final = 315_576_000_000
 
 
 class Checks:
-    """Collects what is wrong with one request: each method takes the path of a field and what it holds."""
+    """Collects what is wrong with one request: each method takes the path of a field and what it holds.
 
-    __slots__ = ("_violations", "limits")
+    What names keys takes the access that is asked for, too, to those of the namespace that was checked last. A request
+    for which nothing was asked is never let through.
 
-    def __init__(self, limits: Limits) -> None:
+    Args:
+        limits: for what a request may ask.
+        caller: whose request it is.
+        namespace: the one that it is within, where that was checked before.
+    """
+
+    __slots__ = ("_denied", "_is_asked", "_name", "_violations", "caller", "limits", "rights")
+
+    def __init__(self, limits: Limits, caller: Caller, namespace: str = "") -> None:
         self.limits = limits
+        self.caller = caller
+        self.rights = caller.rights(namespace)
+        self._name = namespace
         self._violations: list[Violation] = []
+        self._denied: PermissionDenied | None = None
+        self._is_asked = False
 
     def finish(self) -> None:
-        """Raise InvalidRequest if anything was wrong."""
+        """Raise InvalidRequest if anything was wrong, or else PermissionDenied if the caller may not do it."""
         if self._violations:
             raise InvalidRequest(*self._violations)
+        if self._denied is not None:
+            raise self._denied
+        if not self._is_asked and self.rights is not EVERYTHING:
+            raise RuntimeError("a request was checked, and nothing was asked about its caller's rights")
+        self._is_asked = False
+
+    # Who may do it
+
+    def everywhere(self, access: Access) -> None:
+        """It is done to the whole of the namespace."""
+        self._is_asked = True
+        if not self.rights.may(access, ""):
+            self._deny(access, "")
+
+    def somewhere(self, access: Access) -> None:
+        """It is done to nothing in particular: whoever may do any of what is named to any key of the namespace may."""
+        self._is_asked = True
+        if not self.rights.may_somewhere(access):
+            self._lacks(" or ".join(str(each.name) for each in access))
+
+    def anyone(self) -> None:
+        """It is nobody's in particular: the answer shows what its caller may see."""
+        self._is_asked = True
+
+    def author(self, said: str) -> str:
+        """The author of a write for which the request says one, or says none."""
+        try:
+            return self.caller.author(said)
+        except AuthorNotPrincipal as denied:
+            self._denied = self._denied or denied
+            return said
+
+    def _deny(self, access: Access, target: str, **where: str) -> None:
+        lacks = [str(each.name) for each in access if not self.rights.may(each, target)]
+        self._lacks(" and ".join(lacks), **where)
+
+    def _lacks(self, access: str, **where: str) -> None:
+        if self._denied is None:
+            self._denied = PermissionDenied(self.caller.principal, access, self._name, **where)
+
+    # What is said
 
     def wrong(self, field: str, description: str) -> None:
         """Note a violation."""
@@ -44,8 +102,12 @@ class Checks:
             self._violations.append(Violation(field, description))
 
     def namespace(self, field: str, name: str) -> None:
+        """The namespace of what is checked from here on."""
         if not NAMESPACE.fullmatch(name):
             self.wrong(field, f"must match {NAMESPACE.pattern}" if name else "is required")
+        else:
+            self._name = name
+            self.rights = self.caller.rights(name)
 
     def namespace_prefix(self, field: str, prefix: str) -> None:
         if prefix and not NAMESPACE.fullmatch(prefix):
@@ -68,13 +130,21 @@ class Checks:
                 self.wrong(field, f"must not have more than {LABEL_VALUE_BYTES} bytes, nor a NUL in it: {key}")
         return tuple(sorted(labels.items()))
 
-    def key(self, field: str, key: str) -> None:
+    def key(self, field: str, key: str, access: Access) -> None:
+        if self.rights is not EVERYTHING:
+            self._is_asked = True
+            if not self.rights.may(access, key):
+                self._deny(access, key, key=key)
         if not key:
             self.wrong(field, "is required")
         elif len(key) > self.limits.key_bytes or "\0" in key or not key.isascii():
             self.text(field, key, self.limits.key_bytes)
 
-    def prefix(self, field: str, prefix: str) -> None:
+    def prefix(self, field: str, prefix: str, access: Access) -> None:
+        if self.rights is not EVERYTHING:
+            self._is_asked = True
+            if not self.rights.may(access, prefix):
+                self._deny(access, prefix, prefix=prefix)
         self.text(field, prefix, self.limits.key_bytes)
 
     def text(self, field: str, text: str, max_bytes: int) -> None:

@@ -4,6 +4,8 @@ from collections.abc import AsyncGenerator
 from typing import Final
 
 from comity.v1 import state_pb2, types_pb2
+from comity_server.access.caller import Caller
+from comity_server.access.rights import READ
 from comity_server.feed import Feed
 from comity_server.limits import Limits
 from comity_server.services.validate import EPOCH_BYTES, Checks
@@ -15,13 +17,13 @@ PROGRESS_MOST: Final = 86400.0
 
 
 async def stream(
-    feed: Feed, limits: Limits, progress_interval: float, request: state_pb2.WatchRequest
+    feed: Feed, limits: Limits, progress_interval: float, caller: Caller, request: state_pb2.WatchRequest
 ) -> AsyncGenerator[bytes]:
     """Serialised messages: first that the stream is live, then commits, or the revision where it is quiet.
 
     The next message is read when the one before was taken off, so that a slow client costs no memory.
     """
-    checks = Checks(limits)
+    checks = Checks(limits, caller)
     namespace, from_revision, epoch = request.namespace, request.from_revision, request.epoch
     checks.namespace("namespace", namespace)
     checks.count("from_revision", from_revision)
@@ -31,15 +33,22 @@ async def stream(
         progress_interval = _progress_interval(request, checks)
     checks.finish()
 
+    def still() -> None:
+        again = Checks(limits, caller, namespace)
+        _interest(request, again)
+        again.finish()
+
     cursor = await feed.watch(namespace, interest, from_revision=from_revision, epoch=epoch)
     try:
-        created = state_pb2.WatchResponse(revision=cursor.revision, created=True, epoch=cursor.epoch)
-        yield created.SerializeToString()
-        progress = state_pb2.WatchResponse()
-        while True:
-            revision, fragments = await cursor.read(MESSAGE_BYTES, progress_interval)
-            progress.revision = revision
-            yield b"".join((*fragments, progress.SerializeToString()))
+        with caller.standing(still, cursor.end):
+            still()  # it may have been taken away meanwhile
+            created = state_pb2.WatchResponse(revision=cursor.revision, created=True, epoch=cursor.epoch)
+            yield created.SerializeToString()
+            progress = state_pb2.WatchResponse()
+            while True:
+                revision, fragments = await cursor.read(MESSAGE_BYTES, progress_interval)
+                progress.revision = revision
+                yield b"".join((*fragments, progress.SerializeToString()))
     finally:
         await cursor.close()
 
@@ -49,10 +58,10 @@ def _interest(request: state_pb2.WatchRequest, checks: Checks) -> Interest:
     match request.WhichOneof("target"):
         case "key":
             target = request.key
-            checks.key("key", target)
+            checks.key("key", target, READ)
         case "prefix":
             target = request.prefix
-            checks.prefix("prefix", target)
+            checks.prefix("prefix", target, READ)
         case None:
             checks.wrong("key", "a key or a prefix is required")
     types = set(request.event_types)

@@ -55,7 +55,10 @@ class MemoryStore(Reads):
         """There is nothing to finish."""
 
     def writable(self) -> bool:
-        return True
+        return not self.trouble()
+
+    def trouble(self) -> str:
+        return ""
 
     async def commit(self, namespace: str, group: Sequence[Write]) -> Sequence[Outcome | StateError]:
         outcomes: list[Outcome | StateError] = []

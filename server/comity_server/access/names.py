@@ -1,0 +1,22 @@
+"""What a principal may be called."""
+
+from typing import Final
+
+PRINCIPAL_BYTES: Final = 128
+ANONYMOUS: Final = "anonymous"  # how a policy names those who are nobody; so nobody may be called that
+
+
+def wrong_with(principal: str) -> str | None:
+    """What is wrong with a name for a principal, if anything: it is 1-128 bytes of printable text, without spaces at
+    its ends, and not `anonymous`."""
+    if not principal:
+        return "is empty"
+    if not principal.isprintable():  # which surrogates are not either
+        return "has characters that cannot be printed"
+    if len(principal.encode()) > PRINCIPAL_BYTES:
+        return f"is longer than {PRINCIPAL_BYTES} bytes"
+    if principal != principal.strip():
+        return "begins or ends with a space"
+    if principal == ANONYMOUS:
+        return f"may not be {ANONYMOUS!r}, which stands for nobody"
+    return None
