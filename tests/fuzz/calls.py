@@ -71,8 +71,8 @@ def calls(draw: st.DrawFn, method: MethodDescriptor | None = None) -> Call:
 
 
 def make(channel: grpc.Channel, call: Call, identity: Metadata, secret: bytes) -> None:
-    """Make a call, and show an identity. Raises AssertionError where the answer is none that a client may get: also where
-    it has the secret in it."""
+    """Make a call, and show an identity. Raises AssertionError where the answer is none that a client may get, or has
+    the secret in it."""
     method = METHODS[call.method]
     given_up = threading.Event()
 
