@@ -13,7 +13,7 @@ from grpc_channelz.v1 import channelz_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 
 from comity.v1 import checkpoint_pb2, lease_pb2, namespace_pb2, server_pb2, state_pb2
-from comity_server import connections
+from comity_server import connections, tasks
 from comity_server.access.setup import Access
 from comity_server.committer import Committer
 from comity_server.compactor import Compactor
@@ -179,9 +179,7 @@ class Server:
         if not await _within(STORE_END_SECONDS, self._committer.drain()):
             log.warning("writes were still in the store's hands when the server ended")
         await self._exporting.stop()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.wait(self._tasks)
+        await asyncio.gather(*map(tasks.end, self._tasks))
         await self._store.close()
         await self._probes.stop()
         log.info("stopped")
