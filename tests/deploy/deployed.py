@@ -86,15 +86,14 @@ class Image:
 
 @cache
 def image() -> Image:
-    with DOCKERFILE.open("rb") as file:
-        parser = DockerfileParser(fileobj=file)
-        stages: list[list[tuple[str, str]]] = []
-        for one in parser.structure:
-            if one["instruction"] == "FROM":
-                stages.append([])
-            if one["instruction"] != "COMMENT" and stages:
-                stages[-1].append((one["instruction"], one["value"]))
-        return Image(stages, dict(parser.envs))
+    parser = DockerfileParser(path=str(DOCKERFILE))
+    stages: list[list[tuple[str, str]]] = []
+    for one in parser.structure:
+        if one["instruction"] == "FROM":
+            stages.append([])
+        if one["instruction"] != "COMMENT" and stages:
+            stages[-1].append((one["instruction"], one["value"]))
+    return Image(stages, dict(parser.envs))
 
 
 # Compose

@@ -22,7 +22,9 @@ def identity(manifest: dict[str, Any]) -> tuple[str, str]:
 
 
 @pytest.mark.parametrize("folder", FOLDERS)
-@pytest.mark.parametrize("version", [OLDEST, kubernetes_validate.latest_version()])
+@pytest.mark.parametrize(
+    "version", [pytest.param(OLDEST, marks=pytest.mark.long), kubernetes_validate.latest_version()]
+)
 def test_schemas(folder: str, version: str) -> None:
     for manifest in manifests(folder):
         kubernetes_validate.validate(manifest, version, strict=True)

@@ -4,9 +4,11 @@ import socket
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 import comity
 from comity import sync
+from comity_server.notifying import notify_ready
 from tests import servers
 from tests.cli.processes import Comity
 from tests.deploy.deployed import container, image, launches, manifests, of_kind
@@ -79,6 +81,9 @@ def test_systemd(files: Files, tmp_path: Path) -> None:
             assert server.stop() == 0
 
 
-def test_a_socket_of_nobody_ends_no_start(tmp_path: Path) -> None:
-    with servers.start(env={"NOTIFY_SOCKET": str(tmp_path / "none")}) as server:
-        assert "the service manager cannot be told" in server.log()
+def test_a_service_manager_that_is_not_there_ends_no_start(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for address in (str(tmp_path / "none"), "@none", "x" * 1000, "@", ""):
+        monkeypatch.setenv("NOTIFY_SOCKET", address)
+        with capture_logs() as logs:
+            notify_ready()
+        assert [line["log_level"] for line in logs] == ["warning"] * bool(address)

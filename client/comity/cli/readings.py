@@ -9,12 +9,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Reading", "millis"]
 
-PIPELINE = "comity.v1.StateService/Pipeline"
-
 
 @dataclass(frozen=True)
 class Reading:
-    """A server between two answers, or why it has given none. Without an earlier one rates are those since its start."""
+    """A server between two answers, or why it gave none. Without an earlier one rates are those since its start."""
 
     address: str
     error: str = ""  # why there is no answer

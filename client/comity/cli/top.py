@@ -67,7 +67,7 @@ def top(options: Options, interval: float, once: bool) -> None:
     """
 
     async def work(client: "Client") -> None:
-        servers = [_Server(one, options.timeout) for one in _each(client.access)]
+        servers = [_Server(one, options.timeout) for one in _each(client._access)]
         try:
             await _show(servers, Output(as_json=options.json), interval, once)
         finally:
@@ -266,7 +266,7 @@ def _together(name: str, of_servers: Sequence[Sequence[Mapping[str, Any]]]) -> S
             if known == one:
                 continue
             for field, value in one.items():
-                if field in ("revisions_per_second",) or not field.endswith(("_per_second", "open")):
+                if field == "revisions_per_second" or not field.endswith(("_per_second", "open")):
                     known[field] = max((each for each in (known[field], value) if each is not None), default=None)
                 else:
                     known[field] += value
