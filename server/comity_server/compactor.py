@@ -1,6 +1,7 @@
 """Forgets history as the retention asks for, one namespace after another, over and over."""
 
 import asyncio
+from collections.abc import Callable
 
 import structlog
 
@@ -14,9 +15,9 @@ _PAGE = 200  # namespaces
 
 
 class Compactor:
-    """Compacts all namespaces every `interval` seconds."""
+    """Compacts all namespaces every `interval` seconds, each as `retention` says of its name."""
 
-    def __init__(self, store: Store, retention: Retention, interval: float) -> None:
+    def __init__(self, store: Store, retention: Callable[[str], Retention], interval: float) -> None:
         self._store = store
         self._retention = retention
         self._interval = interval
@@ -44,7 +45,7 @@ class Compactor:
     async def _compact(self, info: NamespaceInfo) -> None:
         """Compact one namespace. What fails here keeps nothing from the others."""
         try:
-            floor = await self._store.retain(info.name, self._retention)
+            floor = await self._store.retain(info.name, self._retention(info.name))
         except NamespaceNotFound:
             return  # deleted meanwhile
         except StateError as error:

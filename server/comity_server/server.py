@@ -11,6 +11,7 @@ from grpc_channelz.v1 import channelz_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 
 from comity.v1 import checkpoint_pb2, lease_pb2, namespace_pb2, state_pb2
+from comity_server.access.bounds import Bounds
 from comity_server.access.gate import Gate
 from comity_server.committer import Committer
 from comity_server.compactor import Compactor
@@ -42,7 +43,6 @@ REFLECTION: Final = reflection_pb2.DESCRIPTOR.services_by_name["ServerReflection
 
 MESSAGE_SLACK: Final = 1024 * 1024  # what a message may have beside keys and values
 METADATA_BYTES: Final = 16 * 1024
-PING_INTERVAL: Final = 10.0  # seconds; clients that ping a quiet connection more often are sent away
 INT32_MOST: Final = 2**31 - 1
 CALLS_WAITING_LEAST: Final = 100_000  # calls that may wait to be begun, whatever the settings
 STREAM_END_SECONDS: Final = 2.0  # how long a client may take to hear that its watch ends
@@ -58,20 +58,24 @@ class Server:
     Args:
         settings: see there.
         store: where the state is kept. The server opens and closes it.
-        ping_interval: how often a client may ping a quiet connection, in seconds.
     """
 
-    def __init__(self, settings: Settings, store: Store, *, ping_interval: float = PING_INTERVAL) -> None:
+    def __init__(self, settings: Settings, store: Store) -> None:
         limits = settings.limits()
         self.addresses: Sequence[str] = ()
         self._settings = settings
         self._store = store
-        self._grpc = grpc.aio.server(options=grpc_options(settings, ping_interval))
-        self._gate = Gate()
-        self.calls = Calls(self._grpc, self._gate, Admission(settings.max_connection_bytes, request_bytes(settings)))
+        self._grpc = grpc.aio.server(options=grpc_options(settings))
+        self._bounds = bounds = Bounds(settings.rules(), settings.max_calls)
+        self._gate = Gate(bounds=bounds)
+        admission = Admission(settings.max_connection_bytes, request_bytes(settings))
+        self.calls = Calls(self._grpc, self._gate, admission, settings.max_deadline)
+        store.bound(lambda namespace: bounds.rules.namespace(namespace).limits)
         self._committer = Committer(store, max_pending=settings.max_pending)
         self._feed = Feed(store, watch_fragment)
-        self._compactor = Compactor(store, settings.retention(), settings.compaction_interval)
+        self._compactor = Compactor(
+            store, lambda namespace: bounds.rules.namespace(namespace).retention, settings.compaction_interval
+        )
         self._state = StateService(store, self._committer, self._feed, limits, settings.progress_interval)
         self._expiry = Expiry(store, self._committer)
         self._leases = LeaseService(store, self._committer, limits)
@@ -170,7 +174,7 @@ def request_bytes(settings: Settings) -> int:
     return max(limits.transaction_bytes, limits.value_bytes) + MESSAGE_SLACK
 
 
-def grpc_options(settings: Settings, ping_interval: float) -> list[tuple[str, Any]]:
+def grpc_options(settings: Settings) -> list[tuple[str, Any]]:
     """What gRPC is told of the settings. All its numbers are of 32 bits."""
     waiting = min(max(CALLS_WAITING_LEAST, 10 * settings.max_pending), INT32_MOST)
     return [
@@ -192,7 +196,7 @@ def grpc_options(settings: Settings, ping_interval: float) -> list[tuple[str, An
         ("grpc.http2.ping_timeout_ms", int(settings.keepalive_timeout * 1000)),
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.http2.max_pings_without_data", 0),
-        ("grpc.http2.min_ping_interval_without_data_ms", int(ping_interval * 1000)),
+        ("grpc.http2.min_ping_interval_without_data_ms", int(settings.keepalive_least * 1000)),
         ("grpc.enable_channelz", int(settings.channelz)),
     ]
 

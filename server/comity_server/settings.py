@@ -10,11 +10,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, EnvSettingsSource, NoDecode, SettingsConfigDict
 
-from comity_server.limits import Limits, Retention
+from comity_server.access.limits import MOST, NamespaceLimits, PrincipalLimits, Rates, Rules, rate
+from comity_server.limits import UNBOUNDED, Limits, Retention
 from comity_server.stores.url import default_url
 
 PREFIX = "COMITY_"
@@ -23,7 +24,6 @@ OTHERS = ("CONFIG", "ADDRESS", "NAMESPACE", "AUTHOR", "DEBUG", "SOAK")  # variab
 LINKS = re.compile(r"SERVICE_(HOST|PORT(_\w+)?)|PORT(_\d+_(TCP|UDP)(_\w+)?)?|NAME|ENV_\w+")
 LIMIT = "limit_"
 RETENTION = "retention_"
-UNBOUNDED = 1 << 42  # what a retention of 0 stands for: more than there will be, and in µs still 64 bits
 
 ADDRESS = re.compile(r"(?:\[[0-9A-Fa-f:.]+(?:%\w+)?\]|[^\[\]:/\s]+):(\d{1,5})")
 
@@ -94,11 +94,58 @@ class Settings(BaseSettings):
         ge=1,
         description="Bytes of requests and answers that the calls of one connection may have in memory; others wait.",
     )
+    max_calls: int = Field(
+        20_000, ge=0, le=10_000_000, description="Calls that may be open at a time; others are refused. 0: no bound."
+    )
+    max_principal_calls: int = Field(
+        5_000,
+        ge=0,
+        le=10_000_000,
+        description="Those of one principal, or of one address where nobody is known, but for streams. 0: no bound.",
+    )
+    max_principal_streams: int = Field(
+        5_000,
+        ge=0,
+        le=10_000_000,
+        description="Watches, pipelines and streams of renewals that one principal, or address, may have open. "
+        "0: no bound.",
+    )
+    max_deadline: float = Field(
+        300.0, ge=0.1, le=86400, description="How long a call may take that is no stream, in seconds."
+    )
+    rate_principal: float = Field(
+        0.0, ge=0, le=MOST, description="Operations a second of one principal, or address. 0: no bound."
+    )
+    rate_principal_burst: float = Field(
+        0.0, ge=0, le=MOST, description="How many may come at once after a pause. 0: those of a second."
+    )
+    rate_principal_bytes: float = Field(
+        0.0, ge=0, le=MOST, description="Bytes a second, of requests and answers, of one principal. 0: no bound."
+    )
+    rate_principal_bytes_burst: float = Field(
+        0.0, ge=0, le=MOST, description="How many may come at once after a pause. 0: those of a second."
+    )
+    rate_namespace: float = Field(0.0, ge=0, le=MOST, description="Operations a second in one namespace. 0: no bound.")
+    rate_namespace_burst: float = Field(
+        0.0, ge=0, le=MOST, description="How many may come at once after a pause. 0: those of a second."
+    )
+    rate_namespace_bytes: float = Field(
+        0.0, ge=0, le=MOST, description="Bytes a second, of requests and answers, in one namespace. 0: no bound."
+    )
+    rate_namespace_bytes_burst: float = Field(
+        0.0, ge=0, le=MOST, description="How many may come at once after a pause. 0: those of a second."
+    )
     keepalive_time: float = Field(
         30.0, ge=1, le=86400, description="How long a connection is quiet before the server pings it, in seconds."
     )
     keepalive_timeout: float = Field(
         10.0, ge=0.1, le=3600, description="How long a ping may go unanswered before the connection ends, in seconds."
+    )
+    keepalive_least: float = Field(
+        10.0,
+        ge=0,
+        le=86400,
+        description="Clients that ping a quiet connection more often than after so many seconds are sent away.",
     )
     reflection: bool = Field(True, description="Offer server reflection.")
     channelz: bool = Field(True, description="Offer channelz.")
@@ -213,6 +260,14 @@ class Settings(BaseSettings):
                 raise ValueError(f"{address!r} is not HOST:PORT")
         return listen
 
+    @model_validator(mode="after")
+    def _check_bursts(self) -> "Settings":
+        for name in self.model_fields_set:
+            of, is_burst, _ = name.partition("_burst")
+            if is_burst and getattr(self, name) and not getattr(self, of):
+                raise ValueError(f"{name}: there is no burst without a rate: set {of}")
+        return self
+
     def limits(self) -> Limits:
         """The settings that begin with `limit_`."""
         return Limits(**self._under(LIMIT))
@@ -220,6 +275,16 @@ class Settings(BaseSettings):
     def retention(self) -> Retention:
         """The settings that begin with `retention_`, in which a 0 means that nothing is forgotten for that reason."""
         return Retention(**{name: value or UNBOUNDED for name, value in self._under(RETENTION).items()})
+
+    def rules(self) -> Rules:
+        """What one principal, and one namespace, may take up."""
+        of_principal = PrincipalLimits(self._rates("principal"), self.max_principal_calls, self.max_principal_streams)
+        of_namespace = NamespaceLimits(self._rates("namespace"), self.limits(), self.retention())
+        return Rules(of_principal, of_namespace)
+
+    def _rates(self, of: str) -> Rates:
+        figures = self._under(f"rate_{of}")
+        return Rates(rate(figures[""], figures["_burst"]), rate(figures["_bytes"], figures["_bytes_burst"]))
 
     def _under(self, prefix: str) -> dict[str, Any]:
         return {name.removeprefix(prefix): value for name, value in self if name.startswith(prefix)}

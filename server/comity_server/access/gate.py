@@ -1,10 +1,12 @@
 """The gate that every call passes: it finds out who calls, and hands the handler a Caller."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, Protocol
 
 import grpc
 
+from comity_server.access.bounds import Bounds, Meter
 from comity_server.access.caller import NOBODY, Caller, Identity, Standing
 from comity_server.access.rights import EVERYTHING, Rights
 
@@ -28,12 +30,24 @@ class Gate:
     Args:
         identify: who calls; None: nobody is asked.
         rights: what a principal may do in a namespace; None: everybody may do everything.
+        bounds: how much callers may do; None: as much as they can.
     """
 
-    def __init__(self, identify: Identify | None = None, rights: Callable[[str, str], Rights] | None = None) -> None:
+    def __init__(
+        self,
+        identify: Identify | None = None,
+        rights: Callable[[str, str], Rights] | None = None,
+        bounds: Bounds | None = None,
+    ) -> None:
         self._identify = identify
         self._rights = rights
+        self._bounds = bounds or Bounds()
         self._standings: set[Standing] = set()
+
+    @property
+    def shed(self) -> Counter[str]:
+        """How much was turned away for being too much, by the name of the setting that bounds it."""
+        return self._bounds.shed
 
     def enter(self, context: Context) -> Caller:
         """Who makes a call. Raises Unauthenticated."""
@@ -41,6 +55,10 @@ class Gate:
             return Caller(NOBODY, self)
         identity, proof = self._identify.identify(context.invocation_metadata() or (), context.auth_context())
         return Caller(identity, self, proof)
+
+    def begin(self, caller: Caller, context: Context, *, stream: bool) -> Meter:
+        """Let a call begin. Its end has to be told to what is returned. Raises TooManyCalls, RateLimited."""
+        return self._bounds.enter(caller, context.peer(), stream=stream)
 
     def changed(self) -> None:
         """What is allowed has changed, or who is known: calls that are allowed no more end."""

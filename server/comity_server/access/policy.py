@@ -12,6 +12,7 @@ from typing import Annotated, Final, Literal, NamedTuple
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
+from comity_server.access import limits
 from comity_server.access.patterns import NamespacePattern, Prefix, matches, without_classes
 from comity_server.access.rights import ADMIN, NOTHING, READ, WRITE, Access, Rights
 
@@ -90,6 +91,7 @@ class Document(Table):
     """The file."""
 
     rules: Annotated[list[Rule], Field(max_length=RULES)] = []
+    limits: Annotated[list[limits.Table], Field(max_length=RULES)] = []
 
 
 class Grant(NamedTuple):
@@ -112,6 +114,7 @@ class Policy:
 
     def __init__(self, document: Document) -> None:
         self.rules = len(document.rules)
+        self.limits = document.limits
         self._rules = [_Rule(number, rule) for number, rule in enumerate(document.rules, 1)]
         self.knows_anonymous = any(rule.knows_anonymous for rule in self._rules)
         """Whether a rule holds for nobody in particular."""
@@ -194,7 +197,7 @@ def _explain(error: ErrorDetails) -> str:
         case "missing":
             wrong = "is required"
         case "model_type":
-            wrong = "is not a table: write [[rules]] before each rule"
+            wrong = "is not a table: write [[rules]] or [[limits]] before each"
         case "list_type":
             wrong = "is not a list"
         case "string_type":

@@ -16,9 +16,19 @@ from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
 
+from comity_server.access.bounds import Meter
 from comity_server.access.caller import Caller
 from comity_server.access.gate import ANYBODY, Gate
-from comity_server.errors import Draining, InvalidRequest, NotImplementedYet, RequestTimeout, StateError, Violation
+from comity_server.errors import (
+    DeadlinePassed,
+    DeadlineReached,
+    Draining,
+    InvalidRequest,
+    NotImplementedYet,
+    RequestTimeout,
+    StateError,
+    Violation,
+)
 from comity_server.services import status
 from comity_server.services.admission import Admission, Place
 from comity_server.services.call import Call, Context
@@ -41,12 +51,17 @@ class Calls:
         server: gRPC's.
         gate: lets in those who call a service that is no tool.
         admission: gives each call its room.
+        max_deadline: how long a call may take that is neither a stream nor a tool's, in seconds; None: no bound.
     """
 
-    def __init__(self, server: grpc.aio.Server, gate: Gate, admission: Admission) -> None:
+    def __init__(
+        self, server: grpc.aio.Server, gate: Gate, admission: Admission, max_deadline: float | None = None
+    ) -> None:
         self._server = server
         self._gate = gate
         self._admission = admission
+        self._max_deadline = max_deadline
+        self._open_gate = Gate()
         self.unary_calls = 0
         self.streams = 0
         self._draining = False
@@ -117,66 +132,88 @@ class Calls:
     def _enter(self, context: Context, tool: bool) -> Caller:
         return ANYBODY if tool else self._gate.enter(context)
 
+    def _begin(self, caller: Caller, context: Context, tool: bool, *, stream: bool = False) -> Meter:
+        return (self._open_gate if tool else self._gate).begin(caller, context, stream=stream)
+
     def _unary(self, method: MethodDescriptor, handler: Unary, tool: bool, admission: Admission) -> Behaviour:
         parse = GetMessageClass(method.input_type).FromString
 
-        async def call(_: object, context: Context) -> bytes:
+        async def behave(_: object, context: Context) -> bytes:
             begun = 0
+            bound = asyncio.timeout(None if tool else self._max_deadline)
             try:
                 caller = self._enter(context, tool)
-                place = await admission.enter(context.peer())
-                _after_this_task(place.leave)  # which ends when the client has the answer
-                data = await _read(context)
-                place.resize(len(data))
-                begun = 0 if tool else 1
-                self.unary_calls += begun
-                if self._draining and begun:
-                    self._refused += 1
-                    raise Draining
-                answer = (await handler(parse(data), Call(context, caller))).SerializeToString()
+                meter = self._begin(caller, context, tool)
+                _after_this_task(meter.leave)  # which ends when the client has the answer
+                async with bound:
+                    place = await admission.enter(context.peer())
+                    _after_this_task(place.leave)
+                    data = await _read(context)
+                    place.resize(len(data))
+                    begun = 0 if tool else 1
+                    self.unary_calls += begun
+                    if self._draining and begun:
+                        self._refused += 1
+                        raise Draining
+                    request = parse(data)
+                    meter.begin(request, len(data))
+                    call = Call(context, caller, meter, _deadline(context, bound.when()))
+                    answer = (await handler(request, call)).SerializeToString()
                 place.resize(len(answer))
+                meter.charge(0, len(answer))
                 return answer
             except grpc.aio.BaseError:  # the client went away before its answer
                 raise
             except Exception as error:  # noqa: BLE001 - the one place where defects end
+                if isinstance(error, TimeoutError) and bound.expired():
+                    error = DeadlineReached(self._max_deadline or 0)
                 await _fail(method, context, error)
             finally:
                 self.unary_calls -= begun
                 if self._draining:
                     self._ended.set()
 
-        return call
+        return behave
 
     def _stream(self, method: MethodDescriptor, handler: Stream, tool: bool, admission: Admission) -> Behaviour:
         parse = GetMessageClass(method.input_type).FromString
 
-        async def call(_: object, context: Context) -> None:
+        async def behave(_: object, context: Context) -> None:
             begun = 0
+            meter = None
             try:
                 caller = self._enter(context, tool)
-                request = (
-                    Requests(admission, context, parse)
-                    if method.client_streaming
-                    else parse(await _read_small(admission, context))
-                )
+                meter = self._begin(caller, context, tool, stream=True)
+                if method.client_streaming:
+                    request: Any = Requests(admission, context, parse)
+                else:
+                    data = await _read_small(admission, context)
+                    request = parse(data)
+                    meter.begin(request, len(data))
                 begun = 0 if tool else 1
                 self.streams += begun
                 if self._draining and begun:
                     self._refused += 1
                     raise Draining
-                async with contextlib.aclosing(handler(request, Call(context, caller))) as messages:
+                async with contextlib.aclosing(handler(request, Call(context, caller, meter))) as messages:
                     async for message in messages:
                         await context.write(message)
+                        if method.client_streaming:  # what it reads next is held back until this is paid
+                            meter.charge(0, len(message))
+                        else:
+                            await meter.hold(0, len(message))
             except grpc.aio.BaseError:  # the client went away before its answer
                 raise
             except Exception as error:  # noqa: BLE001 - the one place where defects end
                 await _fail(method, context, error)
             finally:
+                if meter is not None:
+                    meter.leave()
                 self.streams -= begun
                 if self._draining:
                     self._ended.set()
 
-        return call
+        return behave
 
 
 class Requests:
@@ -233,6 +270,17 @@ async def _read(context: Context, *, soon: bool = True) -> bytes:
     if data is grpc.aio.EOF:
         raise EOFError
     return bytes(data)
+
+
+def _deadline(context: Context, when: float | None) -> float | None:
+    """The time of the loop at which a call ends at the latest: by itself or by its client. Raises DeadlinePassed."""
+    seconds: float | None = context.time_remaining()
+    if seconds is None:
+        return when
+    if seconds <= 0:
+        raise DeadlinePassed
+    deadline = asyncio.get_running_loop().time() + seconds
+    return deadline if when is None else min(deadline, when)
 
 
 def _after_this_task(call: Callable[[object], None]) -> None:

@@ -34,4 +34,4 @@ async def submit(
     checks.namespace(namespace, name)
     write = build(request, call.metadata, checks)
     checks.finish()
-    return write, await committer.submit(name, write)
+    return write, await committer.submit(name, write, deadline=call.deadline)
