@@ -168,7 +168,10 @@ def address(peer: str) -> str:
         return rest.rpartition(":")[0]
     if kind != "ipv6":
         return kind
-    ip = IPv6Address(rest.partition("]")[0].removeprefix("[").partition("%")[0])
+    try:
+        ip = IPv6Address(rest.partition("]")[0].removeprefix("[").partition("%")[0])
+    except ValueError:
+        return peer
     return str(ip.ipv4_mapped or IPv6Network((ip, NETWORK_BITS), strict=False))
 
 
