@@ -24,6 +24,7 @@ from .errors import (
     NotFound,
     OutOfRange,
     PermissionDenied,
+    RateLimited,
     ResourceExhausted,
     Unauthenticated,
     Unavailable,
@@ -60,6 +61,8 @@ from .model import (
 )
 from .operations import Condition, Delete, Get, Increment, Key, List, Operation, Prefix, Put
 from .request_ids import RequestId
+from .tls import TLS
+from .tokens import TokenFile
 from .transaction import Entries, Transaction
 from .watch import Watch
 
@@ -83,6 +86,7 @@ else:
 
 
 __all__ = [
+    "TLS",
     "AlreadyExists",
     "Attribution",
     "BlameListing",
@@ -136,10 +140,12 @@ __all__ = [
     "Prefix",
     "Put",
     "PutResult",
+    "RateLimited",
     "RequestId",
     "ResourceExhausted",
     "RestoreResult",
     "Resync",
+    "TokenFile",
     "Transaction",
     "TransactionResult",
     "Unauthenticated",

@@ -4,6 +4,7 @@ import asyncio
 from typing import Any, Protocol, Self, TypeVar
 
 from . import requests
+from .access import Access
 from .calls import Calls, Method, check_timeout, traced
 from .coalesce import Aside
 from .errors import ComityError, LeaseLost
@@ -42,7 +43,12 @@ class Base:
     @property
     def address(self) -> str:
         """Where the server is, as it was said to `comity.connect`: for another process to connect to."""
-        return self._calls.channels.address
+        return self.access.address
+
+    @property
+    def access(self) -> Access:
+        """How the server is reached: for another process to connect as this one does. Its repr shows no token."""
+        return self._calls.channels.access
 
     def with_options(
         self, *, namespace: str | None = None, author: str | None = None, timeout: float | None = None

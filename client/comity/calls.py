@@ -73,8 +73,13 @@ class Calls:
         """Find a server that answers, and call it once: for what must not be done twice and has no request id."""
         clock = asyncio.get_running_loop().time
         deadline = clock() + timeout
-        await self._retried(lambda to: to.health, b"", timeout)  # whatever it says, it can be reached
-        return await self.attempt(method, request, max(0.0, deadline - clock()))
+        retry = Retry(deadline)
+        while True:
+            await self._retried(lambda to: to.health, b"", retry.remaining(clock()))  # whatever it says, it is there
+            try:
+                return await self.attempt(method, request, retry.remaining(clock()))
+            except errors.RateLimited as error:  # nothing was done
+                await asyncio.sleep(retry.delay(error, clock()))
 
     async def attempt(
         self,
@@ -84,19 +89,29 @@ class Calls:
         *,
         metadata: Metadata | None = None,
     ) -> Response:
-        """Call once. A server that cannot be reached is an error at once."""
+        """Call once, and once more with a new token if the server has refused an old one. A server that cannot be
+        reached is an error at once."""
+        clock = asyncio.get_running_loop().time
+        deadline = clock() + timeout
         connection = self.channels.connection()
-        try:
-            return await method(connection)(request, timeout=timeout, metadata=metadata)
-        except grpc.aio.AioRpcError as failure:
-            error = error_from_call(failure, connection.address)
-            if is_transient(error) or isinstance(error, errors.DeadlineExceeded):
-                self.channels.failed(connection)
-            raise error from failure
-        except asyncio.CancelledError:
-            if not is_task_cancelled():
-                self.channels.check_open()
-            raise
+        renewed = False
+        while True:
+            try:
+                calling = method(connection)(request, timeout=max(0.0, deadline - clock()), metadata=metadata)
+                token = connection.token
+                return await calling
+            except grpc.aio.AioRpcError as failure:
+                error = error_from_call(failure, connection.address)
+                if isinstance(error, errors.Unauthenticated) and not renewed and connection.has_new_token(token):
+                    renewed = True
+                    continue
+                if is_transient(error) or isinstance(error, errors.DeadlineExceeded):
+                    self.channels.failed(connection)
+                raise error from failure
+            except asyncio.CancelledError:
+                if not is_task_cancelled():
+                    self.channels.check_open()
+                raise
 
     async def _retried(
         self, method: Method[Request, Response], request: Request, timeout: float, metadata: Metadata | None = None

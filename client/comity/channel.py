@@ -1,24 +1,27 @@
 """Connections to the server: made when first used, one for each event loop."""
 
 import asyncio
-import ipaddress
 import os
 import threading
 import weakref
 from collections.abc import Callable
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol, cast
 
 import grpc
 
+from .access import Access
+from .addresses import shown, targets
 from .coalesce import Lanes
+from .tokens import Bearer
 from .v1.checkpoint_pb2_grpc import CheckpointServiceStub
 from .v1.lease_pb2_grpc import LeaseServiceStub
 from .v1.namespace_pb2_grpc import NamespaceServiceStub
 from .v1.state_pb2_grpc import StateServiceStub
 
-__all__ = ["Channels", "Connection", "is_connected", "targets"]
+if TYPE_CHECKING:
+    from .certificates import Certificates, Material
 
-DEFAULT_PORT = 7171
+__all__ = ["Channels", "Connection", "is_connected"]
 
 OPTIONS = (
     # How large messages may be is the server's to say: it bounds what it takes, and what it sends.
@@ -37,35 +40,6 @@ OPTIONS = (
 )
 
 
-def targets(address: str) -> tuple[str, ...]:
-    """The gRPC targets of `host:port[,host:port]`, in the order in which to try them. The port is 7171 unless said.
-
-    Each address is a target of its own: of several in one, gRPC would leave one that accepts connections and does not
-    answer for no other. Raises TypeError for what is no str, ValueError for what is no address.
-    """
-    if not isinstance(address, str):
-        raise TypeError(f"address must be a str, HOST:PORT[,HOST:PORT], not {type(address).__name__}")
-    return tuple(_target(part.strip()) for part in address.split(","))
-
-
-def _target(address: str) -> str:
-    bare_ipv6 = address.count(":") > 1 and not address.startswith("[")
-    if ":" not in address or address.endswith("]") or bare_ipv6:
-        host, port = address, str(DEFAULT_PORT)
-    else:
-        host, _, port = address.rpartition(":")
-    if not (port.isascii() and port.isdigit() and 0 < int(port) < 65536):
-        raise ValueError(f"{address!r} is no address: the port must be a number from 1 to 65535")
-    bare = host.removeprefix("[").removesuffix("]")
-    try:
-        literal = ipaddress.ip_address(bare)
-    except ValueError:
-        if not host or set(host) & set("[]:/ \t"):
-            raise ValueError(f"{address!r} is no address: it should be HOST:PORT") from None
-        return f"dns:///{host}:{port}"
-    return f"ipv4:{bare}:{port}" if literal.version == 4 else f"ipv6:[{bare}]:{port}"
-
-
 class Watching(Protocol):
     """What has a stream of its own."""
 
@@ -77,18 +51,29 @@ class Connection:
     """A channel to one target on one event loop, with its stubs."""
 
     def __init__(self, target: str, channels: "Channels") -> None:
-        self.address = target.removeprefix("dns:///").removeprefix("ipv4:").removeprefix("ipv6:")
-        self.channel = grpc.aio.insecure_channel(target, options=OPTIONS)
-        self.state = StateServiceStub(self.channel)
-        self.checkpoints = CheckpointServiceStub(self.channel)
-        self.namespaces = NamespaceServiceStub(self.channel)
-        self.leases = LeaseServiceStub(self.channel)
-        self.health: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = self.channel.unary_unary(
-            "/grpc.health.v1.Health/Check"
-        )
+        self.address = shown(target)
+        self.loop = asyncio.get_running_loop()
+        self.material = None if channels.certificates is None else channels.certificates.current()
+        self.channel = _channel(target, channels.certificates, self.material)
+        self.bearer = None if channels.access.token is None else Bearer(self.channel, channels.access.token)
+        calls = self.channel if self.bearer is None else cast(grpc.aio.Channel, self.bearer)
+        self.state = StateServiceStub(calls)
+        self.checkpoints = CheckpointServiceStub(calls)
+        self.namespaces = NamespaceServiceStub(calls)
+        self.leases = LeaseServiceStub(calls)
+        self.health: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = calls.unary_unary("/grpc.health.v1.Health/Check")
         self.lanes = Lanes(self.state.Pipeline, self.health, self.address, self._failing(channels))
         self.watches: weakref.WeakSet[Watching] = weakref.WeakSet()
         weakref.finalize(self, self.lanes.end_soon).atexit = False
+
+    @property
+    def token(self) -> str:
+        """The token that the call that began last bears; empty: none."""
+        return "" if self.bearer is None else self.bearer.last
+
+    def has_new_token(self, since: str) -> bool:
+        """Whether calls bear another token now than one that the server refused. Raises Unauthenticated."""
+        return self.bearer is not None and self.bearer.is_new(since)
 
     def _failing(self, channels: "Channels") -> Callable[[], None]:
         """What says that this is of no use now. It keeps neither of them: streams call it, and end with both."""
@@ -103,12 +88,28 @@ class Connection:
         return call
 
 
-class Channels:
-    """The connections of a client and of all that share them: one a target and event loop. Thread-safe."""
+def _channel(target: str, certificates: "Certificates | None", material: "Material | None") -> grpc.aio.Channel:
+    if certificates is None or material is None:
+        return grpc.aio.insecure_channel(target, options=OPTIONS)
+    name = certificates.server_name
+    named = () if name is None else (("grpc.ssl_target_name_override", name),)
+    return grpc.aio.secure_channel(target, material.credentials(), options=(*OPTIONS, *named))
 
-    def __init__(self, address: str) -> None:
-        self.address = address
-        self._targets = targets(address)
+
+class Channels:
+    """The connections of a client and of all that share them: one a target and event loop. Thread-safe.
+
+    Raises ValueError for certificates that cannot be used.
+    """
+
+    def __init__(self, access: Access) -> None:
+        self.access = access
+        self.certificates: Certificates | None = None
+        if access.tls is not None:
+            from . import certificates  # it takes its time, which those without TLS have no use for
+
+            self.certificates = certificates.Certificates(access.tls)
+        self._targets = targets(access.address)
         self._place = 0  # of the target that answered last, or is to be tried next
         self._closed = False
         self._start()
@@ -117,6 +118,7 @@ class Channels:
     def _start(self) -> None:
         self._lock = threading.Lock()
         self._by_loop: dict[asyncio.AbstractEventLoop, dict[int, Connection]] = {}
+        self._replaced: weakref.WeakSet[Connection] = weakref.WeakSet()  # that calls still use
 
     def check_open(self) -> None:
         """Raise RuntimeError if the client is closed."""
@@ -134,20 +136,28 @@ class Channels:
         return connections[place]
 
     def failed(self, connection: Connection) -> None:
-        """The connection is of no use now: others are to try the next target."""
-        if len(self._targets) == 1:
-            return
+        """The connection is of no use now: others are to try the next target; and if the certificates are others now,
+        are to connect by these."""
         place = self._place
+        connections = self._by_loop.get(asyncio.get_running_loop(), {})
         # Only the first to find out moves on, not each of many calls that fail together.
-        if self._by_loop.get(asyncio.get_running_loop(), {}).get(place) is connection:
+        if len(self._targets) > 1 and connections.get(place) is connection:
             self._place = (place + 1) % len(self._targets)
+        if self.certificates is not None and self.certificates.current() != connection.material:
+            with self._lock:
+                for place, known in list(connections.items()):
+                    if known is connection:
+                        del connections[place]
+                        self._replaced.add(connection)
 
     async def close(self) -> None:
         """Close the connections of the running event loop, and make no more."""
         self._closed = True
+        loop = asyncio.get_running_loop()
         with self._lock:
-            connections = self._by_loop.pop(asyncio.get_running_loop(), {})
-        for connection in connections.values():
+            connections = list(self._by_loop.pop(loop, {}).values())
+            connections += [replaced for replaced in self._replaced if replaced.loop is loop]
+        for connection in connections:
             connection.lanes.end()
             await connection.lanes.ended()
             for watch in list(connection.watches):  # which else would keep gRPC's threads, and a fork from being safe
@@ -176,11 +186,13 @@ class Channels:
         for connections in list(self._by_loop.values()):
             for connection in list(connections.values()):
                 connection.lanes.interrupt()
+        for connection in list(self._replaced):
+            connection.lanes.interrupt()
 
     def _after_fork(self) -> None:
         # The child keeps what its parent connected: to let go of it would wait for threads that the child lacks.
         if self._by_loop:
-            _parents.append(self._by_loop)
+            _parents.append((self._by_loop, list(self._replaced)))
         self._start()
 
 

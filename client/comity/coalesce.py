@@ -17,7 +17,7 @@ import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from .errors import ComityError, DeadlineExceeded
+from .errors import ComityError, DeadlineExceeded, Unauthenticated
 from .pipelined import Asked, text_bytes
 from .request_ids import Writer
 from .status import error_from_result, is_transient
@@ -199,6 +199,8 @@ class Lane:
             error = error_from_result(outcome)
         else:
             return outcome
+        if isinstance(error, Unauthenticated):
+            raise Aside from error  # by itself it has the token that there is now
         if isinstance(error, ComityError) and (is_transient(error) or isinstance(error, DeadlineExceeded)):
             self._lanes.failed()
         raise error

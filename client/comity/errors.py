@@ -9,10 +9,11 @@ ComityError
 ├── OutOfRange           a revision that cannot be read
 │   └── Compacted        ... since it is below the floor, or of a history that is gone
 ├── ResourceExhausted    a quota or a limit of the server
+│   └── RateLimited      ... of calls at a time or a second: a little later there is room again
 ├── FailedPrecondition   the state does not allow it, such as an increment of what is no number
 │   └── LeaseLost        a lease that is held, or that guards a write, has ended
-├── Unauthenticated
-├── PermissionDenied
+├── Unauthenticated      the server does not know who asks: no token or certificate, or none that it takes
+├── PermissionDenied     the server knows who asks, and does not allow it
 ├── Unavailable          no server could be reached, or it is not serving now
 ├── DeadlineExceeded     the time was up; a write may or may not have been applied
 ├── Unimplemented
@@ -42,6 +43,7 @@ __all__ = [
     "NotFound",
     "OutOfRange",
     "PermissionDenied",
+    "RateLimited",
     "ResourceExhausted",
     "Unauthenticated",
     "Unavailable",
@@ -184,6 +186,18 @@ class ResourceExhausted(ComityError):
     default_code = grpc.StatusCode.RESOURCE_EXHAUSTED
 
 
+class RateLimited(ResourceExhausted):
+    """Too many calls at a time or a second, by this caller or by all. Nothing was done.
+
+    The client has tried again by itself, for as long as the timeout lasts.
+    """
+
+    @property
+    def retry_after(self) -> float:
+        """Seconds after which there is room again, as the server says."""
+        return self.retry_delay or 0.0
+
+
 class FailedPrecondition(ComityError):
     """The state does not allow this, such as an increment of what is no number (reason NOT_A_NUMBER), or a merge of
     what is no fork of the namespace (reason NOT_A_FORK)."""
@@ -202,7 +216,7 @@ class LeaseLost(FailedPrecondition):
 
 
 class Unauthenticated(ComityError):
-    """The server does not know who asks."""
+    """The server does not know who asks: a token or a client certificate is missing, or is none that it takes."""
 
     default_code = grpc.StatusCode.UNAUTHENTICATED
 
@@ -212,9 +226,20 @@ class PermissionDenied(ComityError):
 
     default_code = grpc.StatusCode.PERMISSION_DENIED
 
+    @property
+    def principal(self) -> str | None:
+        """Who asks, as the server knows it."""
+        return self.metadata.get("principal")
+
+    @property
+    def namespace(self) -> str | None:
+        """Where it was asked for."""
+        return self.metadata.get("namespace")
+
 
 class Unavailable(ComityError):
-    """No server could be reached (reason UNREACHABLE), or none that serves, until the time was up.
+    """No server could be reached (reason UNREACHABLE; TLS_FAILED where it was, and no connection by TLS could be made),
+    or none that serves, until the time was up.
 
     A write may have been applied anyway.
     """

@@ -13,11 +13,11 @@ from . import convert
 from .calls import Calls
 from .channel import Connection
 from .cursor import Cursor
-from .errors import ComityError, Compacted, DeadlineExceeded, OutOfRange, Unavailable
+from .errors import ComityError, Compacted, DeadlineExceeded, OutOfRange, RateLimited, Unauthenticated, Unavailable
 from .listing import Listing
 from .model import Entry
-from .retry import Backoff
-from .status import error_from_call, is_transient
+from .retry import Backoff, Misfit
+from .status import error_from_call, is_retriable
 from .tasks import is_task_cancelled
 from .v1 import state_pb2
 
@@ -64,6 +64,9 @@ class Following:
         self._on_connection = on_connection
         self._away = False
         self._backoff = Backoff()
+        self._misfit = Misfit()
+        self._token = ""  # that the stream bears
+        self._renewed = False  # it was opened anew for the sake of a new token
         self._stepping: asyncio.Task[None] | None = None
         self._call: Stream | None = None
         self._connection: Connection | None = None
@@ -126,6 +129,7 @@ class Following:
         self._connection = self._calls.channels.connection()
         self._connection.watches.add(self)
         self._call = self._connection.state.Watch(request, wait_for_ready=False)
+        self._token = self._connection.token
         created = await self._read(self._call, self._connection)
         self.cursor.begin()
         if self._lost:
@@ -134,7 +138,7 @@ class Following:
         elif self.live is None:
             self.cursor.receive(created, whole=False)
         self._epoch = created.epoch
-        self._lost = False
+        self._lost = self._renewed = False
         if self.live is None:
             self.live = created.revision
             self._give_up = self._refused = None
@@ -174,9 +178,16 @@ class Following:
         if gone and self._resync and not self._lost:
             self._lost = True
             return 0.0
-        if not ((gone and self._resync) or is_transient(error) or isinstance(error, DeadlineExceeded)):
+        if isinstance(error, Unauthenticated) and not self._renewed and connection is not None:
+            self._renewed = connection.has_new_token(self._token)
+            if self._renewed:
+                return 0.0
+        if not ((gone and self._resync) or is_retriable(error) or isinstance(error, DeadlineExceeded)):
             raise error
-        if connection is not None:
+        if self.live is None and self._misfit.lasts(error, asyncio.get_running_loop().time()):
+            self._give_up = None
+            raise error
+        if connection is not None and not isinstance(error, RateLimited):
             self._calls.channels.failed(connection)
         delay = self._backoff.delay(self._remaining(), error.retry_delay)
         if delay is None:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 import grpc
 
 from . import clock, renewing, tracing
-from .errors import ComityError, Unavailable
+from .errors import ComityError, PermissionDenied, RateLimited, Unauthenticated, Unavailable
 from .status import error_from_call
 from .tasks import is_task_cancelled
 from .v1 import lease_pb2
@@ -204,6 +204,12 @@ class Keeper:
         if kept is not None:
             self._lose(kept, why)
 
+    def _deny(self, error: PermissionDenied) -> None:
+        """What may not be renewed any more is lost. The others go on, without waiting for it."""
+        for kept in list(self._kept.values()):
+            if kept.namespace == error.namespace and error.metadata.get("lease_id", f"{kept.id}") == f"{kept.id}":
+                self._lose(kept, error.message)
+
     def _lose_one(self, lease: Lease, why: str) -> None:
         self._discard(lease)
         lease._lose(why)
@@ -247,6 +253,14 @@ class Keeper:
                     return
                 try:
                     await self._stream(connection)
+                except PermissionDenied as error:
+                    self._failure = error
+                    self._deny(error)
+                except Unauthenticated as error:  # the next stream may have another token
+                    self._failure = error
+                except RateLimited as error:
+                    self._failure = error
+                    self._rest = error.retry_after
                 except ComityError as error:
                     self._failure = error
                     self._channels.failed(connection)

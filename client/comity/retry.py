@@ -3,12 +3,14 @@
 import random
 
 from . import errors
-from .status import is_transient
+from .status import is_retriable
+from .unreachable import TLS_FAILED
 
-__all__ = ["MAX_WRITE_SECONDS", "Backoff", "Retry"]
+__all__ = ["MAX_WRITE_SECONDS", "Backoff", "Misfit", "Retry"]
 
 # Half of the time for which a server remembers the request ids of a silent client.
 MAX_WRITE_SECONDS = 300.0
+ROTATION_SECONDS = 2.0  # for which certificates that do not fit may be those of two sides that are about to be replaced
 
 
 class Backoff:
@@ -37,12 +39,28 @@ class Backoff:
         return at_least + random.uniform(0, bound)
 
 
+class Misfit:
+    """For how long every try has failed since no connection by TLS can be made, which will hardly pass by itself."""
+
+    def __init__(self) -> None:
+        self._since: float | None = None
+
+    def lasts(self, error: errors.ComityError, now: float) -> bool:
+        """Whether it has, with this error, for so long that there is no use in another try."""
+        if error.reason != TLS_FAILED:
+            self._since = None
+        elif self._since is None:
+            self._since = now
+        return self._since is not None and now - self._since >= ROTATION_SECONDS
+
+
 class Retry:
     """The tries of one call, until a deadline. Times are those of one monotonic clock, in seconds."""
 
     def __init__(self, deadline: float, *, most: float = 1.0) -> None:
         self._deadline = deadline
         self._backoff = Backoff(most=most)
+        self._misfit = Misfit()
         self._last: errors.ComityError | None = None
 
     def remaining(self, now: float) -> float:
@@ -58,7 +76,7 @@ class Retry:
         last, self._last = self._last, error
         if isinstance(error, errors.DeadlineExceeded) and last is not None:
             raise last  # with the cause that it has
-        if not is_transient(error):
+        if not is_retriable(error) or self._misfit.lasts(error, now):
             raise error
         delay = self._backoff.delay(self._deadline - now, error.retry_delay)
         if delay is None:

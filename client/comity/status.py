@@ -13,14 +13,13 @@ from . import errors
 from .unreachable import explained
 from .v1 import state_pb2
 
-__all__ = ["error_from_call", "error_from_result", "error_from_status", "is_transient"]
+__all__ = ["error_from_call", "error_from_result", "error_from_status", "is_retriable", "is_transient"]
 
 Trailer = Iterable[tuple[str, str | bytes]]
 Detail = TypeVar("Detail", bound=Message)
 
 DETAILS = "grpc-status-details-bin"
 DOMAIN = "comity"
-UNREACHABLE = "UNREACHABLE"
 OUT_OF_TIME = "Deadline Exceeded"  # gRPC's own text for it
 
 BY_CODE: dict[grpc.StatusCode, type[errors.ComityError]] = {
@@ -86,6 +85,8 @@ def error_from_status(code: grpc.StatusCode, message: str | None, trailer: Trail
 
     reason = "" if info is None else info.reason
     kind = BY_REASON.get(reason) or BY_CODE.get(code, errors.Internal)
+    if retry is not None and kind is errors.ResourceExhausted:
+        kind = errors.RateLimited
     return kind(
         message or code.name,
         code=code,
@@ -102,9 +103,9 @@ def error_from_call(error: grpc.aio.AioRpcError, address: str) -> errors.ComityE
     """The error for what a call of grpc.aio to this address raised."""
     made = error_from_status(error.code(), error.details(), error.trailing_metadata() or ())
     if isinstance(made, errors.Unavailable) and not made.reason:
-        message = explained(made.message, address)
-        if message is not None:
-            return errors.Unavailable(message, reason=UNREACHABLE)
+        why = explained(made.message, address)
+        if why is not None:
+            return errors.Unavailable(why.message, reason=why.reason)
     if isinstance(made, errors.DeadlineExceeded) and made.message == OUT_OF_TIME:
         return errors.DeadlineExceeded(f"no answer from {address} in time")
     return made
@@ -115,6 +116,8 @@ def error_from_result(result: state_pb2.PipelineResult) -> errors.ComityError:
     said = result.error
     code = BY_NUMBER.get(result.code, grpc.StatusCode.UNKNOWN)
     kind = BY_REASON.get(said.reason) or BY_CODE.get(code, errors.Internal)
+    if said.HasField("retry_delay") and kind is errors.ResourceExhausted:
+        kind = errors.RateLimited
     message = said.message or code.name
     for field in FIELDS.keys() & said.violations.keys():
         message = message.replace(f"{field}: {said.violations[field]}", f"{FIELDS[field]}: {said.violations[field]}")
@@ -139,6 +142,11 @@ def is_transient(error: errors.ComityError) -> bool:
         return False
     message = error.message.lower()
     return any(word in message for word in BROKEN_WORDS)
+
+
+def is_retriable(error: errors.ComityError) -> bool:
+    """The same, or the server had no room for it just then."""
+    return is_transient(error) or isinstance(error, errors.RateLimited)
 
 
 def _details(trailer: Trailer) -> Sequence[Any]:

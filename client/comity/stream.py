@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 import grpc
 
 from . import tracing
-from .errors import ComityError, DeadlineExceeded, ResourceExhausted, Unavailable, Unimplemented
+from .errors import ComityError, DeadlineExceeded, ResourceExhausted, Unauthenticated, Unavailable, Unimplemented
 from .pipelined import Asked
 from .status import error_from_call, is_transient
 from .v1 import state_pb2
@@ -332,6 +332,9 @@ class Stream:
             self._end(lambda: _caused(error_from_call(failure, lanes.address), failure))
             if error.reason == DRAINING:
                 lanes.failed()
+            return
+        if isinstance(error, Unauthenticated) and self._has_answered:  # its token holds no more; another may
+            self._end(Aside)
             return
         # The server refuses what this lane says, or streams do not get through. What goes by itself learns more.
         own = error.reason and not isinstance(error, (Unimplemented, ResourceExhausted))

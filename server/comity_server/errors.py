@@ -273,7 +273,7 @@ class TooManyCalls(Exhausted):
 
     def __init__(self, limit: str, of: str, most: int) -> None:
         super().__init__(
-            f"{of or 'the server'} has {most} {'streams' if 'streams' in limit else 'calls'} open, and may have no more;"
+            f"{of or 'the server'} has {most} {'streams' if 'streams' in limit else 'calls'} open, which is the most;"
             " nothing was done",
             limit=limit,
             of=of,
@@ -356,12 +356,17 @@ class NotImplementedYet(StateError):
 
 
 class Unauthenticated(StateError):
-    """Nobody has been shown to make the call, or somebody who is not known. `why` says which, and no secret."""
+    """Nobody has been shown to make the call, or somebody who is not known.
+
+    Args:
+        problem: with what was shown: missing, malformed, unknown or expired.
+        why: the same for people, without anything of what was shown.
+    """
 
     reason = "UNAUTHENTICATED"
 
-    def __init__(self, why: str) -> None:
-        super().__init__(why)
+    def __init__(self, problem: str, why: str) -> None:
+        super().__init__(why, problem=problem)
 
 
 class PermissionDenied(StateError):

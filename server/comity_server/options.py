@@ -15,7 +15,7 @@ EPILOG = f"""\b
 Each option is also a variable, as {PREFIX}DRAIN_TIMEOUT (of --listen with commas),
 and a key of the file of --config, as drain_timeout. An option wins over a
 variable, and a variable over the file."""
-METAVARS: dict[object, str] = {int: "INTEGER", float: "NUMBER", str: "TEXT"}
+METAVARS: dict[object, str] = {int: "INTEGER", float: "NUMBER", str: "TEXT", Path | None: "FILE"}
 
 
 def settings_options(function: Function) -> Function:
@@ -50,4 +50,5 @@ def _option(name: str, field: FieldInfo) -> Callable[[Function], Function]:
         about = {"metavar": "HOST:PORT", "multiple": True}
     elif get_origin(kind) is Literal:
         about = {"type": click.Choice(get_args(kind))}
-    return click.option(flag, name, default=None, help=f"{field.description}  [default: {default}]", **about)
+    help_text = field.description if default in (None, "") else f"{field.description}  [default: {default}]"
+    return click.option(flag, name, default=None, help=help_text, **about)

@@ -41,7 +41,7 @@ class Probes:
         self._grpc = grpc.aio.server(options=_options(settings)) if self._listen else None
         if self._grpc is not None:
             self.calls = Calls(self._grpc, Gate(), Admission(CONNECTION_BYTES, REQUEST_BYTES))
-            self.calls.add(HEALTH, health, tool=True)
+            self.calls.add(HEALTH, health, tool=True, anybody=True)
 
     async def start(self) -> None:
         """Raises ListenError; then it is to be stopped all the same."""

@@ -12,9 +12,13 @@ from typing import Any
 import click
 import structlog
 
-from comity_server import logs, workers
+from comity_server import logs, open_files, workers
+from comity_server.access import exposure
+from comity_server.access.files import FileError
+from comity_server.access.setup import Access
 from comity_server.errors import StateError
 from comity_server.failures import Failed
+from comity_server.hangup import on_hangup
 from comity_server.listening import ListenError, Serving
 from comity_server.options import EPILOG, given, settings_options
 from comity_server.server import Server
@@ -60,24 +64,51 @@ def command(config: Path | None, **options: Any) -> None:
             workers.check(settings)
         except ValueError as error:
             raise UsageError(f"workers: {error}") from None
+    try:
+        _check_access(settings)
+    except ListenError as error:
+        raise click.ClickException(str(error)) from None
+    except ValueError as error:
+        raise UsageError(str(error)) from None
     logs.configure(settings.log_level, settings.log_format)
     for name, meant in unknown(os.environ):
         # No more than a warning: the environment is shared with others, who may have variables of that name.
         log.warning("a variable that is no setting", name=name, **({"meant": meant} if meant else {}))
+
+    def serving(addresses: Sequence[str], health: Sequence[str]) -> None:
+        if (lacks := exposure.missing(settings)) and (open_to := exposure.exposed(settings)):
+            log.warning("others can reach the server, which is insecure", addresses=open_to, without=lacks)
+        _announce(addresses, health)
+
     try:
         if settings.workers > 1:
-            code = asyncio.run(workers.serve(settings, _announce))
+            code = asyncio.run(workers.serve(settings, serving))
             if code:
                 raise click.exceptions.Exit(code)
             return
         with asyncio.Runner(loop_factory=new_event_loop) as runner:
-            runner.run(serve(settings, store, _announce))
+            runner.run(serve(settings, store, serving))
     except ListenError as error:
         raise click.ClickException(str(error)) from None
     except workers.WorkerError as error:
         raise Failed(str(error), error.code) from None
+    except FileError as error:  # it has become wrong since it was looked at
+        raise UsageError(str(error)) from None
     except StateError as error:
         raise click.ClickException(error.message) from None
+
+
+def _check_access(settings: Settings) -> None:
+    """Raise ValueError if the settings of access do not fit together, if a file that they name is wrong, or if others
+    could reach a server without TLS or without authentication that is not said to be `insecure`. Raises ListenError."""
+    exposure.check(settings)
+    Access(settings)
+    lacks = exposure.missing(settings)
+    if lacks and not settings.insecure and (open_to := exposure.exposed(settings)):
+        raise ValueError(
+            f"others than this machine could reach {', '.join(open_to)}, and there is no {' and no '.join(lacks)}. "
+            "Set it up, listen on 127.0.0.1, or say --insecure to serve all the same"
+        )
 
 
 def store_of(settings: Settings) -> Store:
@@ -99,8 +130,11 @@ async def serve(settings: Settings, store: Store, serving: Serving) -> None:
     """Serve until a signal to stop, then drain."""
     gc.set_threshold(*COLLECT_AFTER)
     stopped = _stop_signal()
+    open_files.allow(settings.max_connections * len(settings.listen))
     server = Server(settings, store)
     await server.start()
+    if server.reloads:
+        on_hangup(server.reload)
     serving(server.addresses, server.health_addresses)
     await stopped.wait()
     await server.stop()

@@ -1,6 +1,7 @@
 """One server: its parts, put together, begun in order and ended in order."""
 
 import asyncio
+import functools
 from collections.abc import Coroutine, Sequence
 from typing import Any, Final
 
@@ -11,8 +12,7 @@ from grpc_channelz.v1 import channelz_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 
 from comity.v1 import checkpoint_pb2, lease_pb2, namespace_pb2, state_pb2
-from comity_server.access.bounds import Bounds
-from comity_server.access.gate import Gate
+from comity_server.access.setup import Access
 from comity_server.committer import Committer
 from comity_server.compactor import Compactor
 from comity_server.expiry import Expiry
@@ -58,6 +58,8 @@ class Server:
     Args:
         settings: see there.
         store: where the state is kept. The server opens and closes it.
+
+    Raises FileError if a file that the settings name is wrong.
     """
 
     def __init__(self, settings: Settings, store: Store) -> None:
@@ -66,10 +68,10 @@ class Server:
         self._settings = settings
         self._store = store
         self._grpc = grpc.aio.server(options=grpc_options(settings))
-        self._bounds = bounds = Bounds(settings.rules(), settings.max_calls)
-        self._gate = Gate(bounds=bounds)
+        self._access = Access(settings)
         admission = Admission(settings.max_connection_bytes, request_bytes(settings))
-        self.calls = Calls(self._grpc, self._gate, admission, settings.max_deadline)
+        self.calls = Calls(self._grpc, self._access.gate, admission, settings.max_deadline)
+        bounds = self._access.bounds
         store.bound(lambda namespace: bounds.rules.namespace(namespace).limits)
         self._committer = Committer(store, max_pending=settings.max_pending)
         self._feed = Feed(store, watch_fragment)
@@ -98,7 +100,13 @@ class Server:
         # Room of its own: who asks for health is answered whatever else a connection asks for.
         health_room = Admission(HEALTH_CALLS * request_bytes(settings), request_bytes(settings))
         for service, servicer in tools.items():
-            self.calls.add(service, servicer, tool=True, admission=health_room if service is HEALTH else None)
+            self.calls.add(
+                service,
+                servicer,
+                tool=True,
+                anybody=service is not CHANNELZ,
+                admission=health_room if service is HEALTH else None,
+            )
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
@@ -118,9 +126,18 @@ class Server:
             await self._probes.stop()
             await self._store.close()
             raise
-        runs = (self._health.run(), self._compactor.run(), self._expiry.run(), self._leases.run())
-        self._tasks = [_background(run) for run in runs]
+        runs = [self._health.run(), self._compactor.run(), self._expiry.run(), self._leases.run()]
+        self._tasks = [_background(run) for run in (*runs, *self._access.runs())]
         log.info("serving", addresses=self.addresses, store=shown(self._settings.store))
+
+    @property
+    def reloads(self) -> bool:
+        """Whether there are files that `reload` reads."""
+        return bool(self._access.files)
+
+    def reload(self) -> None:
+        """Look at the files of certificates, tokens and the like now, not only within the next second."""
+        self._access.files.look()
 
     async def stop(self) -> None:
         """Say NOT_SERVING, and after the drain delay refuse further calls, finish those in progress within the drain
@@ -165,7 +182,12 @@ class Server:
             raise
 
     def _listen(self, address: str) -> str:
-        return bind(address, self._grpc.add_insecure_port, shared=self._settings.workers > 1)
+        certificates = self._access.certificates
+        if certificates is None:
+            add_port = self._grpc.add_insecure_port
+        else:
+            add_port = functools.partial(self._grpc.add_secure_port, server_credentials=certificates.credentials())
+        return bind(address, add_port, shared=self._settings.workers > 1)
 
 
 def request_bytes(settings: Settings) -> int:
@@ -183,6 +205,9 @@ def grpc_options(settings: Settings) -> list[tuple[str, Any]]:
         ("grpc.max_receive_message_length", request_bytes(settings)),
         ("grpc.max_send_message_length", -1),  # what is sent has bounds of its own
         ("grpc.max_concurrent_streams", settings.max_streams),
+        ("grpc.max_allowed_incoming_connections", settings.max_connections),  # of each address
+        ("grpc.max_connection_idle_ms", int(settings.connection_idle * 1000)),
+        ("grpc.server_handshake_timeout_ms", int(settings.handshake_timeout * 1000)),
         ("grpc.http2.bdp_probe", 0),  # it would let in megabytes of each request before the request is read
         # Calls that were read but not begun yet. Those beyond these bounds end with a bare CANCELLED, which no client
         # repeats; how many may wait is the committer's to say, which answers OVERLOADED.

@@ -135,6 +135,15 @@ class Settings(BaseSettings):
     rate_namespace_bytes_burst: float = Field(
         0.0, ge=0, le=MOST, description="How many may come at once after a pause. 0: those of a second."
     )
+    max_connections: int = Field(
+        10_000, ge=1, le=1_000_000, description="Connections that each address to listen on has at a time."
+    )
+    connection_idle: float = Field(
+        600.0, ge=1, le=86400, description="How long a connection without calls is kept, in seconds."
+    )
+    handshake_timeout: float = Field(
+        10.0, ge=0.1, le=3600, description="How long a new connection may take to become one of HTTP/2, in seconds."
+    )
     keepalive_time: float = Field(
         30.0, ge=1, le=86400, description="How long a connection is quiet before the server pings it, in seconds."
     )
@@ -146,6 +155,26 @@ class Settings(BaseSettings):
         ge=0,
         le=86400,
         description="Clients that ping a quiet connection more often than after so many seconds are sent away.",
+    )
+    tls_cert: Path | None = Field(
+        None, description="Serve TLS: the PEM file of the server's certificate, and those between it and its authority."
+    )
+    tls_key: Path | None = Field(None, description="The PEM file of the certificate's private key, not encrypted.")
+    tls_client_ca: Path | None = Field(
+        None, description="Clients must show a certificate that an authority in this PEM file has signed."
+    )
+    tokens: Path | None = Field(None, description="The file of those who may call by bearer token: `comity token new`.")
+    jwks: Path | None = Field(
+        None, description="Bearer tokens may be JWTs, signed by a key of this file, which is a JWK set."
+    )
+    jwt_issuer: str = Field("", description="The issuer that a JWT must be of.")
+    jwt_audience: str = Field("", description="The audience that a JWT must be for.")
+    jwt_principal_claim: str = Field("sub", min_length=1, description="The claim of a JWT that names its principal.")
+    policy: Path | None = Field(
+        None, description="The file that says who may do what; without it all who may call may do everything."
+    )
+    insecure: bool = Field(
+        False, description="Let others than this machine reach the server although it has no TLS or no authentication."
     )
     reflection: bool = Field(True, description="Offer server reflection.")
     channelz: bool = Field(True, description="Offer channelz.")

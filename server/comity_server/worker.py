@@ -12,6 +12,7 @@ from typing import Any
 import structlog
 
 from comity_server import logs
+from comity_server.access.files import FileError
 from comity_server.errors import StateError, Unavailable
 from comity_server.listening import ListenError
 from comity_server.serve import new_event_loop, serve, store_of
@@ -28,6 +29,9 @@ def main() -> int:
             runner.run(_serve(settings))
     except ListenError as error:
         _say(error=str(error))
+        return 1
+    except FileError as error:  # the others go on with what it was before, so this one has time
+        _say(error=str(error), unavailable=True)
         return 1
     except StateError as error:
         _say(error=error.message, unavailable=isinstance(error, Unavailable))

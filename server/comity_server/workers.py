@@ -16,6 +16,8 @@ from typing import Final
 
 import structlog
 
+from comity_server.access import exposure
+from comity_server.hangup import on_hangup
 from comity_server.listening import ListenError, Serving, free, host_of, places
 from comity_server.settings import Settings
 from comity_server.stores.redis.url import FORMS
@@ -51,7 +53,8 @@ async def serve(settings: Settings, serving: Serving) -> int:
     the exit code. Raises WorkerError or ListenError."""
     with reserved(settings.listen) as addresses, reserved(settings.health_listen) as health:
         told = settings.model_copy(update={"listen": addresses, "health_listen": health}).model_dump_json()
-        return await Workers(COMMAND, told, settings.workers).run(lambda: serving(addresses, health))
+        workers = Workers(COMMAND, told, settings.workers, reloads=exposure.has_files(settings))
+        return await workers.run(lambda: serving(addresses, health))
 
 
 @contextmanager
@@ -87,12 +90,14 @@ class Workers:
             because the store is `unavailable`.
         told: the line.
         count: how many.
+        reloads: whether they know a SIGHUP once they serve; it is passed on to them.
     """
 
-    def __init__(self, command: Sequence[str], told: str, count: int) -> None:
+    def __init__(self, command: Sequence[str], told: str, count: int, *, reloads: bool = False) -> None:
         self._command = command
         self._told = told
         self._count = count
+        self._reloads = reloads
         self._running: dict[int, asyncio.subprocess.Process] = {}
         self._serving: set[int] = set()
         self._one_serves = asyncio.Event()
@@ -108,6 +113,8 @@ class Workers:
         loop = asyncio.get_running_loop()
         for number in SIGNALS:
             loop.add_signal_handler(number, self._stop, number)
+        if self._reloads:
+            on_hangup(self._reload)
         # Whatever is wrong with the settings or with the store, the first one finds out, and says so once.
         keepers = [asyncio.create_task(self._keep(1))]
         one_serves = asyncio.create_task(self._one_serves.wait())
@@ -128,6 +135,10 @@ class Workers:
             os.kill(os.getpid(), number)
         self._stopping.set()
         self._pass_on(number)
+
+    def _reload(self) -> None:
+        for number in self._serving:  # another one reads its files when it starts, and may not know the signal yet
+            self._running[number].send_signal(signal.SIGHUP)
 
     def _pass_on(self, number: int) -> None:
         for process in self._running.values():

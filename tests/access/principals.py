@@ -23,7 +23,7 @@ class Believing:
 
 def as_principals(running: Running) -> None:
     """From now on a caller is whom its metadata names, as by `by`."""
-    running.server._gate._identify = Believing()
+    running.server._access.gate._identify = Believing()
 
 
 def by(principal: str) -> tuple[tuple[str, str], ...]:

@@ -50,9 +50,9 @@ async def test_calls_beyond_what_may_be_open_are_shed() -> None:
         watch.cancel()
         running.store.gate.set()
         await asyncio.gather(*puts)
-        await until(lambda: not running.server._bounds.open)
+        await until(lambda: not running.server._access.bounds.open)
         await running.state.Get(GET, timeout=TIMEOUT)
-        assert running.server._gate.shed == {"max_calls": 2}
+        assert running.server._access.gate.shed == {"max_calls": 2}
 
 
 async def test_calls_of_a_principal_leave_room_for_others() -> None:
@@ -63,7 +63,7 @@ async def test_calls_of_a_principal_leave_room_for_others() -> None:
         await running.state.Get(GET, timeout=TIMEOUT, metadata=by("b"))
         await running.state.Watch(WATCH, timeout=TIMEOUT, metadata=by("a")).read()
         puts.pop().cancel()
-        await until(lambda: running.server._bounds.open < 4)
+        await until(lambda: running.server._access.bounds.open < 4)
         await running.state.Get(GET, timeout=TIMEOUT, metadata=by("a"))
         running.store.gate.set()
         await asyncio.gather(*puts)
@@ -99,19 +99,19 @@ async def test_streams_of_a_principal_leave_room_for_others() -> None:
         await running.state.Get(GET, timeout=TIMEOUT, metadata=by("a"))
         for each in (pipe, renewals, watch):
             each.cancel()
-        await until(lambda: running.server._bounds.open <= 1)
+        await until(lambda: running.server._access.bounds.open <= 1)
         await running.state.Watch(WATCH, metadata=by("a")).read()
 
 
 async def test_a_table_of_the_policy_bounds_whom_it_names() -> None:
     async with run() as running:
         as_principals(running)
-        running.server._bounds.use([Table(principals=["guest-*"], max_calls=1, max_streams=0)])
+        running.server._access.bounds.use([Table(principals=["guest-*"], max_calls=1, max_streams=0)])
         puts = await held(running, 1, metadata=by("guest-1"))
         answer = await refused(running.state.Get(GET, timeout=TIMEOUT, metadata=by("guest-1")))
         is_shed(answer, "max_principal_calls", "guest-1", 1)
         await running.state.Get(GET, timeout=TIMEOUT, metadata=by("guest-2"))
-        running.server._bounds.use([])
+        running.server._access.bounds.use([])
         await running.state.Get(GET, timeout=TIMEOUT, metadata=by("guest-1"))
         running.store.gate.set()
         await asyncio.gather(*puts)
@@ -134,7 +134,7 @@ async def test_thousands_of_calls_at_once_are_answered_or_shed() -> None:
         failed = [read_refusal(each) for each in ended if isinstance(each, BaseException)]
         assert len(failed) == len(puts) - 50
         assert {each.reason for each in failed} == {"TOO_MANY_CALLS"}
-        await until(lambda: not running.server._bounds.open)
+        await until(lambda: not running.server._access.bounds.open)
 
 
 @pytest.fixture
@@ -181,6 +181,6 @@ async def test_what_ends_in_any_way_is_open_no_more() -> None:
         [put] = await held(running, 1)
         put.cancel()
         running.store.gate.set()
-        await until(lambda: not running.server._bounds.open)
-        assert not running.server._bounds._calls
-        assert not running.server._bounds._streams
+        await until(lambda: not running.server._access.bounds.open)
+        assert not running.server._access.bounds._calls
+        assert not running.server._access.bounds._streams

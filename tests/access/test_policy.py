@@ -136,7 +136,7 @@ def test_an_empty_file_denies_everything() -> None:
     empty = parse(b"", "p")
     for principal in ("", "planner"):
         assert empty.rights(principal, "research") is NOTHING
-        assert not empty.may_administer_all(principal)
+        assert not empty.administers(principal)
     assert not empty.knows_anonymous
 
 
@@ -246,7 +246,7 @@ def test_who_administers_all() -> None:
         {"principals": ["reader"], "namespaces": ["*"]},
         {"principals": ["*"], "namespaces": ["{principal}"], "allow": ["admin"]},
     )
-    assert {who for who in ("ops", "lead", "reader", "*", "") if said.may_administer_all(who)} == {"ops"}
+    assert {who for who in ("ops", "lead", "reader", "*", "") if said.administers(who)} == {"ops"}
 
 
 def test_no_namespace_has_no_rights() -> None:

@@ -203,8 +203,9 @@ def test_an_address_is_what_tells_one_host_from_others(peer: str, expected: str)
 
 def test_a_transaction_is_as_many_operations_as_it_has() -> None:
     one = s.TransactRequest(then=[s.Operation()] * 3, otherwise=[s.Operation()], conditions=[s.Condition()] * 2)
-    message = s.PipelineRequest(operations=[get("a"), put("b"), s.PipelineOperation(kind=7, transact=one)])
-    assert message.operations[2].kind == s.PIPELINE_KIND_TRANSACT
+    message = s.PipelineRequest(
+        operations=[get("a"), put("b"), s.PipelineOperation(kind=s.PIPELINE_KIND_TRANSACT, transact=one)]
+    )
     assert (operations(one), operations(s.TransactRequest()), operations(s.GetRequest())) == (6, 1, 1)
     assert operations(message) == 8
 
@@ -223,7 +224,7 @@ async def test_a_call_beyond_the_rate_of_a_principal_is_refused() -> None:
         assert answer.metadata == {"limit": "rate_principal", "of": "127.0.0.1", "rate": "1e-06", "unit": "operations"}
         assert answer.retry_after == 24 * 3600, "it would be eleven days"
         assert running.store.commits_begun == 3
-        assert running.server._gate.shed == {"rate_principal": 1}
+        assert running.server._access.gate.shed == {"rate_principal": 1}
         await running.health.Check(health_pb2.HealthCheckRequest(), timeout=TIMEOUT)
 
 
@@ -254,14 +255,22 @@ async def test_the_rate_of_a_namespace_is_that_of_all_who_use_it() -> None:
         await running.state.Get(s.GetRequest(namespace="another", key="k"), timeout=TIMEOUT)
 
 
+class Policied:
+    """The planner may read, and nobody else may do anything."""
+
+    def rights(self, principal: str, namespace: str) -> Rights:
+        return Rights([""]) if principal == "planner" else NOTHING
+
+    def administers(self, principal: str) -> bool:
+        return False
+
+
 def test_who_may_do_nothing_in_a_namespace_takes_nothing_from_it() -> None:
     rules = Rules(namespace=NamespaceLimits(Rates(Rate(NEVER, 2))))
     bounds = Bounds(rules)
-    everybody: dict[str, Rights] = {"stranger": NOTHING}
 
     def ask(principal: str) -> None:
-        gate = Gate(rights=lambda name, _: everybody.get(name, Rights([""])))
-        meter = bounds.enter(Caller(Identity(principal), gate), "unix:", stream=False)
+        meter = bounds.enter(Caller(Identity(principal), Gate(permissions=Policied)), "unix:", stream=False)
         try:
             meter.begin(GET, 10)
         finally:
@@ -302,7 +311,7 @@ async def slow() -> AsyncIterator[Running]:
 
 def quick(running: Running) -> None:
     """From now on there is no bound."""
-    running.server._bounds.use([Table(namespaces=["*"], rate=0)])
+    running.server._access.bounds.use([Table(namespaces=["*"], rate=0)])
 
 
 async def test_a_pipeline_is_held_back_until_it_can_be_paid_for(slow: Running) -> None:
@@ -310,7 +319,7 @@ async def test_a_pipeline_is_held_back_until_it_can_be_paid_for(slow: Running) -
         assert len(await pipe.ask(put("a"), put("b"))) == 2
         await pipe.send(put("c"), put("d"), transact(), get("a"), get("a"), get("a"))
         await pipe.send(put("e"))
-        account = slow.server._bounds.namespaces.find("n")
+        account = slow.server._access.bounds.namespaces.find("n")
         assert account is not None
         await until(lambda: account._turn.locked())
         assert slow.store.commits_begun == 1
@@ -332,7 +341,7 @@ async def test_a_server_that_stops_does_not_wait_for_a_rate(slow: Running) -> No
     async with grpc.aio.insecure_channel(slow.server.addresses[0]) as channel, piped(channel, "n") as pipe:
         await pipe.ask(*map(put, "abcde"))
         await pipe.send(put("f"), get("a"))
-        account = slow.server._bounds.namespaces.find("n")
+        account = slow.server._access.bounds.namespaces.find("n")
         assert account is not None
         await until(lambda: account._turn.locked())
         await slow.server.stop()
@@ -348,7 +357,7 @@ async def test_a_watch_is_held_back_by_its_bytes() -> None:
         assert isinstance(event, s.WatchResponse)
         assert event.commits
         assert (await refused(running.state.Get(GET, timeout=TIMEOUT))).reason == "RATE_LIMITED"
-        running.server._bounds.use([Table(namespaces=["*"], rate_bytes=0)])
+        running.server._access.bounds.use([Table(namespaces=["*"], rate_bytes=0)])
         await running.state.Put(PUT, timeout=TIMEOUT)
         event = await watch.read()
         assert isinstance(event, s.WatchResponse)

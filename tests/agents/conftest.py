@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 import comity
+from comity.access import Access
 from comity.agents.process import Start, Work
 from comity.agents.running import ProcessRun
 from tests.servers import Server
@@ -28,7 +29,7 @@ async def launch(server: Server, namespace: str) -> AsyncIterator[Launch]:
     started: list[ProcessRun] = []
 
     async def begin(name: str, function: Work, *args: Any, role: str = "", ttl: float = SHORT) -> ProcessRun:
-        start = Start(name, role, ttl, "", "", 0.0, False, function, args, server.address, namespace)
+        start = Start(name, role, ttl, "", "", 0.0, False, function, args, Access(server.address), namespace)
         run = ProcessRun(start)
         await run.start()
         started.append(run)

@@ -3,7 +3,7 @@
 import pytest
 
 import comity
-from comity.channel import targets
+from comity.addresses import targets
 
 
 @pytest.mark.parametrize(

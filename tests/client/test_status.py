@@ -164,7 +164,7 @@ def test_errors_can_be_pickled() -> None:
     ],
 )
 def test_why_a_server_cannot_be_reached(said: str, why: str) -> None:
-    assert explained(said, "h:1") == f"cannot reach h:1: {why}"
+    assert explained(said, "h:1") == ("UNREACHABLE", f"cannot reach h:1: {why}")
     assert explained(f"Socket closed: {said}", "h:1") is None
 
 

@@ -208,7 +208,7 @@ def test_an_address_that_cannot_be_listened_on() -> None:
     assert server.address in one_line(taken)
     assert "in use" in one_line(taken)
     for address in ("no-such-host.invalid:7171", "192.0.2.1:7171"):
-        ended = servers.run("--listen", address)
+        ended = servers.run("--listen", address, "--insecure")
         assert ended.returncode == 1
         assert address in one_line(ended)
 

@@ -18,6 +18,7 @@ from comity.recipes.names import check_client, check_count, check_seconds, check
 from comity.transaction import Transaction
 
 from . import layout
+from .authors import author_of
 from .desk import Desk
 from .errors import AgentExists
 from .handoff import Handoff
@@ -82,7 +83,7 @@ class Agent:
         self.name = name
         self.role = role
         self.ttl = check_seconds("ttl", ttl)
-        self.state = state.with_options(author=name)
+        self.state = state.with_options(author=author_of(state, name))
         self.memory = Memory(self.state, layout.memory(name), self._held)
         self._wait = check_wait("wait", wait)
         self._marks = Marks(self.state, name, self.memory.prefix, check_count("checkpoints", checkpoints), self._held)

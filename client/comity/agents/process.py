@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any, Concatenate
 
+from comity.access import Access
 from comity.client import Client
-from comity.connect import connect
+from comity.connect import connect_by
 from comity.errors import DeadlineExceeded, LeaseLost, Unavailable
 
 from .agent import Agent
@@ -40,8 +41,9 @@ class Start:
     restore: bool  # to its last checkpoint, if there is one
     function: Work
     args: tuple[Any, ...] = ()
-    address: str = ""
+    access: Access | None = None  # of a process; a token in it goes there by the pickle of this alone
     namespace: str = ""
+    author: str = ""  # of whoever starts it
     timeout: float = 10.0
     tries: int = 5
     checkpoints: int = 10
@@ -100,5 +102,6 @@ async def _main(start: Start) -> None:
     assert task is not None
     with contextlib.suppress(NotImplementedError):  # not on Windows, where terminating is killing
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
-    async with connect(start.address, namespace=start.namespace, author=start.name, timeout=start.timeout) as state:
+    assert start.access is not None
+    async with connect_by(start.access, namespace=start.namespace, author=start.author, timeout=start.timeout) as state:
         await run_agent(state, start)

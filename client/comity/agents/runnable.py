@@ -8,9 +8,11 @@ from collections.abc import Sequence
 from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 
+from comity.tokens import Token
+
 from .text import described
 
-__all__ = ["check_function", "is_async"]
+__all__ = ["check_function", "check_token", "is_async"]
 
 
 def is_async(function: object) -> bool:
@@ -37,6 +39,12 @@ def check_function(function: object, mode: str, args: Sequence[object] = ()) -> 
         _check_picklable("the function", function)
         for index, value in enumerate(args):
             _check_picklable(f"argument {index}, of type {type(value).__name__},", value)
+
+
+def check_token(token: Token | None) -> None:
+    """Raise TypeError for a token that no process can be given."""
+    if token is not None and not isinstance(token, str):
+        _check_picklable("the function of the token", token)
 
 
 def _check_importable(function: object) -> None:

@@ -16,6 +16,7 @@ from comity.recipes.ending import clean_up
 from comity.recipes.names import check_client, check_count, check_seconds, check_wait
 
 from . import layout
+from .authors import author_of
 from .block import Block
 from .children import Child, ChildStatus, Group, Mode, Roster, Spec
 from .errors import SupervisorExists
@@ -26,7 +27,7 @@ from .outcome import MapError, Outcome
 from .presence import Presence, Taken, take
 from .process import Work
 from .restarts import Restart, RestartLimit, Strategy
-from .runnable import check_function
+from .runnable import check_function, check_token
 from .supervision import Supervision
 
 __all__ = ["Supervisor"]
@@ -94,7 +95,7 @@ class Supervisor:
         self._grace = check_seconds("grace", grace)
         self._wait = check_wait("wait", wait)
         self._start_timeout = check_seconds("start_timeout", start_timeout)
-        self.state = state.with_options(author=name)
+        self.state = state.with_options(author=author_of(state, name))
         self._begun = False
         self._lease: Lease | None = None
         self._supervision: Supervision | None = None
@@ -333,6 +334,8 @@ class Supervisor:
         grace: float | None = None,
     ) -> Spec:
         check_function(function, mode, args)
+        if mode == "process":
+            check_token(self.state.access.token)
         layout.check_name("the child's name", name)
         if role:
             layout.check_name("role", role)

@@ -20,7 +20,7 @@ from .lock import lock
 from .main import NEEDS
 from .namespaces import compact, namespaces, status
 from .options import examples
-from .server import backup, check, copy, health, policy, serve
+from .server import backup, check, copy, health, policy, serve, token
 from .transact import transact
 from .watch import watch
 
@@ -64,7 +64,7 @@ for _command in (
     *(log, diff, blame, checkpoint, checkpoints, restore, fork, merge),
     *(lease, lock),
     *(status, namespaces, compact),
-    *(serve, health, backup, check, copy, policy, bench),
+    *(serve, health, token, policy, backup, check, copy, bench),
 ):
     app.add_command(_command)
 

@@ -1,5 +1,6 @@
 """`comity bench`: load on a running server, so that whoever operates it can size its machine."""
 
+import os
 import re
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -124,7 +125,7 @@ def bench(
             }
             found = _Found(shares)
             with _progress(seconds) as show:
-                await _load(told, tasks, processes, found, show)
+                await _load(told, options.variables, tasks, processes, found, show)
             _report(found, Output(as_json=options.json))
         finally:
             if not keep:
@@ -153,9 +154,15 @@ class _Found:
 
 
 async def _load(
-    told: Mapping[str, Any], tasks: int, processes: int, found: _Found, show: Callable[[int], None]
+    told: Mapping[str, Any],
+    variables: Mapping[str, str],
+    tasks: int,
+    processes: int,
+    found: _Found,
+    show: Callable[[int], None],
 ) -> None:
-    """Have processes make the calls. Raises Failure if one ends without having done it."""
+    """Have processes make the calls, with these variables beside those that there are. Raises Failure if one ends
+    without having done it."""
     import asyncio
     import sys
 
@@ -167,6 +174,7 @@ async def _load(
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 limit=64 * 1024 * 1024,
+                env=os.environ | variables,
             )
             running.append(process)
             share = tasks // processes + (number < tasks % processes)

@@ -5,7 +5,7 @@ import contextlib
 import os
 import signal
 import subprocess
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
 import click
@@ -54,9 +54,10 @@ def lock(options: Options, name: str, command: Sequence[str], ttl: float, wait: 
     """Run COMMAND while holding the lock NAME, and exit with its exit code.
 
     Who asked first has it first. COMMAND has the fencing token in COMITY_FENCE: a number that grows with each holder,
-    and that `comity put --guard` takes too. If the lock is lost, since the server could not be reached for as long as
-    --ttl or ended it, COMMAND is terminated and the exit code is 3. It is 5 if the lock could not be had in time or no
-    server be reached, and 127 if there is no such COMMAND.
+    and that `comity put --guard` takes too. What --tls… and --token-file say, it has in their variables. If the lock is
+    lost, since the server could not be reached for as long as --ttl or ended it, COMMAND is terminated and the exit
+    code is 3. It is 5 if the lock could not be had in time or no server be reached, and 127 if there is no such
+    COMMAND.
 
     SIGTERM, SIGINT and SIGHUP are passed on. COMMAND is a process group, which is signalled as a whole; but in the
     foreground of a terminal it shares that with this process, so that it can read what is typed: then COMMAND alone is
@@ -80,7 +81,7 @@ def lock(options: Options, name: str, command: Sequence[str], ttl: float, wait: 
         except ValueError as error:
             raise click.BadParameter(str(error), param_hint="NAME") from error
         try:
-            return await _Run(client, contender, seen, name, command).run(wait)
+            return await _Run(client, contender, seen, name, command, options.variables).run(wait)
         except InvalidArgument as error:
             refused = next((text for field, text in error.violations if field.endswith(".ttl")), None)
             if refused is None:
@@ -93,7 +94,16 @@ def lock(options: Options, name: str, command: Sequence[str], ttl: float, wait: 
 class _Run:
     """One command and the lock that it needs. `seen` is the same lock, of which one asks only who holds it."""
 
-    def __init__(self, client: "Client", contender: "Lock", seen: "Lock", name: str, command: Sequence[str]) -> None:
+    def __init__(
+        self,
+        client: "Client",
+        contender: "Lock",
+        seen: "Lock",
+        name: str,
+        command: Sequence[str],
+        variables: Mapping[str, str],
+    ) -> None:
+        self._variables = variables
         self._client = client
         self._lock = contender
         self._seen = seen
@@ -201,7 +211,7 @@ class _Run:
         try:
             return subprocess.Popen(
                 self._command,
-                env=os.environ | {"COMITY_FENCE": str(fence)},
+                env=os.environ | self._variables | {"COMITY_FENCE": str(fence)},
                 process_group=0 if self._grouped else None,
             )
         except OSError as error:

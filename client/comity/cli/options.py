@@ -2,8 +2,9 @@
 
 import functools
 import inspect
+import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     RefType = click.ParamType[str | int]
     FloatType = click.ParamType[float]
     LabelType = click.ParamType[tuple[str, str]]
+    from comity.access import Access
     from comity.lease import LeaseGuard
     from comity.request_ids import RequestId
 
@@ -54,6 +56,16 @@ class Options:
     author: str
     json: bool
     timeout: float
+    variables: Mapping[str, str]  # what the others would be as variables of the environment
+
+    def access(self) -> "Access":
+        """How the server is reached. Raises click's UsageError."""
+        from comity.access import access
+
+        try:
+            return access(self.address, variables=os.environ | self.variables)
+        except ValueError as error:
+            raise click.UsageError(str(error), click.get_current_context()) from error
 
 
 class _Number(IntType):
@@ -159,6 +171,12 @@ REF = _Ref()
 LABEL = _Label()
 REQUEST_ID = _RequestId()
 
+
+def _variable(name: str) -> str:
+    """As click shows those that it reads itself; what a flag of one of these means for the others, it cannot know."""
+    return f"[env var: {name}]"
+
+
 _COMMON = (
     click.option(
         "--address",
@@ -188,7 +206,27 @@ _COMMON = (
         help="How long a call may take, retries included.",
         show_default=True,
     ),
+    click.option("--tls/--no-tls", default=None, help=f"Connect by TLS, or in plain text.  {_variable('COMITY_TLS')}"),
+    click.option(
+        "--tls-ca",
+        metavar="PATH",
+        help="The certificates that may have signed the server's, PEM; else public authorities."
+        f"  {_variable('COMITY_TLS_CA')}",
+    ),
+    click.option("--tls-cert", metavar="PATH", help=f"The certificate to show, PEM.  {_variable('COMITY_TLS_CERT')}"),
+    click.option("--tls-key", metavar="PATH", help=f"Its private key, PEM.  {_variable('COMITY_TLS_KEY')}"),
+    click.option(
+        "--tls-server-name",
+        metavar="NAME",
+        help=f"That the server's certificate is for, instead of its host.  {_variable('COMITY_TLS_SERVER_NAME')}",
+    ),
+    click.option(
+        "--token-file",
+        metavar="PATH",
+        help="Where the token is, by which the server knows who calls.  [env var: COMITY_TOKEN_FILE, COMITY_TOKEN]",
+    ),
 )
+_FILES = ("tls_ca", "tls_cert", "tls_key", "tls_server_name", "token_file")
 _AUTHOR = click.option(
     "--author",
     metavar="NAME",
@@ -217,14 +255,25 @@ def client_options(function: Callable[..., None]) -> Callable[..., None]:
     def with_options(
         *, address: str, namespace: str, author: str, as_json: bool, timeout: float, **others: Any
     ) -> None:
+        variables = _variables(others.pop("tls"), {name: others.pop(name) for name in _FILES})
         if own_author:
             others["author"] = author
-        function(Options(address, namespace, "" if own_author else author, as_json, timeout), **others)
+        function(Options(address, namespace, "" if own_author else author, as_json, timeout, variables), **others)
 
     made: Callable[..., None] = with_options
     for option in reversed(_COMMON if own_author else (*_COMMON[:2], _AUTHOR, *_COMMON[2:])):
         made = option(made)
     return made
+
+
+def _variables(tls: bool | None, files: Mapping[str, str | None]) -> Mapping[str, str]:
+    """What flags say, as variables that win over those of the environment."""
+    said = {f"COMITY_{name.upper()}": value for name, value in files.items() if value is not None}
+    if tls is not None or said.keys() - {"COMITY_TOKEN_FILE"}:
+        said["COMITY_TLS"] = "0" if tls is False else "1"
+    if "COMITY_TOKEN_FILE" in said:
+        said["COMITY_TOKEN"] = ""
+    return said
 
 
 def write_options(function: Function) -> Function:

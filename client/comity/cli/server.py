@@ -1,4 +1,4 @@
-"""`comity serve`, `backup`, `check`, `copy`, `policy` and `health`: the server itself."""
+"""`comity serve`, `token`, `policy`, `backup`, `check`, `copy` and `health`: the server itself."""
 
 import importlib
 from typing import TYPE_CHECKING
@@ -12,9 +12,10 @@ from .render import Output
 from .session import run
 
 if TYPE_CHECKING:
+    from comity.access import Access
     from comity.client import Client
 
-__all__ = ["backup", "check", "copy", "health", "policy", "serve"]
+__all__ = ["backup", "check", "copy", "health", "policy", "serve", "token"]
 
 
 def _of_server(name: str, module: str, attribute: str, short_help: str) -> click.Command:
@@ -44,6 +45,7 @@ backup = _of_server(
     "backup", "comity_server.maintenance", "backup", "Copy the file of a store, also while a server uses it."
 )
 check = _of_server("check", "comity_server.maintenance", "check", "Verify the file of a store.")
+token = _of_server("token", "comity_server.access.token_commands", "command", "Make bearer tokens.")
 copy = _of_server("copy", "comity_server.copying", "command", "Copy namespaces from one store to another.")
 policy = _of_server("policy", "comity_server.access.checking", "command", "Look into a policy file.")
 
@@ -72,7 +74,7 @@ def health(options: Options, service: str, of: str | None) -> None:
     service = of or service
 
     async def work(client: "Client") -> int:
-        status = await _check(options.address, service, options.timeout)
+        status = await _check(client.access, service, options.timeout)
         output = Output(as_json=options.json)
         if output.json:
             output.object({"status": status})
@@ -83,23 +85,24 @@ def health(options: Options, service: str, of: str | None) -> None:
     run(options, work)
 
 
-async def _check(address: str, service: str, timeout: float) -> str:
+async def _check(access: "Access", service: str, timeout: float) -> str:
     """The name of the service's status. Each address is asked once, in an even part of the time that is left: who asks
     again is the caller's to say."""
     import asyncio
 
     from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 
+    from comity.addresses import targets
     from comity.calls import Calls
-    from comity.channel import Channels, targets
+    from comity.channel import Channels
     from comity.errors import DeadlineExceeded, NotFound, Unavailable
 
     clock = asyncio.get_running_loop().time
     deadline = clock() + timeout
-    channels = Channels(address)
+    channels = Channels(access)
     request = HealthCheckRequest(service=service).SerializeToString()
     try:
-        for left in reversed(range(len(targets(address)))):
+        for left in reversed(range(len(targets(access.address)))):
             seconds = max(0.0, deadline - clock()) / (left + 1)
             try:
                 answer = await Calls(channels).attempt(lambda to: to.health, request, seconds)

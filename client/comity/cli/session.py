@@ -22,11 +22,13 @@ def run(
     """Run `work` to its end, and exit with what it returns. `interrupted`: the exit code after Ctrl-C."""
     import asyncio
 
-    from comity.connect import connect
+    from comity.connect import connect_by
     from comity.errors import ComityError
 
     try:
-        client = connect(options.address, namespace=options.namespace, author=options.author, timeout=options.timeout)
+        client = connect_by(
+            options.access(), namespace=options.namespace, author=options.author, timeout=options.timeout
+        )
     except ValueError as error:
         raise click.UsageError(str(error), click.get_current_context()) from error
 

@@ -2,10 +2,13 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
+from comity_server.access.names import ANONYMOUS
 from comity_server.access.rights import Rights
-from comity_server.errors import AuthorNotPrincipal
+from comity_server.errors import AuthorNotPrincipal, PermissionDenied
+
+UNIT_SEPARATOR: Final = "\x1f"
 
 
 class Identity(NamedTuple):
@@ -23,8 +26,15 @@ NOBODY = Identity()
 class Guard(Protocol):
     """What a caller was let in by."""
 
+    @property
+    def asks(self) -> bool:
+        """Whether it has to be shown who calls."""
+
     def rights(self, principal: str, namespace: str) -> Rights:
         """What a principal may do in a namespace as of now."""
+
+    def administers(self, principal: str) -> bool:
+        """Whether a principal may do as of now what concerns the server as a whole."""
 
     def check(self, caller: "Caller") -> None:
         """Raise Unauthenticated if the caller's identity does not hold any more."""
@@ -57,28 +67,47 @@ class Caller:
         """What it may do in a namespace as of now."""
         return self.guard.rights(self.principal, namespace)
 
+    def administer(self) -> None:
+        """Raise PermissionDenied if it may not administer every namespace, and with them the server."""
+        if not self.guard.administers(self.principal):
+            raise PermissionDenied(self.principal, "ADMIN", "*")
+
     def check(self) -> None:
         """Raise Unauthenticated if its identity does not hold any more."""
         self.guard.check(self)
 
     def author(self, said: str) -> str:
-        """The author of what it writes: the principal, or one that is said and is the principal's.
+        """The author of what it writes: the principal, or one that is said and is the principal's. Of those who may
+        call without showing who they are, it is none, or one that says so: `anonymous`, `anonymous/…`.
 
         Raises AuthorNotPrincipal.
         """
-        if not self.principal:
+        if not self.guard.asks:
             return said
         if said and not self.owns(said):
-            raise AuthorNotPrincipal(self.principal, said)
+            raise AuthorNotPrincipal(self._name, said)
         return said or self.principal
+
+    def client(self, said: str) -> str:
+        """By what name the outcomes of a client's requests are remembered: nobody is given those of another principal's
+        clients, whatever the names that they say. A principal's name has no unprintable characters."""
+        return f"{self._name}{UNIT_SEPARATOR}{said}" if self.guard.asks and said else said
 
     def owns(self, author: str) -> bool:
         """Whether an author is the principal, or `principal/…`."""
-        return author == self.principal or author.startswith(f"{self.principal}/")
+        return author in (self.principal, self._name) or author.startswith(f"{self._name}/")
+
+    @property
+    def _name(self) -> str:
+        return self.principal or ANONYMOUS
 
     @contextmanager
     def standing(self, still: Callable[[], None], end: Callable[[Exception], None]) -> Iterator[None]:
-        """For a call that lasts: `end` it, with the reason, as soon as `still` or its identity's check raises."""
+        """For a call that lasts: `end` it, with the reason, as soon as `still` or its identity's check raises.
+
+        Raises Unauthenticated if its identity holds no more to begin with.
+        """
+        self.check()  # it may have been let in some time ago
         standing = Standing(self, still, end)
         self.guard.add(standing)
         try:

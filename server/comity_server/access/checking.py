@@ -7,7 +7,9 @@ from typing import Any, NamedTuple
 
 import click
 
-from comity_server.access.policy import ACCESS, ANONYMOUS, Grant, Policy, PolicyError, parse
+from comity_server.access.files import FileError, read
+from comity_server.access.names import ANONYMOUS
+from comity_server.access.policy import ACCESS, Grant, Policy, PolicyError, parse
 from comity_server.access.rights import ADMIN
 from comity_server.failures import Failed
 from comity_server.services.validate import NAMESPACE
@@ -76,14 +78,14 @@ def check(
 
 
 def _read(file: Path) -> Policy:
+    if not file.exists():
+        raise Failed(f"{file}: there is no such file", 4)
     try:
-        return parse(file.read_bytes(), str(file))
-    except FileNotFoundError:
-        raise Failed(f"{file}: there is no such file", 4) from None
-    except OSError as error:
-        raise click.ClickException(f"{file}: {error.strerror}") from None
+        return parse(read(file), str(file))
     except PolicyError as error:
         raise click.ClickException("\n".join(error.problems)) from None
+    except FileError as error:
+        raise click.ClickException(str(error)) from None
 
 
 def _everything(grants: Iterable[Grant]) -> Iterable[Allowed]:

@@ -64,12 +64,12 @@ class Watched(Generic[T]):
         """Have a function called on the event loop with each new value, once it is in force."""
         self._listeners.append(listener)
 
-    async def look(self) -> None:
-        """Look at the files once, and put in force what has changed."""
+    async def look(self) -> bool:
+        """Look at the files once, and put in force what has changed. Returns whether anything has."""
         found = await asyncio.to_thread(self._find)
         if isinstance(found, Wrong):
             self._bear(found)
-            return
+            return False
         if self._wrong is not None and self._wrong.told:
             log.info("a file is in order again", what=self.what)
         self._wrong = None
@@ -78,6 +78,7 @@ class Watched(Generic[T]):
             log.info("a file has changed and is in force", what=self.what, files=[str(path) for path in self.paths])
             for listener in self._listeners:
                 listener(self.value)
+        return found is not None
 
     def _find(self) -> tuple[bytes, T] | Wrong | None:
         """The digest and the value of what is there; nothing if that is in force, or if it is being written."""
@@ -113,6 +114,7 @@ class Files:
 
     def __init__(self) -> None:
         self._watched: list[Watched[Any]] = []
+        self._listeners: list[Callable[[], None]] = []
         self._hurry = asyncio.Event()
 
     def __bool__(self) -> bool:
@@ -120,6 +122,11 @@ class Files:
 
     def add(self, watched: Watched[Any]) -> None:
         self._watched.append(watched)
+
+    def on_change(self, listener: Callable[[], None]) -> None:
+        """Have a function called on the event loop after a look at all files that has found changed ones: after the
+        listeners of each."""
+        self._listeners.append(listener)
 
     def look(self) -> None:
         """Have `run` look at once. To be called on the event loop."""
@@ -134,11 +141,15 @@ class Files:
             except TimeoutError:
                 pass
             self._hurry.clear()
+            changed = False
             for watched in self._watched:
                 try:
-                    await watched.look()
+                    changed |= await watched.look()
                 except Exception:
+                    changed = True
                     log.exception("what a changed file asks for failed", what=watched.what)
+            for listener in self._listeners if changed else ():
+                listener()
 
 
 def read(path: Path) -> bytes:

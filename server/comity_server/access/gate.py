@@ -1,5 +1,7 @@
 """The gate that every call passes: it finds out who calls, and hands the handler a Caller."""
 
+import asyncio
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, Protocol
@@ -9,6 +11,8 @@ import grpc
 from comity_server.access.bounds import Bounds, Meter
 from comity_server.access.caller import NOBODY, Caller, Identity, Standing
 from comity_server.access.rights import EVERYTHING, Rights
+
+LOOK_SECONDS: Final = 1.0
 
 Context = grpc.aio.ServicerContext[Any, Any]
 Metadata = Iterable[tuple[str, str | bytes]]
@@ -24,23 +28,33 @@ class Identify(Protocol):
         """Raise Unauthenticated if what was shown does not show it any more."""
 
 
+class Permissions(Protocol):
+    """What principals may do. One is empty for nobody in particular."""
+
+    def rights(self, principal: str, namespace: str) -> Rights:
+        """What a principal may do in a namespace."""
+
+    def administers(self, principal: str) -> bool:
+        """Whether a principal may administer every namespace."""
+
+
 class Gate:
     """Lets calls in.
 
     Args:
         identify: who calls; None: nobody is asked.
-        rights: what a principal may do in a namespace; None: everybody may do everything.
+        permissions: gives what principals may do as of now; None: everybody may do everything.
         bounds: how much callers may do; None: as much as they can.
     """
 
     def __init__(
         self,
         identify: Identify | None = None,
-        rights: Callable[[str, str], Rights] | None = None,
+        permissions: Callable[[], Permissions] | None = None,
         bounds: Bounds | None = None,
     ) -> None:
         self._identify = identify
-        self._rights = rights
+        self._permissions = permissions
         self._bounds = bounds or Bounds()
         self._standings: set[Standing] = set()
 
@@ -65,8 +79,25 @@ class Gate:
         for standing in list(self._standings):
             standing.look()
 
+    async def run(self) -> None:
+        """End the calls of identities whose time is up, each second for ever."""
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            now = time.time()
+            for standing in list(self._standings):
+                expires = standing.caller.identity.expires
+                if expires is not None and expires <= now:
+                    standing.look()
+
     def rights(self, principal: str, namespace: str) -> Rights:
-        return EVERYTHING if self._rights is None else self._rights(principal, namespace)
+        return EVERYTHING if self._permissions is None else self._permissions().rights(principal, namespace)
+
+    def administers(self, principal: str) -> bool:
+        return self._permissions is None or self._permissions().administers(principal)
+
+    @property
+    def asks(self) -> bool:
+        return self._identify is not None
 
     def check(self, caller: Caller) -> None:
         if self._identify is not None:

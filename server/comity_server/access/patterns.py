@@ -30,9 +30,7 @@ class Prefix:
         if "\0" in text:
             raise ValueError("must not have a NUL in it: no key has one")
         if "" in self._parts[1:]:
-            raise ValueError(
-                f"must have a character after {PLACEHOLDER}, as '/': else a has what is ab's"
-            )
+            raise ValueError(f"must have a character after {PLACEHOLDER}, as '/': else a has what is ab's")
         self._ends = {part[0] for part in self._parts[1:]}
 
     @property

@@ -7,14 +7,17 @@ what it says, to the keys under its prefixes.
 import tomllib
 from collections.abc import Iterator
 from functools import lru_cache
+from pathlib import Path
 from typing import Annotated, Final, Literal, NamedTuple
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
-from comity_server.access import limits
+from comity_server.access.files import FileError, Watched
+from comity_server.access.limits import Table as LimitsTable
+from comity_server.access.names import ANONYMOUS
 from comity_server.access.patterns import NamespacePattern, Prefix, matches, without_classes
-from comity_server.access.rights import ADMIN, NOTHING, READ, WRITE, Access, Rights
+from comity_server.access.rights import ADMIN, EVERYTHING, NOTHING, READ, WRITE, Access, Rights
 
 FILE_BYTES: Final = 1024 * 1024
 RULES: Final = 1000
@@ -23,12 +26,10 @@ TEXT_LENGTH: Final = 1024
 REMEMBERED: Final = 4096  # pairs of a principal and a namespace, of which callers choose the second
 PRINCIPALS: Final = 1024  # whose rules are remembered
 
-ANONYMOUS: Final = "anonymous"
-"""In a rule: nobody in particular. No pattern matches that, and it matches nobody who has a name."""
 ACCESS: Final = {"read": READ, "write": WRITE, "admin": ADMIN}
 
 
-class PolicyError(ValueError):
+class PolicyError(FileError):
     """The file is no policy. The message is one line; `problems` has one for each thing that is wrong."""
 
     def __init__(self, *problems: str) -> None:
@@ -91,7 +92,7 @@ class Document(Table):
     """The file."""
 
     rules: Annotated[list[Rule], Field(max_length=RULES)] = []
-    limits: Annotated[list[limits.Table], Field(max_length=RULES)] = []
+    limits: Annotated[list[LimitsTable], Field(max_length=RULES)] = []
 
 
 class Grant(NamedTuple):
@@ -127,7 +128,7 @@ class Policy:
         """What a principal may do in a namespace."""
         return self._rights(principal, namespace)
 
-    def may_administer_all(self, principal: str) -> bool:
+    def administers(self, principal: str) -> bool:
         """Whether one rule allows a principal ADMIN of every namespace: with the pattern `*`."""
         return any(ADMIN in grant.access and "*" in grant.namespaces for grant in self._granted(principal))
 
@@ -168,11 +169,17 @@ class _Rule:
 def _rights(grants: tuple[Grant, ...]) -> Rights:
     if not grants:
         return NOTHING
-    return Rights(
+    rights = Rights(
         read=[prefix for grant in grants if READ in grant.access for prefix in grant.prefixes],
         write=[prefix for grant in grants if WRITE in grant.access for prefix in grant.prefixes],
         admin=any(ADMIN in grant.access for grant in grants),
     )
+    return EVERYTHING if rights.may(READ | WRITE | ADMIN, "") else rights
+
+
+def watched(path: Path) -> Watched[Policy]:
+    """The policy of a file, as it changes. Raises PolicyError or another FileError."""
+    return Watched("policy", [path], lambda contents: parse(contents[0], str(path)))
 
 
 def parse(content: bytes, name: str) -> Policy:

@@ -6,10 +6,10 @@
 
 A name may have several tokens, so that one can be replaced by another while both hold.
 
-A fast hash is right here, and only here: what keeps a digest from being turned back is the token's 256 random bits, which
-nobody can try out. A password that somebody thought of has so few that a fast hash gives it away; so tokens are made, by
-`comity token new`, and never thought of. They are looked up by digest: the time that a look-up takes tells something of a
-digest at the most, and to a digest nobody can choose a token.
+A fast hash is right here, and only here: what keeps a digest from being turned back is the token's 256 random bits,
+which nobody can try out. A password that somebody thought of has so few that a fast hash gives it away; so tokens are
+made, by `comity token new`, and never thought of. They are looked up by digest: the time that a look-up takes tells
+something of a digest at the most, and nobody can choose a token to have a digest.
 """
 
 import hashlib

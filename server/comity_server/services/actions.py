@@ -4,7 +4,7 @@ leases."""
 from typing import Any
 
 from comity.v1 import checkpoint_pb2, lease_pb2, namespace_pb2, types_pb2
-from comity_server.access.rights import READ, WRITE
+from comity_server.access.rights import READ, READ_WRITE, WRITE
 from comity_server.model import (
     DropCheckpoint,
     Fork,
@@ -44,7 +44,7 @@ def restore(request: checkpoint_pb2.RestoreRequest, metadata: Metadata, checks: 
     """A return to an earlier state."""
     prefix = request.prefix
     checked = ref(request, "ref", checks, required=True)
-    checks.prefix("prefix", prefix, READ if request.dry_run else READ | WRITE)
+    checks.prefix("prefix", prefix, READ if request.dry_run else READ_WRITE)
     if_revision = request.if_revision if request.HasField("if_revision") else None
     checks.count("if_revision", if_revision or 0)
     return Restore(
@@ -71,7 +71,7 @@ def fork(request: namespace_pb2.ForkRequest, metadata: Metadata, checks: Checks)
 def merge(request: namespace_pb2.MergeRequest, metadata: Metadata, checks: Checks) -> Merge:
     """The bringing in of what a fork changed."""
     name, strategy = request.fork, request.strategy
-    checks.everywhere(READ if request.dry_run else READ | WRITE)
+    checks.everywhere(READ if request.dry_run else READ_WRITE)
     checks.namespace("fork", name)
     checks.everywhere(READ)
     if strategy not in namespace_pb2.MergeStrategy.values():

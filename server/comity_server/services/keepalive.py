@@ -17,7 +17,7 @@ from comity_server import tasks
 from comity_server.access.rights import WRITE
 from comity_server.errors import Draining, StateError
 from comity_server.limits import Limits
-from comity_server.services import wire
+from comity_server.services import owners, wire
 from comity_server.services.call import Call
 from comity_server.services.rpc import Requests
 from comity_server.services.validate import Checks
@@ -113,6 +113,7 @@ class _Stream:
         self._limits = limits
         self._caller = call.caller
         self._meter = call.meter
+        self._allowed: set[tuple[str, int]] = set()  # that its caller may renew, as far as is known
         self._renewals: deque[tuple[str, int]] = deque()
         self._ended: deque[tuple[str, int]] = deque()
         self._ready = asyncio.Event()  # there is something to do
@@ -132,7 +133,9 @@ class _Stream:
         self._ready.set()
 
     def look(self) -> None:
-        """Raise PermissionDenied if its caller may write nothing any more where it keeps a lease alive."""
+        """Raise PermissionDenied if its caller may write nothing any more where it keeps a lease alive. Which leases
+        it may renew is asked again when it does."""
+        self._allowed.clear()
         for namespace in {namespace for namespace, _ in self.held}:
             checks = Checks(self._limits, self._caller, namespace)
             checks.somewhere(WRITE)
@@ -182,6 +185,7 @@ class _Stream:
 
     def _drop(self, namespace: str, lease_id: int) -> None:
         self.held.discard((namespace, lease_id))
+        self._allowed.discard((namespace, lease_id))
         self._streams.forget(namespace, lease_id, self)
 
     async def _read(self, messages: Requests) -> None:
@@ -197,6 +201,9 @@ class _Stream:
                 checks.lease_id("lease_id", lease_id)
                 checks.somewhere(WRITE)
                 checks.finish()
+                if (namespace, lease_id) not in self._allowed:
+                    await owners.check(self._store, self._caller, namespace, lease_id)
+                    self._allowed.add((namespace, lease_id))
                 if self._stopped:
                     return
                 self._meter.charge(1, 0)  # but no renewal waits for a rate: a lease would end for it

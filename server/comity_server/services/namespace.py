@@ -1,7 +1,10 @@
 """NamespaceService: what there is, how large it is, branching, and forgetting."""
 
+import asyncio
+
 from comity.v1 import namespace_pb2
-from comity_server.access.rights import ADMIN, READ
+from comity_server.access.caller import Caller
+from comity_server.access.rights import ADMIN, READ, WRITE
 from comity_server.committer import Committer
 from comity_server.limits import Limits
 from comity_server.model import MergeResult, NamespaceInfo
@@ -30,6 +33,7 @@ class NamespaceService:
         checks.finish()
         response = namespace_pb2.GetNamespaceResponse()
         wire.fill_namespace(response.namespace, await self._store.namespace(name))
+        _hide_parent(response.namespace, call.caller)
         return response
 
     async def ListNamespaces(
@@ -42,13 +46,27 @@ class NamespaceService:
         limit = checks.page_size("page_size", request.page_size)
         checks.finish()
         (after,) = pages.unseal(request, str) or [""]
-        found = await self._store.namespaces(prefix, after=after, limit=limit + 1)  # one more says if there is more
+        found = await self._visible(call.caller, prefix, after, limit + 1)  # one more says if there is more
         response = namespace_pb2.ListNamespacesResponse()
         for info in found[:limit]:
             wire.fill_namespace(response.namespaces.add(), info)
+            _hide_parent(response.namespaces[-1], call.caller)
         if len(found) > limit:
             response.next_page_token = pages.seal(request, [found[limit - 1].name])
         return response
+
+    async def _visible(self, caller: Caller, prefix: str, after: str, limit: int) -> list[NamespaceInfo]:
+        """The first namespaces that are of any concern to a caller. A page token names one, so it may name no other."""
+        visible: list[NamespaceInfo] = []
+        chunk = limit
+        while True:
+            found = await self._store.namespaces(prefix, after=after, limit=chunk)
+            visible += [info for info in found if _is_visible(info.name, caller)]
+            if len(visible) >= limit or len(found) < chunk:
+                return visible[:limit]
+            after = found[-1].name
+            chunk = max(limit, self._limits.page_entries)  # there may be very many that are not
+            await asyncio.sleep(0)
 
     async def DeleteNamespace(
         self, request: namespace_pb2.DeleteNamespaceRequest, call: Call
@@ -92,3 +110,14 @@ class NamespaceService:
                 response.conflict_count = conflict_count
                 wire.fill_conflicts(response, conflicts)
         return response
+
+
+def _is_visible(name: str, caller: Caller) -> bool:
+    return caller.rights(name).may_somewhere(READ | WRITE | ADMIN)
+
+
+def _hide_parent(shown: namespace_pb2.Namespace, caller: Caller) -> None:
+    """Take the name away of what is of no concern to a caller."""
+    if shown.parent and not _is_visible(shown.parent, caller):
+        shown.parent = ""
+        shown.fork_revision = 0

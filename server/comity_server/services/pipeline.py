@@ -20,7 +20,7 @@ from typing import Final
 from comity.v1 import state_pb2
 from comity_server import tasks
 from comity_server.access.bounds import operations
-from comity_server.access.rights import READ, WRITE
+from comity_server.access.rights import READ, READ_WRITE
 from comity_server.committer import GROUP_PARTS, Answer, Committer
 from comity_server.errors import (
     DeadlinePassed,
@@ -162,7 +162,7 @@ class _Stream:
         """Raise PermissionDenied if its caller may do nothing in the namespace any more."""
         if self._namespace:
             checks = self._checks()
-            checks.somewhere(READ | WRITE)
+            checks.somewhere(READ_WRITE)
             checks.finish()
 
     def _checks(self) -> Checks:
@@ -227,17 +227,17 @@ class _Stream:
         checks = self._checks()
         namespace, client, author = request.namespace, request.client, request.author
         checks.namespace("namespace", namespace)
-        checks.somewhere(READ | WRITE)
+        checks.somewhere(READ_WRITE)
         checks.text("client", client, CLIENT_BYTES)
         checks.text("author", author, AUTHOR_BYTES)
         self._namespace = self._lists.namespace = namespace
-        self._writer = Writer(client, *requests.said(author, "", self._metadata, checks))
+        self._writer = Writer(self._caller.client(client), *requests.said(author, "", self._metadata, checks))
         self._check(request, checks, place)
         self._meter.within(namespace)
 
     def _go_on(self, request: state_pb2.PipelineRequest, place: Place) -> None:
         checks = self._checks()
-        checks.somewhere(READ | WRITE)
+        checks.somewhere(READ_WRITE)
         if request.namespace not in ("", self._namespace):
             checks.wrong("namespace", "must be empty or that of the first message")
         if request.client or request.author:

@@ -6,7 +6,7 @@ Each field is read once, and only those that the kind of the operation names.
 from typing import Any, Final, NamedTuple
 
 from comity.v1 import state_pb2
-from comity_server.access.rights import EVERYTHING, READ, WRITE
+from comity_server.access.rights import EVERYTHING, READ_WRITE, WRITE
 from comity_server.errors import Conflict, InvalidRequest, RequestIdReused, StateError
 from comity_server.model import (
     Condition,
@@ -83,7 +83,7 @@ def write(
             or "\0" in key
             or checks.rights is not EVERYTHING
         ):
-            checks.key("key", key, READ | WRITE if kind == INCREMENT or operation.return_previous else WRITE)
+            checks.key("key", key, READ_WRITE if kind == INCREMENT or operation.return_previous else WRITE)
         otherwise = ()
         if kind in (PUT, CREATE):
             then = (_put(operation, key, checks),)

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Final, NamedTuple
 
 from comity.v1 import state_pb2, types_pb2
-from comity_server.access.rights import READ, WRITE
+from comity_server.access.rights import READ, READ_WRITE, WRITE
 from comity_server.model import (
     Condition,
     Delete,
@@ -86,7 +86,7 @@ def delete(request: state_pb2.DeleteRequest, metadata: Metadata, checks: Checks)
 
 def transaction(request: state_pb2.TransactRequest, metadata: Metadata, checks: Checks) -> Transaction:
     """Conditions and two lists of operations."""
-    checks.somewhere(READ | WRITE)
+    checks.somewhere(READ_WRITE)
     conditions = [
         _condition(condition, f"conditions[{index}]", checks)
         for index, condition in enumerate(_bounded(request.conditions, "conditions", checks))
@@ -142,7 +142,7 @@ def _request_id(request_id: types_pb2.RequestId, checks: Checks) -> RequestId:
     if sequence < 1:
         checks.wrong("options.request_id.sequence", "must be 1 or more")
     checks.count("options.request_id.awaited", awaited)
-    return RequestId(client, sequence, awaited)
+    return RequestId(checks.caller.client(client), sequence, awaited)
 
 
 def _guard(guard: types_pb2.LeaseGuard, checks: Checks) -> Guard:
@@ -266,7 +266,7 @@ def _operation(message: Any, case: str, path: str, checks: Checks) -> Operation:
             return _delete(message, path, checks)
         case "increment":
             key, delta = message.key, message.delta
-            checks.key(f"{path}key", key, READ | WRITE)  # it answers the value
+            checks.key(f"{path}key", key, READ_WRITE)  # it answers the value
             if abs(delta) > LARGEST_INTEGER:
                 checks.wrong(f"{path}delta", f"must be from -{LARGEST_INTEGER} to {LARGEST_INTEGER}")
             return Increment(key, delta)
@@ -277,7 +277,7 @@ def _operation(message: Any, case: str, path: str, checks: Checks) -> Operation:
 def _put(message: Any, key: str, path: str, checks: Checks) -> Put:
     value, content_type, lease_id = message.value, message.content_type, message.lease_id
     previous = message.return_previous
-    checks.key(f"{path}key", key, READ | WRITE if previous else WRITE)
+    checks.key(f"{path}key", key, READ_WRITE if previous else WRITE)
     if len(value) > checks.limits.value_bytes:
         checks.value(f"{path}value", value)
     if content_type:
@@ -295,7 +295,7 @@ def _put(message: Any, key: str, path: str, checks: Checks) -> Put:
 def _delete(message: Any, path: str, checks: Checks) -> Delete | DeletePrefix:
     target = message.WhichOneof("target")
     previous = message.return_previous
-    access = READ | WRITE if previous else WRITE
+    access = READ_WRITE if previous else WRITE
     if target == "prefix":
         prefix = message.prefix
         checks.prefix(f"{path}prefix", prefix, access)

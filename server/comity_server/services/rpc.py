@@ -41,6 +41,7 @@ STREAM_REQUEST_BYTES: Final = 64 * 1024
 
 Unary = Callable[[Any, Call], Awaitable[Message]]
 Stream = Callable[[Any, Call], AsyncGenerator[bytes]]
+Enter = Callable[[Context], Caller]
 Behaviour = Callable[[Any, Context], Awaitable[Any]]
 
 
@@ -49,7 +50,7 @@ class Calls:
 
     Args:
         server: gRPC's.
-        gate: lets in those who call a service that is no tool.
+        gate: lets in those who call a service that is not for anybody.
         admission: gives each call its room.
         max_deadline: how long a call may take that is neither a stream nor a tool's, in seconds; None: no bound.
     """
@@ -74,19 +75,20 @@ class Calls:
         servicer: object = None,
         *,
         tool: bool = False,
+        anybody: bool = False,
         admission: Admission | None = None,
     ) -> None:
         """Register the methods that the servicer has under their names in the contract.
 
         A method that it has not answers UNIMPLEMENTED. One that streams its answer is a function that returns an
         iterator of serialised messages; one to which requests are streamed gets an iterator of them. The calls of a
-        tool are answered to the last, to anybody, and nobody waits for their end. Calls that have an `admission` of
-        their own take up none of the room of others, and wait for none.
+        tool are answered to the last, and nobody waits for their end. With `anybody` it is not asked who calls. Calls
+        that have an `admission` of their own take up none of the room of others, and wait for none.
         """
+        enter = _anybody if anybody else self._gate.enter
+        room = self._admission if admission is None else admission
         handlers = {
-            method.name: self._handler(
-                method, getattr(servicer, method.name, None), tool, self._admission if admission is None else admission
-            )
+            method.name: self._handler(method, getattr(servicer, method.name, None), tool, enter, room)
             for method in service.methods
         }
         self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service.full_name, handlers),))
@@ -115,34 +117,33 @@ class Calls:
             refused = self._refused
             await asyncio.sleep(QUIET_SECONDS)
 
-    def _handler(self, method: MethodDescriptor, handler: Any, tool: bool, admission: Admission) -> Any:
+    def _handler(self, method: MethodDescriptor, handler: Any, tool: bool, enter: Enter, admission: Admission) -> Any:
         # To gRPC all requests are streamed, which is the same on the wire: so they are read when there is room, and for
         # no longer than a client may take. They arrive as bytes, since what cannot be parsed has to fail here.
         behaviour: Behaviour
         if handler is None:
             behaviour = _unimplemented(method)
         elif method.server_streaming:
-            behaviour = self._stream(method, handler, tool, admission)
+            behaviour = self._stream(method, handler, tool, enter, admission)
         else:
-            behaviour = self._unary(method, handler, tool, admission)
+            behaviour = self._unary(method, handler, tool, enter, admission)
         if method.server_streaming:
             return grpc.stream_stream_rpc_method_handler(behaviour)
         return grpc.stream_unary_rpc_method_handler(behaviour)
 
-    def _enter(self, context: Context, tool: bool) -> Caller:
-        return ANYBODY if tool else self._gate.enter(context)
-
     def _begin(self, caller: Caller, context: Context, tool: bool, *, stream: bool = False) -> Meter:
         return (self._open_gate if tool else self._gate).begin(caller, context, stream=stream)
 
-    def _unary(self, method: MethodDescriptor, handler: Unary, tool: bool, admission: Admission) -> Behaviour:
+    def _unary(
+        self, method: MethodDescriptor, handler: Unary, tool: bool, enter: Enter, admission: Admission
+    ) -> Behaviour:
         parse = GetMessageClass(method.input_type).FromString
 
         async def behave(_: object, context: Context) -> bytes:
             begun = 0
             bound = asyncio.timeout(None if tool else self._max_deadline)
             try:
-                caller = self._enter(context, tool)
+                caller = enter(context)
                 meter = self._begin(caller, context, tool)
                 _after_this_task(meter.leave)  # which ends when the client has the answer
                 async with bound:
@@ -175,14 +176,16 @@ class Calls:
 
         return behave
 
-    def _stream(self, method: MethodDescriptor, handler: Stream, tool: bool, admission: Admission) -> Behaviour:
+    def _stream(
+        self, method: MethodDescriptor, handler: Stream, tool: bool, enter: Enter, admission: Admission
+    ) -> Behaviour:
         parse = GetMessageClass(method.input_type).FromString
 
         async def behave(_: object, context: Context) -> None:
             begun = 0
             meter = None
             try:
-                caller = self._enter(context, tool)
+                caller = enter(context)
                 meter = self._begin(caller, context, tool, stream=True)
                 if method.client_streaming:
                     request: Any = Requests(admission, context, parse)
@@ -214,6 +217,10 @@ class Calls:
                     self._ended.set()
 
         return behave
+
+
+def _anybody(_: Context) -> Caller:
+    return ANYBODY
 
 
 class Requests:

@@ -29,7 +29,7 @@ class Reflection:
 
 
 class Channelz:
-    """Handlers of `grpc.channelz.v1.Channelz`."""
+    """Handlers of `grpc.channelz.v1.Channelz`, for those who may administer the server."""
 
     def __init__(self) -> None:
         servicer = channelz.aio.ChannelzServicer
@@ -41,6 +41,7 @@ def _answering(method: Callable[[Any, Context], Awaitable[Any]]) -> Callable[[An
     """The method, raising where it would tell the client what a library says."""
 
     async def call(request: Any, call: Call) -> Any:
+        call.caller.administer()
         answer = await method(request, call.context)
         if answer is not None:
             return answer

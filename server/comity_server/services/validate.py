@@ -64,7 +64,9 @@ class Checks:
 
     def everywhere(self, access: Access) -> None:
         """It is done to the whole of the namespace."""
-        self._ask(access, "")
+        self._is_asked = True
+        if not self.rights.may(access, ""):
+            self._deny(access)
 
     def somewhere(self, access: Access) -> None:
         """It is done to nothing in particular: whoever may do any of what is named to any key of the namespace may."""
@@ -83,11 +85,6 @@ class Checks:
         except AuthorNotPrincipal as denied:
             self._denied = self._denied or denied
             return said
-
-    def _ask(self, access: Access, target: str, **where: str) -> None:
-        self._is_asked = True
-        if not self.rights.may(access, target):
-            self._deny(access, **where)
 
     def _deny(self, access: Access, **where: str) -> None:
         if self._denied is None:
@@ -132,7 +129,9 @@ class Checks:
 
     def key(self, field: str, key: str, access: Access) -> None:
         if self.rights is not EVERYTHING:
-            self._ask(access, key, key=key)
+            self._is_asked = True
+            if not self.rights.may(access, key):
+                self._deny(access, key=key)
         if not key:
             self.wrong(field, "is required")
         elif len(key) > self.limits.key_bytes or "\0" in key or not key.isascii():
@@ -140,7 +139,9 @@ class Checks:
 
     def prefix(self, field: str, prefix: str, access: Access) -> None:
         if self.rights is not EVERYTHING:
-            self._ask(access, prefix, prefix=prefix)
+            self._is_asked = True
+            if not self.rights.may(access, prefix):
+                self._deny(access, prefix=prefix)
         self.text(field, prefix, self.limits.key_bytes)
 
     def text(self, field: str, text: str, max_bytes: int) -> None:
