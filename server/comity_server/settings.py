@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, ValidationInfo, field_validator
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, EnvSettingsSource, NoDecode, SettingsConfigDict
 
@@ -289,13 +289,13 @@ class Settings(BaseSettings):
                 raise ValueError(f"{address!r} is not HOST:PORT")
         return listen
 
-    @model_validator(mode="after")
-    def _check_bursts(self) -> "Settings":
-        for name in self.model_fields_set:
-            of, is_burst, _ = name.partition("_burst")
-            if is_burst and getattr(self, name) and not getattr(self, of):
-                raise ValueError(f"{name}: there is no burst without a rate: set {of}")
-        return self
+    @field_validator(*(f"rate_{of}_burst" for of in ("principal", "principal_bytes", "namespace", "namespace_bytes")))
+    @classmethod
+    def _check_burst(cls, burst: float, info: ValidationInfo) -> float:
+        rate = str(info.field_name).removesuffix("_burst")
+        if burst and not info.data.get(rate):
+            raise ValueError(f"is of no use without {rate}")
+        return burst
 
     def limits(self) -> Limits:
         """The settings that begin with `limit_`."""

@@ -17,7 +17,7 @@ from comity_server.access.bounds import Bounds, address, operations
 from comity_server.access.buckets import Bucket, Rate
 from comity_server.access.caller import Caller, Identity
 from comity_server.access.gate import Gate
-from comity_server.access.limits import NamespaceLimits, PrincipalLimits, Rates, Rules, Table
+from comity_server.access.limits import NamespaceLimits, Rates, Rules, Table
 from comity_server.access.rates import Account, Accounts
 from comity_server.access.rights import NOTHING, Rights
 from comity_server.errors import RateLimited
@@ -379,22 +379,3 @@ async def test_a_renewal_waits_for_no_rate() -> None:
                 assert answer.ttl.seconds
             stream.cancel()
         assert (await refused(running.state.Get(GET, timeout=TIMEOUT))).reason == "RATE_LIMITED"
-
-
-def test_the_first_table_that_has_a_figure_holds() -> None:
-    default = PrincipalLimits(Rates(Rate(1, 1), None), 7, 8)
-    rules = Rules(
-        default,
-        NamespaceLimits(),
-        [
-            Table(principals=["team-*"], max_calls=1),
-            Table(principals=["team-a", "x[1]", "anonymous"], max_calls=2, rate=20.0, burst=40.0),
-            Table(principals=["*"], rate=0.5, rate_bytes=100, max_streams=0),
-        ],
-    )
-    assert rules.principal("team-a") == ((Rate(20, 40), Rate(100, 100)), 1, 0)
-    assert rules.principal("team-b") == ((Rate(0.5, 1), Rate(100, 100)), 1, 0)
-    assert rules.principal("x[1]").max_calls == 2
-    assert rules.principal("x1").max_calls == 7
-    assert rules.principal("") == ((Rate(20, 40), None), 2, 8), "no pattern but its own matches nobody"
-    assert rules.with_tables([]).principal("team-a") == default

@@ -209,7 +209,7 @@ def _explain(error: ErrorDetails) -> str:
             wrong = "is not a list"
         case "string_type":
             wrong = "is not text"
-        case "too_short":
+        case "too_short" | "string_too_short":
             wrong = "must not be empty"
         case "too_long" | "string_too_long":
             wrong = f"is longer than {error['ctx']['max_length']}"
