@@ -26,10 +26,11 @@ class Frame(IntEnum):
 
 
 class StingyClient:
-    """One connection. An async context manager."""
+    """One connection, whose calls have headers beside those that they need. An async context manager."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, *headers: tuple[str, str]) -> None:
         self._address = address
+        self._headers = headers
         self._next_stream = 1
         self._granted = (
             WINDOW_BYTES  # by the server: of the connection, of each stream at first, and of those it added to
@@ -61,7 +62,7 @@ class StingyClient:
         self._next_stream += 2
         headers = (
             (":method", "POST"), (":scheme", "http"), (":path", method), (":authority", "localhost"),
-            ("te", "trailers"), ("content-type", "application/grpc"),
+            ("te", "trailers"), ("content-type", "application/grpc"), *self._headers,
         )  # fmt: skip
         block = b"".join(b"\0" + _text(name) + _text(value) for name, value in headers)
         self._writer.write(_frame(Frame.HEADERS, END_HEADERS, stream, block))

@@ -270,11 +270,16 @@ class TooManyCalls(Exhausted):
     """`limit` is the bound, as the settings call it, and `of` who has so many open; empty: all together."""
 
     reason = "TOO_MANY_CALLS"
+    UNITS: ClassVar = {
+        "max_calls": "calls open",
+        "max_principal_calls": "calls open",
+        "max_principal_streams": "streams open",
+        "max_bytes": "bytes of requests and answers in memory",
+    }
 
     def __init__(self, limit: str, of: str, most: int) -> None:
         super().__init__(
-            f"{of or 'the server'} has {most} {'streams' if 'streams' in limit else 'calls'} open, which is the most;"
-            " nothing was done",
+            f"{of or 'the server'} has {most} {self.UNITS[limit]}, which is the most; nothing was done",
             limit=limit,
             of=of,
             most=most,

@@ -69,7 +69,7 @@ class Server:
         self._store = store
         self._grpc = grpc.aio.server(options=grpc_options(settings))
         self._access = Access(settings)
-        admission = Admission(settings.max_connection_bytes, request_bytes(settings))
+        admission = Admission(settings.max_connection_bytes, request_bytes(settings), settings.max_bytes)
         self.calls = Calls(self._grpc, self._access.gate, admission, settings.max_deadline)
         bounds = self._access.bounds
         store.bound(lambda namespace: bounds.rules.namespace(namespace).limits)

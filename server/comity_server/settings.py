@@ -94,6 +94,12 @@ class Settings(BaseSettings):
         ge=1,
         description="Bytes of requests and answers that the calls of one connection may have in memory; others wait.",
     )
+    max_bytes: int = Field(
+        2 * 1024 * 1024 * 1024,
+        ge=1,
+        description="The same of all connections. Beyond it each principal, or address, has one call at a time, "
+        "and others are refused.",
+    )
     max_calls: int = Field(
         20_000, ge=0, le=10_000_000, description="Calls that may be open at a time; others are refused. 0: no bound."
     )

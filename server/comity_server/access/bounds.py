@@ -13,7 +13,7 @@ from comity_server.access.caller import Caller
 from comity_server.access.limits import Rules, Table
 from comity_server.access.rates import Account, Accounts
 from comity_server.access.rights import ADMIN, READ, WRITE
-from comity_server.errors import Exhausted, RateLimited, TooManyCalls
+from comity_server.errors import TooManyCalls
 
 NAMESPACE_LENGTH: Final = 63  # no namespace has a longer name, so no account
 NETWORK_BITS: Final = 64  # of an IPv6 address, of which one caller may have all that share them
@@ -40,8 +40,6 @@ class Bounds:
         self, rules: Rules | None = None, max_calls: int = 0, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self.rules = rules or Rules()
-        self.shed: Counter[str] = Counter()
-        """What was turned away, by the name of the setting that bounds it."""
         self.open = 0
         self._max_calls = max_calls
         self._calls: Counter[Payer] = Counter()
@@ -66,16 +64,12 @@ class Bounds:
             limit, open_calls, most = "max_principal_streams", self._streams, max_streams
         else:
             limit, open_calls, most = "max_principal_calls", self._calls, max_calls
-        try:
-            if self._max_calls and self.open >= self._max_calls:
-                raise TooManyCalls("max_calls", "", self._max_calls)
-            if most and open_calls[payer] >= most:
-                raise TooManyCalls(limit, payer.principal or payer.address, most)
-            meter = Meter(self, caller, payer, open_calls)
-            meter.pay(1)
-        except Exhausted as error:
-            self.shed[error.metadata["limit"]] += 1
-            raise
+        if self._max_calls and self.open >= self._max_calls:
+            raise TooManyCalls("max_calls", "", self._max_calls)
+        if most and open_calls[payer] >= most:
+            raise TooManyCalls(limit, payer.principal or payer.address, most)
+        meter = Meter(self, caller, payer, open_calls)
+        meter.pay(1)
         self.open += 1
         open_calls[payer] += 1
         return meter
@@ -91,12 +85,12 @@ class Bounds:
 class Meter:
     """What one call takes of what its caller may do, and of what may be done in its namespace."""
 
-    __slots__ = ("_bounds", "_caller", "_left", "_namespace", "_open_calls", "_payer")
+    __slots__ = ("_bounds", "_caller", "_left", "_namespace", "_open_calls", "payer")
 
     def __init__(self, bounds: Bounds, caller: Caller, payer: Payer, open_calls: Counter[Payer]) -> None:
         self._bounds = bounds
         self._caller = caller
-        self._payer = payer
+        self.payer = payer
         self._open_calls = open_calls
         self._namespace = ""
         self._left = False
@@ -105,7 +99,7 @@ class Meter:
         """The call has ended. May be called twice."""
         if not self._left:
             self._left = True
-            self._bounds.leave(self._payer, self._open_calls)
+            self._bounds.leave(self.payer, self._open_calls)
 
     @property
     def counts(self) -> bool:
@@ -119,7 +113,7 @@ class Meter:
 
     def pay(self, operations: int) -> None:
         """Take so many operations of the principal's. Raises RateLimited if they are not there, or bytes are owed."""
-        account = self._bounds.principals.find(*self._payer)
+        account = self._bounds.principals.find(*self.payer)
         if account is not None:
             account.pay(operations)
 
@@ -127,17 +121,13 @@ class Meter:
         """Take what a request costs, of which one operation is paid. Raises RateLimited."""
         namespace = getattr(request, "namespace", "")
         count = operations(request)
-        try:
-            if count > 1:
-                self.pay(count - 1)
-            self.within(namespace)
-            if self._namespace:
-                account = self._bounds.namespaces.find(self._namespace)
-                if account is not None:
-                    account.pay(count)
-        except RateLimited as error:
-            self._bounds.shed[error.metadata["limit"]] += 1
-            raise
+        if count > 1:
+            self.pay(count - 1)
+        self.within(namespace)
+        if self._namespace:
+            account = self._bounds.namespaces.find(self._namespace)
+            if account is not None:
+                account.pay(count)
         self.charge(0, size)
 
     def charge(self, operations: int, size: int) -> None:
@@ -151,7 +141,7 @@ class Meter:
             await account.hold(operations, size)
 
     def _accounts(self) -> Iterator[Account]:
-        account = self._bounds.principals.find(*self._payer)
+        account = self._bounds.principals.find(*self.payer)
         if account is not None:
             yield account
         if self._namespace:

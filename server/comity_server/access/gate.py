@@ -56,12 +56,9 @@ class Gate:
         self._identify = identify
         self._permissions = permissions
         self._bounds = bounds or Bounds()
+        self.shed: Counter[str] = Counter()
+        """How many calls were turned away for being too much, by the name of the setting that bounds it."""
         self._standings: set[Standing] = set()
-
-    @property
-    def shed(self) -> Counter[str]:
-        """How much was turned away for being too much, by the name of the setting that bounds it."""
-        return self._bounds.shed
 
     def enter(self, context: Context) -> Caller:
         """Who makes a call. Raises Unauthenticated."""

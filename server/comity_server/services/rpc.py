@@ -16,7 +16,7 @@ from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
 
-from comity_server.access.bounds import Meter
+from comity_server.access.bounds import Meter, Payer
 from comity_server.access.caller import Caller
 from comity_server.access.gate import ANYBODY, Gate
 from comity_server.errors import (
@@ -25,8 +25,10 @@ from comity_server.errors import (
     Draining,
     InvalidRequest,
     NotImplementedYet,
+    RateLimited,
     RequestTimeout,
     StateError,
+    TooManyCalls,
     Violation,
 )
 from comity_server.services import status
@@ -131,6 +133,11 @@ class Calls:
             return grpc.stream_stream_rpc_method_handler(behaviour)
         return grpc.stream_unary_rpc_method_handler(behaviour)
 
+    async def _fail(self, method: MethodDescriptor, context: Context, error: Exception) -> NoReturn:
+        if isinstance(error, TooManyCalls | RateLimited):
+            self._gate.shed[error.metadata["limit"]] += 1
+        await _fail(method, context, error)
+
     def _begin(self, caller: Caller, context: Context, tool: bool, *, stream: bool = False) -> Meter:
         return (self._open_gate if tool else self._gate).begin(caller, context, stream=stream)
 
@@ -147,7 +154,7 @@ class Calls:
                 meter = self._begin(caller, context, tool)
                 _after_this_task(meter.leave)  # which ends when the client has the answer
                 async with bound:
-                    place = await admission.enter(context.peer())
+                    place = await admission.enter(context.peer(), meter.payer)
                     _after_this_task(place.leave)
                     data = await _read(context)
                     place.resize(len(data))
@@ -168,7 +175,7 @@ class Calls:
             except Exception as error:  # noqa: BLE001 - the one place where defects end
                 if isinstance(error, TimeoutError) and bound.expired():
                     error = DeadlineReached(self._max_deadline or 0)
-                await _fail(method, context, error)
+                await self._fail(method, context, error)
             finally:
                 self.unary_calls -= begun
                 if self._draining:
@@ -188,9 +195,9 @@ class Calls:
                 caller = enter(context)
                 meter = self._begin(caller, context, tool, stream=True)
                 if method.client_streaming:
-                    request: Any = Requests(admission, context, parse)
+                    request: Any = Requests(admission, context, meter.payer, parse)
                 else:
-                    data = await _read_small(admission, context)
+                    data = await _read_small(admission, context, meter.payer)
                     request = parse(data)
                     meter.begin(request, len(data))
                 begun = 0 if tool else 1
@@ -208,7 +215,7 @@ class Calls:
             except grpc.aio.BaseError:  # the client went away before its answer
                 raise
             except Exception as error:  # noqa: BLE001 - the one place where defects end
-                await _fail(method, context, error)
+                await self._fail(method, context, error)
             finally:
                 if meter is not None:
                     meter.leave()
@@ -226,15 +233,16 @@ def _anybody(_: Context) -> Caller:
 class Requests:
     """The requests of one stream, as they come: an iterator of small ones, which `admitted` is for large ones."""
 
-    def __init__(self, admission: Admission, context: Context, parse: Callable[[bytes], Message]) -> None:
+    def __init__(self, admission: Admission, context: Context, payer: Payer, parse: Callable[[bytes], Message]) -> None:
         self._admission = admission
         self._context = context
+        self._payer = payer
         self._parse = parse
 
     async def __aiter__(self) -> AsyncGenerator[Message]:
         with contextlib.suppress(EOFError):
             while True:
-                yield self._parse(await _read_small(self._admission, self._context))
+                yield self._parse(await _read_small(self._admission, self._context, self._payer))
 
     async def admitted(self, *, soon: bool) -> tuple[Any, Place]:
         """Read a request of any size, and what it takes up of the connection's room until its place is left.
@@ -243,7 +251,7 @@ class Requests:
         REQUEST_SECONDS unless it has to come `soon`. Raises EOFError if there is none, RequestTimeout.
         """
         data = await _read(self._context, soon=soon)
-        place = await self._admission.enter(self._context.peer())
+        place = await self._admission.enter(self._context.peer(), self._payer, patient=True)
         place.resize(len(data))
         try:
             return self._parse(data), place
@@ -252,9 +260,9 @@ class Requests:
             raise
 
 
-async def _read_small(admission: Admission, context: Context) -> bytes:
+async def _read_small(admission: Admission, context: Context, payer: Payer) -> bytes:
     """Read a request of a stream. It lasts as long as the stream, so it must not be large. Raises EOFError."""
-    place = await admission.enter(context.peer())
+    place = await admission.enter(context.peer(), payer)
     try:
         data = await _read(context)
     finally:
