@@ -11,6 +11,8 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 STUBS := client/comity/v1/__init__.py
 POLYGLOT := tests/polyglot/node_modules/.package-lock.json
+TYPESCRIPT := client/typescript
+NPM := $(BIN)/python tests/polyglot/install.py
 CODE := $(wildcard client server tests examples benchmarks deploy)
 
 # The folder is in the list too, for a proto that was removed.
@@ -18,15 +20,15 @@ PROTOS := protos/comity/v1 $(wildcard protos/comity/v1/*.proto)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help serve test check breaking polyglot proto bench soak clean FORCE
+.PHONY: help serve test check breaking polyglot typescript proto bench soak clean FORCE
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 serve: $(VENV)/.serve ## run the server (ARGS="--listen 127.0.0.1:7171 --store sqlite:PATH")
 	@exec $(BIN)/comity serve $(ARGS)
 
-test: check polyglot ## run every check, then the tests (ARGS="-k watch -x" goes to pytest)
+test: check polyglot typescript ## run every check, then the tests (ARGS="-k watch -x" goes to pytest)
 	$(BIN)/python -m pytest tests --numprocesses $(JOBS) --dist loadgroup $(ARGS)
 
 check: $(VENV)/.stubs ## lint, format, types, and the wire contract
@@ -52,6 +54,9 @@ breaking: $(VENV)/.dev
 
 polyglot: $(POLYGLOT)
 
+typescript: $(TYPESCRIPT)/src/gen/.made ## check the types of the TypeScript client
+	$(NPM) $(TYPESCRIPT) run --silent check
+
 proto: $(VENV)/.dev ## generate client/comity/v1 from protos/
 	$(BIN)/python hatch_build.py
 	@touch $(VENV)/.serve $(VENV)/.stubs
@@ -64,6 +69,7 @@ soak: $(VENV)/.stubs ## run the long form of the tests that have one
 
 clean: ## remove everything that make made
 	rm -rf $(VENV) client/comity/v1 tests/polyglot/node_modules build dist
+	rm -rf $(TYPESCRIPT)/node_modules $(TYPESCRIPT)/src/gen $(TYPESCRIPT)/dist
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage htmlcov
 	find $(CODE) -type d -name __pycache__ -prune -exec rm -rf {} +
 
@@ -96,5 +102,13 @@ $(VENV)/.serve $(VENV)/.stubs: FORCE
 endif
 
 $(POLYGLOT): tests/polyglot/package.json tests/polyglot/package-lock.json | $(VENV)/.dev
-	$(BIN)/python tests/polyglot/install.py
+	$(NPM) tests/polyglot ci --no-progress
+	@touch $@
+
+$(TYPESCRIPT)/node_modules/.package-lock.json: $(TYPESCRIPT)/package.json $(TYPESCRIPT)/package-lock.json | $(VENV)/.dev
+	$(NPM) $(TYPESCRIPT) ci --no-progress
+	@touch $@
+
+$(TYPESCRIPT)/src/gen/.made: $(TYPESCRIPT)/node_modules/.package-lock.json $(TYPESCRIPT)/generate.py $(PROTOS)
+	$(NPM) $(TYPESCRIPT) run --silent generate
 	@touch $@

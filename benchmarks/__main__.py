@@ -22,8 +22,8 @@ from rich.console import Console
 
 from benchmarks import catalog, plot, report
 from benchmarks.options import Options
-from comity_server import logs
 from comity_server.serve import new_event_loop
+from comity_server.telemetry import logs
 
 HOME = Path("build/bench")
 WIDTH = 150  # of tables that are not shown on a terminal

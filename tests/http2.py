@@ -1,119 +1,174 @@
-"""A client that speaks just enough HTTP/2 to be a bad one: it takes off no answer, and leaves requests unfinished.
-
-It does answer pings and settings, so that the server keeps its connection.
-"""
+"""Clients that speak HTTP/2 frame by frame, so that they can be bad ones."""
 
 import asyncio
 import contextlib
-from enum import IntEnum
+from collections.abc import Iterable, Sequence
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
 
-ACK = END_STREAM = 1
-END_HEADERS = 4
-INITIAL_WINDOW_SIZE = 4
-FRAME_BYTES = 16_384
-WINDOW_BYTES = 65_535
+from hpack import Encoder
+from hyperframe.frame import (
+    DataFrame,
+    Frame,
+    GoAwayFrame,
+    HeadersFrame,
+    PingFrame,
+    RstStreamFrame,
+    SettingsFrame,
+    WindowUpdateFrame,
+)
+
+PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+FRAME_BYTES: Final = 16_384
+WINDOW_BYTES: Final = 65_535
+HEAD_BYTES: Final = 9
+
+Headers = Sequence[tuple[str, str]]
 
 
-class Frame(IntEnum):
-    DATA = 0
-    HEADERS = 1
-    RST_STREAM = 3
-    SETTINGS = 4
-    PING = 6
-    WINDOW_UPDATE = 8
+class Connection:
+    """One connection, of which the test says each byte. An async context manager, which sends nothing by itself but
+    answers to pings and settings, so that the server keeps it, and that only if `polite`.
 
+    Args:
+        address: HOST:PORT.
+        polite: take off what the server sends, and answer where HTTP/2 wants it.
+    """
 
-class StingyClient:
-    """One connection, whose calls have headers beside those that they need. An async context manager."""
-
-    def __init__(self, address: str, *headers: tuple[str, str]) -> None:
+    def __init__(self, address: str, *, polite: bool = True) -> None:
         self._address = address
-        self._headers = headers
+        self._polite = polite
         self._next_stream = 1
-        self._granted = (
-            WINDOW_BYTES  # by the server: of the connection, of each stream at first, and of those it added to
-        )
-        self._at_first = WINDOW_BYTES
-        self._added: dict[int, int] = {}
-        self._heard = asyncio.Event()
+        self._reading: asyncio.Task[None] | None = None
+        self.encoder = Encoder()
         self.ended: set[int] = set()  # streams that the server has ended
+        self.closed = asyncio.Event()  # the connection, by the server; known to the polite alone
+        self.said = ""  # why, if the server said it
+        self.heard = asyncio.Event()
 
     async def __aenter__(self) -> Self:
         host, port = self._address.rsplit(":", 1)
         self._reader, self._writer = await asyncio.open_connection(host, int(port))
-        no_window = INITIAL_WINDOW_SIZE.to_bytes(2) + bytes(4)
-        self._writer.write(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + _frame(Frame.SETTINGS, 0, 0, no_window))
-        self._reading = asyncio.create_task(self._read())
+        if self._polite:
+            self._reading = asyncio.create_task(self._read())
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._reading.cancel()
-        self._writer.close()
-        with contextlib.suppress(asyncio.CancelledError, OSError):
-            await self._reading
+        if self._reading is not None:
+            self._reading.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._reading
+        self._writer.transport.abort()
+
+    def begin(self, settings: dict[int, int] | None = None) -> None:
+        """Send the preface and the client's settings."""
+        self.write(PREFACE, SettingsFrame(settings=settings or {}))
+
+    def write(self, *parts: Frame | bytes) -> None:
+        self._writer.write(b"".join(part if isinstance(part, bytes) else part.serialize() for part in parts))
+
+    async def send(self, *parts: Frame | bytes) -> bool:
+        """The same, and wait until the system has taken it. Returns whether the connection still was."""
+        try:
+            self.write(*parts)
+            await self._writer.drain()
+        except OSError:
+            return False
+        return not self._writer.is_closing()
+
+    def stream(self) -> int:
+        """The id of the next stream."""
+        stream, self._next_stream = self._next_stream, self._next_stream + 2
+        return stream
+
+    def headers(self, stream: int, method: str, *more: tuple[str, str], flags: Iterable[str] = ()) -> HeadersFrame:
+        """How a call begins."""
+        return HeadersFrame(stream, self.encoder.encode(request(method, *more)), flags=("END_HEADERS", *flags))
+
+    def hear(self, frame: Frame) -> None:
+        """A frame has come from the server."""
+        match frame:
+            case SettingsFrame() if "ACK" not in frame.flags:
+                self.write(SettingsFrame(flags=["ACK"]))
+            case PingFrame() if "ACK" not in frame.flags:
+                self.write(PingFrame(opaque_data=frame.opaque_data, flags=["ACK"]))
+            case RstStreamFrame():
+                self.ended.add(frame.stream_id)
+            case HeadersFrame() if "END_STREAM" in frame.flags:
+                self.ended.add(frame.stream_id)
+            case GoAwayFrame():
+                self.said = frame.additional_data.decode(errors="replace")
+
+    async def _read(self) -> None:
+        try:
+            while True:
+                frame, length = Frame.parse_frame_header(memoryview(await self._reader.readexactly(HEAD_BYTES)))
+                frame.parse_body(memoryview(await self._reader.readexactly(length)))
+                self.hear(frame)
+                self.heard.set()
+        except (asyncio.IncompleteReadError, OSError):
+            self.closed.set()
+            self.heard.set()
+
+
+class StingyClient(Connection):
+    """Takes off no answer, and leaves requests unfinished. Its calls have headers beside those that they need."""
+
+    def __init__(self, address: str, *more: tuple[str, str]) -> None:
+        super().__init__(address)
+        self._more = more
+        self._granted = WINDOW_BYTES  # by the server: of the connection,
+        self._at_first = WINDOW_BYTES  # of each stream at first,
+        self._added: dict[int, int] = {}  # and of those it added to
+
+    async def __aenter__(self) -> Self:
+        await super().__aenter__()
+        self.begin({SettingsFrame.INITIAL_WINDOW_SIZE: 0})
+        return self
 
     async def call(self, method: str, request: bytes, *, withheld: int = 0) -> int:
         """Begin a call and send its request, but for some of its last bytes. Returns the stream."""
-        stream = self._next_stream
-        self._next_stream += 2
-        headers = (
-            (":method", "POST"), (":scheme", "http"), (":path", method), (":authority", "localhost"),
-            ("te", "trailers"), ("content-type", "application/grpc"), *self._headers,
-        )  # fmt: skip
-        block = b"".join(b"\0" + _text(name) + _text(value) for name, value in headers)
-        self._writer.write(_frame(Frame.HEADERS, END_HEADERS, stream, block))
-        message = b"\0" + len(request).to_bytes(4) + request
+        stream = self.stream()
+        self.write(self.headers(stream, method, *self._more))
+        message = framed(request)
         message = message[: len(message) - withheld]
         sent = 0
         while sent < len(message):
             room = min(FRAME_BYTES, self._granted, self._at_first + self._added.get(stream, 0) - sent)
             if room <= 0:
-                self._heard.clear()
-                await self._heard.wait()
+                self.heard.clear()
+                await self.heard.wait()
                 continue
             part = message[sent : sent + room]
-            self._writer.write(_frame(Frame.DATA, 0, stream, part))
+            self.write(DataFrame(stream, part))
             sent += len(part)
             self._granted -= len(part)
         if not withheld:
-            self._writer.write(_frame(Frame.DATA, END_STREAM, stream, b""))
-        await self._writer.drain()
+            self.write(DataFrame(stream, flags=["END_STREAM"]))
+        await self.send()
         return stream
 
-    async def _read(self) -> None:
-        with contextlib.suppress(asyncio.IncompleteReadError, OSError):
-            while True:
-                head = await self._reader.readexactly(9)
-                data = await self._reader.readexactly(int.from_bytes(head[:3]))
-                self._receive(head[3], head[4], int.from_bytes(head[5:]), data)
-
-    def _receive(self, kind: int, flags: int, stream: int, data: bytes) -> None:
-        match kind:
-            case Frame.SETTINGS if not flags & ACK:
-                for at in range(0, len(data), 6):
-                    if int.from_bytes(data[at : at + 2]) == INITIAL_WINDOW_SIZE:
-                        self._at_first = int.from_bytes(data[at + 2 : at + 6])
-                self._writer.write(_frame(Frame.SETTINGS, ACK, 0, b""))
-            case Frame.PING if not flags & ACK:
-                self._writer.write(_frame(Frame.PING, ACK, 0, data))
-            case Frame.WINDOW_UPDATE if stream:
-                self._added[stream] = self._added.get(stream, 0) + int.from_bytes(data)
-            case Frame.WINDOW_UPDATE:
-                self._granted += int.from_bytes(data)
-            case Frame.RST_STREAM:
-                self.ended.add(stream)
-            case Frame.HEADERS if flags & END_STREAM:
-                self.ended.add(stream)
-        self._heard.set()
+    def hear(self, frame: Frame) -> None:
+        super().hear(frame)
+        match frame:
+            case SettingsFrame():
+                self._at_first = frame.settings.get(SettingsFrame.INITIAL_WINDOW_SIZE, self._at_first)
+            case WindowUpdateFrame() if frame.stream_id:
+                self._added[frame.stream_id] = self._added.get(frame.stream_id, 0) + frame.window_increment
+            case WindowUpdateFrame():
+                self._granted += frame.window_increment
 
 
-def _frame(kind: int, flags: int, stream: int, data: bytes) -> bytes:
-    return len(data).to_bytes(3) + bytes((kind, flags)) + stream.to_bytes(4) + data
+def request(method: str, *more: tuple[str, str]) -> Headers:
+    """The headers of a call."""
+    return (
+        (":method", "POST"), (":scheme", "http"), (":path", method), (":authority", "localhost"),
+        ("te", "trailers"), ("content-type", "application/grpc"), *more,
+    )  # fmt: skip
 
 
-def _text(text: str) -> bytes:
-    return bytes((len(text),)) + text.encode()
+def framed(message: bytes, *, compressed: bool = False) -> bytes:
+    """A message, as gRPC has it in the data of a stream."""
+    return bytes((compressed,)) + len(message).to_bytes(4) + message

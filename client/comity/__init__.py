@@ -61,6 +61,7 @@ from .model import (
 )
 from .operations import Condition, Delete, Get, Increment, Key, List, Operation, Prefix, Put
 from .request_ids import RequestId
+from .server_status import Histogram, MethodStats, NamespaceStats, ServerStatus
 from .tls import TLS
 from .tokens import TokenFile
 from .transaction import Entries, Transaction
@@ -113,6 +114,7 @@ __all__ = [
     "FailedPrecondition",
     "Get",
     "GetResult",
+    "Histogram",
     "HistoryListing",
     "Increment",
     "IncrementResult",
@@ -131,7 +133,9 @@ __all__ = [
     "MergeConflict",
     "MergeResult",
     "MergeStrategy",
+    "MethodStats",
     "Namespace",
+    "NamespaceStats",
     "NotFound",
     "Operation",
     "OperationResult",
@@ -145,6 +149,7 @@ __all__ = [
     "ResourceExhausted",
     "RestoreResult",
     "Resync",
+    "ServerStatus",
     "TokenFile",
     "Transaction",
     "TransactionResult",

@@ -16,6 +16,7 @@ from .tokens import Bearer
 from .v1.checkpoint_pb2_grpc import CheckpointServiceStub
 from .v1.lease_pb2_grpc import LeaseServiceStub
 from .v1.namespace_pb2_grpc import NamespaceServiceStub
+from .v1.server_pb2_grpc import ServerServiceStub
 from .v1.state_pb2_grpc import StateServiceStub
 
 if TYPE_CHECKING:
@@ -61,6 +62,7 @@ class Connection:
         self.checkpoints = CheckpointServiceStub(calls)
         self.namespaces = NamespaceServiceStub(calls)
         self.leases = LeaseServiceStub(calls)
+        self.server = ServerServiceStub(calls)
         self.health: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = calls.unary_unary("/grpc.health.v1.Health/Check")
         self.lanes = Lanes(self.state.Pipeline, self.health, self.address, self._failing(channels))
         self.watches: weakref.WeakSet[Watching] = weakref.WeakSet()

@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Self, TypeVar, overload
 
-from . import codec, convert, listing, model, pipelined, requests
+from . import codec, convert, listing, model, pipelined, requests, server_status
 from .arguments import built
 from .base import Base
 from .cell import MISSING, Cell
@@ -15,9 +15,10 @@ from .leases import Leases
 from .namespaces import Namespaces
 from .operations import Condition, Operation
 from .request_ids import RequestId
+from .server_status import ServerStatus
 from .snapshot import Reading
 from .transaction import Transaction, run
-from .v1 import state_pb2
+from .v1 import server_pb2, state_pb2
 from .watch import Watch
 
 __all__ = ["Client"]
@@ -406,3 +407,13 @@ class Client(Checkpoints, Leases, Namespaces, Base):
         Raises Unavailable or DeadlineExceeded if that is not so within `timeout` seconds (the client's unless given).
         """
         await wait_until_serving(self._calls, self._timeout(timeout))
+
+    async def server_status(self, *, timeout: float | None = None) -> ServerStatus:
+        """How the server stands that answers, and what it has done since its start. Of several servers, or processes on
+        one address, each has its own.
+
+        Raises PermissionDenied for who may not administer every namespace.
+        """
+        request = server_pb2.GetStatusRequest()
+        response = await self._calls.read(lambda to: to.server.GetStatus, request, self._timeout(timeout))
+        return server_status.from_message(response.status)

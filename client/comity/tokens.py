@@ -15,8 +15,8 @@ __all__ = ["Bearer", "Token", "TokenFile", "checked"]
 Token = str | Callable[[], str]
 C = TypeVar("C", bound=Callable[..., Any])
 
-MOST_CHARACTERS: Final = 8192
-TOKEN: Final = re.compile(r"[!-~]+")  # what a header can hold, without spaces
+MOST_CHARACTERS: Final = 8000  # a server reads 8 KiB of the header
+TOKEN: Final = re.compile(r"[A-Za-z0-9._~+/-]+=*")  # RFC 6750, section 2.1
 
 log = logging.getLogger("comity")
 
@@ -64,7 +64,7 @@ def checked(token: object, what: str = "the token") -> str:
     if len(token) > MOST_CHARACTERS:
         raise ValueError(f"{what} has more than {MOST_CHARACTERS} characters")
     if not TOKEN.fullmatch(token):
-        raise ValueError(f"{what} must be of printable ASCII characters without spaces")
+        raise ValueError(f"{what} must be of letters, digits and ._~+/- alone")
     return token
 
 

@@ -5,15 +5,24 @@ group is taken only when the one before it is durable: under load groups grow, a
 """
 
 import asyncio
+import contextvars
+import time
 from collections import deque
 from collections.abc import Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 
 from comity_server.errors import DeadlinePassed, Draining, Overloaded, StateError, StoreUnavailable
 from comity_server.model import Outcome, Write
 from comity_server.stores.protocol import Store
+from comity_server.telemetry.tally import Tally
+from comity_server.telemetry.trail import CURRENT
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import Span
+
+    from comity_server.telemetry.tracing import Tracing
 
 log = structlog.get_logger(__name__)
 
@@ -28,7 +37,7 @@ Answer = asyncio.Future[Sequence[Outcome | StateError]]
 class _Waiting:
     """Writes that stay together, since one caller waits for all of them."""
 
-    __slots__ = ("answer", "deadline", "parts", "size", "timer", "writes")
+    __slots__ = ("answer", "deadline", "parts", "size", "span", "timer", "writes")
 
     def __init__(self, writes: Sequence[Write], size: int, parts: int, answer: Answer) -> None:
         self.writes = writes
@@ -36,6 +45,7 @@ class _Waiting:
         self.parts = parts
         self.answer = answer
         self.deadline = 0.0
+        self.span: Any = None  # of the call, if it is traced
         self.timer: asyncio.TimerHandle | None = None  # if there is a deadline
 
     def expire(self) -> None:
@@ -56,16 +66,33 @@ class Committer:
     Args:
         store: where groups go.
         max_pending: writes that may wait for their group, of all namespaces; one more is Overloaded.
+        tally: where groups and their ends are counted.
+        tracing: makes the spans of groups; None: they have none.
     """
 
-    def __init__(self, store: Store, *, max_pending: int = 10_000) -> None:
+    def __init__(
+        self, store: Store, *, max_pending: int = 10_000, tally: Tally | None = None, tracing: "Tracing | None" = None
+    ) -> None:
         self._store = store
+        self._tracing = tracing
+        self._context = contextvars.copy_context()  # in which lanes run, which are of no call
+        self._tally = tally or Tally()
         self._max_pending = max_pending
         self._lanes: dict[str, _Lane] = {}
         self._pending = 0
         self._pending_bytes = 0
         self._hopeful: dict[asyncio.Future[None], None] = {}  # who waits for room
         self._draining = False
+
+    @property
+    def pending(self) -> int:
+        """Writes that wait for their group."""
+        return self._pending
+
+    @property
+    def pending_bytes(self) -> int:
+        """About how much memory these take."""
+        return self._pending_bytes
 
     async def submit(self, namespace: str, write: Write, *, deadline: float | None = None) -> Outcome:
         """Commit a write, and answer when it is as durable as the store promises.
@@ -120,6 +147,8 @@ class Committer:
             raise Draining
         loop = asyncio.get_running_loop()
         waiting = _Waiting(writes, size, parts, loop.create_future())
+        if self._tracing is not None and (trail := CURRENT.get()) is not None:
+            waiting.span = trail.span
         if timeout is not None:
             waiting.deadline = loop.time() + timeout
             waiting.timer = loop.call_later(timeout, waiting.expire)
@@ -133,7 +162,7 @@ class Committer:
         self._pending += len(writes)
         self._pending_bytes += size
         if lane.task is None:  # begins when the loop has been through all that arrived at the same time
-            lane.task = loop.create_task(self._run(namespace, lane))
+            lane.task = loop.create_task(self._run(namespace, lane), context=self._context)
         return waiting.answer
 
     async def room(self) -> None:
@@ -206,6 +235,8 @@ class Committer:
     async def _commit(self, namespace: str, group: Sequence[_Waiting]) -> None:
         writes = group[0].writes if len(group) == 1 else [write for waiting in group for write in waiting.writes]
         outcomes: Sequence[Outcome | StateError]
+        span = self._span(namespace, group, writes) if self._tracing is not None else None
+        begun = time.perf_counter()
         try:
             outcomes = await self._store.commit(namespace, writes)
             if len(outcomes) != len(writes):
@@ -218,11 +249,26 @@ class Committer:
                 raise
             log.exception("the store failed in an unforeseen way", namespace=namespace, writes=len(writes))
             outcomes = [StoreUnavailable("the store failed; the log of the server says why")] * len(writes)
+        finally:
+            if span is not None:
+                span.end()
+        self._count(namespace, outcomes, time.perf_counter() - begun)
         end = 0
         for waiting in group:
             start, end = end, end + len(waiting.writes)
             if not waiting.answer.done():
                 waiting.answer.set_result(outcomes[start:end])
+
+    def _span(self, namespace: str, group: Sequence[_Waiting], writes: Sequence[Write]) -> "Span | None":
+        assert self._tracing is not None
+        calls = list({id(waiting.span): waiting.span for waiting in group if waiting.span is not None}.values())
+        parents = dict.fromkeys(write.trace_parent for write in writes if write.trace_parent)
+        return self._tracing.commit(namespace, len(writes), calls, parents)
+
+    def _count(self, namespace: str, outcomes: Sequence[Outcome | StateError], seconds: float) -> None:
+        committed = [outcome[0] for outcome in outcomes if outcome.__class__ is Outcome]
+        commits = sum(committed)
+        self._tally.wrote(namespace, len(outcomes), seconds, commits, len(committed) - commits)
 
     @staticmethod
     def _is_cancelled() -> bool:

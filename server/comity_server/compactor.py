@@ -1,6 +1,7 @@
 """Forgets history as the retention asks for, one namespace after another, over and over."""
 
 import asyncio
+import time
 from collections.abc import Callable
 
 import structlog
@@ -9,6 +10,7 @@ from comity_server.errors import NamespaceNotFound, StateError
 from comity_server.limits import Retention
 from comity_server.model import NamespaceInfo
 from comity_server.stores.protocol import Store
+from comity_server.telemetry.tally import Tally
 
 log = structlog.get_logger(__name__)
 _PAGE = 200  # namespaces
@@ -17,21 +19,29 @@ _PAGE = 200  # namespaces
 class Compactor:
     """Compacts all namespaces every `interval` seconds, each as `retention` says of its name."""
 
-    def __init__(self, store: Store, retention: Callable[[str], Retention], interval: float) -> None:
+    def __init__(
+        self, store: Store, retention: Callable[[str], Retention], interval: float, tally: Tally | None = None
+    ) -> None:
         self._store = store
         self._retention = retention
         self._interval = interval
+        self._tally = tally or Tally()
 
     async def run(self) -> None:
         """Compact until cancelled. A failure is logged, and tried again the next time."""
         while True:
             await asyncio.sleep(self._interval)
+            begun = time.perf_counter()
             try:
                 await self._compact_all()
             except StateError as error:
+                self._tally.compaction_failures += 1
                 log.warning("compaction failed", error=error.message)
             except Exception:  # whatever it is, without compaction the history would fill the memory
+                self._tally.compaction_failures += 1
                 log.exception("compaction failed in an unforeseen way")
+            self._tally.compactions += 1
+            self._tally.compaction_seconds += time.perf_counter() - begun
 
     async def _compact_all(self) -> None:
         await self._store.sweep()
@@ -49,9 +59,12 @@ class Compactor:
         except NamespaceNotFound:
             return  # deleted meanwhile
         except StateError as error:
+            self._tally.compaction_failures += 1
             log.warning("compaction failed", namespace=info.name, error=error.message)
         except Exception:
+            self._tally.compaction_failures += 1
             log.exception("compaction failed in an unforeseen way", namespace=info.name)
         else:
             if floor > info.floor:
+                self._tally.revisions_compacted += floor - info.floor
                 log.info("compacted", namespace=info.name, floor=floor, before=info.floor)

@@ -8,7 +8,6 @@ from typing import Any, Final
 
 import click
 
-from comity_server import logs
 from comity_server.errors import StateError
 from comity_server.failures import Failed
 from comity_server.stores.copy import ends
@@ -17,6 +16,7 @@ from comity_server.stores.copy.run import SameStore, copy
 from comity_server.stores.transfer import NoStore
 from comity_server.stores.url import check_replicas
 from comity_server.tasks import end
+from comity_server.telemetry import logs
 
 EXAMPLES: Final = """\b
 Examples:

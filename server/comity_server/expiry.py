@@ -13,6 +13,7 @@ from comity_server.committer import Answer, Committer
 from comity_server.errors import Draining, StateError
 from comity_server.model import DeleteResult, Expire, Outcome
 from comity_server.stores.protocol import Store
+from comity_server.telemetry.tally import Tally
 
 log = structlog.get_logger(__name__)
 
@@ -28,11 +29,13 @@ class Expiry:
         store: asked which leases have run out.
         committer: where their ends go, ahead of all that waits, and whatever the bound on that: a server that has much
             to do must not be late with them for it.
+        tally: where they are counted.
     """
 
-    def __init__(self, store: Store, committer: Committer) -> None:
+    def __init__(self, store: Store, committer: Committer, tally: Tally | None = None) -> None:
         self._store = store
         self._committer = committer
+        self._tally = tally or Tally()
         self._busy: dict[str, Answer] = {}  # namespaces whose leases are being ended
         self._trouble = ""  # why it is not known which have run out, as the log was told
 
@@ -101,6 +104,8 @@ class Expiry:
         ]
         if failed:
             log.warning("leases could not be ended yet", namespace=namespace, leases=len(failed), error=failed[0])
+        self._tally.leases_expired += len(deleted)
+        self._tally.lease_keys_deleted += sum(deleted)
         if any(deleted):
             log.info("leases expired", namespace=namespace, leases=len(deleted), keys=sum(deleted))
         if rest and not failed and not answer.cancelled():

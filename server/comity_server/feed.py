@@ -6,13 +6,14 @@ between which the event loop comes to everything else.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from comity_server import topics
 from comity_server.errors import Compacted, Draining, EpochChanged, RevisionInFuture
 from comity_server.stores.protocol import Store
+from comity_server.tasks import finish
 from comity_server.topics import Encode, Followed, Interest, Piece, Recent, Topic
 
 _CHUNK: Final = 256  # commits that a watcher which is behind reads from the store at a time
@@ -60,7 +61,7 @@ class Feed:
         followed.users += 1
         try:
             if not followed.following:
-                await self._finish(self._follow(followed))
+                await finish(self._follow(followed), self._tasks)
             generation = followed.generation
             position = await self.store.position(namespace)
             if epoch and epoch != position.epoch:
@@ -90,6 +91,15 @@ class Feed:
             for topic in followed.topics.values():
                 topic.wake()
 
+    def lags(self) -> Sequence[int]:
+        """How many revisions each cursor is behind the newest that its namespace has."""
+        return [
+            max(0, followed.revision - reader.revision)
+            for followed in self._followed.values()
+            for topic in followed.topics.values()
+            for reader in topic.readers
+        ]
+
     async def release(self, followed: Followed, topic: Topic) -> None:
         """Let go of a namespace that a cursor used, and of the topic if it was the last one there."""
         if not topic.readers:
@@ -99,7 +109,7 @@ class Feed:
     async def _release(self, followed: Followed) -> None:
         followed.users -= 1
         if not followed.users:
-            await self._finish(self._unfollow(followed))
+            await finish(self._unfollow(followed), self._tasks)
 
     async def _follow(self, followed: Followed) -> None:
         async with followed.lock:
@@ -115,13 +125,6 @@ class Feed:
                 await self.store.unfollow(followed.namespace)
             if not followed.users and self._followed.get(followed.namespace) is followed:
                 del self._followed[followed.namespace]
-
-    async def _finish(self, work: Coroutine[Any, Any, None]) -> None:
-        """Wait for what goes on to its end even if whoever waits is cancelled: else a namespace would stay followed."""
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        await asyncio.shield(task)
 
 
 class Cursor:

@@ -235,7 +235,7 @@ class Revoke(Action):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Expire(Action):
-    """End those of some leases that have run out."""
+    """End those of some leases that have run out. Its outcome has no result if none of them had."""
 
     lease_ids: tuple[int, ...]
 
@@ -343,6 +343,7 @@ class NamespaceInfo(NamedTuple):
     epoch: str
     parent: str = ""  # that it was forked from; empty: it is no fork
     fork_revision: int = 0  # of the parent
+    lease_count: int = 0  # that live; of a fork that has just begun none do
 
 
 DIFFERENCES = 1000

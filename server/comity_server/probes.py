@@ -16,6 +16,8 @@ from comity_server.services.admission import Admission
 from comity_server.services.health import Health
 from comity_server.services.rpc import Calls
 from comity_server.settings import Settings
+from comity_server.telemetry.tally import Tally
+from comity_server.telemetry.trail import Trails
 
 HEALTH: Final[Any] = health_pb2.DESCRIPTOR.services_by_name["Health"]
 
@@ -40,7 +42,7 @@ class Probes:
         self._shared = settings.workers > 1
         self._grpc = grpc.aio.server(options=_options(settings)) if self._listen else None
         if self._grpc is not None:
-            self.calls = Calls(self._grpc, Gate(), Admission(CONNECTION_BYTES, REQUEST_BYTES))
+            self.calls = Calls(self._grpc, Gate(), Admission(CONNECTION_BYTES, REQUEST_BYTES), Trails(Tally()))
             self.calls.add(HEALTH, health, tool=True, anybody=True)
 
     async def start(self) -> None:

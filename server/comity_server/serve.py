@@ -12,7 +12,7 @@ from typing import Any
 import click
 import structlog
 
-from comity_server import logs, open_files, workers
+from comity_server import open_files, workers
 from comity_server.access import exposure
 from comity_server.access.files import FileError
 from comity_server.access.setup import Access
@@ -25,6 +25,7 @@ from comity_server.server import Server
 from comity_server.settings import Settings, SettingsError, load, unknown
 from comity_server.stores.protocol import Store
 from comity_server.stores.url import open_store
+from comity_server.telemetry import logs
 
 if sys.platform == "win32" or sys.implementation.name != "cpython":
     new_event_loop = asyncio.new_event_loop
@@ -88,6 +89,8 @@ def command(config: Path | None, **options: Any) -> None:
             return
         with asyncio.Runner(loop_factory=new_event_loop) as runner:
             runner.run(serve(settings, store, serving))
+    except SettingsError as error:
+        raise UsageError(str(error)) from None
     except ListenError as error:
         raise click.ClickException(str(error)) from None
     except workers.WorkerError as error:
@@ -126,12 +129,12 @@ def _announce(addresses: Sequence[str], health: Sequence[str]) -> None:
     print("\n".join(lines), flush=True)
 
 
-async def serve(settings: Settings, store: Store, serving: Serving) -> None:
-    """Serve until a signal to stop, then drain."""
+async def serve(settings: Settings, store: Store, serving: Serving, worker: int = 0) -> None:
+    """Serve until a signal to stop, then drain. `worker`: which of several processes this is, from 1."""
     gc.set_threshold(*COLLECT_AFTER)
     stopped = _stop_signal()
     open_files.allow(settings.max_connections * len(settings.listen))
-    server = Server(settings, store)
+    server = Server(settings, store, worker=worker)
     await server.start()
     if server.reloads:
         on_hangup(server.reload)

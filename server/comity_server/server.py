@@ -3,6 +3,7 @@
 import asyncio
 import functools
 from collections.abc import Coroutine, Sequence
+from importlib.metadata import version
 from typing import Any, Final
 
 import grpc
@@ -11,7 +12,7 @@ from google.protobuf.descriptor import ServiceDescriptor
 from grpc_channelz.v1 import channelz_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 
-from comity.v1 import checkpoint_pb2, lease_pb2, namespace_pb2, state_pb2
+from comity.v1 import checkpoint_pb2, lease_pb2, namespace_pb2, server_pb2, state_pb2
 from comity_server.access.setup import Access
 from comity_server.committer import Committer
 from comity_server.compactor import Compactor
@@ -25,18 +26,24 @@ from comity_server.services.health import Health
 from comity_server.services.lease import LeaseService
 from comity_server.services.namespace import NamespaceService
 from comity_server.services.rpc import Calls
+from comity_server.services.server import About, ServerService
 from comity_server.services.state import StateService
 from comity_server.services.tools import Channelz, Reflection
 from comity_server.services.wire import watch_fragment
 from comity_server.settings import Settings
 from comity_server.stores.protocol import Store
 from comity_server.stores.url import shown
+from comity_server.telemetry.exporting import Exporting
+from comity_server.telemetry.snapshot import Observer
+from comity_server.telemetry.tally import Tally
+from comity_server.telemetry.trail import Trails
 
 log = structlog.get_logger(__name__)
 
 STATE: Final = state_pb2.DESCRIPTOR.services_by_name["StateService"]
 NAMESPACE: Final = namespace_pb2.DESCRIPTOR.services_by_name["NamespaceService"]
 CHECKPOINT: Final = checkpoint_pb2.DESCRIPTOR.services_by_name["CheckpointService"]
+SERVER: Final = server_pb2.DESCRIPTOR.services_by_name["ServerService"]
 LEASE: Final = lease_pb2.DESCRIPTOR.services_by_name["LeaseService"]
 CHANNELZ: Final = channelz_pb2.DESCRIPTOR.services_by_name["Channelz"]
 REFLECTION: Final = reflection_pb2.DESCRIPTOR.services_by_name["ServerReflection"]
@@ -58,28 +65,36 @@ class Server:
     Args:
         settings: see there.
         store: where the state is kept. The server opens and closes it.
+        worker: which of the processes it is that serve together, from 1; 0: there is this one.
 
-    Raises FileError if a file that the settings name is wrong.
+    Raises FileError if a file that the settings name is wrong, and SettingsError where variables of OpenTelemetry ask
+    for what there is not.
     """
 
-    def __init__(self, settings: Settings, store: Store) -> None:
+    def __init__(self, settings: Settings, store: Store, *, worker: int = 0) -> None:
         limits = settings.limits()
+        tally = Tally()
         self.addresses: Sequence[str] = ()
         self._settings = settings
+        self._tally = tally
         self._store = store
         self._grpc = grpc.aio.server(options=grpc_options(settings))
         self._access = Access(settings)
+        self._exporting = Exporting(settings, version("comity"), worker)
+        tracing = self._exporting.tracing
         admission = Admission(settings.max_connection_bytes, request_bytes(settings), settings.max_bytes)
-        self.calls = Calls(self._grpc, self._access.gate, admission, settings.max_deadline)
+        trails = Trails(tally, settings.log_calls, tracing)
+        self.calls = Calls(self._grpc, self._access.gate, admission, trails, settings.max_deadline)
         bounds = self._access.bounds
         store.bound(lambda namespace: bounds.rules.namespace(namespace).limits)
-        self._committer = Committer(store, max_pending=settings.max_pending)
+        self._committer = Committer(store, max_pending=settings.max_pending, tally=tally, tracing=tracing)
         self._feed = Feed(store, watch_fragment)
         self._compactor = Compactor(
-            store, lambda namespace: bounds.rules.namespace(namespace).retention, settings.compaction_interval
+            store, lambda namespace: bounds.rules.namespace(namespace).retention, settings.compaction_interval, tally
         )
-        self._state = StateService(store, self._committer, self._feed, limits, settings.progress_interval)
-        self._expiry = Expiry(store, self._committer)
+        self._state = StateService(store, self._committer, self._feed, limits, settings.progress_interval, tally)
+        self._expiry = Expiry(store, self._committer, tally)
+        self._observer = Observer(store, self._committer, self._feed, self.calls, tally)
         self._leases = LeaseService(store, self._committer, limits)
         offered: dict[ServiceDescriptor, object] = {
             STATE: self._state,
@@ -91,21 +106,22 @@ class Server:
             self.calls.add(service, servicer)
         self._health = Health(store, [service.full_name for service in offered])
         self._probes = Probes(settings, self._health)
-        tools: dict[Any, object] = {HEALTH: self._health}
+        about = About(version("comity"), settings.store.partition(":")[0], worker)
+        tools: dict[Any, object] = {HEALTH: self._health, SERVER: ServerService(about, tally, self._observer)}
         if settings.channelz:
             tools[CHANNELZ] = Channelz()
         if settings.reflection:
             services = (*offered, *tools, REFLECTION)
             tools[REFLECTION] = Reflection([service.full_name for service in services])
-        # Room of its own: who asks for health is answered whatever else a connection asks for.
+        # Room of its own: who asks how the server is is answered whatever else a connection asks for, and in a drain.
         health_room = Admission(HEALTH_CALLS * request_bytes(settings), request_bytes(settings))
         for service, servicer in tools.items():
             self.calls.add(
                 service,
                 servicer,
                 tool=True,
-                anybody=service is not CHANNELZ,
-                admission=health_room if service is HEALTH else None,
+                anybody=service not in (CHANNELZ, SERVER),
+                admission=health_room if service in (HEALTH, SERVER) else None,
             )
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -120,14 +136,16 @@ class Server:
         try:
             self._health.update()
             await self._bind()
+            self._exporting.start(self._tally, self._observer.look_from_thread)
             await self._grpc.start()
         except BaseException:
+            await self._exporting.stop()
             await self._grpc.stop(None)
             await self._probes.stop()
             await self._store.close()
             raise
-        runs = [self._health.run(), self._compactor.run(), self._expiry.run(), self._leases.run()]
-        self._tasks = [_background(run) for run in (*runs, *self._access.runs())]
+        parts = (self._health, self._compactor, self._expiry, self._leases, self._observer)
+        self._tasks = [_background(run) for run in (*(part.run() for part in parts), *self._access.runs())]
         log.info("serving", addresses=self.addresses, store=shown(self._settings.store))
 
     @property
@@ -160,6 +178,7 @@ class Server:
         await self._grpc.stop(GRACE_SECONDS)
         if not await _within(STORE_END_SECONDS, self._committer.drain()):
             log.warning("writes were still in the store's hands when the server ended")
+        await self._exporting.stop()
         for task in self._tasks:
             task.cancel()
         await asyncio.wait(self._tasks)

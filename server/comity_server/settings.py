@@ -64,6 +64,17 @@ class Settings(BaseSettings):
     log_format: Literal["auto", "console", "json"] = Field(
         "auto", description="How log lines look. auto: for people on a terminal, JSON elsewhere."
     )
+    log_calls: Literal["none", "failed", "all"] = Field(
+        "none", description="Which calls have a log line when they end; failed: not those that their client cancelled."
+    )
+    metrics_listen: str = Field(
+        "", description="Where Prometheus reads metrics, in plain text: HOST:PORT; empty: nowhere."
+    )
+    otlp_endpoint: str = Field(
+        "",
+        description="Where to send metrics and traces by OTLP over gRPC: http://HOST:PORT or https://HOST:PORT; empty: "
+        "nowhere, unless variables of OpenTelemetry say so.",
+    )
     drain_timeout: float = Field(
         30.0, ge=0, le=3600, description="How long a stop waits for requests in flight, in seconds."
     )
@@ -290,8 +301,7 @@ class Settings(BaseSettings):
     @classmethod
     def _check_addresses(cls, listen: list[str]) -> list[str]:
         for address in listen:
-            match = ADDRESS.fullmatch(address)
-            if match is None or int(match[1]) > 65535:
+            if not _is_address(address):
                 raise ValueError(f"{address!r} is not HOST:PORT")
         return listen
 
@@ -302,6 +312,28 @@ class Settings(BaseSettings):
         if burst and not info.data.get(rate):
             raise ValueError(f"is of no use without {rate}")
         return burst
+
+    @field_validator("tls_cert", "tls_key", "tls_client_ca", "tokens", "jwks", mode="before")
+    @classmethod
+    def _check_files(cls, path: object) -> object:
+        if path == "":
+            raise ValueError("names no file")
+        return path
+
+    @field_validator("metrics_listen")
+    @classmethod
+    def _check_metrics_address(cls, metrics_listen: str) -> str:
+        if metrics_listen and not _is_address(metrics_listen):
+            raise ValueError(f"{metrics_listen!r} is not HOST:PORT")
+        return metrics_listen
+
+    @field_validator("otlp_endpoint")
+    @classmethod
+    def _check_endpoint(cls, otlp_endpoint: str) -> str:
+        scheme, _, address = otlp_endpoint.rstrip("/").partition("://")
+        if otlp_endpoint and (scheme not in ("http", "https") or not _is_address(address)):
+            raise ValueError(f"{otlp_endpoint!r} is not http://HOST:PORT or https://HOST:PORT")
+        return otlp_endpoint.rstrip("/")
 
     def limits(self) -> Limits:
         """The settings that begin with `limit_`."""
@@ -350,6 +382,11 @@ def unknown(variables: Iterable[str]) -> Iterator[tuple[str, str]]:
         rest = name.upper().removeprefix(PREFIX)
         if rest != name.upper() and rest not in known and not LINKS.fullmatch(rest):
             yield name, "".join(PREFIX + near for near in difflib.get_close_matches(rest, known, 1))
+
+
+def _is_address(text: str) -> bool:
+    match = ADDRESS.fullmatch(text)
+    return match is not None and int(match[1]) <= 65535
 
 
 def _read(config: Path) -> dict[str, Any]:

@@ -1,7 +1,16 @@
 """How tasks of asyncio end."""
 
 import asyncio
-from typing import Any, Final
+from collections.abc import Coroutine
+from typing import Any, Final, TypeVar
+
+import structlog
+
+from comity_server.errors import StateError
+
+T = TypeVar("T")
+
+log = structlog.get_logger(__name__)
 
 FIRST_SECONDS: Final = 0.1  # after which a cancellation counts as lost; then twice as long
 MOST_SECONDS: Final = 0.4  # where many are lost, as by a follower of a busy log on a Cluster, the next must not be far
@@ -15,6 +24,23 @@ async def end(task: "asyncio.Task[Any]") -> None:
         task.cancel()
         await asyncio.wait([task], timeout=patience)
         patience = min(patience * 2, MOST_SECONDS)
+
+
+async def finish(work: Coroutine[Any, Any, T], tasks: "set[asyncio.Task[Any]]") -> T:
+    """Wait for what goes on to its end even if whoever waits is cancelled. It is one of the tasks until then."""
+    task = asyncio.get_running_loop().create_task(work)
+    tasks.add(task)
+    task.add_done_callback(tasks.discard)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        task.add_done_callback(_log_defect)  # nobody else hears of it
+        raise
+
+
+def _log_defect(task: "asyncio.Task[Any]") -> None:
+    if not task.cancelled() and (error := task.exception()) is not None and not isinstance(error, StateError):
+        log.error("what nobody waited for any more failed", exc_info=error)
 
 
 def unforeseen(error: asyncio.CancelledError) -> Exception:

@@ -11,12 +11,12 @@ from typing import Any
 
 import structlog
 
-from comity_server import logs
 from comity_server.access.files import FileError
 from comity_server.errors import StateError, Unavailable
 from comity_server.listening import ListenError
 from comity_server.serve import new_event_loop, serve, store_of
-from comity_server.settings import Settings
+from comity_server.settings import Settings, SettingsError
+from comity_server.telemetry import logs
 
 
 def main() -> int:
@@ -26,8 +26,8 @@ def main() -> int:
     structlog.contextvars.bind_contextvars(worker=told["worker"])
     try:
         with asyncio.Runner(loop_factory=new_event_loop) as runner:
-            runner.run(_serve(settings))
-    except ListenError as error:
+            runner.run(_serve(settings, told["worker"]))
+    except (ListenError, SettingsError) as error:
         _say(error=str(error))
         return 1
     except FileError as error:  # the others go on with what it was before, so this one has time
@@ -39,13 +39,13 @@ def main() -> int:
     return 0
 
 
-async def _serve(settings: Settings) -> None:
+async def _serve(settings: Settings, worker: int) -> None:
     asyncio.get_running_loop().add_reader(sys.stdin.fileno(), _parent_ended)
 
     def serving(addresses: Sequence[str], health: Sequence[str]) -> None:
         _say(addresses=list(addresses), health=list(health))
 
-    await serve(settings, store_of(settings), serving)
+    await serve(settings, store_of(settings), serving, worker)
 
 
 def _parent_ended() -> None:

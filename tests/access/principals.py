@@ -1,37 +1,45 @@
-"""Callers of a server in the test's own process who are whom they say they are."""
+"""Principals for tests: each has a token, which the token file of a server knows."""
 
-from collections.abc import Awaitable
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
-import grpc
-import pytest
+from tests.wire.calls import Metadata
 
-from comity_server.access.caller import Identity
-from tests.wire.calls import Refusal, read_refusal
-from tests.wire.inprocess import Running
+Rule = Mapping[str, Any]
 
 
-class Believing:
-    """Finds out who calls by what is said."""
-
-    def identify(self, metadata: Any, auth_context: Any) -> tuple[Identity, object]:
-        return Identity(dict(metadata).get("principal", "")), None
-
-    def check(self, identity: Identity, proof: object) -> None:
-        """It holds."""
+def token_of(principal: str) -> str:
+    """A token, which is as good as another where all run on one machine."""
+    return f"cmt_{principal}-0123456789abcdef0123456789abcdef"
 
 
-def as_principals(running: Running) -> None:
-    """From now on a caller is whom its metadata names, as by `by`."""
-    running.server._access.gate._identify = Believing()
+def shown(principal: str) -> Metadata:
+    """What a principal's calls show; nothing for nobody in particular."""
+    return (("authorization", f"Bearer {token_of(principal)}"),) if principal else ()
 
 
-def by(principal: str) -> tuple[tuple[str, str], ...]:
-    return (("principal", principal),)
+def write_tokens(file: Path, principals: Iterable[str]) -> Path:
+    """Make a token file of principals."""
+    lines = (f"{each} {hashlib.sha256(token_of(each).encode()).hexdigest()}\n" for each in principals if each)
+    return replaced(file, "".join(lines))
 
 
-async def refused(call: Awaitable[Any]) -> Refusal:
-    """What a call says that must fail."""
-    with pytest.raises(grpc.aio.AioRpcError) as failed:
-        await call
-    return read_refusal(failed.value)
+def write_policy(file: Path, rules: Iterable[Rule]) -> Path:
+    """Make a policy file of rules."""
+    return replaced(file, "".join("[[rules]]\n" + "".join(map(_line, rule.items())) for rule in rules))
+
+
+def replaced(file: Path, text: str) -> Path:
+    """Replace a file's content at once."""
+    written = file.with_name(file.name + ".new")
+    written.write_text(text)
+    written.replace(file)
+    return file
+
+
+def _line(field: tuple[str, list[str]]) -> str:
+    name, texts = field
+    return f"{name} = {json.dumps(texts)}\n"

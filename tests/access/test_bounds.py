@@ -12,7 +12,7 @@ from grpc_health.v1 import health_pb2
 from comity.v1 import lease_pb2, lease_pb2_grpc, state_pb2_grpc
 from comity.v1 import state_pb2 as s
 from comity_server.access.limits import Table
-from tests.access.principals import as_principals, by, refused
+from tests.access.believing import as_principals, by, refused
 from tests.waiting import until
 from tests.wire.calls import TIMEOUT, Refusal, read_refusal
 from tests.wire.inprocess import Running, run

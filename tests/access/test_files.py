@@ -169,7 +169,7 @@ def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
         read(tmp_path / "none")
     with pytest.raises(FileError, match=r"pipe: is not a regular file"):
         read(tmp_path / "pipe")
-    with pytest.raises(FileError, match=r"is not a regular file|Is a directory"):
+    with pytest.raises(FileError, match=r"is not a regular file"):
         read(tmp_path)
     with pytest.raises(FileError, match=r"is not a path"):
         read(tmp_path / "a\0b")

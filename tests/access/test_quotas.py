@@ -12,7 +12,7 @@ from comity_server.access.limits import NamespaceLimits, PrincipalLimits, Rates,
 from comity_server.access.policy import PolicyError, parse
 from comity_server.limits import UNBOUNDED, Limits, Retention
 from comity_server.settings import SettingsError, load
-from tests.access.principals import refused
+from tests.access.believing import refused
 from tests.waiting import until
 from tests.wire.calls import TIMEOUT
 from tests.wire.inprocess import run

@@ -21,7 +21,7 @@ from comity_server.access.limits import NamespaceLimits, Rates, Rules, Table
 from comity_server.access.rates import Account, Accounts
 from comity_server.access.rights import NOTHING, Rights
 from comity_server.errors import RateLimited
-from tests.access.principals import as_principals, by, refused
+from tests.access.believing import as_principals, by, refused
 from tests.waiting import until
 from tests.wire.calls import TIMEOUT, read_refusal
 from tests.wire.inprocess import Running, run

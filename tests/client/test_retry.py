@@ -84,3 +84,15 @@ def test_a_first_try_that_runs_out_of_time_says_so() -> None:
     with pytest.raises(comity.DeadlineExceeded):
         Retry(deadline=100).delay(comity.DeadlineExceeded("time is up"), now=100)
     assert Retry(deadline=100).remaining(now=101) == 0
+
+
+def test_certificates_that_do_not_fit_may_be_replaced_in_a_moment_but_not_later() -> None:
+    misfit = comity.Unavailable("it is for another name", reason="TLS_FAILED")
+    retry = Retry(1000.0)
+    assert retry.delay(misfit, 10.0) < 1
+    assert retry.delay(misfit, 11.9) < 1
+    assert retry.delay(comity.Unavailable("another address"), 12.0) < 1
+    assert retry.delay(misfit, 20.0) < 1
+    with pytest.raises(comity.Unavailable) as raised:
+        retry.delay(misfit, 22.0)
+    assert raised.value is misfit

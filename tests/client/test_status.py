@@ -10,7 +10,7 @@ from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-untyped]
 
 import comity
-from comity.status import error_from_status, is_transient
+from comity.status import error_from_status, is_retriable, is_transient
 from comity.unreachable import explained
 
 
@@ -166,6 +166,40 @@ def test_errors_can_be_pickled() -> None:
 def test_why_a_server_cannot_be_reached(said: str, why: str) -> None:
     assert explained(said, "h:1") == ("UNREACHABLE", f"cannot reach h:1: {why}")
     assert explained(f"Socket closed: {said}", "h:1") is None
+
+
+@pytest.mark.parametrize(
+    ("said", "why"),
+    [
+        ("CERTIFICATE_VERIFY_FAILED: certificate has expired: OK", "its certificate has expired"),
+        ("CERTIFICATE_VERIFY_FAILED: certificate is not yet valid: OK", "its certificate is not valid yet"),
+        (
+            "CERTIFICATE_VERIFY_FAILED: self signed certificate: OK",
+            "its certificate is signed by none of the authorities that are trusted here",
+        ),
+        ("SSLV3_ALERT_BAD_CERTIFICATE: OK", "it does not accept the client certificate"),
+        ("NO_SHARED_CIPHER: OK", "no connection by TLS could be made: no_shared_cipher"),
+    ],
+)
+def test_why_there_is_no_connection_by_tls(said: str, why: str) -> None:
+    whole = (
+        "failed to connect to all addresses; last error: UNKNOWN: ipv4:127.0.0.1:1: Tls handshake failed "
+        f"(TSI_PROTOCOL_FAILURE): SSL_ERROR_SSL: error:1000007d:SSL routines:OPENSSL_internal:{said}"
+    )
+    assert explained(whole, "h:1") == ("TLS_FAILED", f"cannot reach h:1: {why}")
+
+
+def test_a_lack_of_room_is_no_quota_and_no_absence() -> None:
+    retry = error_details_pb2.RetryInfo()
+    retry.retry_delay.FromMilliseconds(1500)
+    error = error_from_status(grpc.StatusCode.RESOURCE_EXHAUSTED, "later", trailer(info("RATE_LIMITED"), retry))
+    assert isinstance(error, comity.RateLimited)
+    assert error.retry_after == 1.5
+    assert is_retriable(error)
+    assert not is_transient(error)
+    full = error_from_status(grpc.StatusCode.RESOURCE_EXHAUSTED, "full", trailer(info("QUOTA_EXCEEDED")))
+    assert type(full) is comity.ResourceExhausted
+    assert not is_retriable(full)
 
 
 async def test_a_server_that_cannot_be_reached() -> None:

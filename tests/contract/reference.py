@@ -249,12 +249,13 @@ class Reference:
                 deleted = self._end(id, write, f"revoke lease {id}", Cause.CLIENT)
                 return Outcome(True, self.revision, (DeleteResult(deleted),))
             case Expire():
+                due = [self.leases[id] for id in write.lease_ids if id in self.leases]
+                due = [lease for lease in due if lease.ttl == BRIEF]
                 deleted = 0
-                for lease in [self.leases[id] for id in write.lease_ids if id in self.leases]:
-                    if lease.ttl == BRIEF:
-                        of = f" of {lease.author}" if lease.author else ""
-                        deleted += self._end(lease.id, write, f"lease {lease.id}{of} expired", Cause.LEASE_EXPIRY)
-                return Outcome(True, self.revision, (DeleteResult(deleted),))
+                for lease in due:
+                    of = f" of {lease.author}" if lease.author else ""
+                    deleted += self._end(lease.id, write, f"lease {lease.id}{of} expired", Cause.LEASE_EXPIRY)
+                return Outcome(True, self.revision, (DeleteResult(deleted),) if due else ())
         raise AssertionError(write)
 
     def _grant(self, lease: Lease) -> None:

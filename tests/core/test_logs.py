@@ -10,7 +10,7 @@ SECRET = "a value of a client"
 PROGRAM = """
 import logging, sys
 import structlog
-from comity_server import logs
+from comity_server.telemetry import logs
 
 def fail(value):
     raise ZeroDivisionError("a defect")

@@ -10,9 +10,9 @@ import pytest
 
 from comity.v1 import state_pb2 as s
 from comity.v1 import state_pb2_grpc
-from comity_server.access.tokens import digest_of, new_token
 from comity_server.services import rpc
 from tests import servers
+from tests.access.principals import shown, token_of, write_tokens
 from tests.http2 import StingyClient
 from tests.memory import MIB, memory, settled
 from tests.servers import Server
@@ -96,10 +96,8 @@ async def test_what_waits_for_room_is_refused_at_the_end() -> None:
 
 async def test_requests_of_many_connections_are_bounded(tmp_path: Path) -> None:
     """By what all together may take up, which takes nothing from another principal."""
-    greedy, other = new_token(), new_token()
-    tokens = tmp_path / "tokens"
-    tokens.write_text(f"greedy {digest_of(greedy).hex()}\nother {digest_of(other).hex()}\n")
-    metadata = (("authorization", f"Bearer {other}"),)
+    tokens = write_tokens(tmp_path / "tokens", ("greedy", "other"))
+    metadata = shown("other")
     request = bytes(4 * MIB)
     async with AsyncExitStack() as stack:
         own = stack.enter_context(servers.start("--max-bytes", f"{50 * MIB}", "--tokens", str(tokens)))
@@ -110,7 +108,7 @@ async def test_requests_of_many_connections_are_bounded(tmp_path: Path) -> None:
         before = memory(own)
         clients, calls = [], []
         for _ in range(40):
-            client = StingyClient(own.address, ("authorization", f"Bearer {greedy}"))
+            client = StingyClient(own.address, ("authorization", f"Bearer {token_of('greedy')}"))
             clients.append(await stack.enter_async_context(client))
             calls.append(asyncio.create_task(client.call(PUT, request, withheld=100)))
         stack.callback(lambda: [call.cancel() for call in calls])

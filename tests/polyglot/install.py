@@ -1,4 +1,8 @@
-"""Finds Node.js for the polyglot test, and as a program installs the test's npm packages (`make test` runs it)."""
+"""Finds Node.js for the tests in other languages, and as a program runs its npm in a folder (`make test` does):
+
+python tests/polyglot/install.py client/typescript ci
+python tests/polyglot/install.py client/typescript run generate
+"""
 
 import functools
 import importlib.util
@@ -6,11 +10,12 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import NamedTuple
 
 HERE = Path(__file__).resolve().parent
-OLDEST = 18  # the first Node.js that the lockfile's packages all support
+OLDEST = 24  # the first Node.js whose long-term release runs TypeScript, and `await using`, as they are
 
 
 class Node(NamedTuple):
@@ -45,12 +50,20 @@ def major_version(node: str) -> int:
     return int(found[1]) if found else 0
 
 
-def install() -> None:
+def npm(folder: Path, *arguments: str) -> int:
+    """Run npm in a folder: its exit code. What it starts finds by name the `node` that was found, and this `python`."""
     found = find_node()
-    # npm starts `node` by name, so the one that was found has to come first.
-    path = os.pathsep.join([str(Path(found.node).parent), os.environ.get("PATH", os.defpath)])
-    subprocess.run([*found.npm, "ci", "--no-progress"], cwd=HERE, env={**os.environ, "PATH": path}, check=True)
+    path = os.pathsep.join(
+        [str(Path(sys.executable).parent), str(Path(found.node).parent), os.environ.get("PATH", os.defpath)]
+    )
+    done = subprocess.run([*found.npm, *arguments], cwd=folder, env={**os.environ, "PATH": path}, check=False)
+    return done.returncode
+
+
+def install(folder: Path = HERE) -> None:
+    """Install what the lockfile of a folder names."""
+    assert npm(folder, "ci", "--no-progress") == 0
 
 
 if __name__ == "__main__":
-    install()
+    sys.exit(npm(Path(sys.argv[1]), *sys.argv[2:]))

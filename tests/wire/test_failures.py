@@ -75,7 +75,7 @@ async def test_a_defect_is_internal_and_its_trace_stays_in_the_log(monkeypatch: 
                 assert (answer.code, answer.reason) == (grpc.StatusCode.INTERNAL, "INTERNAL")
                 assert answer.metadata["error_id"] in answer.message
                 (line,) = [one for one in log if one.get("error_id") == answer.metadata["error_id"]]
-                assert line["method"].startswith("comity.v1.StateService.")
+                assert line["method"].startswith("comity.v1.StateService/")
                 assert SECRET in str(line["exc_info"])
         for call in calls(running):
             await call()

@@ -25,7 +25,12 @@ SERVICES = {
     "comity.v1.CheckpointService": SERVING,
     "comity.v1.LeaseService": SERVING,
 }
-TOOLS = ["grpc.health.v1.Health", "grpc.channelz.v1.Channelz", "grpc.reflection.v1alpha.ServerReflection"]
+TOOLS = [
+    "grpc.health.v1.Health",
+    "grpc.channelz.v1.Channelz",
+    "grpc.reflection.v1alpha.ServerReflection",
+    "comity.v1.ServerService",
+]
 
 
 @pytest.mark.parametrize(

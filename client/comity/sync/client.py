@@ -225,3 +225,4 @@ class Client:
     # The server
 
     wait_for_ready = waiting(_Async.wait_for_ready)
+    server_status = waiting(_Async.server_status)

@@ -157,10 +157,13 @@ def read(path: Path) -> bytes:
     try:
         # A pipe would wait for its writer, and be empty at the second look.
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
-        with open(descriptor, "rb") as file:  # noqa: PTH123 - of a descriptor
+        try:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                 raise FileError(f"{path}: is not a regular file")
-            content = file.read(MOST_BYTES + 1)
+            with open(descriptor, "rb", closefd=False) as file:
+                content = file.read(MOST_BYTES + 1)
+        finally:
+            os.close(descriptor)
     except OSError as error:
         raise FileError(f"{path}: {error.strerror}") from None
     except ValueError as error:

@@ -38,6 +38,11 @@ class Admission:
         self._connections: dict[str, _Connection] = {}
         self._kept_out: dict[str, None] = {}  # connections that have nothing, and wait for room in all
 
+    @property
+    def connections(self) -> int:
+        """How many have calls here."""
+        return len(self._connections)
+
     async def enter(self, peer: str, payer: Payer, *, patient: bool = False) -> "Place":
         """Wait for room, in the order of arrival: if that is for all connections to make, no longer than a moment
         unless `patient`. Raises Draining once closed, TooManyCalls.

@@ -12,6 +12,7 @@ writes are several batches where they could list very much: each is begun when t
 """
 
 import asyncio
+import time
 from collections import Counter, defaultdict
 from collections.abc import AsyncGenerator, Sequence
 from functools import partial
@@ -54,6 +55,7 @@ from comity_server.services.pipeline_messages import (
 from comity_server.services.rpc import Requests
 from comity_server.services.validate import AUTHOR_BYTES, CLIENT_BYTES, Checks
 from comity_server.stores.protocol import Store
+from comity_server.telemetry.tally import Tally
 
 PIPELINES: Final = 16  # of one connection: what is on its way to each takes up memory that nothing counts
 OPERATIONS: Final = 1000  # of one message
@@ -73,10 +75,12 @@ class Pipelines:
         store: what is read.
         committer: where writes go.
         limits: for what one request may ask.
+        tally: where operations and their errors are counted.
     """
 
-    def __init__(self, store: Store, committer: Committer, limits: Limits) -> None:
+    def __init__(self, store: Store, committer: Committer, limits: Limits, tally: Tally) -> None:
         self._store = store
+        self._tally = tally
         self._committer = committer
         self._limits = limits
         self._streams: dict[_Stream, None] = {}
@@ -97,7 +101,7 @@ class Pipelines:
         if self._by_peer[peer] >= PIPELINES:
             raise TooManyPipelines(PIPELINES)
         self._by_peer[peer] += 1
-        stream = _Stream(self._store, self._committer, self._limits, call)
+        stream = _Stream(self._store, self._committer, self._limits, call, self._tally)
         self._streams[stream] = None
         try:
             with call.caller.standing(stream.look, stream.stop):
@@ -128,7 +132,8 @@ class _Batch:
 
 
 class _Stream:
-    def __init__(self, store: Store, committer: Committer, limits: Limits, call: Call) -> None:
+    def __init__(self, store: Store, committer: Committer, limits: Limits, call: Call, tally: Tally) -> None:
+        self._tally = tally
         self._store = store
         self._committer = committer
         self._limits = limits
@@ -142,7 +147,7 @@ class _Stream:
         self._wide = 0  # how many of them may change other keys, too
         self._listing = 0  # entries that they may list
         self._lists = Lists(store, limits, call.caller, MESSAGE_BYTES, self._fail)
-        self._answers = Answers(self._lists.take_off, self._done)
+        self._answers = Answers(self._lists.take_off, self._done, tally)
         self._messages: dict[Message, None] = {}  # that are not answered in full
         self._unanswered = 0
         self._ready = asyncio.Event()  # there is something to write, or nothing more will come
@@ -292,6 +297,7 @@ class _Stream:
         others: list[Result] = []
         checks = self._checks()
         gone_through = 0
+        counted = self._tally.operations
         for operation in request.operations:
             id, kind = operation.id, operation.kind
             gone_through += 1
@@ -299,6 +305,7 @@ class _Stream:
                 if id < 1:
                     raise InvalidRequest(Violation("id", "must be 1 or more"))
                 if kind == GET:
+                    counted[GET] += 1
                     key = operation.key
                     checks.key("key", key, READ)
                     revision = operation.revision
@@ -309,6 +316,7 @@ class _Stream:
                     else:
                         reads[revision].append((id, key))
                 elif kind == LIST:
+                    counted[LIST] += 1
                     waiting = Waiting(id, operation.list, deadline, partial(self._answer, message))
                     listed.append(waiting)
                     if not waiting.is_at_a_revision():
@@ -318,6 +326,7 @@ class _Stream:
                         else:
                             ahead.append(waiting)
                 elif 0 < kind <= TRANSACT:
+                    counted[kind] += 1
                     transaction = write(operation, kind, id, awaited, writer, checks)
                     if kind == TRANSACT:
                         inside = transaction.parts()
@@ -473,6 +482,7 @@ class _Stream:
         if not message.unanswered:
             message.place.leave()
             del self._messages[message]
+            self._tally.messages.add(time.perf_counter() - message.begun)
         self._unanswered -= count
         self._room.set()
 

@@ -1,6 +1,7 @@
 """The answers of a pipeline, from the results of its operations to messages, each made when the client takes it off."""
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Final
@@ -17,6 +18,7 @@ from comity_server.services.pipeline_messages import (
     fill_outcome,
     fill_read,
 )
+from comity_server.telemetry.tally import Tally
 
 MESSAGE_BYTES: Final = 1024 * 1024  # about as much an answer carries, unless one result is larger
 MESSAGE_MOST: Final = 4_100_000  # since clients read up to 4 MiB
@@ -25,9 +27,10 @@ MESSAGE_MOST: Final = 4_100_000  # since clients read up to 4 MiB
 class Message:
     """A message whose operations are not all answered."""
 
-    __slots__ = ("place", "unanswered")
+    __slots__ = ("begun", "place", "unanswered")
 
     def __init__(self, place: Place, unanswered: int) -> None:
+        self.begun = time.perf_counter()
         self.place = place
         self.unanswered = unanswered
 
@@ -38,12 +41,14 @@ class Answers:
     Args:
         page_taken: told the size of each list's page that is off.
         done: told of which message operations are off, and how many.
+        tally: where errors are counted.
     """
 
-    def __init__(self, page_taken: Callable[[int], None], done: Callable[[Message, int], None]) -> None:
+    def __init__(self, page_taken: Callable[[int], None], done: Callable[[Message, int], None], tally: Tally) -> None:
         self.held_bytes = 0  # about how much memory they hold
         self._page_taken = page_taken
         self._done = done
+        self._tally = tally
         self._results: deque[tuple[Message, Sequence[Result], int]] = deque()  # and about how much memory they hold
         self._place = 0  # in the first of them
 
@@ -72,14 +77,14 @@ class Answers:
                 if kind == STORED:
                     size = fill_read(result, about, end)
                 elif about is None:
-                    size = fill_error(result, end)
+                    size = fill_error(result, end, self._tally.errors)
                 elif kind == LIST:
                     result.list.MergeFrom(about)
                     result.revision = about.revision
                     size = end
                     self._page_taken(size)
                 else:
-                    size = fill_outcome(result, kind, about, end)
+                    size = fill_outcome(result, kind, about, end, self._tally.errors)
                     if kind == TRANSACT:
                         gone_through += about.parts()
                 place += 1

@@ -3,6 +3,7 @@
 Each field is read once, and only those that the kind of the operation names.
 """
 
+from collections import Counter
 from typing import Any, Final, NamedTuple
 
 from comity.v1 import state_pb2
@@ -180,17 +181,21 @@ def fill_read(result: state_pb2.PipelineResult, entry: Record | None, revision: 
 
 
 def fill_outcome(
-    result: state_pb2.PipelineResult, kind: int, transaction: Transaction, outcome: Outcome | StateError
+    result: state_pb2.PipelineResult,
+    kind: int,
+    transaction: Transaction,
+    outcome: Outcome | StateError,
+    errors: Counter[str],
 ) -> int:
     """Set what an operation answers that the committer had."""
     if isinstance(outcome, StateError):
-        return fill_error(result, outcome)
+        return fill_error(result, outcome, errors)
     if kind == TRANSACT:
         wire.fill_transact(result.transact, outcome)
         result.revision = outcome.revision
         return result.ByteSize()
     if outcome.failed:
-        return fill_error(result, conflict(transaction, outcome))
+        return fill_error(result, conflict(transaction, outcome), errors)
     result.revision = outcome.revision
     answer = outcome.results[0]
     match answer:
@@ -213,8 +218,9 @@ def fill_outcome(
     return RESULT_BYTES + shown_size(previous)
 
 
-def fill_error(result: state_pb2.PipelineResult, error: StateError) -> int:
-    """Set why an operation failed, as a trailer says it of a call."""
+def fill_error(result: state_pb2.PipelineResult, error: StateError, errors: Counter[str]) -> int:
+    """Set why an operation failed, as a trailer says it of a call. `errors`: where that is counted by its reason."""
+    errors[error.reason] += 1
     if isinstance(error, RequestIdReused):
         error = RequestIdReused(error.sequence, "id")
     result.code = status.code(error).value[0]

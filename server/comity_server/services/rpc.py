@@ -6,7 +6,6 @@ is a defect: it goes to the log under an id, and the client is told the id.
 
 import asyncio
 import contextlib
-import uuid
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Any, Final, NoReturn
 
@@ -34,6 +33,7 @@ from comity_server.errors import (
 from comity_server.services import status
 from comity_server.services.admission import Admission, Place
 from comity_server.services.call import Call, Context
+from comity_server.telemetry.trail import Trail, Trails
 
 log = structlog.get_logger(__name__)
 
@@ -54,15 +54,22 @@ class Calls:
         server: gRPC's.
         gate: lets in those who call a service that is not for anybody.
         admission: gives each call its room.
+        trails: follow each call, and count it.
         max_deadline: how long a call may take that is neither a stream nor a tool's, in seconds; None: no bound.
     """
 
     def __init__(
-        self, server: grpc.aio.Server, gate: Gate, admission: Admission, max_deadline: float | None = None
+        self,
+        server: grpc.aio.Server,
+        gate: Gate,
+        admission: Admission,
+        trails: Trails,
+        max_deadline: float | None = None,
     ) -> None:
         self._server = server
         self._gate = gate
         self._admission = admission
+        self._trails = trails
         self._max_deadline = max_deadline
         self._open_gate = Gate()
         self.unary_calls = 0
@@ -95,6 +102,16 @@ class Calls:
         }
         self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service.full_name, handlers),))
 
+    @property
+    def draining(self) -> bool:
+        """Whether every further call is refused."""
+        return self._draining
+
+    @property
+    def connections(self) -> int:
+        """How many have calls that take up room."""
+        return self._admission.connections
+
     def refuse(self) -> None:
         """Answer every further call with Draining."""
         self._draining = True
@@ -124,7 +141,7 @@ class Calls:
         # no longer than a client may take. They arrive as bytes, since what cannot be parsed has to fail here.
         behaviour: Behaviour
         if handler is None:
-            behaviour = _unimplemented(method)
+            behaviour = self._unimplemented(method)
         elif method.server_streaming:
             behaviour = self._stream(method, handler, tool, enter, admission)
         else:
@@ -133,11 +150,6 @@ class Calls:
             return grpc.stream_stream_rpc_method_handler(behaviour)
         return grpc.stream_unary_rpc_method_handler(behaviour)
 
-    async def _fail(self, method: MethodDescriptor, context: Context, error: Exception) -> NoReturn:
-        if isinstance(error, TooManyCalls | RateLimited):
-            self._gate.shed[error.metadata["limit"]] += 1
-        await _fail(method, context, error)
-
     def _begin(self, caller: Caller, context: Context, tool: bool, *, stream: bool = False) -> Meter:
         return (self._open_gate if tool else self._gate).begin(caller, context, stream=stream)
 
@@ -145,18 +157,21 @@ class Calls:
         self, method: MethodDescriptor, handler: Unary, tool: bool, enter: Enter, admission: Admission
     ) -> Behaviour:
         parse = GetMessageClass(method.input_type).FromString
+        counted = self._trails.tally.method(method.full_name)
 
         async def behave(_: object, context: Context) -> bytes:
             begun = 0
             bound = asyncio.timeout(None if tool else self._max_deadline)
+            trail = self._trails.begin(counted, context)
             try:
                 caller = enter(context)
+                trail.principal = caller.principal
                 meter = self._begin(caller, context, tool)
                 _after_this_task(meter.leave)  # which ends when the client has the answer
                 async with bound:
                     place = await admission.enter(context.peer(), meter.payer)
                     _after_this_task(place.leave)
-                    data = await _read(context)
+                    data = await _read(context, trail)
                     place.resize(len(data))
                     begun = 0 if tool else 1
                     self.unary_calls += begun
@@ -164,19 +179,23 @@ class Calls:
                         self._refused += 1
                         raise Draining
                     request = parse(data)
+                    trail.asks(request)
                     meter.begin(request, len(data))
                     call = Call(context, caller, meter, _deadline(context, bound.when()))
                     answer = (await handler(request, call)).SerializeToString()
                 place.resize(len(answer))
                 meter.charge(0, len(answer))
+                trail.gave(len(answer))
+                trail.code = "OK"
                 return answer
             except grpc.aio.BaseError:  # the client went away before its answer
                 raise
             except Exception as error:  # noqa: BLE001 - the one place where defects end
                 if isinstance(error, TimeoutError) and bound.expired():
                     error = DeadlineReached(self._max_deadline or 0)
-                await self._fail(method, context, error)
+                await self._fail(method, context, error, trail)
             finally:
+                trail.end()
                 self.unary_calls -= begun
                 if self._draining:
                     self._ended.set()
@@ -187,18 +206,22 @@ class Calls:
         self, method: MethodDescriptor, handler: Stream, tool: bool, enter: Enter, admission: Admission
     ) -> Behaviour:
         parse = GetMessageClass(method.input_type).FromString
+        counted = self._trails.tally.method(method.full_name)
 
         async def behave(_: object, context: Context) -> None:
             begun = 0
             meter = None
+            trail = self._trails.begin(counted, context)
             try:
                 caller = enter(context)
+                trail.principal = caller.principal
                 meter = self._begin(caller, context, tool, stream=True)
                 if method.client_streaming:
-                    request: Any = Requests(admission, context, meter.payer, parse)
+                    request: Any = Requests(admission, context, meter.payer, trail, parse)
                 else:
-                    data = await _read_small(admission, context, meter.payer)
+                    data = await _read_small(admission, context, meter.payer, trail)
                     request = parse(data)
+                    trail.asks(request)
                     meter.begin(request, len(data))
                 begun = 0 if tool else 1
                 self.streams += begun
@@ -208,15 +231,18 @@ class Calls:
                 async with contextlib.aclosing(handler(request, Call(context, caller, meter))) as messages:
                     async for message in messages:
                         await context.write(message)
+                        trail.gave(len(message))
                         if method.client_streaming:  # what it reads next is held back until this is paid
                             meter.charge(0, len(message))
                         else:
                             await meter.hold(0, len(message))
+                trail.code = "OK"
             except grpc.aio.BaseError:  # the client went away before its answer
                 raise
             except Exception as error:  # noqa: BLE001 - the one place where defects end
-                await self._fail(method, context, error)
+                await self._fail(method, context, error, trail)
             finally:
+                trail.end()
                 if meter is not None:
                     meter.leave()
                 self.streams -= begun
@@ -224,6 +250,36 @@ class Calls:
                     self._ended.set()
 
         return behave
+
+    def _unimplemented(self, method: MethodDescriptor) -> Callable[[Any, Context], Awaitable[NoReturn]]:
+        counted = self._trails.tally.method(method.full_name)
+
+        async def call(request: object, context: Context) -> NoReturn:
+            trail = self._trails.begin(counted, context)
+            error = NotImplementedYet(f"this server does not offer {method.full_name}")
+            try:
+                await self._fail(method, context, error, trail)
+            finally:
+                trail.end()
+
+        return call
+
+    async def _fail(self, method: MethodDescriptor, context: Context, error: Exception, trail: Trail) -> NoReturn:
+        if isinstance(error, DecodeError):
+            error = InvalidRequest(Violation("request", f"is not a {method.input_type.full_name}"))
+        elif isinstance(error, EOFError):
+            error = InvalidRequest(Violation("request", "is required"))
+        if isinstance(error, TooManyCalls | RateLimited):
+            self._gate.shed[error.metadata["limit"]] += 1
+        if isinstance(error, StateError):
+            answer = status.answer(error, trail.request_id)
+            self._trails.tally.errors[error.reason] += 1
+        else:
+            log.error("a call failed", method=trail.method.full_name, error_id=trail.request_id, exc_info=error)
+            answer = status.internal(trail.request_id)
+            self._trails.tally.errors[status.DEFECT] += 1
+        trail.code = answer.code.name
+        await context.abort(answer.code, answer.message, answer.trailer)
 
 
 def _anybody(_: Context) -> Caller:
@@ -233,16 +289,19 @@ def _anybody(_: Context) -> Caller:
 class Requests:
     """The requests of one stream, as they come: an iterator of small ones, which `admitted` is for large ones."""
 
-    def __init__(self, admission: Admission, context: Context, payer: Payer, parse: Callable[[bytes], Message]) -> None:
+    def __init__(
+        self, admission: Admission, context: Context, payer: Payer, trail: Trail, parse: Callable[[bytes], Message]
+    ) -> None:
         self._admission = admission
         self._context = context
         self._payer = payer
+        self._trail = trail
         self._parse = parse
 
     async def __aiter__(self) -> AsyncGenerator[Message]:
         with contextlib.suppress(EOFError):
             while True:
-                yield self._parse(await _read_small(self._admission, self._context, self._payer))
+                yield self._parse(await _read_small(self._admission, self._context, self._payer, self._trail))
 
     async def admitted(self, *, soon: bool) -> tuple[Any, Place]:
         """Read a request of any size, and what it takes up of the connection's room until its place is left.
@@ -250,21 +309,23 @@ class Requests:
         What is on its way takes up nothing, since the next request of a stream may be long in coming: longer than
         REQUEST_SECONDS unless it has to come `soon`. Raises EOFError if there is none, RequestTimeout.
         """
-        data = await _read(self._context, soon=soon)
+        data = await _read(self._context, self._trail, soon=soon)
         place = await self._admission.enter(self._context.peer(), self._payer, patient=True)
         place.resize(len(data))
         try:
-            return self._parse(data), place
+            request = self._parse(data)
         except DecodeError:
             place.leave()
             raise
+        self._trail.asks(request)
+        return request, place
 
 
-async def _read_small(admission: Admission, context: Context, payer: Payer) -> bytes:
+async def _read_small(admission: Admission, context: Context, payer: Payer, trail: Trail) -> bytes:
     """Read a request of a stream. It lasts as long as the stream, so it must not be large. Raises EOFError."""
     place = await admission.enter(context.peer(), payer)
     try:
-        data = await _read(context)
+        data = await _read(context, trail)
     finally:
         place.leave()
     if len(data) > STREAM_REQUEST_BYTES:
@@ -272,7 +333,7 @@ async def _read_small(admission: Admission, context: Context, payer: Payer) -> b
     return data
 
 
-async def _read(context: Context, *, soon: bool = True) -> bytes:
+async def _read(context: Context, trail: Trail, *, soon: bool = True) -> bytes:
     """Read a request. Raises EOFError if there is none, and RequestTimeout if it has to come soon and does not."""
     seconds = REQUEST_SECONDS if soon else None
     try:
@@ -284,6 +345,7 @@ async def _read(context: Context, *, soon: bool = True) -> bytes:
         raise RequestTimeout(seconds) from None
     if data is grpc.aio.EOF:
         raise EOFError
+    trail.took(len(data))
     return bytes(data)
 
 
@@ -302,24 +364,3 @@ def _after_this_task(call: Callable[[object], None]) -> None:
     task = asyncio.current_task()
     assert task is not None
     task.add_done_callback(call)
-
-
-async def _fail(method: MethodDescriptor, context: Context, error: Exception) -> NoReturn:
-    if isinstance(error, DecodeError):
-        error = InvalidRequest(Violation("request", f"is not a {method.input_type.full_name}"))
-    elif isinstance(error, EOFError):
-        error = InvalidRequest(Violation("request", "is required"))
-    if isinstance(error, StateError):
-        answer = status.answer(error)
-    else:
-        error_id = uuid.uuid4().hex
-        log.error("a call failed", method=method.full_name, error_id=error_id, exc_info=error)
-        answer = status.internal(error_id)
-    await context.abort(answer.code, answer.message, answer.trailer)
-
-
-def _unimplemented(method: MethodDescriptor) -> Callable[[Any, Context], Awaitable[NoReturn]]:
-    async def call(request: object, context: Context) -> NoReturn:
-        await _fail(method, context, NotImplementedYet(f"this server does not offer {method.full_name}"))
-
-    return call

@@ -16,18 +16,25 @@ from comity_server.services.rpc import Requests
 from comity_server.services.submit import submit
 from comity_server.services.validate import Checks
 from comity_server.stores.protocol import Store
+from comity_server.telemetry.tally import Tally
 
 
 class StateService:
     """Handlers of `comity.v1.StateService`. See the proto for what each promises."""
 
     def __init__(
-        self, store: Store, committer: Committer, feed: Feed, limits: Limits, progress_interval: float
+        self,
+        store: Store,
+        committer: Committer,
+        feed: Feed,
+        limits: Limits,
+        progress_interval: float,
+        tally: Tally,
     ) -> None:
         self._store = store
         self._committer = committer
         self._feed = feed
-        self._pipelines = Pipelines(store, committer, limits)
+        self._pipelines = Pipelines(store, committer, limits, tally)
         self._limits = limits
         self._progress_interval = progress_interval
 

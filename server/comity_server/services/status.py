@@ -6,13 +6,14 @@ from typing import NamedTuple
 import grpc
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
-from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo  # type: ignore[import-untyped]
+from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RequestInfo, RetryInfo  # type: ignore[import-untyped]
 from google.rpc.status_pb2 import Status  # type: ignore[import-untyped]
 
 from comity_server import errors
 
 DOMAIN = "comity"
 DETAILS_KEY = "grpc-status-details-bin"
+DEFECT = "INTERNAL"  # the reason of what is no error of the tree
 
 # Trailers are limited to 8 KiB in all. A message is in them twice, once with up to three bytes for each of its bytes,
 # and the details are sent as base64: at the most this comes to 7 KiB.
@@ -61,8 +62,8 @@ class Answer(NamedTuple):
     trailer: tuple[tuple[str, bytes], ...]
 
 
-def answer(error: errors.StateError) -> Answer:
-    """What the client is told of an error."""
+def answer(error: errors.StateError, request_id: str = "") -> Answer:
+    """What the client is told of an error, and by which id the log knows the call."""
     details: list[Message] = [
         ErrorInfo(
             reason=error.reason,
@@ -85,7 +86,7 @@ def answer(error: errors.StateError) -> Answer:
         delay = Duration()
         delay.FromMilliseconds(milliseconds)
         details.append(RetryInfo(retry_delay=delay))
-    return _pack(code(error), cut(error.message, MESSAGE_BYTES), details)
+    return _pack(code(error), cut(error.message, MESSAGE_BYTES), details, request_id)
 
 
 def code(error: errors.StateError) -> grpc.StatusCode:
@@ -100,10 +101,10 @@ def retry_delay(error: errors.StateError) -> int | None:
     return RETRY_DELAYS.get(type(error), RETRY_DELAY if isinstance(error, errors.Unavailable) else None)
 
 
-def internal(error_id: str) -> Answer:
+def internal(request_id: str) -> Answer:
     """What the client is told of a defect: where to look for it in the log, and nothing else."""
-    info = ErrorInfo(reason="INTERNAL", domain=DOMAIN, metadata={"error_id": error_id})
-    return _pack(grpc.StatusCode.INTERNAL, f"internal error {error_id}", [info])
+    info = ErrorInfo(reason=DEFECT, domain=DOMAIN, metadata={"error_id": request_id})
+    return _pack(grpc.StatusCode.INTERNAL, f"internal error {request_id}", [info], request_id)
 
 
 def cut(text: str, max_bytes: int) -> str:
@@ -116,7 +117,9 @@ def cut(text: str, max_bytes: int) -> str:
     return data[: max_bytes - 3].decode(errors="ignore") + "\N{HORIZONTAL ELLIPSIS}"
 
 
-def _pack(code: grpc.StatusCode, message: str, details: list[Message]) -> Answer:
+def _pack(code: grpc.StatusCode, message: str, details: list[Message], request_id: str) -> Answer:
+    if request_id:
+        details.append(RequestInfo(request_id=request_id))
     status = Status(code=code.value[0], message=message)
     for detail in details:
         status.details.add().Pack(detail)

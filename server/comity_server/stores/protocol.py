@@ -56,6 +56,9 @@ class Store(Protocol):
     def writable(self) -> bool:
         """Whether a commit can be expected to succeed."""
 
+    def trouble(self) -> str:
+        """Why it cannot, in a few words; empty: it can."""
+
     async def commit(self, namespace: str, group: Sequence[Write]) -> Sequence[Outcome | StateError]:
         """Judge and apply each write in turn, each as if alone, and answer for each in the same order.
 

@@ -29,15 +29,16 @@ def revoke(draft: Draft, action: Revoke) -> Outcome:
 
 
 def expire(draft: Draft, action: Expire) -> Outcome:
-    """Each lease that has run out ends by a commit of its own."""
-    deleted = 0
+    """Each lease that has run out ends by a commit of its own. No result: none had."""
+    ended = deleted = 0
     for id in action.lease_ids:
         lease, deadline = draft.leases.find(id), draft.leases.deadline(id)
         if lease is None or deadline is None or deadline > draft.clock:
             continue
         of = f" of {lease.author}" if lease.author else ""
+        ended += 1
         deleted += _end(draft, id, action, f"lease {id}{of} expired", Cause.LEASE_EXPIRY)
-    return Outcome(True, draft.revision, (DeleteResult(deleted),))
+    return Outcome(True, draft.revision, (DeleteResult(deleted),) if ended else ())
 
 
 def _end(draft: Draft, id: int, action: Action, message: str, cause: Cause) -> int:

@@ -219,6 +219,7 @@ class Namespace:
             epoch=self.epoch,
             parent=self.parent_name,
             fork_revision=self.parent.revision if self.parent else 0,
+            lease_count=len(self.leases),
         )
 
     def get(self, key: str, revision: int) -> Read:

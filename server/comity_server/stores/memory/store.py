@@ -4,8 +4,8 @@ import asyncio
 import itertools
 import time
 from collections import deque
-from collections.abc import Coroutine, Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import Any
 from weakref import WeakValueDictionary
 
 from comity_server.errors import Conflict, StateError
@@ -29,8 +29,7 @@ from comity_server.stores.memory.pins import Totals
 from comity_server.stores.memory.reads import Reads
 from comity_server.stores.memory.trimming import trimmed
 from comity_server.stores.protocol import Listener
-
-T = TypeVar("T")
+from comity_server.tasks import finish
 
 _JUDGING_SECONDS = 0.005
 _DUE_AGAIN = 500_000  # µs, after which a lease that has run out and was not ended is due again
@@ -56,7 +55,10 @@ class MemoryStore(Reads):
         """There is nothing to finish."""
 
     def writable(self) -> bool:
-        return True
+        return not self.trouble()
+
+    def trouble(self) -> str:
+        return ""
 
     async def commit(self, namespace: str, group: Sequence[Write]) -> Sequence[Outcome | StateError]:
         outcomes: list[Outcome | StateError] = []
@@ -262,7 +264,7 @@ class MemoryStore(Reads):
         self._listeners.pop(namespace, None)
 
     async def delete_namespace(self, name: str, if_revision: int | None = None) -> None:
-        await self._finish(self._delete(name, if_revision))
+        await finish(self._delete(name, if_revision), self._finishing)
 
     async def _delete(self, name: str, if_revision: int | None) -> None:
         async with self._lock(name):
@@ -295,7 +297,7 @@ class MemoryStore(Reads):
         self._deletions.append((now, empty.name))
 
     async def compact(self, name: str, revision: int = 0) -> int:
-        return await self._finish(self._compact_to(name, revision))
+        return await finish(self._compact_to(name, revision), self._finishing)
 
     async def _compact_to(self, name: str, revision: int) -> int:
         await self._fresh(name)
@@ -391,13 +393,6 @@ class MemoryStore(Reads):
         except BaseException:
             state.requests.swept += swept
             raise
-
-    async def _finish(self, work: Coroutine[Any, Any, T]) -> T:
-        """What was begun is finished, whoever waits for it."""
-        task = asyncio.get_running_loop().create_task(work)
-        self._finishing.add(task)
-        task.add_done_callback(self._finishing.discard)
-        return await asyncio.shield(task)
 
     def _lock(self, name: str) -> asyncio.Lock:
         """Who holds it is alone in changing a namespace."""

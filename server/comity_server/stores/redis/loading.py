@@ -88,6 +88,7 @@ class Meta(NamedTuple):
             epoch=self.epoch,
             parent=self.parent,
             fork_revision=self.fork_revision,
+            lease_count=self.leases,
         )
 
     @property

@@ -128,8 +128,8 @@ class RedisStore(MemoryStore):
             self, self._replicas, self._redis, self._names, self._compaction, self._holds, self._expiries
         )
 
-    def writable(self) -> bool:
-        return not self._health.trouble()
+    def trouble(self) -> str:
+        return self._health.trouble()
 
     def time(self) -> int:
         """By the clock of Redis: those of servers do not matter."""

@@ -78,8 +78,8 @@ class SqliteStore(MemoryStore):
         """Lets it take in what comes from another store. Afterwards it has to be closed and opened anew."""
         return SqliteArrivals(self, self._writer)
 
-    def writable(self) -> bool:
-        return self._writer.failure is None
+    def trouble(self) -> str:
+        return self._writer.failure.message if self._writer.failure is not None else ""
 
     async def due(self) -> Mapping[str, Sequence[int]]:
         """Beside it the clock is kept: after a start leases have what they had left when it was written down last."""

@@ -8,6 +8,8 @@ import structlog
 from structlog.tracebacks import ExceptionDictTransformer
 from structlog.typing import Processor
 
+from comity_server.telemetry import trail
+
 # What gRPC calls errors, and is the client's doing. Only their text tells: so grpcio 1.75.1 and 1.85.1 word them.
 # Should another one word them anew, they are logged.
 NO_NEWS: Final = ("ExecuteBatchError raised in core by servicer method", "Invalid encoding on ")
@@ -21,6 +23,7 @@ def configure(level: str = "info", style: Format = "auto") -> None:
     """
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
+        trail.merge,
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]

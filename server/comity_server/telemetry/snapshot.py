@@ -1,0 +1,174 @@
+"""How a server stands at a moment: what `GetStatus` and the gauges of the metrics show beside the counts."""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from typing import Final, NamedTuple, Protocol
+
+import structlog
+
+from comity_server.committer import Committer
+from comity_server.errors import StateError
+from comity_server.feed import Feed
+from comity_server.model import NamespaceInfo
+from comity_server.stores.protocol import Store
+from comity_server.telemetry.tally import NAMESPACES, Tally
+
+log = structlog.get_logger(__name__)
+
+BEHIND: Final = (0, 10, 100, 1000, 10_000)  # revisions; streams are counted by the first of these that they are within
+LEAST_AGE: Final = 0.2  # seconds that a snapshot is good for
+TIMES: Final = 10  # and so many times what it took to look
+PAGE: Final = 200  # namespaces that are looked at in one go
+LOOKED_AT: Final = 10_000  # namespaces that are looked at
+THREAD_SECONDS: Final = 5.0  # how long another thread waits for a new one
+BEAT: Final = 0.25  # seconds between looks at how late the event loop is
+
+
+class Sizes(NamedTuple):
+    """Of some namespaces. Sizes in bytes."""
+
+    namespaces: int = 0
+    keys: int = 0
+    size: int = 0
+    commits: int = 0
+    history_size: int = 0
+    leases: int = 0
+
+    def plus(self, info: NamespaceInfo) -> "Sizes":
+        return Sizes(
+            self.namespaces + 1,
+            self.keys + info.key_count,
+            self.size + info.size_bytes,
+            self.commits + info.commit_count,
+            self.history_size + info.history_size_bytes,
+            self.leases + info.lease_count,
+        )
+
+
+class Snapshot(NamedTuple):
+    """Namespaces have their names up to NAMESPACES of them: those first that this server has written to."""
+
+    trouble: str = "the store is not open"
+    draining: bool = False
+    connections: int = 0
+    pending: int = 0
+    pending_bytes: int = 0
+    streams_behind: Sequence[int] = (0,) * (len(BEHIND) + 1)  # within each of BEHIND, and beyond
+    lag: int = 0  # the longest, in revisions
+    lag_sum: int = 0
+    namespaces: Sequence[NamespaceInfo] = ()
+    others: Sizes = Sizes()
+    everything: Sizes = Sizes()
+
+
+class Serving(Protocol):
+    """What is asked about calls."""
+
+    @property
+    def draining(self) -> bool: ...
+
+    @property
+    def connections(self) -> int: ...
+
+
+class Observer:
+    """Looks at a server, from its event loop or from another thread."""
+
+    def __init__(self, store: Store, committer: Committer, feed: Feed, calls: Serving, tally: Tally) -> None:
+        self._store = store
+        self._committer = committer
+        self._feed = feed
+        self._calls = calls
+        self._tally = tally
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._turn = asyncio.Lock()
+        self._last = Snapshot()
+        self._good_until = 0.0
+
+    async def run(self) -> None:
+        """Measure how late the event loop is, until cancelled."""
+        self._loop = loop = asyncio.get_running_loop()
+        while True:
+            due = loop.time() + BEAT
+            await asyncio.sleep(BEAT)
+            self._tally.loop_delays.add(max(0.0, loop.time() - due))
+
+    async def look(self) -> Snapshot:
+        """How the server stands now; of namespaces, how they stood a moment ago if it takes long to look at them."""
+        async with self._turn:
+            if time.monotonic() >= self._good_until:
+                begun = time.monotonic()
+                await self._look_at_namespaces()
+                now = time.monotonic()
+                self._good_until = now + max(LEAST_AGE, TIMES * (now - begun))
+        lags = self._feed.lags()
+        behind = [0] * (len(BEHIND) + 1)
+        for lag in lags:
+            behind[next((place for place, most in enumerate(BEHIND) if lag <= most), len(BEHIND))] += 1
+        self._last = self._last._replace(
+            trouble=self._trouble(),
+            draining=self._calls.draining,
+            connections=self._calls.connections,
+            pending=self._committer.pending,
+            pending_bytes=self._committer.pending_bytes,
+            streams_behind=behind,
+            lag=max(lags, default=0),
+            lag_sum=sum(lags),
+        )
+        return self._last
+
+    def look_from_thread(self) -> Snapshot:
+        """The same, asked by another thread: what was seen last where the event loop does not come to it in time."""
+        if self._loop is None or self._loop.is_closed():
+            return self._last
+        looking = self.look()
+        try:
+            asked = asyncio.run_coroutine_threadsafe(looking, self._loop)
+        except RuntimeError:  # closed just now
+            looking.close()
+            return self._last
+        try:
+            return asked.result(THREAD_SECONDS)
+        except TimeoutError:
+            asked.cancel()
+            return self._last
+
+    def _trouble(self) -> str:
+        try:
+            if self._store.writable():
+                return ""
+            return self._store.trouble() or "the store cannot commit"
+        except Exception:  # noqa: BLE001 - which health logs
+            return "the store cannot be asked"
+
+    async def _look_at_namespaces(self) -> None:
+        found: dict[str, NamespaceInfo] = {}
+        after = ""
+        try:
+            while page := await self._store.namespaces("", after=after, limit=PAGE):
+                found |= {info.name: info for info in page}
+                after = page[-1].name
+                if len(page) < PAGE or len(found) >= LOOKED_AT:
+                    break
+                await asyncio.sleep(0)
+            else:
+                page = ()
+        except StateError as error:
+            log.debug("namespaces could not be looked at", error=error.message)
+            return
+        if len(page) < PAGE:
+            self._tally.forget(found)
+        first = [name for name in self._tally.namespaces if name in found]
+        named = dict.fromkeys((*first, *list(found)[:NAMESPACES]))
+        shown = list(named)[:NAMESPACES]
+        everything = others = Sizes()
+        for name, info in found.items():
+            everything = everything.plus(info)
+            if name not in named:
+                others = others.plus(info)
+        for name in list(named)[NAMESPACES:]:
+            others = others.plus(found[name])
+        self._last = self._last._replace(
+            namespaces=[found[name] for name in shown], others=others, everything=everything
+        )

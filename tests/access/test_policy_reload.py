@@ -1,0 +1,243 @@
+"""The policy is read again when it changes: what is granted can be done at once, and what is taken away ends."""
+
+import os
+import signal
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from google.protobuf.duration_pb2 import Duration
+
+from comity.v1 import lease_pb2 as le
+from comity.v1 import lease_pb2_grpc, state_pb2_grpc
+from comity.v1 import state_pb2 as s
+from tests import servers
+from tests.access.principals import Rule, replaced, shown, write_policy, write_tokens
+from tests.waiting import until
+from tests.wire.calls import TIMEOUT, Refusal, read_refusal
+from tests.wire.pipes import get, piped, put
+
+TEAM = "team"
+OK = grpc.StatusCode.OK
+PERMISSION_DENIED = grpc.StatusCode.PERMISSION_DENIED
+ALL: Rule = {"principals": ["*"], "namespaces": ["*"], "allow": ["read", "write"]}
+ROOT: Rule = {"principals": ["root"], "namespaces": ["*"], "allow": ["read", "write", "admin"]}
+
+
+def rule(*prefixes: str, allow: str = "read write", principals: str = "ann") -> Rule:
+    return {
+        "principals": [principals],
+        "namespaces": [TEAM],
+        "prefixes": list(prefixes or [""]),
+        "allow": allow.split(),
+    }
+
+
+class Ruled:
+    """A server, and its policy."""
+
+    def __init__(self, server: servers.Server, file: Path) -> None:
+        self.server = server
+        self.file = file
+        self._said = 0
+
+    def write(self, text: str) -> None:
+        """Put a file in the policy's place."""
+        replaced(self.file, text)
+        os.kill(self.server.process.pid, signal.SIGHUP)
+
+    async def says(self, state: Any, *rules: Rule) -> None:
+        """Put another policy in force, beside which root may do everything."""
+        self._said += 1
+        mark = f"said-{self._said}"  # where this policy alone allows something
+        write_policy(self.file, [ROOT, {"principals": ["witness"], "namespaces": [mark], "allow": ["read"]}, *rules])
+        os.kill(self.server.process.pid, signal.SIGHUP)
+
+        async def holds() -> bool:
+            return await code(state, "witness", namespace=mark) is OK
+
+        await until(holds)
+
+
+@pytest.fixture(scope="module")
+def ruled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ruled]:
+    directory = tmp_path_factory.mktemp("reload")
+    tokens = write_tokens(directory / "tokens", ["ann", "bob", "root", "witness"])
+    policy = write_policy(directory / "policy.toml", [ROOT])
+    with servers.start("--tokens", str(tokens), "--policy", str(policy)) as server:
+        yield Ruled(server, policy)
+
+
+@pytest.fixture
+async def channel(ruled: Ruled) -> AsyncIterator[grpc.aio.Channel]:
+    async with grpc.aio.insecure_channel(ruled.server.address) as channel:
+        yield channel
+
+
+@pytest.fixture
+def state(channel: grpc.aio.Channel) -> Any:
+    return state_pb2_grpc.StateServiceStub(channel)
+
+
+async def code(state: Any, principal: str, key: str = "in/key", namespace: str = TEAM) -> grpc.StatusCode:
+    """What a principal is answered who reads a key."""
+    try:
+        await state.Get(s.GetRequest(namespace=namespace, key=key), timeout=TIMEOUT, metadata=shown(principal))
+    except grpc.aio.AioRpcError as error:
+        return error.code()
+    return OK
+
+
+async def end_of(stream: Any) -> Refusal:
+    """Read a stream to its end, which must be a refusal."""
+    try:
+        while await stream.read() is not grpc.aio.EOF:
+            pass
+    except grpc.aio.AioRpcError as error:
+        return read_refusal(error)
+    raise AssertionError("the stream ended without an error")
+
+
+async def watching(state: Any, principal: str, prefix: str = "in/") -> Any:
+    """A watch that is live."""
+    request = s.WatchRequest(namespace=TEAM, prefix=prefix)
+    stream = state.Watch(request, timeout=TIMEOUT, metadata=shown(principal))
+    assert (await stream.read()).created
+    return stream
+
+
+async def test_what_is_granted_holds_at_once_and_a_watch_ends_when_it_is_taken_away(ruled: Ruled, state: Any) -> None:
+    await ruled.says(state)
+    assert await code(state, "ann") is PERMISSION_DENIED
+    await ruled.says(state, rule("in/"), rule("in/", principals="bob"))
+    anns, bobs = await watching(state, "ann"), await watching(state, "bob")
+    await ruled.says(state, rule("in/", allow="write"), rule("in/", "out/", allow="read", principals="bob"))
+    refused = await end_of(anns)
+    assert (refused.code, refused.reason) == (PERMISSION_DENIED, "PERMISSION_DENIED")
+    assert refused.metadata == {"principal": "ann", "namespace": TEAM, "access": "READ", "prefix": "in/"}
+    # Another's, of whom enough is left, goes on.
+    await state.Put(s.PutRequest(namespace=TEAM, key="in/key"), timeout=TIMEOUT, metadata=shown("ann"))
+    assert (await bobs.read()).commits
+    bobs.cancel()
+
+
+async def test_a_watch_of_a_key_ends_and_may_begin_again(ruled: Ruled, state: Any) -> None:
+    await ruled.says(state, rule("in/"))
+    request = s.WatchRequest(namespace=TEAM, key="in/key")
+    stream = state.Watch(request, timeout=TIMEOUT, metadata=shown("ann"))
+    assert (await stream.read()).created
+    await ruled.says(state, rule("out/"))
+    assert (await end_of(stream)).metadata["key"] == "in/key"
+    await ruled.says(state, rule("in/"))
+    again = await watching(state, "ann")
+    again.cancel()
+
+
+async def test_a_watch_that_nobody_reads_ends_too(ruled: Ruled, state: Any) -> None:
+    await ruled.says(state, rule())
+    stream = await watching(state, "ann", "")
+    for _ in range(8):
+        value = bytes(512 * 1024)
+        await state.Put(s.PutRequest(namespace=TEAM, key="large", value=value), timeout=TIMEOUT, metadata=shown("root"))
+    await ruled.says(state)
+    assert (await end_of(stream)).code is PERMISSION_DENIED
+
+
+async def test_a_pipeline_goes_on_with_what_is_left_and_ends_with_nothing_left(
+    ruled: Ruled, channel: grpc.aio.Channel, state: Any
+) -> None:
+    await ruled.says(state, rule("in/", "out/"))
+    async with piped(channel, TEAM, metadata=shown("ann")) as pipe:
+        assert [result.code for result in await pipe.ask(put("in/key"), put("out/key"), get("out/key"))] == [0, 0, 0]
+        await ruled.says(state, rule("in/"))
+        denied = PERMISSION_DENIED.value[0]
+        results = await pipe.ask(put("in/key"), put("out/key"), get("out/key"))
+        assert [result.code for result in results] == [0, denied, denied]
+        await ruled.says(state, rule("in/", principals="bob"))
+        refused = await pipe.ended()
+    assert refused is not None
+    assert (refused.code, refused.metadata["principal"]) == (PERMISSION_DENIED, "ann")
+
+
+async def test_renewals_end_when_nothing_may_be_written_any_more(
+    ruled: Ruled, channel: grpc.aio.Channel, state: Any
+) -> None:
+    await ruled.says(state, rule("in/"))
+    leases: Any = lease_pb2_grpc.LeaseServiceStub(channel)
+    request = le.GrantLeaseRequest(namespace=TEAM, ttl=Duration(seconds=60))
+    lease = (await leases.GrantLease(request, timeout=TIMEOUT, metadata=shown("ann"))).lease
+    stream = leases.KeepAlive(timeout=TIMEOUT, metadata=shown("ann"))
+    renewal = le.KeepAliveRequest(namespace=TEAM, lease_id=lease.id)
+    await stream.write(renewal)
+    assert (await stream.read()).ttl.seconds > 0
+    await ruled.says(state, rule("in/", allow="read"))
+    assert (await end_of(stream)).metadata["access"] == "WRITE"
+    # The lease lives, and who gets the permission again goes on with it.
+    await ruled.says(state, rule("out/"))
+    again = leases.KeepAlive(timeout=TIMEOUT, metadata=shown("ann"))
+    await again.write(renewal)
+    assert (await again.read()).ttl.seconds > 0
+    again.cancel()
+
+
+async def test_who_may_no_longer_write_all_renews_no_leases_of_others(
+    ruled: Ruled, channel: grpc.aio.Channel, state: Any
+) -> None:
+    await ruled.says(state, rule())
+    leases: Any = lease_pb2_grpc.LeaseServiceStub(channel)
+    request = le.GrantLeaseRequest(namespace=TEAM, ttl=Duration(seconds=60))
+    lease = (await leases.GrantLease(request, timeout=TIMEOUT, metadata=shown("root"))).lease
+    stream = leases.KeepAlive(timeout=TIMEOUT, metadata=shown("ann"))
+    renewal = le.KeepAliveRequest(namespace=TEAM, lease_id=lease.id)
+    await stream.write(renewal)
+    assert (await stream.read()).ttl.seconds > 0
+    await ruled.says(state, rule("in/"))
+    await stream.write(renewal)
+    assert (await end_of(stream)).metadata["lease_id"] == str(lease.id)
+
+
+async def test_where_nobody_in_particular_may_do_anything_any_more_an_identity_is_required(
+    ruled: Ruled, state: Any
+) -> None:
+    await ruled.says(state, rule("in/", principals="anonymous"))
+    stream = await watching(state, "")
+    await ruled.says(state, rule())
+    assert (await end_of(stream)).code is grpc.StatusCode.UNAUTHENTICATED
+    assert await code(state, "") is grpc.StatusCode.UNAUTHENTICATED
+
+
+async def test_a_file_that_is_no_policy_changes_nothing(ruled: Ruled, state: Any) -> None:
+    await ruled.says(state, rule("in/"))
+    stream = await watching(state, "ann")
+    for text, problem in [
+        ("[[rules]]\nprincipals = ['ann']\n", "rule 1, namespaces is required"),
+        ("rules = 1", "rules is not a list"),
+    ]:
+        ruled.write(text)
+        await until(lambda problem=problem: problem in ruled.server.log())  # type: ignore[misc]
+        assert await code(state, "ann") is OK
+    ruled.file.unlink()
+    os.kill(ruled.server.process.pid, signal.SIGHUP)
+    await until(lambda: "No such file" in ruled.server.log())
+    await state.Put(s.PutRequest(namespace=TEAM, key="in/key"), timeout=TIMEOUT, metadata=shown("ann"))
+    assert (await stream.read()).commits
+    # An empty one is a policy: it denies everything.
+    ruled.write("")
+    assert (await end_of(stream)).code is PERMISSION_DENIED
+    assert await code(state, "root") is PERMISSION_DENIED
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [("rules = 1", "rules is not a list"), (None, "No such file or directory")],
+)
+def test_a_server_does_not_start_with_a_file_that_is_no_policy(tmp_path: Path, text: str | None, problem: str) -> None:
+    file = tmp_path / "policy.toml"
+    if text is not None:
+        file.write_text(text)
+    done = servers.run("--policy", str(file))
+    assert done.returncode == 2
+    assert f"{file}: {problem}" in done.stderr
+    assert done.stderr.count("\n") == 1

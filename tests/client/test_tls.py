@@ -1,0 +1,266 @@
+"""Connections by TLS."""
+
+import asyncio
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import comity
+from comity import retry, sync
+from comity.certificates import Certificates
+from tests import servers
+from tests.authority import Authority, Pair
+from tests.client.secured import listener
+from tests.servers import Server
+
+HERE = "127.0.0.1"
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return Authority(tmp_path_factory.mktemp("ca"))
+
+
+@pytest.fixture(scope="module")
+def stranger(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return Authority(tmp_path_factory.mktemp("stranger"))
+
+
+@pytest.fixture(scope="module")
+def own(authority: Authority) -> Pair:
+    """A client's own certificate."""
+    return authority.issue("client", "client.test", common_name="ann")
+
+
+@pytest.fixture(scope="module")
+def mutual(authority: Authority) -> Iterator[Server]:
+    """A server that asks its clients for certificates."""
+    pair = authority.issue("server", HERE)
+    with servers.start(
+        *("--tls-cert", str(pair.cert), "--tls-key", str(pair.key), "--tls-client-ca", str(authority.path))
+    ) as running:
+        yield running
+
+
+@pytest.fixture
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Certificates that do not fit are taken for replaced ones for a moment only."""
+    monkeypatch.setattr(retry, "ROTATION_SECONDS", 0.1)
+
+
+async def test_calls_and_streams(mutual: Server, authority: Authority, own: Pair, namespace: str) -> None:
+    tls = comity.TLS(authority.path, own.cert, own.key)
+    async with comity.connect(mutual.address, namespace=namespace, tls=tls) as state, state.lease(5.0) as lease:
+        await state.put("a", 1, lease=lease)
+        await state.wait_for_ready()
+        async with state.watch("a", initial=True) as watch:
+            resync = await anext(watch)
+            assert isinstance(resync, comity.Resync)
+            assert [entry.value for entry in resync.entries] == [1]
+        assert await state.renew_lease(lease.id) > 0
+        assert [commit.author async for commit in state.history()] == ["ann", "ann"]
+
+
+async def test_two_event_loops_and_threads(mutual: Server, authority: Authority, own: Pair, namespace: str) -> None:
+    tls = comity.TLS(authority.path, own.cert, own.key)
+    client = comity.connect(mutual.address, namespace=namespace, tls=tls)
+    with sync.connect(mutual.address, namespace=namespace, tls=tls) as other:
+        await client.put("a", 1)
+        entry = await asyncio.to_thread(other.get, "a")
+        assert entry is not None
+        assert entry.value == 1
+    await asyncio.to_thread(asyncio.run, client.put("a", 2))
+    await client.close()
+
+
+async def test_the_variables_say_it_all(
+    mutual: Server, authority: Authority, own: Pair, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {"CA": authority.path, "CERT": own.cert, "KEY": own.key}.items():
+        monkeypatch.setenv(f"COMITY_TLS_{name}", str(value))
+    async with comity.connect(mutual.address, namespace=namespace) as state:
+        await state.put("a", 1)
+    assert comity.connect(tls=False).access.tls is None
+    monkeypatch.setenv("COMITY_TLS", "0")
+    assert comity.connect().access.tls is None
+    told = comity.connect(tls=True).access.tls
+    assert told == comity.TLS(authority.path, own.cert, own.key)
+    monkeypatch.setenv("COMITY_TLS", "perhaps")
+    with pytest.raises(ValueError, match="COMITY_TLS is 1 or 0, not 'perhaps'"):
+        comity.connect()
+
+
+async def test_a_server_may_be_for_another_name(authority: Authority, hasty: None) -> None:
+    pair = authority.issue("named", "state.test")
+    tls = comity.TLS(authority.path, server_name="state.test")
+    async with listener(pair) as address, comity.connect(address, tls=tls, timeout=20) as state:
+        with pytest.raises(comity.Unimplemented):  # it was reached
+            await state.namespace_info()
+
+
+@pytest.mark.parametrize(
+    ("of", "names", "expired", "why"),
+    [
+        ("stranger", [HERE], False, "its certificate is signed by none of the authorities that are trusted here"),
+        ("authority", ["state.test"], False, "its certificate is for another name"),
+        ("authority", [HERE], True, "its certificate has expired"),
+        ("", [], False, "it does not speak TLS"),
+    ],
+    ids=["stranger", "name", "expired", "plain"],
+)
+async def test_what_cannot_be_a_connection_fails_soon(
+    authority: Authority, stranger: Authority, hasty: None, of: str, names: list[str], expired: bool, why: str
+) -> None:
+    signs = {"authority": authority, "stranger": stranger}.get(of)
+    pair = None if signs is None else signs.issue(f"wrong-{expired}-{names[0]}", *names, expired=expired)
+    tls = comity.TLS(authority.path)
+    async with listener(pair) as address, comity.connect(address, tls=tls, timeout=0.5) as state:
+        for call in (state.get("a"), state.watch("a").ready(), state.delete_namespace()):
+            with pytest.raises(comity.Unavailable) as raised:
+                await asyncio.wait_for(call, 50)
+            assert raised.value.reason == "TLS_FAILED"
+            assert raised.value.message == f"cannot reach {address}: {why}"
+
+
+async def test_public_authorities_have_not_signed_it(authority: Authority, hasty: None) -> None:
+    async with listener(authority.issue("private", HERE)) as address, comity.connect(address, tls=True) as state:
+        with pytest.raises(comity.Unavailable, match="signed by none of the authorities that are trusted here"):
+            await state.get("a")
+
+
+@pytest.mark.parametrize("shown", ["plain", "nothing", "stranger"])
+async def test_a_server_that_just_hangs_up_may_expect_something(
+    mutual: Server, authority: Authority, stranger: Authority, shown: str
+) -> None:
+    """It may also be one that ends, so that another try may help."""
+    foreign = stranger.issue("foreign", "client.test")
+    tls = {
+        "plain": None,
+        "nothing": comity.TLS(authority.path),
+        "stranger": comity.TLS(authority.path, foreign.cert, foreign.key),
+    }[shown]
+    async with comity.connect(mutual.address, tls=tls, timeout=0.5) as state:
+        with pytest.raises(comity.Unavailable, match="expects TLS, or another client certificate") as raised:
+            await state.get("a")
+    assert raised.value.reason == "UNREACHABLE"
+
+
+async def test_new_certificates_on_both_sides_go_unnoticed(tmp_path: Path, namespace: str) -> None:
+    """The old ones hold no more on either side. Calls that meet the change wait for it."""
+    old, new = Authority(tmp_path, "old"), Authority(tmp_path, "new")
+    trusted = tmp_path / "trusted.pem"
+    trusted.write_bytes(old.path.read_bytes())
+    serving, calling = old.issue("serving", HERE), old.issue("calling", "client.test", common_name="ann")
+    with servers.start(
+        *("--store", f"sqlite:{tmp_path / 'state.db'}", "--tls-client-ca", str(trusted)),
+        *("--tls-cert", str(serving.cert), "--tls-key", str(serving.key)),
+    ) as server:
+        tls = comity.TLS(trusted, calling.cert, calling.key)
+        async with comity.connect(server.address, namespace=namespace, tls=tls, timeout=60) as state:
+            watch = state.watch("a")
+            await watch.ready()
+            await state.put("a", 1)
+            server.kill()
+            again = asyncio.ensure_future(state.put("a", 2))
+            trusted.write_bytes(new.path.read_bytes())
+            serving.replace(new.issue("serving-new", HERE))
+            calling.replace(new.issue("calling-new", "client.test", common_name="ann"))
+            await asyncio.to_thread(server.restart)
+            await again
+            events = [await anext(watch), await anext(watch)]
+            assert [event.entry.value for event in events if isinstance(event, comity.Event)] == [1, 2]
+
+
+def test_files_are_taken_whole_or_not_at_all(
+    tmp_path: Path, authority: Authority, stranger: Authority, caplog: pytest.LogCaptureFixture
+) -> None:
+    pair = Authority(tmp_path).issue("pair", "client.test")
+    other = Authority(tmp_path, "other").issue("other", "client.test")
+    certificates = Certificates(comity.TLS(cert=pair.cert, key=pair.key))
+    first = certificates.current()
+    pair.key.write_bytes(other.key.read_bytes())
+    assert certificates.current() == first
+    assert "is not the key of the certificate in" in caplog.text
+    pair.cert.write_bytes(other.cert.read_bytes())
+    second = certificates.current()
+    assert (second.cert, second.key) == (other.cert.read_bytes(), other.key.read_bytes())
+    pair.cert.unlink()
+    assert certificates.current() == second
+    assert f"cannot read {pair.cert}" in caplog.text
+
+
+def test_files_that_cannot_be_used_are_refused(tmp_path: Path, authority: Authority, own: Pair) -> None:
+    garbage, encrypted = tmp_path / "garbage.pem", tmp_path / "encrypted.pem"
+    garbage.write_bytes(b"\xff\x00 no certificate")
+    broken = tmp_path / "broken.pem"
+    broken.write_text("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")
+    huge = tmp_path / "huge.pem"
+    huge.write_bytes(b"\n" * (1024 * 1024 + 1))
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    other = authority.issue("other", "client.test")
+    _encrypt(own.key, encrypted)
+    for tls, why in (
+        (comity.TLS(tmp_path / "none"), f"TLS ca: cannot read {tmp_path / 'none'}: No such file or directory"),
+        (comity.TLS(tmp_path), f"TLS ca: {tmp_path} is no file"),
+        (comity.TLS(pipe), f"TLS ca: {pipe} is no file"),
+        (comity.TLS(garbage), f"TLS ca: {garbage} holds no certificate in PEM"),
+        (comity.TLS(broken), f"TLS ca: {broken} holds a certificate that is malformed"),
+        (comity.TLS(huge), f"TLS ca: {huge} is larger than 1048576 bytes"),
+        (comity.TLS(cert=own.key, key=own.key), f"TLS cert: {own.key} holds no certificate in PEM"),
+        (comity.TLS(cert=own.cert, key=garbage), f"TLS key: {garbage} holds no private key in PEM"),
+        (comity.TLS(cert=own.cert, key=encrypted), f"TLS key: {encrypted} is encrypted, and there is no way to say"),
+        (comity.TLS(cert=own.cert, key=other.key), f"TLS key: {other.key} is not the key of the certificate in"),
+    ):
+        with pytest.raises(ValueError, match="TLS") as raised:
+            comity.connect(tls=tls)
+        assert str(raised.value).startswith(why)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "kind", "why"),
+    [
+        ({"ca": 1}, TypeError, "TLS ca must be a path, not int"),
+        ({"ca": b"a"}, TypeError, "TLS ca must be a path, not bytes"),
+        ({"ca": ""}, ValueError, "TLS ca must be a path, not ''"),
+        ({"ca": "a\0b"}, ValueError, "TLS ca must be a path"),
+        ({"cert": "a"}, ValueError, "TLS cert is given without TLS key"),
+        ({"key": "a"}, ValueError, "TLS key is given without TLS cert"),
+        ({"server_name": 1}, TypeError, "TLS server_name must be a str, not int"),
+        ({"server_name": ""}, ValueError, "TLS server_name must be a host name"),
+        ({"server_name": "a b"}, ValueError, "TLS server_name must be a host name"),
+        ({"server_name": "a" * 300}, ValueError, "TLS server_name must be a host name"),
+    ],
+)
+def test_what_is_no_path_or_name_is_refused(arguments: dict[str, object], kind: type[Exception], why: str) -> None:
+    with pytest.raises(kind, match=why):
+        comity.TLS(**arguments)  # type: ignore[arg-type]
+
+
+def test_paths_hold_wherever_the_process_goes(
+    tmp_path: Path, authority: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(authority.path.parent)
+    tls = comity.TLS(authority.path.name)
+    monkeypatch.chdir(tmp_path)
+    assert comity.connect(tls=tls).access.tls == comity.TLS(authority.path)
+
+
+def test_tls_is_what_it_says() -> None:
+    with pytest.raises(TypeError, match="tls must be True, False"):
+        comity.connect(tls="yes")  # type: ignore[arg-type]
+
+
+def _encrypt(key: Path, path: Path) -> None:
+    from cryptography.hazmat.primitives import serialization
+
+    loaded = serialization.load_pem_private_key(key.read_bytes(), None)
+    path.write_bytes(
+        loaded.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.BestAvailableEncryption(b"secret"),
+        )
+    )

@@ -1,0 +1,84 @@
+"""The TypeScript client: its types, its own tests against real servers, and the package that it is published as."""
+
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import trustme
+
+from comity_server.access.tokens import line_of, new_token
+from tests.polyglot.control import controlled
+from tests.polyglot.install import HERE, find_node, install, npm
+from tests.servers import Server, environment, start
+
+PACKAGE = HERE.parent.parent / "client" / "typescript"
+
+
+@pytest.fixture(scope="module")
+def node() -> str:
+    """Node.js, with the packages and the generated code that the client imports."""
+    try:
+        found = find_node().node
+    except FileNotFoundError as error:
+        pytest.skip(str(error))
+    if not (PACKAGE / "node_modules" / "@grpc" / "grpc-js").is_dir():
+        install(PACKAGE)
+    if not (PACKAGE / "src" / "gen").is_dir():
+        assert npm(PACKAGE, "run", "generate") == 0
+    return found
+
+
+def run(node: str, *arguments: str, folder: Path = PACKAGE, **variables: str) -> str:
+    """What a program in Node.js printed. It ends well, or the test fails with all that it said."""
+    done = subprocess.run(
+        [node, *arguments],
+        cwd=folder,
+        env={**environment(), **variables},
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        timeout=100,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@contextmanager
+def asking_who_calls(folder: Path) -> Iterator[Server]:
+    """A server with TLS that takes client certificates and tokens. Clients need the files ca, cert, key and token."""
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(str(folder / "ca"))
+    authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(str(folder / "server"))
+    shown = authority.issue_cert(common_name="node")
+    shown.cert_chain_pems[0].write_to_path(str(folder / "cert"))
+    shown.private_key_pem.write_to_path(str(folder / "key"))
+    token = new_token()
+    (folder / "token").write_text(token)
+    (folder / "tokens").write_text(line_of("planner", token))
+    arguments = {"tls-cert": "server", "tls-key": "server", "tls-client-ca": "ca", "tokens": "tokens"}
+    with start(*(f"--{name}={folder / value}" for name, value in arguments.items())) as server:
+        yield server
+
+
+def test_its_tests_pass(node: str, server: Server, tmp_path: Path) -> None:
+    tests = sorted(str(path) for path in (PACKAGE / "test").glob("*.test.ts"))
+    with (
+        controlled(f"sqlite:{tmp_path / 'state.db'}", tmp_path / "server.log") as url,
+        asking_who_calls(tmp_path) as secure,
+    ):
+        said = run(
+            node,
+            "--test",
+            "--test-isolation=none",
+            "--test-reporter=tap",
+            *tests,
+            COMITY_ADDRESS=server.address,
+            COMITY_TEST_CONTROL=url,
+            COMITY_TEST_SECURE=secure.address,
+            COMITY_TEST_FILES=str(tmp_path),
+        )
+    assert "# fail 0" in said
+    assert "# skipped 0" in said
