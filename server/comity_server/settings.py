@@ -112,16 +112,16 @@ class Settings(BaseSettings):
         "and others are refused.",
     )
     max_calls: int = Field(
-        20_000, ge=0, le=10_000_000, description="Calls that may be open at a time; others are refused. 0: no bound."
+        50_000, ge=0, le=10_000_000, description="Calls that may be open at a time; others are refused. 0: no bound."
     )
     max_principal_calls: int = Field(
-        5_000,
+        10_000,
         ge=0,
         le=10_000_000,
         description="Those of one principal, or of one address where nobody is known, but for streams. 0: no bound.",
     )
     max_principal_streams: int = Field(
-        5_000,
+        20_000,
         ge=0,
         le=10_000_000,
         description="Watches, pipelines and streams of renewals that one principal, or address, may have open. "

@@ -309,6 +309,12 @@ async def slow() -> AsyncIterator[Running]:
         yield running
 
 
+@pytest.fixture(autouse=True)
+def looks_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who is held back learns soon that the rate is another one."""
+    monkeypatch.setattr(rates, "LOOK_SECONDS", 0.01)
+
+
 def quick(running: Running) -> None:
     """From now on there is no bound."""
     running.server._access.bounds.use([Table(namespaces=["*"], rate=0)])
@@ -326,7 +332,6 @@ async def test_a_pipeline_is_held_back_until_it_can_be_paid_for(slow: Running) -
         quick(slow)
         await until(lambda: len(pipe.arrived) == 9)
         assert not any(each.code for each in pipe.arrived)
-        assert [each.id for each in pipe.arrived if each.revision == 5] == [9]
 
 
 async def test_what_is_held_back_for_longer_than_its_time_is_not_begun(slow: Running) -> None:

@@ -1,8 +1,7 @@
 """How much callers may do at a time: calls that are open, and rates. What is too much is shed before it is read."""
 
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from ipaddress import IPv6Address, IPv6Network
 from typing import Any, Final, NamedTuple
@@ -12,7 +11,7 @@ from comity.v1 import state_pb2
 from comity_server.access.caller import Caller
 from comity_server.access.limits import Rules, Table
 from comity_server.access.rates import Account, Accounts
-from comity_server.access.rights import ADMIN, READ, WRITE
+from comity_server.access.rights import ADMIN, EVERYTHING, READ, WRITE
 from comity_server.errors import TooManyCalls
 
 NAMESPACE_LENGTH: Final = 63  # no namespace has a longer name, so no account
@@ -40,16 +39,19 @@ class Bounds:
         self, rules: Rules | None = None, max_calls: int = 0, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self.rules = rules or Rules()
+        self.counts = self.rules.has_rates
+        """Whether there is a rate on anything."""
         self.open = 0
         self._max_calls = max_calls
-        self._calls: Counter[Payer] = Counter()
-        self._streams: Counter[Payer] = Counter()
+        self._calls: dict[Payer, int] = {}
+        self._streams: dict[Payer, int] = {}
         self.principals = Accounts("rate_principal", lambda name: self.rules.principal(name).rates, clock)
         self.namespaces = Accounts("rate_namespace", lambda name: self.rules.namespace(name).rates, clock)
 
     def use(self, tables: Sequence[Table]) -> None:
         """From now on go by other tables. What is open stays open."""
         self.rules = self.rules.with_tables(tables)
+        self.counts = self.rules.has_rates
         self.principals.changed()
         self.namespaces.changed()
 
@@ -66,19 +68,23 @@ class Bounds:
             limit, open_calls, most = "max_principal_calls", self._calls, max_calls
         if self._max_calls and self.open >= self._max_calls:
             raise TooManyCalls("max_calls", "", self._max_calls)
-        if most and open_calls[payer] >= most:
+        count = open_calls.get(payer, 0)
+        if most and count >= most:
             raise TooManyCalls(limit, payer.principal or payer.address, most)
         meter = Meter(self, caller, payer, open_calls)
-        meter.pay(1)
+        if self.counts:
+            meter.pay(1)
         self.open += 1
-        open_calls[payer] += 1
+        open_calls[payer] = count + 1
         return meter
 
-    def leave(self, payer: Payer, open_calls: Counter[Payer]) -> None:
+    def leave(self, payer: Payer, open_calls: dict[Payer, int]) -> None:
         """A call has ended."""
         self.open -= 1
-        open_calls[payer] -= 1
-        if not open_calls[payer]:
+        count = open_calls[payer] - 1
+        if count:
+            open_calls[payer] = count
+        else:
             del open_calls[payer]
 
 
@@ -87,7 +93,7 @@ class Meter:
 
     __slots__ = ("_bounds", "_caller", "_left", "_namespace", "_open_calls", "payer")
 
-    def __init__(self, bounds: Bounds, caller: Caller, payer: Payer, open_calls: Counter[Payer]) -> None:
+    def __init__(self, bounds: Bounds, caller: Caller, payer: Payer, open_calls: dict[Payer, int]) -> None:
         self._bounds = bounds
         self._caller = caller
         self.payer = payer
@@ -104,50 +110,56 @@ class Meter:
     @property
     def counts(self) -> bool:
         """Whether there is a rate that what it takes is held against."""
-        return any(self._accounts())
+        return self._bounds.counts and bool(self._accounts())
 
     def within(self, namespace: str) -> None:
         """From now on it takes of a namespace, too: of one that is its caller's, since others would pay for it."""
-        if len(namespace) <= NAMESPACE_LENGTH and self._caller.rights(namespace).may_somewhere(READ | WRITE | ADMIN):
-            self._namespace = namespace
+        if len(namespace) <= NAMESPACE_LENGTH:
+            rights = self._caller.rights(namespace)
+            if rights is EVERYTHING or rights.may_somewhere(READ | WRITE | ADMIN):
+                self._namespace = namespace
 
     def pay(self, operations: int) -> None:
         """Take so many operations of the principal's. Raises RateLimited if they are not there, or bytes are owed."""
-        account = self._bounds.principals.find(*self.payer)
+        account = self._of_principal()
         if account is not None:
             account.pay(operations)
 
     def begin(self, request: Any, size: int) -> None:
         """Take what a request costs, of which one operation is paid. Raises RateLimited."""
-        namespace = getattr(request, "namespace", "")
+        self.within(getattr(request, "namespace", ""))
+        if not self._bounds.counts:
+            return
         count = operations(request)
         if count > 1:
             self.pay(count - 1)
-        self.within(namespace)
-        if self._namespace:
-            account = self._bounds.namespaces.find(self._namespace)
-            if account is not None:
-                account.pay(count)
+        account = self._of_namespace()
+        if account is not None:
+            account.pay(count)
         self.charge(0, size)
 
     def charge(self, operations: int, size: int) -> None:
         """Take as much, be it there or not: who calls next pays for it."""
-        for account in self._accounts():
-            account.charge(operations, size)
+        if self._bounds.counts:
+            for account in self._accounts():
+                account.charge(operations, size)
 
     async def hold(self, operations: int, size: int) -> None:
         """Take as much, and return when it was there."""
-        for account in self._accounts():
-            await account.hold(operations, size)
+        if self._bounds.counts:
+            for find in (self._of_principal, self._of_namespace):
+                account = find()  # not before the other was waited for: an account is to be used at once
+                if account is not None:
+                    await account.hold(operations, size)
 
-    def _accounts(self) -> Iterator[Account]:
-        account = self._bounds.principals.find(*self.payer)
-        if account is not None:
-            yield account
-        if self._namespace:
-            account = self._bounds.namespaces.find(self._namespace)
-            if account is not None:
-                yield account
+    def _accounts(self) -> list[Account]:
+        return [account for account in (self._of_principal(), self._of_namespace()) if account is not None]
+
+    def _of_principal(self) -> Account | None:
+        return self._bounds.principals.find(*self.payer)
+
+    def _of_namespace(self) -> Account | None:
+        return self._bounds.namespaces.find(self._namespace) if self._namespace else None
 
 
 @lru_cache(PEERS)

@@ -135,6 +135,13 @@ class Rules:
         self._namespace = namespace
         self._of_principals = [_Entry(table.principals, table) for table in tables if table.principals is not None]
         self._of_namespaces = [_Entry(table.namespaces, table) for table in tables if table.namespaces is not None]
+        of_all = (
+            principal.rates,
+            namespace.rates,
+            *(entry.rates for entry in (*self._of_principals, *self._of_namespaces)),
+        )
+        self.has_rates = any(rates != Rates() for rates in of_all)
+        """Whether there is a rate on anything."""
         # Remembered by each of its own: what is remembered goes with the rules.
         self._find_principal = lru_cache(REMEMBERED)(self._principal_anew)
         self._find_namespace = lru_cache(REMEMBERED)(self._namespace_anew)
@@ -179,6 +186,7 @@ class _Entry:
         self._patterns = [without_classes(pattern) for pattern in patterns if pattern != ANONYMOUS]
         self._anonymous = ANONYMOUS in patterns
         self.figures = table.figures()
+        self.rates = _rates(self.figures, Rates())
 
     def is_of(self, name: str) -> bool:
         return any(matches(name, pattern) for pattern in self._patterns) if name else self._anonymous

@@ -65,7 +65,7 @@ class Account:
         """Take so many operations and bytes, be they there or not."""
         now = self._clock()
         for bucket, cost in zip(self._buckets, (operations, size), strict=True):
-            if bucket is not None:
+            if bucket is not None and cost:
                 bucket.take(cost, now)
 
     async def hold(self, operations: int, size: int) -> None:
