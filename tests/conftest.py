@@ -17,16 +17,19 @@ from tests.scenarios.places import KINDS
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+TOLD = ("servers_mib_per_hour", "clients_mib_per_hour", "writes", "blows", "failed_calls", "longest_call_seconds")
 SHARED = ("redis_cluster", "replicated")  # fixtures that take long to make
 
 
 @pytest.hookimpl(trylast=True)  # when all have their marks
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave what is long to `make soak`; and have one process run all the tests that share what takes long to make."""
+    """Leave what is long to `make soak`; begin with what mostly waits; and have one process run all the tests that
+    share what takes long to make."""
     if os.environ.get("COMITY_SOAK") != "1":
         long = [item for item in items if item.get_closest_marker("long")]
         config.hook.pytest_deselected(items=long)
         items[:] = [item for item in items if not item.get_closest_marker("long")]
+    items.sort(key=lambda item: item.get_closest_marker("first") is None)
     for item in items:
         for name in SHARED:
             if name in getattr(item, "fixturenames", ()) or name.replace("_", "-") in item.nodeid:
@@ -35,9 +38,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Print how long the core scenarios took over each store, which decides nothing."""
+    """Print how long the core scenarios took over each store, and what tests of time have measured: it decides
+    nothing."""
     seconds: dict[str, float] = {}
     for report in itertools.chain.from_iterable(terminalreporter.stats.values()):
+        if isinstance(report, pytest.TestReport) and report.when == "call":
+            told = [f"{name} {value}" for name, value in report.user_properties if name in TOLD]
+            if told:
+                terminalreporter.write_line(f"{report.nodeid}: {', '.join(told)}")
         if isinstance(report, pytest.TestReport) and "scenarios/" in report.nodeid and "core" in report.keywords:
             kind = next(kind for kind in KINDS if kind in re.split(r"[][-]", report.nodeid))
             seconds[kind] = seconds.get(kind, 0.0) + report.duration

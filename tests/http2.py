@@ -22,27 +22,29 @@ PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 FRAME_BYTES: Final = 16_384
 WINDOW_BYTES: Final = 65_535
 HEAD_BYTES: Final = 9
+FINISH_SECONDS: Final = 60.0
 
 Headers = Sequence[tuple[str, str]]
 
 
 class Connection:
     """One connection, of which the test says each byte. An async context manager, which sends nothing by itself but
-    answers to pings and settings, so that the server keeps it, and that only if `polite`.
+    answers to pings and settings, so that the server keeps it.
 
     Args:
         address: HOST:PORT.
-        polite: take off what the server sends, and answer where HTTP/2 wants it.
+        polite: take off what the server sends, and answer where HTTP/2 wants it. Else nothing is before `finish`.
     """
 
     def __init__(self, address: str, *, polite: bool = True) -> None:
         self._address = address
         self._polite = polite
+        self._finished = False
         self._next_stream = 1
         self._reading: asyncio.Task[None] | None = None
         self.encoder = Encoder()
         self.ended: set[int] = set()  # streams that the server has ended
-        self.closed = asyncio.Event()  # the connection, by the server; known to the polite alone
+        self.closed = asyncio.Event()  # the connection, by the server: of use while something reads
         self.said = ""  # why, if the server said it
         self.heard = asyncio.Event()
 
@@ -78,6 +80,16 @@ class Connection:
             return False
         return not self._writer.is_closing()
 
+    async def finish(self) -> None:
+        """Say that this is all, and wait until the server has read it, and ends the connection."""
+        if self._reading is None:
+            self._reading = asyncio.create_task(self._read())
+        self._finished = True
+        with contextlib.suppress(OSError):  # it has ended it already
+            self._writer.write_eof()
+        async with asyncio.timeout(FINISH_SECONDS):
+            await self.closed.wait()
+
     def stream(self) -> int:
         """The id of the next stream."""
         stream, self._next_stream = self._next_stream, self._next_stream + 2
@@ -90,9 +102,9 @@ class Connection:
     def hear(self, frame: Frame) -> None:
         """A frame has come from the server."""
         match frame:
-            case SettingsFrame() if "ACK" not in frame.flags:
+            case SettingsFrame() if "ACK" not in frame.flags and not self._finished:
                 self.write(SettingsFrame(flags=["ACK"]))
-            case PingFrame() if "ACK" not in frame.flags:
+            case PingFrame() if "ACK" not in frame.flags and not self._finished:
                 self.write(PingFrame(opaque_data=frame.opaque_data, flags=["ACK"]))
             case RstStreamFrame():
                 self.ended.add(frame.stream_id)
@@ -128,11 +140,16 @@ class StingyClient(Connection):
         self.begin({SettingsFrame.INITIAL_WINDOW_SIZE: 0})
         return self
 
-    async def call(self, method: str, request: bytes, *, withheld: int = 0) -> int:
-        """Begin a call and send its request, but for some of its last bytes. Returns the stream."""
+    async def call(self, method: str, request: bytes, *, withheld: int = 0, encoding: str = "") -> int:
+        """Begin a call and send its request, but for some of its last bytes. Returns the stream.
+
+        Args:
+            encoding: how the request is compressed, if it is.
+        """
         stream = self.stream()
-        self.write(self.headers(stream, method, *self._more))
-        message = framed(request)
+        more = (("grpc-encoding", encoding),) if encoding else ()
+        self.write(self.headers(stream, method, *self._more, *more))
+        message = framed(request, compressed=bool(encoding))
         message = message[: len(message) - withheld]
         sent = 0
         while sent < len(message):

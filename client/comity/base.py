@@ -43,10 +43,10 @@ class Base:
     @property
     def address(self) -> str:
         """Where the server is, as it was said to `comity.connect`: for another process to connect to."""
-        return self.access.address
+        return self._access.address
 
     @property
-    def access(self) -> Access:
+    def _access(self) -> Access:
         """How the server is reached: for another process to connect as this one does. Its repr shows no token."""
         return self._calls.channels.access
 

@@ -15,6 +15,7 @@ from .retry import MAX_WRITE_SECONDS, Retry
 from .status import error_from_call, is_transient
 from .tasks import is_task_cancelled
 from .turns import Turns
+from .unreachable import TLS_FAILED, UNREACHABLE
 
 __all__ = ["Calls", "Method", "TraceParent", "check_timeout", "traced"]
 
@@ -26,6 +27,10 @@ Metadata = tuple[tuple[str, str], ...]
 
 # Of the W3C: version, trace, parent, flags; neither the version ff, nor a trace or a parent of zeros.
 TRACE_PARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
+
+
+# Of a server that was not reached, or that did not take the request since it ends.
+REFUSED = frozenset({UNREACHABLE, TLS_FAILED, "DRAINING"})
 
 
 class Call(Protocol[Sent, Answer]):
@@ -70,7 +75,8 @@ class Calls:
         return await self._retried(method, request, min(timeout, MAX_WRITE_SECONDS), traced(self.trace_parent()))
 
     async def once(self, method: Method[Request, Response], request: Request, timeout: float) -> Response:
-        """Find a server that answers, and call it once: for what must not be done twice and has no request id."""
+        """Find a server that answers, and call it, and again only where nothing was done: for what must not be done
+        twice and has no request id."""
         clock = asyncio.get_running_loop().time
         deadline = clock() + timeout
         retry = Retry(deadline)
@@ -78,7 +84,9 @@ class Calls:
             await self._retried(lambda to: to.health, b"", retry.remaining(clock()))  # whatever it says, it is there
             try:
                 return await self.attempt(method, request, retry.remaining(clock()))
-            except errors.RateLimited as error:  # nothing was done
+            except (errors.RateLimited, errors.Unavailable) as error:
+                if isinstance(error, errors.Unavailable) and error.reason not in REFUSED:
+                    raise
                 await asyncio.sleep(retry.delay(error, clock()))
 
     async def attempt(

@@ -35,8 +35,8 @@ class Client(Checkpoints, Leases, Namespaces, Base):
     Calls are made again while the server cannot be reached; a write carries a request id, so that it is applied once.
 
     Every method raises, of the tree in `comity.errors`: InvalidArgument, Unavailable, DeadlineExceeded, Internal,
-    PermissionDenied, Unauthenticated, ResourceExhausted, Unimplemented; RuntimeError once the client is closed;
-    ValueError for a `timeout` that is not above 0 and finite. What else a method raises is said there.
+    PermissionDenied, Unauthenticated, ResourceExhausted, RateLimited, Unimplemented; RuntimeError once the client is
+    closed; ValueError for a `timeout` that is not above 0 and finite. What else a method raises is said there.
     """
 
     async def __aenter__(self) -> Self:

@@ -187,9 +187,10 @@ class ResourceExhausted(ComityError):
 
 
 class RateLimited(ResourceExhausted):
-    """Too many calls at a time or a second, by this caller or by all. Nothing was done.
+    """Too many calls at a time or a second, by this caller or by all.
 
-    The client has tried again by itself, for as long as the timeout lasts.
+    The client has tried again by itself, for as long as the timeout lasts. No try that ends so does anything; but one
+    before it may have, of which no answer came.
     """
 
     @property

@@ -13,6 +13,7 @@ OF_TLS = {
     "certificate has expired": "its certificate has expired",
     "certificate is not yet valid": "its certificate is not valid yet",
     "hostname verification check failed": "its certificate is for another name",
+    "is not in peer certificate": "its certificate is for another name",  # as older releases of gRPC have it
     "certificate_verify_failed": "its certificate is signed by none of the authorities that are trusted here",
     "wrong_version_number": "it does not speak TLS",
     "certificate_required": "it asks for a client certificate",
@@ -39,7 +40,7 @@ def explained(message: str, address: str) -> Reason | None:
     for words, why in OF_TLS.items():
         if words in text:
             return Reason(TLS_FAILED, f"cannot reach {address}: {why}")
-    if "tls handshake failed" in text and "ssl_error_ssl" in text:
+    if "ssl_error_ssl" in text:
         said = text.rpartition("ssl routines:")[2].removesuffix(": ok").removeprefix("openssl_internal:")
         return Reason(TLS_FAILED, f"cannot reach {address}: no connection by TLS could be made: {said}")
     if any(word in text for word in OF_SILENCE):

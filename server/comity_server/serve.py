@@ -79,6 +79,8 @@ def command(config: Path | None, **options: Any) -> None:
     def serving(addresses: Sequence[str], health: Sequence[str]) -> None:
         if (lacks := exposure.missing(settings)) and (open_to := exposure.exposed(settings)):
             log.warning("others can reach the server, which is insecure", addresses=open_to, without=lacks)
+        if settings.jwks is not None and not settings.jwt_audience:
+            log.warning("JWTs are taken that were made for others: no jwt_audience is set")
         _announce(addresses, health)
 
     try:

@@ -9,6 +9,7 @@ from google.protobuf.duration_pb2 import Duration
 from comity.v1 import checkpoint_pb2 as c
 from comity.v1 import lease_pb2 as le
 from comity.v1 import namespace_pb2 as n
+from comity.v1 import server_pb2 as sv
 from comity.v1 import state_pb2 as s
 from comity.v1 import types_pb2 as t
 
@@ -271,7 +272,7 @@ ROWS = [
     Row("Restore with `dry_run`", [prefix(READ)], c.RestoreRequest(**of(**P, ref=REF, dry_run=True))),
     Row("Diff", [prefix(READ)], c.DiffRequest(**of(**P, base=REF))),
     Row("Diff", [prefix(READ, "")], c.DiffRequest(**of(base=t.Ref(checkpoint="none"))), NOT_FOUND, documented=False),
-    Row("GetNamespace", [anything(READ)], n.GetNamespaceRequest(**of())),
+    Row("GetNamespace", [anything("read or write or admin")], n.GetNamespaceRequest(**of())),
     Row("ListNamespaces", [], n.ListNamespacesRequest()),
     Row("DeleteNamespace", [whole(ADMIN, "the namespace")], n.DeleteNamespaceRequest(**of(if_revision=1)), ABORTED),
     Row("Compact", [whole(ADMIN, "the namespace")], n.CompactRequest(**of(revision=1))),
@@ -295,16 +296,19 @@ ROWS = [
     Row("KeepAlive", [anything(WRITE)], le.KeepAliveRequest(**of(lease_id=10**9))),
     Row("RevokeLease", [anything(WRITE)], le.RevokeLeaseRequest(**of(lease_id=10**9)), NOT_FOUND),
     Row("GetLease", [anything(READ)], le.GetLeaseRequest(**of(lease_id=10**9)), NOT_FOUND),
+    Row("GetStatus", [whole(ADMIN, "every namespace", "*")], sv.GetStatusRequest()),
     Row("ListLeases", [anything(READ)], le.ListLeasesRequest(**of())),
 ]
 
 
 def may(principal: str, needs: Sequence[Need]) -> bool:
     """Whether the grants of a principal are what is needed."""
-    return all(_has(PRINCIPALS[principal], need) for need in needs)
+    return all(has(principal, need) for need in needs)
 
 
-def _has(grants: Grants, need: Need) -> bool:
+def has(principal: str, need: Need) -> bool:
+    """The same of one of them."""
+    grants = PRINCIPALS[principal]
     granted = grants.get(need.namespace, {}) if "*" not in grants else grants["*"]
     prefixes = [each for access in need.access.split(" or ") for each in granted.get(access, [])]
     if need.prefix is None:

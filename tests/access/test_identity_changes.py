@@ -141,10 +141,10 @@ async def test_streams_end_when_a_jwt_expires(tmp_path: Path) -> None:
             try:
                 await first.open()
             except grpc.aio.AioRpcError as error:
-                early = read_refusal(error).metadata["problem"]
+                if read_refusal(error).metadata["problem"] != "expired":
+                    raise
             else:
                 break
-            assert early == "expired"
         assert problems(await first.ends()) == [(UNAUTHENTICATED, "expired")] * 3
         await second.work()
 

@@ -180,7 +180,6 @@ FORGED = [
     jwt.encode(claims(), RSA, "RS256", headers={"kid": "x", "jwk": jwk("RS256", RSA), "jku": "https://x"}),
     tampered(),
     sign(claims())[:-4],
-    sign(claims()) + "=",
     "..",
     "a.b.c",
     "e30.e30.",

@@ -8,11 +8,13 @@ from typing import Any
 
 import grpc
 import pytest
+from click.testing import CliRunner
 from google.protobuf.duration_pb2 import Duration
 
 from comity.v1 import lease_pb2 as le
 from comity.v1 import lease_pb2_grpc, state_pb2_grpc
 from comity.v1 import state_pb2 as s
+from comity_server.serve import command
 from tests import servers
 from tests.access.principals import Rule, replaced, shown, write_policy, write_tokens
 from tests.waiting import until
@@ -237,7 +239,5 @@ def test_a_server_does_not_start_with_a_file_that_is_no_policy(tmp_path: Path, t
     file = tmp_path / "policy.toml"
     if text is not None:
         file.write_text(text)
-    done = servers.run("--policy", str(file))
-    assert done.returncode == 2
-    assert f"{file}: {problem}" in done.stderr
-    assert done.stderr.count("\n") == 1
+    done = CliRunner().invoke(command, ["--policy", str(file), "--store", "memory:"])
+    assert (done.exit_code, done.output) == (2, f"Error: {file}: {problem}\n")

@@ -14,6 +14,9 @@ import structlog
 from comity.v1 import state_pb2 as s
 from comity.v1 import state_pb2_grpc
 from comity_server.access import files
+from comity_server.access.certificates import Certificates
+from comity_server.access.clients import Clients
+from comity_server.errors import Unauthenticated
 from tests import servers
 from tests.access.authority import DAY, Authority, Issued, async_channel, channel
 from tests.waiting import until
@@ -140,6 +143,15 @@ async def refused(connection: grpc.aio.Channel) -> Refusal | None:
 @pytest.fixture
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(files, "LOOK_SECONDS", 0.02)
+
+
+def test_a_certificate_may_expire_while_its_client_is_connected(tmp_path: Path) -> None:
+    (tmp_path / "ca.pem").write_bytes(CLIENTS.pem)
+    clients = Clients(Certificates(*AUTHORITY.server().write(tmp_path), tmp_path / "ca.pem"))
+    assert clients.identify(CLIENTS.client("planner").cert).principal == "planner"
+    with pytest.raises(Unauthenticated) as caught:
+        clients.identify(CLIENTS.client("planner", lasts=-DAY).cert)
+    assert caught.value.metadata == {"problem": "expired"}
 
 
 async def test_a_server_with_an_expired_certificate_says_so(tmp_path: Path) -> None:

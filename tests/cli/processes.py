@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tests import terminal
+from tests.cli import forked
 from tests.servers import environment
 
 SECONDS = 60.0
@@ -89,15 +90,8 @@ class Comity:
 
     def __call__(self, *arguments: str | bytes, code: int = 0, stdin: bytes = b"", **variables: str) -> Result:
         """Run it to its end, and check its exit code; if that is 0, that it had nothing to complain of."""
-        done = subprocess.run(
-            [*command(), *arguments],
-            input=stdin,
-            env=self.environment | variables,
-            capture_output=True,
-            timeout=SECONDS,
-            check=False,
-        )
-        result = Result(done.returncode, done.stdout, done.stderr.decode())
+        ended, data, errors = forked.run(arguments, env=self.environment | variables, stdin=stdin, timeout=SECONDS)
+        result = Result(ended, data, errors.decode())
         assert result.code == code, result
         assert "Traceback" not in result.errors
         assert result.errors.count("\n") <= (0 if code == 0 else 1), result

@@ -207,7 +207,20 @@ def test_why_there_is_no_connection_by_tls(said: str, why: str) -> None:
         "failed to connect to all addresses; last error: UNKNOWN: ipv4:127.0.0.1:1: Tls handshake failed "
         f"(TSI_PROTOCOL_FAILURE): SSL_ERROR_SSL: error:1000007d:SSL routines:OPENSSL_internal:{said}"
     )
-    assert explained(whole, "h:1") == ("TLS_FAILED", f"cannot reach h:1: {why}")
+    for text in (whole, whole.replace("Tls", "Ssl").removesuffix(": OK")):  # the latter of older releases
+        assert explained(text, "h:1") == ("TLS_FAILED", f"cannot reach h:1: {why}")
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "Custom verification check failed with error: UNAUTHENTICATED: Hostname Verification Check failed.",
+        "Peer name h is not in peer certificate",
+    ],
+)
+def test_a_certificate_for_another_name(said: str) -> None:
+    whole = f"failed to connect to all addresses; last error: UNKNOWN: ipv4:127.0.0.1:1: {said}"
+    assert explained(whole, "h:1") == ("TLS_FAILED", "cannot reach h:1: its certificate is for another name")
 
 
 def test_a_lack_of_room_is_no_quota_and_no_absence() -> None:

@@ -82,10 +82,10 @@ async def test_the_variables_say_it_all(
         monkeypatch.setenv(f"COMITY_TLS_{name}", str(value))
     async with comity.connect(mutual.address, namespace=namespace) as state:
         await state.put("a", 1)
-    assert comity.connect(tls=False).access.tls is None
+    assert comity.connect(tls=False)._access.tls is None
     monkeypatch.setenv("COMITY_TLS", "0")
-    assert comity.connect().access.tls is None
-    told = comity.connect(tls=True).access.tls
+    assert comity.connect()._access.tls is None
+    told = comity.connect(tls=True)._access.tls
     assert told == comity.TLS(authority.path, own.cert, own.key)
     monkeypatch.setenv("COMITY_TLS", "perhaps")
     with pytest.raises(ValueError, match="COMITY_TLS is 1 or 0, not 'perhaps'"):
@@ -245,7 +245,7 @@ def test_paths_hold_wherever_the_process_goes(
     monkeypatch.chdir(authority.path.parent)
     tls = comity.TLS(authority.path.name)
     monkeypatch.chdir(tmp_path)
-    assert comity.connect(tls=tls).access.tls == comity.TLS(authority.path)
+    assert comity.connect(tls=tls)._access.tls == comity.TLS(authority.path)
 
 
 def test_tls_is_what_it_says() -> None:

@@ -70,6 +70,7 @@ async def check(load: Mixed, client: Client) -> None:
     """That all that was answered is there, as every watch saw it and as the history has it."""
     load.books.check()
     assert not load.books.unknown
+    assert not any(follower.expired for follower in load.books.followers)
     follower = load.books.followers[0]
     whole = Follower(Books(load.books.asked))
     async for commit in client.history(newest_first=False):

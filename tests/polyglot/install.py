@@ -56,8 +56,8 @@ def npm(folder: Path, *arguments: str) -> int:
     path = os.pathsep.join(
         [str(Path(sys.executable).parent), str(Path(found.node).parent), os.environ.get("PATH", os.defpath)]
     )
-    done = subprocess.run([*found.npm, *arguments], cwd=folder, env={**os.environ, "PATH": path}, check=False)
-    return done.returncode
+    command, variables = [*found.npm, *arguments], {**os.environ, "PATH": path}
+    return subprocess.run(command, cwd=folder, env=variables, check=False).returncode
 
 
 def install(folder: Path = HERE) -> None:

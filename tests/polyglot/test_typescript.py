@@ -48,7 +48,7 @@ def run(node: str, *arguments: str, folder: Path = PACKAGE, **variables: str) ->
 
 @contextmanager
 def asking_who_calls(folder: Path) -> Iterator[Server]:
-    """A server with TLS that takes client certificates and tokens. Clients need the files ca, cert, key and token."""
+    """A server with TLS that takes client certificates and tokens. Its clients need the files ca, cert, key, token."""
     authority = trustme.CA()
     authority.cert_pem.write_to_path(str(folder / "ca"))
     authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(str(folder / "server"))
@@ -61,6 +61,21 @@ def asking_who_calls(folder: Path) -> Iterator[Server]:
     arguments = {"tls-cert": "server", "tls-key": "server", "tls-client-ca": "ca", "tokens": "tokens"}
     with start(*(f"--{name}={folder / value}" for name, value in arguments.items())) as server:
         yield server
+
+
+def test_the_package_is_what_its_pages_say(node: str, server: Server, namespace: str, tmp_path: Path) -> None:
+    """Built, and used by the first programs of README.md and docs/languages.md as any other package."""
+    assert npm(PACKAGE, "run", "--silent", "build") == 0
+    (tmp_path / "node_modules").mkdir()
+    (tmp_path / "node_modules" / "comity").symlink_to(PACKAGE)
+    said = []
+    for page in (PACKAGE / "README.md", PACKAGE.parent.parent / "docs" / "languages.md"):
+        program = page.read_text().partition("```ts\n")[2].partition("```")[0]
+        (tmp_path / "program.mts").write_text(program.replace("'research'", f"'{namespace}'"))
+        said.append(run(node, "program.mts", server.address, folder=tmp_path, COMITY_ADDRESS=server.address))
+    assert said[0].splitlines()[-1] == "2 entries at 4n"
+    assert said[1].splitlines()[:2] == ["somebody was faster", "plan: { step: 2 } version 2n"]
+    assert said[1].splitlines()[-2:] == ["revision 5: put plan", "revision 5: put steps"]
 
 
 def test_its_tests_pass(node: str, server: Server, tmp_path: Path) -> None:

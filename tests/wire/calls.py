@@ -6,7 +6,14 @@ from typing import Any, NamedTuple
 import grpc
 from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-untyped]
 
-from comity.v1 import checkpoint_pb2_grpc, lease_pb2_grpc, namespace_pb2_grpc, state_pb2, state_pb2_grpc
+from comity.v1 import (
+    checkpoint_pb2_grpc,
+    lease_pb2_grpc,
+    namespace_pb2_grpc,
+    server_pb2_grpc,
+    state_pb2,
+    state_pb2_grpc,
+)
 
 TIMEOUT = 20.0
 Metadata = tuple[tuple[str, str | bytes], ...]
@@ -33,6 +40,7 @@ class Wire:
         self.namespaces = namespace_pb2_grpc.NamespaceServiceStub(channel)
         self.checkpoints = checkpoint_pb2_grpc.CheckpointServiceStub(channel)
         self.leases = lease_pb2_grpc.LeaseServiceStub(channel)
+        self.server = server_pb2_grpc.ServerServiceStub(channel)
 
     def put(self, namespace: str, key: str, value: bytes = b"") -> int:
         """Write a key, and return the revision."""
@@ -47,7 +55,7 @@ class Wire:
     def call(self, request: Any, timeout: float = TIMEOUT, metadata: Metadata = ()) -> Any:
         """Call the method that takes this request. A stream is read up to its first message."""
         name = type(request).__name__.removesuffix("Request")
-        for stub in (self.state, self.namespaces, self.checkpoints, self.leases):
+        for stub in (self.state, self.namespaces, self.checkpoints, self.leases, self.server):
             method = getattr(stub, name, None)
             if method is not None:
                 break
@@ -78,7 +86,7 @@ def refusal(call: Callable[[], object]) -> Refusal:
 
 def read_refusal(error: Any) -> Refusal:
     """What a failed call says: of `grpc` and of `grpc.aio`."""
-    trailer = dict(error.trailing_metadata() or ())
+    trailer = dict(iter(error.trailing_metadata() or ()))  # the one of `grpc.aio` is taken for a mapping of its names
     status = status_pb2.Status.FromString(trailer.get("grpc-status-details-bin", b""))
     info = error_details_pb2.ErrorInfo()
     bad = error_details_pb2.BadRequest()

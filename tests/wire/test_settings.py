@@ -147,6 +147,8 @@ def test_a_variable_that_is_misspelt_is_warned_of() -> None:
         "COMITY_WHATEVER": "1",
         "COMITY_SERVICE_HOST": "10.0.0.1",
         "COMITY_AUTHOR": "ann",
+        "COMITY_TOKEN_FILE": "/run/secrets/token",
+        "COMITY_TLS_CA": "/etc/comity/ca.pem",
     }
     with servers.start(env=env) as server:
         logged = [json.loads(line) for line in server.log().splitlines()]

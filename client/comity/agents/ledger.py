@@ -12,7 +12,7 @@ from comity.errors import ComityError, DeadlineExceeded, DecodeError, LeaseNotFo
 from comity.lease import Lease
 from comity.recipes.living import Living
 from comity.retry import Backoff
-from comity.status import is_transient
+from comity.status import is_retriable
 
 from . import layout
 from .children import Child
@@ -134,4 +134,4 @@ class Ledger:
 
 
 def _is_silence(error: ComityError) -> bool:
-    return isinstance(error, DeadlineExceeded) or is_transient(error)
+    return isinstance(error, DeadlineExceeded) or is_retriable(error)

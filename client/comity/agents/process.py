@@ -13,7 +13,7 @@ from typing import Any, Concatenate
 from comity.access import Access
 from comity.client import Client
 from comity.connect import connect_by
-from comity.errors import DeadlineExceeded, LeaseLost, Unavailable
+from comity.errors import DeadlineExceeded, LeaseLost, RateLimited, Unavailable
 
 from .agent import Agent
 from .interrupts import ignore_interrupts
@@ -85,7 +85,7 @@ def run_process(start: Start, tell: Connection) -> None:
         asyncio.run(_main(start))
     except asyncio.CancelledError:
         why = "cancelled"
-    except (LeaseLost, Unavailable, DeadlineExceeded) as error:  # wherever in the program it was
+    except (LeaseLost, Unavailable, DeadlineExceeded, RateLimited) as error:  # wherever in the program it was
         why = described(error)
         log.warning("agent %s failed: %s", start.name, why)
     except BaseException as error:

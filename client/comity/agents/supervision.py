@@ -159,7 +159,7 @@ class Supervision:
             restore=spec.restart_from_checkpoint and (child.end is not None or spec.name in self._former),
             function=spec.function,
             args=spec.args,
-            access=self._state.access,
+            access=self._state._access,
             namespace=self._state.namespace,
             author=self._state.author,
             timeout=self._state.timeout,

@@ -335,7 +335,7 @@ class Supervisor:
     ) -> Spec:
         check_function(function, mode, args)
         if mode == "process":
-            check_token(self.state.access.token)
+            check_token(self.state._access.token)
         layout.check_name("the child's name", name)
         if role:
             layout.check_name("role", role)

@@ -85,7 +85,7 @@ class Workflow:
 
         Raises WorkflowFailed if steps fail; RunIsHeld; RunDiffers if the run was begun with another plan or input;
         LeaseLost if this runner has lost the run, after which it writes nothing more. What the store answers where it
-        cannot be reached (Unavailable, DeadlineExceeded) ends the run where it is.
+        cannot be reached (Unavailable, DeadlineExceeded, RateLimited, Unauthenticated) ends the run where it is.
         """
         check_client(state, instead="")
         layout = Layout(self.name, run_id)

@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 from comity import codec
 from comity.client import Client
-from comity.errors import ComityError, DeadlineExceeded, Internal, LeaseLost, Unavailable
+from comity.errors import (
+    ComityError,
+    DeadlineExceeded,
+    Internal,
+    LeaseLost,
+    RateLimited,
+    Unauthenticated,
+    Unavailable,
+)
 from comity.retry import Backoff
 from comity.tasks import is_task_cancelled
 from comity.transaction import Transaction
@@ -29,7 +37,7 @@ __all__ = ["Runner"]
 LONGEST_BACKOFF = 60.0
 
 # After these nobody knows what the store has, or nothing more can be written: the run ends where it is.
-ABANDONED = (LeaseLost, Unavailable, DeadlineExceeded, Internal)
+ABANDONED = (LeaseLost, Unavailable, DeadlineExceeded, RateLimited, Unauthenticated, Internal)
 
 Scope = dict[str, bytes]  # the results that a step sees, as JSON
 Branch = Callable[[], Coroutine[Any, Any, bool]]

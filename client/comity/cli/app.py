@@ -21,6 +21,7 @@ from .main import NEEDS
 from .namespaces import compact, namespaces, status
 from .options import examples
 from .server import backup, check, copy, health, policy, serve, token
+from .top import top
 from .transact import transact
 from .watch import watch
 
@@ -63,7 +64,7 @@ for _command in (
     *(get, put, delete, list_, watch, transact),
     *(log, diff, blame, checkpoint, checkpoints, restore, fork, merge),
     *(lease, lock),
-    *(status, namespaces, compact),
+    *(status, namespaces, compact, top),
     *(serve, health, token, policy, backup, check, copy, bench),
 ):
     app.add_command(_command)

@@ -74,7 +74,7 @@ def health(options: Options, service: str, of: str | None) -> None:
     service = of or service
 
     async def work(client: "Client") -> int:
-        status = await _check(client.access, service, options.timeout)
+        status = await _check(client._access, service, options.timeout)
         output = Output(as_json=options.json)
         if output.json:
             output.object({"status": status})

@@ -7,7 +7,7 @@ from collections.abc import Callable, Coroutine
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 
-from comity.errors import ComityError, DeadlineExceeded, LeaseLost, Unavailable
+from comity.errors import ComityError, DeadlineExceeded, LeaseLost, RateLimited, Unavailable
 from comity.lease import Lease
 from comity.retry import Backoff
 
@@ -57,7 +57,7 @@ async def insist(attempt: Callable[[], Coroutine[Any, Any, object]], lease: Leas
             try:
                 await attempt()
                 return
-            except (Unavailable, DeadlineExceeded):
+            except (Unavailable, DeadlineExceeded, RateLimited):
                 await asyncio.sleep(backoff.delay(math.inf) or 0.0)
             except (ComityError, RuntimeError):  # as in `clean_up`
                 return

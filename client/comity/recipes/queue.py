@@ -11,7 +11,7 @@ from uuid import uuid4
 
 from comity.arguments import expect
 from comity.client import Client
-from comity.errors import DeadlineExceeded, DecodeError, LeaseLost, LeaseNotFound, Unavailable
+from comity.errors import DeadlineExceeded, DecodeError, LeaseLost, LeaseNotFound, RateLimited, Unavailable
 from comity.lease import Lease
 from comity.model import Entry, GetResult, IncrementResult, Resync
 from comity.operations import Delete, Get, Increment, Key, Put
@@ -358,7 +358,7 @@ class Queue:
         """Where it is not known whether it was claimed, no end of a lease would tell: the claim's own record does."""
         await asyncio.wait([claiming])
         failed = None if claiming.cancelled() else claiming.exception()
-        if failed is None or isinstance(failed, (Unavailable, DeadlineExceeded)):
+        if failed is None or isinstance(failed, (Unavailable, DeadlineExceeded, RateLimited)):
             claim = self._keys.claim(free.id)
             await self._state.transact(
                 conditions=[Key(claim).value == self._record(free)],

@@ -5,7 +5,7 @@ import contextlib
 from collections.abc import AsyncGenerator
 from typing import Final
 
-from comity.errors import ComityError, DeadlineExceeded, Unavailable
+from comity.errors import ComityError, DeadlineExceeded, RateLimited, Unavailable
 
 from .names import wait_of
 
@@ -39,7 +39,7 @@ class Wait:
 
     def cut_short(self, error: BaseException | None) -> bool:
         """Whether a call has failed so for no other reason than that the time was up. It is then the wait's reason."""
-        if not self._bounds or not isinstance(error, (Unavailable, DeadlineExceeded)):
+        if not self._bounds or not isinstance(error, (Unavailable, DeadlineExceeded, RateLimited)):
             return False
         self._reason = error
         return True
@@ -64,7 +64,7 @@ async def within(timeout: float | None, missed: str) -> AsyncGenerator[Wait]:
     try:
         async with asyncio.timeout(seconds) as limit:
             yield wait
-    except (TimeoutError, Unavailable, DeadlineExceeded) as error:
+    except (TimeoutError, Unavailable, DeadlineExceeded, RateLimited) as error:
         if not wait.cut_short(error) and not limit.expired():
             raise
         because = f": {wait.reason.message}" if wait.reason is not None else ""

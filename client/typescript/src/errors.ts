@@ -26,176 +26,176 @@
 
 /** What is wrong with one field of a request, named by its path: `then[2].put.key`. */
 export interface Violation {
-    readonly field: string;
-    readonly description: string;
+  readonly field: string;
+  readonly description: string;
 }
 
 /** What is known of an error beside its message. */
 export interface ErrorDetails {
-    code?: string;
-    reason?: string;
-    metadata?: Readonly<Record<string, string>>;
-    violations?: readonly Violation[];
-    retryAfterMs?: number | undefined;
-    cause?: unknown;
+  code?: string;
+  reason?: string;
+  metadata?: Readonly<Record<string, string>>;
+  violations?: readonly Violation[];
+  retryAfterMs?: number | undefined;
+  cause?: unknown;
 }
 
 /** The base of all errors of this client. */
 export class ComityError extends Error {
-    /** The gRPC status: `ABORTED`. */
-    readonly code: string;
-    /** What happened, for programs, in UPPER_SNAKE_CASE; empty where gRPC says none. */
-    readonly reason: string;
-    readonly metadata: Readonly<Record<string, string>>;
-    readonly violations: readonly Violation[];
-    /** How long the server asked to wait before the next try, in ms; undefined if it said nothing. */
-    readonly retryAfterMs: number | undefined;
+  /** The gRPC status: `ABORTED`. */
+  readonly code: string;
+  /** What happened, for programs, in UPPER_SNAKE_CASE; empty where gRPC says none. */
+  readonly reason: string;
+  readonly metadata: Readonly<Record<string, string>>;
+  readonly violations: readonly Violation[];
+  /** How long the server asked to wait before the next try, in ms; undefined if it said nothing. */
+  readonly retryAfterMs: number | undefined;
 
-    constructor(message: string, details: ErrorDetails = {}, code = 'UNKNOWN') {
-        super(message, details.cause === undefined ? undefined : { cause: details.cause });
-        this.name = new.target.name;
-        this.code = details.code ?? code;
-        this.reason = details.reason ?? '';
-        this.metadata = details.metadata ?? {};
-        this.violations = details.violations ?? [];
-        this.retryAfterMs = details.retryAfterMs;
-    }
+  constructor(message: string, details: ErrorDetails = {}, code = 'UNKNOWN') {
+    super(message, details.cause === undefined ? undefined : { cause: details.cause });
+    this.name = new.target.name;
+    this.code = details.code ?? code;
+    this.reason = details.reason ?? '';
+    this.metadata = details.metadata ?? {};
+    this.violations = details.violations ?? [];
+    this.retryAfterMs = details.retryAfterMs;
+  }
 
-    /** A number of the metadata; undefined if there is none. */
-    protected number(name: string): bigint | undefined {
-        const text = this.metadata[name];
-        return text !== undefined && /^-?\d+$/.test(text) ? BigInt(text) : undefined;
-    }
+  /** A number of the metadata; undefined if there is none. */
+  protected number(name: string): bigint | undefined {
+    const text = this.metadata[name];
+    return text !== undefined && /^-?\d+$/.test(text) ? BigInt(text) : undefined;
+  }
 }
 
 /** A condition of the write did not hold, or a transaction function lost each time until its time was up. */
 export class Conflict extends ComityError {
-    constructor(message: string, details?: ErrorDetails) {
-        super(message, details, 'ABORTED');
-    }
+  constructor(message: string, details?: ErrorDetails) {
+    super(message, details, 'ABORTED');
+  }
 
-    /** The key that the condition was on; undefined if it was on a prefix or a namespace. */
-    get key(): string | undefined {
-        return this.metadata['key'];
-    }
+  /** The key that the condition was on; undefined if it was on a prefix or a namespace. */
+  get key(): string | undefined {
+    return this.metadata['key'];
+  }
 
-    /** The version that the key has (0n: it does not exist). */
-    get version(): bigint | undefined {
-        return this.number('version');
-    }
+  /** The version that the key has (0n: it does not exist). */
+  get version(): bigint | undefined {
+    return this.number('version');
+  }
 
-    /** The revision of the key's last write (0n: it does not exist). */
-    get modRevision(): bigint | undefined {
-        return this.number('mod_revision');
-    }
+  /** The revision of the key's last write (0n: it does not exist). */
+  get modRevision(): bigint | undefined {
+    return this.number('mod_revision');
+  }
 
-    /** The prefix that the condition was on; undefined if it was on a key or a namespace. */
-    get prefix(): string | undefined {
-        return this.metadata['prefix'];
-    }
+  /** The prefix that the condition was on; undefined if it was on a key or a namespace. */
+  get prefix(): string | undefined {
+    return this.metadata['prefix'];
+  }
 
-    /** The namespace's newest revision when the condition was judged. */
-    get revision(): bigint | undefined {
-        return this.number('revision');
-    }
+  /** The namespace's newest revision when the condition was judged. */
+  get revision(): bigint | undefined {
+    return this.number('revision');
+  }
 }
 
 export class InvalidArgument extends ComityError {
-    constructor(message: string, details?: ErrorDetails) {
-        super(message, details, 'INVALID_ARGUMENT');
-    }
+  constructor(message: string, details?: ErrorDetails) {
+    super(message, details, 'INVALID_ARGUMENT');
+  }
 }
 
 export class NotFound extends ComityError {
-    constructor(message: string, details?: ErrorDetails) {
-        super(message, details, 'NOT_FOUND');
-    }
+  constructor(message: string, details?: ErrorDetails) {
+    super(message, details, 'NOT_FOUND');
+  }
 }
 
 export class LeaseNotFound extends NotFound {}
 
 export class AlreadyExists extends ComityError {
-    constructor(message: string, details?: ErrorDetails) {
-        super(message, details, 'ALREADY_EXISTS');
-    }
+  constructor(message: string, details?: ErrorDetails) {
+    super(message, details, 'ALREADY_EXISTS');
+  }
 }
 
 export class OutOfRange extends ComityError {
-    constructor(message: string, details?: ErrorDetails) {
-        super(message, details, 'OUT_OF_RANGE');
-    }
+  constructor(message: string, details?: ErrorDetails) {
+    super(message, details, 'OUT_OF_RANGE');
+  }
 
-    /** The oldest revision that can be read. */
-    get floor(): bigint | undefined {
-        return this.number('floor');
-    }
+  /** The oldest revision that can be read. */
+  get floor(): bigint | undefined {
+    return this.number('floor');
+  }
 
-    /** The newest revision. */
-    get revision(): bigint | undefined {
-        return this.number('revision');
-    }
+  /** The newest revision. */
+  get revision(): bigint | undefined {
+    return this.number('revision');
+  }
 }
 
 export class Compacted extends OutOfRange {}
 
 export class ResourceExhausted extends ComityError {
-    constructor(message: string, details?: ErrorDetails) {
-        super(message, details, 'RESOURCE_EXHAUSTED');
-    }
+  constructor(message: string, details?: ErrorDetails) {
+    super(message, details, 'RESOURCE_EXHAUSTED');
+  }
 }
 
 export class RateLimited extends ResourceExhausted {}
 
 export class FailedPrecondition extends ComityError {
-    constructor(message: string, details?: ErrorDetails) {
-        super(message, details, 'FAILED_PRECONDITION');
-    }
+  constructor(message: string, details?: ErrorDetails) {
+    super(message, details, 'FAILED_PRECONDITION');
+  }
 }
 
 export class LeaseLost extends FailedPrecondition {
-    get leaseId(): bigint | undefined {
-        return this.number('lease_id');
-    }
+  get leaseId(): bigint | undefined {
+    return this.number('lease_id');
+  }
 }
 
 export class Unauthenticated extends ComityError {
-    constructor(message: string, details?: ErrorDetails) {
-        super(message, details, 'UNAUTHENTICATED');
-    }
+  constructor(message: string, details?: ErrorDetails) {
+    super(message, details, 'UNAUTHENTICATED');
+  }
 }
 
 export class PermissionDenied extends ComityError {
-    constructor(message: string, details?: ErrorDetails) {
-        super(message, details, 'PERMISSION_DENIED');
-    }
+  constructor(message: string, details?: ErrorDetails) {
+    super(message, details, 'PERMISSION_DENIED');
+  }
 }
 
 export class Unavailable extends ComityError {
-    constructor(message: string, details?: ErrorDetails) {
-        super(message, details, 'UNAVAILABLE');
-    }
+  constructor(message: string, details?: ErrorDetails) {
+    super(message, details, 'UNAVAILABLE');
+  }
 }
 
 export class DeadlineExceeded extends ComityError {
-    constructor(message: string, details?: ErrorDetails) {
-        super(message, details, 'DEADLINE_EXCEEDED');
-    }
+  constructor(message: string, details?: ErrorDetails) {
+    super(message, details, 'DEADLINE_EXCEEDED');
+  }
 }
 
 export class Unimplemented extends ComityError {
-    constructor(message: string, details?: ErrorDetails) {
-        super(message, details, 'UNIMPLEMENTED');
-    }
+  constructor(message: string, details?: ErrorDetails) {
+    super(message, details, 'UNIMPLEMENTED');
+  }
 }
 
 export class Internal extends ComityError {
-    constructor(message: string, details?: ErrorDetails) {
-        super(message, details, 'INTERNAL');
-    }
+  constructor(message: string, details?: ErrorDetails) {
+    super(message, details, 'INTERNAL');
+  }
 }
 
 export class DecodeError extends ComityError {
-    constructor(message: string, details?: ErrorDetails) {
-        super(message, details, 'FAILED_PRECONDITION');
-    }
+  constructor(message: string, details?: ErrorDetails) {
+    super(message, details, 'FAILED_PRECONDITION');
+  }
 }

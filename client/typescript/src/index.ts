@@ -5,18 +5,18 @@ export type { ConnectOptions } from './connect.ts';
 export type { Int } from './arguments.ts';
 export { Client } from './client.ts';
 export type {
-    CallOptions,
-    ClientOptions,
-    DeleteOptions,
-    HistoryOptions,
-    IfOptions,
-    ListOptions,
-    PutOptions,
-    Ref,
-    Transact,
-    TransactOptions,
-    WatchOptions,
-    WriteOptions,
+  CallOptions,
+  ClientOptions,
+  DeleteOptions,
+  HistoryOptions,
+  IfOptions,
+  ListOptions,
+  PutOptions,
+  Ref,
+  Transact,
+  TransactOptions,
+  WatchOptions,
+  WriteOptions,
 } from './options.ts';
 export type { Tls, Token } from './credentials.ts';
 export * from './errors.ts';
@@ -24,28 +24,28 @@ export type { Guard, LeaseGuard, OfLease } from './guards.ts';
 export { Lease } from './lease.ts';
 export { Entry } from './model.ts';
 export type {
-    Attribution,
-    Checkpoint,
-    Commit,
-    DeleteResult,
-    Difference,
-    Event,
-    IncrementResult,
-    LeaseInfo,
-    MergeConflict,
-    MergeResult,
-    NamespaceInfo,
-    PutResult,
-    RestoreResult,
-    Resync,
+  Attribution,
+  Checkpoint,
+  Commit,
+  DeleteResult,
+  Difference,
+  Event,
+  IncrementResult,
+  LeaseInfo,
+  MergeConflict,
+  MergeResult,
+  NamespaceInfo,
+  PutResult,
+  RestoreResult,
+  Resync,
 } from './model.ts';
 export type {
-    Comparison,
-    Condition,
-    FailedCondition,
-    Operation,
-    OperationResult,
-    TransactionResult,
+  Comparison,
+  Condition,
+  FailedCondition,
+  Operation,
+  OperationResult,
+  TransactionResult,
 } from './operations.ts';
 export { Pages } from './pages.ts';
 export type { RequestId } from './requestIds.ts';

@@ -7,75 +7,75 @@ import { isTransient } from './status.ts';
 
 /** Milliseconds of a clock that never steps. */
 export function now(): number {
-    return performance.now();
+  return performance.now();
 }
 
 /** Wait so many ms. Rejects with the signal's reason once it fires. */
 export async function sleep(ms: number, signal?: AbortSignal): Promise<void> {
-    try {
-        await delayed(ms, undefined, signal ? { signal } : {});
-    } catch (error) {
-        signal?.throwIfAborted();
-        throw error;
-    }
+  try {
+    await delayed(ms, undefined, signal ? { signal } : {});
+  } catch (error) {
+    signal?.throwIfAborted();
+    throw error;
+  }
 }
 
 /** Waiting times with full jitter: each is from 0 to a bound that doubles from `first` to `most` ms. */
 export class Backoff {
-    readonly #first: number;
-    readonly #most: number;
-    #bound: number;
+  readonly #first: number;
+  readonly #most: number;
+  #bound: number;
 
-    constructor(first = 20, most = 1_000) {
-        this.#first = first;
-        this.#most = most;
-        this.#bound = first;
-    }
+  constructor(first = 20, most = 1_000) {
+    this.#first = first;
+    this.#most = most;
+    this.#bound = first;
+  }
 
-    /** Begin again with the first bound, after a success. */
-    reset(): void {
-        this.#bound = this.#first;
-    }
+  /** Begin again with the first bound, after a success. */
+  reset(): void {
+    this.#bound = this.#first;
+  }
 
-    /**
-     * Milliseconds to wait, so that some of the remaining ones are left for the next try; undefined if that cannot be. The
-     * jitter comes on top of what a server asks for, so that its callers do not return at once.
-     */
-    delay(remaining: number, atLeast = 0): number | undefined {
-        const spare = remaining - atLeast;
-        if (spare < this.#first) return undefined;
-        const bound = Math.min(this.#bound, spare);
-        this.#bound = Math.min(this.#bound * 2, this.#most);
-        return atLeast + Math.random() * bound;
-    }
+  /**
+   * Milliseconds to wait, so that some of the remaining ones are left for the next try; undefined if that cannot be. The
+   * jitter comes on top of what a server asks for, so that its callers do not return at once.
+   */
+  delay(remaining: number, atLeast = 0): number | undefined {
+    const spare = remaining - atLeast;
+    if (spare < this.#first) return undefined;
+    const bound = Math.min(this.#bound, spare);
+    this.#bound = Math.min(this.#bound * 2, this.#most);
+    return atLeast + Math.random() * bound;
+  }
 }
 
 /** The tries of one call, until a deadline by `now`. */
 export class Retry {
-    readonly #deadline: number;
-    readonly #backoff = new Backoff();
-    #last: unknown;
+  readonly #deadline: number;
+  readonly #backoff = new Backoff();
+  #last: unknown;
 
-    constructor(deadline: number) {
-        this.#deadline = deadline;
-    }
+  constructor(deadline: number) {
+    this.#deadline = deadline;
+  }
 
-    /** Milliseconds that the next try has. */
-    remaining(): number {
-        return Math.max(0, this.#deadline - now());
-    }
+  /** Milliseconds that the next try has. */
+  remaining(): number {
+    return Math.max(0, this.#deadline - now());
+  }
 
-    /**
-     * Milliseconds to wait before the next try after this error; throws if there is to be none: the error itself, or where the
-     * time was up in the midst of a later try, what failed the try before, which says more.
-     */
-    delay(error: unknown): number {
-        const last = this.#last;
-        this.#last = error;
-        if (error instanceof DeadlineExceeded && last !== undefined) throw last;
-        if (!isTransient(error)) throw error;
-        const delay = this.#backoff.delay(this.remaining(), error.retryAfterMs);
-        if (delay === undefined) throw error;
-        return delay;
-    }
+  /**
+   * Milliseconds to wait before the next try after this error; throws if there is to be none: the error itself, or where the
+   * time was up in the midst of a later try, what failed the try before, which says more.
+   */
+  delay(error: unknown): number {
+    const last = this.#last;
+    this.#last = error;
+    if (error instanceof DeadlineExceeded && last !== undefined) throw last;
+    if (!isTransient(error)) throw error;
+    const delay = this.#backoff.delay(this.remaining(), error.retryAfterMs);
+    if (delay === undefined) throw error;
+    return delay;
+  }
 }

@@ -18,26 +18,26 @@ const DOMAIN = 'comity';
 type Kind = new (message: string, details?: errors.ErrorDetails) => errors.ComityError;
 
 const BY_REASON: Record<string, Kind | undefined> = {
-    COMPACTED: errors.Compacted,
-    EPOCH_CHANGED: errors.Compacted,
-    LEASE_LOST: errors.LeaseLost,
-    LEASE_NOT_FOUND: errors.LeaseNotFound,
+  COMPACTED: errors.Compacted,
+  EPOCH_CHANGED: errors.Compacted,
+  LEASE_LOST: errors.LeaseLost,
+  LEASE_NOT_FOUND: errors.LeaseNotFound,
 };
 const BY_CODE: Record<number, Kind | undefined> = {
-    [Code.ABORTED]: errors.Conflict,
-    [Code.INVALID_ARGUMENT]: errors.InvalidArgument,
-    [Code.NOT_FOUND]: errors.NotFound,
-    [Code.ALREADY_EXISTS]: errors.AlreadyExists,
-    [Code.OUT_OF_RANGE]: errors.OutOfRange,
-    [Code.RESOURCE_EXHAUSTED]: errors.ResourceExhausted,
-    [Code.FAILED_PRECONDITION]: errors.FailedPrecondition,
-    [Code.UNAUTHENTICATED]: errors.Unauthenticated,
-    [Code.PERMISSION_DENIED]: errors.PermissionDenied,
-    [Code.UNAVAILABLE]: errors.Unavailable,
-    // Of a call that nobody here cancelled: gRPC's server does so with what it has no room for.
-    [Code.CANCELLED]: errors.Unavailable,
-    [Code.DEADLINE_EXCEEDED]: errors.DeadlineExceeded,
-    [Code.UNIMPLEMENTED]: errors.Unimplemented,
+  [Code.ABORTED]: errors.Conflict,
+  [Code.INVALID_ARGUMENT]: errors.InvalidArgument,
+  [Code.NOT_FOUND]: errors.NotFound,
+  [Code.ALREADY_EXISTS]: errors.AlreadyExists,
+  [Code.OUT_OF_RANGE]: errors.OutOfRange,
+  [Code.RESOURCE_EXHAUSTED]: errors.ResourceExhausted,
+  [Code.FAILED_PRECONDITION]: errors.FailedPrecondition,
+  [Code.UNAUTHENTICATED]: errors.Unauthenticated,
+  [Code.PERMISSION_DENIED]: errors.PermissionDenied,
+  [Code.UNAVAILABLE]: errors.Unavailable,
+  // Of a call that nobody here cancelled: gRPC's server does so with what it has no room for.
+  [Code.CANCELLED]: errors.Unavailable,
+  [Code.DEADLINE_EXCEEDED]: errors.DeadlineExceeded,
+  [Code.UNIMPLEMENTED]: errors.Unimplemented,
 };
 
 // What grpc-js says when a connection broke under a call, with codes that may mean other things too.
@@ -45,12 +45,12 @@ const BROKEN = /rst_stream|goaway|connection dropped|socket closed|econnreset|ep
 
 /** Milliseconds of a Duration. */
 export function milliseconds(duration: Duration): number {
-    return Number(duration.seconds) * 1_000 + duration.nanos / 1e6;
+  return Number(duration.seconds) * 1_000 + duration.nanos / 1e6;
 }
 
 /** Whether what a stream or a call failed with is a status of gRPC. */
 export function isServiceError(error: unknown): error is ServiceError {
-    return error instanceof Error && 'code' in error && 'details' in error && typeof error.code === 'number';
+  return error instanceof Error && 'code' in error && 'details' in error && typeof error.code === 'number';
 }
 
 /**
@@ -58,60 +58,60 @@ export function isServiceError(error: unknown): error is ServiceError {
  * out; what is no status of gRPC comes back as it is.
  */
 export function errorFrom(failure: unknown, address: string): unknown {
-    if (!isServiceError(failure)) return failure;
-    const details = detailsOf(failure);
-    const info = detail(details, ErrorInfoSchema);
-    const known = info?.domain === DOMAIN ? info : undefined;
-    const retry = detail(details, RetryInfoSchema)?.retryDelay;
-    const retryAfterMs = retry && milliseconds(retry);
-    const reason = known?.reason ?? '';
-    const code = Code[failure.code] ?? 'UNKNOWN';
-    const message = failure.details || code;
+  if (!isServiceError(failure)) return failure;
+  const details = detailsOf(failure);
+  const info = detail(details, ErrorInfoSchema);
+  const known = info?.domain === DOMAIN ? info : undefined;
+  const retry = detail(details, RetryInfoSchema)?.retryDelay;
+  const retryAfterMs = retry && milliseconds(retry);
+  const reason = known?.reason ?? '';
+  const code = Code[failure.code] ?? 'UNKNOWN';
+  const message = failure.details || code;
 
-    const why = failure.code === Code.UNAVAILABLE && !known ? explained(message, address) : undefined;
-    if (why) return new errors.Unavailable(why.message, { reason: why.reason, cause: failure });
-    if (failure.code === Code.DEADLINE_EXCEEDED && !known) {
-        return new errors.DeadlineExceeded(`no answer from ${address} in time`, { cause: failure });
-    }
-    let kind = BY_REASON[reason] ?? BY_CODE[failure.code] ?? errors.Internal;
-    if (kind === errors.ResourceExhausted && retryAfterMs !== undefined) kind = errors.RateLimited;
-    return new kind(message, {
-        code,
-        reason,
-        metadata: known?.metadata ?? {},
-        violations: (detail(details, BadRequestSchema)?.fieldViolations ?? []).map(({ field, description }) => ({
-            field,
-            description,
-        })),
-        retryAfterMs,
-        cause: failure,
-    });
+  const why = failure.code === Code.UNAVAILABLE && !known ? explained(message, address) : undefined;
+  if (why) return new errors.Unavailable(why.message, { reason: why.reason, cause: failure });
+  if (failure.code === Code.DEADLINE_EXCEEDED && !known) {
+    return new errors.DeadlineExceeded(`no answer from ${address} in time`, { cause: failure });
+  }
+  let kind = BY_REASON[reason] ?? BY_CODE[failure.code] ?? errors.Internal;
+  if (kind === errors.ResourceExhausted && retryAfterMs !== undefined) kind = errors.RateLimited;
+  return new kind(message, {
+    code,
+    reason,
+    metadata: known?.metadata ?? {},
+    violations: (detail(details, BadRequestSchema)?.fieldViolations ?? []).map(({ field, description }) => ({
+      field,
+      description,
+    })),
+    retryAfterMs,
+    cause: failure,
+  });
 }
 
 /** Whether the same request may well succeed a little later: the server was away or had enough to do, or the connection broke. */
 export function isTransient(error: unknown): error is errors.ComityError {
-    if (error instanceof errors.Unavailable || error instanceof errors.RateLimited) return true;
-    return error instanceof errors.Internal && !error.reason && BROKEN.test(error.message);
+  if (error instanceof errors.Unavailable || error instanceof errors.RateLimited) return true;
+  return error instanceof errors.Internal && !error.reason && BROKEN.test(error.message);
 }
 
 function detailsOf(failure: ServiceError): readonly Any[] {
-    const trailer = failure.metadata?.get(DETAILS)[0];
-    if (!(trailer instanceof Uint8Array)) return [];
-    try {
-        return fromBinary(StatusSchema, trailer).details;
-    } catch {
-        return [];
-    }
+  const trailer = failure.metadata?.get(DETAILS)[0];
+  if (!(trailer instanceof Uint8Array)) return [];
+  try {
+    return fromBinary(StatusSchema, trailer).details;
+  } catch {
+    return [];
+  }
 }
 
 function detail<Desc extends DescMessage>(details: readonly Any[], schema: Desc): MessageShape<Desc> | undefined {
-    for (const packed of details) {
-        try {
-            const found = anyUnpack(packed, schema);
-            if (found) return found;
-        } catch {
-            return undefined;
-        }
+  for (const packed of details) {
+    try {
+      const found = anyUnpack(packed, schema);
+      if (found) return found;
+    } catch {
+      return undefined;
     }
-    return undefined;
+  }
+  return undefined;
 }

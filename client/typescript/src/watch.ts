@@ -19,17 +19,17 @@ const SILENT_INTERVALS = 3; // after as many intervals without a word a stream i
 
 /** What a watch is made of. */
 export interface Watching {
-    readonly request: MessageInitShape<typeof WatchRequestSchema>;
-    readonly fromRevision: bigint;
-    /** Begin with a Resync. */
-    readonly initial: boolean;
-    /** Where the history is gone begin with a Resync, instead of throwing Compacted. */
-    readonly resync: boolean;
-    readonly progressMs: number;
-    readonly timeoutMs: number;
-    readonly signal: AbortSignal | undefined;
-    /** The entries of what is watched, as a revision had them. */
-    state(revision: bigint, signal: AbortSignal): Promise<readonly Entry[]>;
+  readonly request: MessageInitShape<typeof WatchRequestSchema>;
+  readonly fromRevision: bigint;
+  /** Begin with a Resync. */
+  readonly initial: boolean;
+  /** Where the history is gone begin with a Resync, instead of throwing Compacted. */
+  readonly resync: boolean;
+  readonly progressMs: number;
+  readonly timeoutMs: number;
+  readonly signal: AbortSignal | undefined;
+  /** The entries of what is watched, as a revision had them. */
+  state(revision: bigint, signal: AbortSignal): Promise<readonly Entry[]>;
 }
 
 /**
@@ -42,205 +42,196 @@ export interface Watching {
  * It ends when its signal fires, by `return()` (which leaving a `for await` calls), and at the end of an `await using`.
  */
 export class Watch<T = unknown> implements AsyncIterableIterator<Event<T> | Resync<T>, undefined>, AsyncDisposable {
-    readonly #calls: Calls;
-    readonly #watching: Watching;
-    readonly #cursor: Cursor;
-    readonly #stop = new AbortController();
-    readonly #backoff = new Backoff();
-    #stepping: Promise<void> | undefined;
-    #stream: ClientReadableStream<WatchResponse> | undefined;
-    #messages: AsyncIterator<WatchResponse> | undefined;
-    #connection: Connection | undefined;
-    #epoch = '';
-    #live: bigint | undefined; // what the first stream said
-    #giveUp: number | undefined; // when, unless there was a stream
-    #refused: unknown; // what failed the last try before that
-    #lost: boolean; // the next stream begins with a Resync, instead of at the bookmark
+  readonly #calls: Calls;
+  readonly #watching: Watching;
+  readonly #cursor: Cursor;
+  readonly #stop = new AbortController();
+  readonly #backoff = new Backoff();
+  #stepping: Promise<void> | undefined;
+  #stream: ClientReadableStream<WatchResponse> | undefined;
+  #messages: AsyncIterator<WatchResponse> | undefined;
+  #connection: Connection | undefined;
+  #epoch = '';
+  #live: bigint | undefined; // what the first stream said
+  #giveUp: number | undefined; // when, unless there was a stream
+  #refused: unknown; // what failed the last try before that
+  #lost: boolean; // the next stream begins with a Resync, instead of at the bookmark
 
-    constructor(calls: Calls, watching: Watching) {
-        this.#calls = calls;
-        this.#watching = watching;
-        this.#cursor = new Cursor(watching.fromRevision > 0n ? watching.fromRevision - 1n : 0n);
-        this.#lost = watching.initial;
-        const { signal } = watching;
-        if (signal?.aborted) this.#close();
-        else signal?.addEventListener('abort', this.#close, { once: true, signal: this.#stop.signal });
+  constructor(calls: Calls, watching: Watching) {
+    this.#calls = calls;
+    this.#watching = watching;
+    this.#cursor = new Cursor(watching.fromRevision > 0n ? watching.fromRevision - 1n : 0n);
+    this.#lost = watching.initial;
+    const { signal } = watching;
+    if (signal?.aborted) this.#close();
+    else signal?.addEventListener('abort', this.#close, { once: true, signal: this.#stop.signal });
+  }
+
+  /**
+   * A bookmark: everything up to it was handed out, so that a watch `from` it + 1n goes on elsewhere. Between two events of
+   * one commit it stays below that commit. 0n until a watch from now on is ready.
+   */
+  get revision(): bigint {
+    return this.#cursor.revision;
+  }
+
+  /** Wait until the stream is open: the revision after which it shows every change. */
+  async ready(): Promise<bigint> {
+    while (this.#live === undefined) {
+      if (this.#stop.signal.aborted) throw new Error('the watch has ended');
+      await this.#step();
     }
+    return this.#live;
+  }
 
-    /**
-     * A bookmark: everything up to it was handed out, so that a watch `from` it + 1n goes on elsewhere. Between two events of
-     * one commit it stays below that commit. 0n until a watch from now on is ready.
-     */
-    get revision(): bigint {
-        return this.#cursor.revision;
+  async next(): Promise<IteratorResult<Event<T> | Resync<T>, undefined>> {
+    while (!this.#stop.signal.aborted) {
+      const value = this.#cursor.take() as Event<T> | Resync<T> | undefined;
+      if (value) return { done: false, value };
+      await this.#step();
     }
+    return { done: true, value: undefined };
+  }
 
-    /** Wait until the stream is open: the revision after which it shows every change. */
-    async ready(): Promise<bigint> {
-        while (this.#live === undefined) {
-            if (this.#stop.signal.aborted) throw new Error('the watch has ended');
-            await this.#step();
-        }
-        return this.#live;
+  /** End the stream. Whoever waits for its next event sees it end. */
+  async return(): Promise<IteratorResult<Event<T> | Resync<T>, undefined>> {
+    this.#close();
+    return { done: true, value: undefined };
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#close();
+  }
+
+  [Symbol.asyncIterator](): this {
+    return this;
+  }
+
+  readonly #close = (): void => {
+    this.#stop.abort();
+    this.#hangUp();
+  };
+
+  /** Open the stream, or read a message from it. All who wait at the same time wait for one step. */
+  async #step(): Promise<void> {
+    this.#stepping ??= this.#advance().finally(() => {
+      this.#stepping = undefined;
+    });
+    await this.#stepping;
+  }
+
+  async #advance(): Promise<void> {
+    try {
+      if (this.#messages) {
+        this.#cursor.receive(await this.#read());
+        this.#backoff.reset();
+      } else {
+        await this.#open();
+      }
+    } catch (error) {
+      const connection = this.#connection;
+      this.#hangUp();
+      if (this.#stop.signal.aborted) return;
+      this.#calls.channels.closing.throwIfAborted();
+      const delay = this.#healing(error, connection);
+      await sleep(delay, this.#stop.signal).catch(() => undefined);
     }
+  }
 
-    async next(): Promise<IteratorResult<Event<T> | Resync<T>, undefined>> {
-        while (!this.#stop.signal.aborted) {
-            const value = this.#cursor.take() as Event<T> | Resync<T> | undefined;
-            if (value) return { done: false, value };
-            await this.#step();
-        }
-        return { done: true, value: undefined };
+  async #open(): Promise<void> {
+    if (this.#live === undefined) this.#giveUp ??= now() + this.#watching.timeoutMs;
+    const from = this.#lost ? 0n : this.#live === undefined ? this.#watching.fromRevision : this.#cursor.revision + 1n;
+    const epoch = !this.#lost && this.#live !== undefined ? this.#epoch : '';
+    const request = create(WatchRequestSchema, { ...this.#watching.request, fromRevision: from, epoch });
+    const connection = (this.#connection = this.#calls.channels.connection());
+    const stop = AbortSignal.any([this.#stop.signal, this.#calls.channels.closing]);
+    const stream = await connection.serverStream(StateService.method.watch, request, now() + this.#remaining(), stop);
+    if (stop.aborted) {
+      stream.on('error', () => undefined);
+      stream.cancel();
+      stop.throwIfAborted();
     }
-
-    /** End the stream. Whoever waits for its next event sees it end. */
-    async return(): Promise<IteratorResult<Event<T> | Resync<T>, undefined>> {
-        this.#close();
-        return { done: true, value: undefined };
+    stop.addEventListener('abort', () => stream.cancel(), { once: true });
+    this.#stream = stream;
+    this.#messages = (stream as AsyncIterable<WatchResponse>)[Symbol.asyncIterator]();
+    const created = await this.#read();
+    this.#cursor.begin();
+    if (this.#lost) {
+      // A state that began anew between the two calls broke the stream, and the next one finds another epoch. To the server
+      // revision 0 would mean the newest; here it is the empty state.
+      const entries = created.revision === 0n ? [] : await this.#watching.state(created.revision, stop);
+      this.#cursor.resync(created.revision, entries);
+    } else if (this.#live === undefined) {
+      this.#cursor.receive(created);
     }
-
-    async [Symbol.asyncDispose](): Promise<void> {
-        this.#close();
+    this.#epoch = created.epoch;
+    this.#lost = false;
+    if (this.#live === undefined) {
+      this.#live = created.revision;
+      this.#giveUp = this.#refused = undefined;
     }
+  }
 
-    [Symbol.asyncIterator](): this {
-        return this;
+  async #read(): Promise<WatchResponse> {
+    const stream = this.#stream;
+    const address = this.#connection?.address ?? '';
+    const silence = this.#watching.progressMs * SILENT_INTERVALS;
+    const remaining = this.#remaining();
+    let silent = false;
+    const timer = setTimeout(
+      () => {
+        silent = true;
+        stream?.cancel();
+      },
+      Math.max(0, Math.min(silence, remaining)),
+    );
+    try {
+      const message = await this.#messages?.next();
+      if (message && !message.done) return message.value;
+    } catch (failure) {
+      if (!silent) throw errorFrom(failure, address);
+    } finally {
+      clearTimeout(timer);
     }
+    if (!silent) throw new Unavailable('the server ended the stream');
+    if (remaining < silence)
+      throw new DeadlineExceeded(`no answer from ${address} within ${this.#watching.timeoutMs} ms`);
+    throw new Unavailable(`the server said nothing for ${silence} ms`);
+  }
 
-    readonly #close = (): void => {
-        this.#stop.abort();
-        this.#hangUp();
-    };
-
-    /** Open the stream, or read a message from it. All who wait at the same time wait for one step. */
-    async #step(): Promise<void> {
-        this.#stepping ??= this.#advance().finally(() => {
-            this.#stepping = undefined;
-        });
-        await this.#stepping;
+  /** Milliseconds until a new stream may heal the error. Throws it if none can. */
+  #healing(error: unknown, connection: Connection | undefined): number {
+    const gone = error instanceof Compacted || (error instanceof OutOfRange && this.#live !== undefined);
+    if (gone && this.#watching.resync && !this.#lost) {
+      this.#lost = true;
+      return 0;
     }
-
-    async #advance(): Promise<void> {
-        try {
-            if (this.#messages) {
-                this.#cursor.receive(await this.#read());
-                this.#backoff.reset();
-            } else {
-                await this.#open();
-            }
-        } catch (error) {
-            const connection = this.#connection;
-            this.#hangUp();
-            if (this.#stop.signal.aborted) return;
-            this.#calls.channels.closing.throwIfAborted();
-            const delay = this.#healing(error, connection);
-            await sleep(delay, this.#stop.signal).catch(() => undefined);
-        }
+    const heals = (gone && this.#watching.resync) || isTransient(error) || error instanceof DeadlineExceeded;
+    if (!heals) throw error;
+    if (connection) this.#calls.channels.failed(connection);
+    const delay = this.#backoff.delay(this.#remaining(), error.retryAfterMs);
+    if (delay === undefined) {
+      const refused = this.#refused;
+      this.#giveUp = this.#refused = undefined; // whoever asks again, tries again
+      throw refused !== undefined && error instanceof DeadlineExceeded ? refused : error;
     }
+    if (this.#live === undefined) this.#refused = error;
+    return delay;
+  }
 
-    async #open(): Promise<void> {
-        if (this.#live === undefined) this.#giveUp ??= now() + this.#watching.timeoutMs;
-        const from = this.#lost
-            ? 0n
-            : this.#live === undefined
-              ? this.#watching.fromRevision
-              : this.#cursor.revision + 1n;
-        const epoch = !this.#lost && this.#live !== undefined ? this.#epoch : '';
-        const request = create(WatchRequestSchema, { ...this.#watching.request, fromRevision: from, epoch });
-        const connection = (this.#connection = this.#calls.channels.connection());
-        const stop = AbortSignal.any([this.#stop.signal, this.#calls.channels.closing]);
-        const stream = await connection.serverStream(
-            StateService.method.watch,
-            request,
-            now() + this.#remaining(),
-            stop,
-        );
-        if (stop.aborted) {
-            stream.on('error', () => undefined);
-            stream.cancel();
-            stop.throwIfAborted();
-        }
-        stop.addEventListener('abort', () => stream.cancel(), { once: true });
-        this.#stream = stream;
-        this.#messages = (stream as AsyncIterable<WatchResponse>)[Symbol.asyncIterator]();
-        const created = await this.#read();
-        this.#cursor.begin();
-        if (this.#lost) {
-            // A state that began anew between the two calls broke the stream, and the next one finds another epoch. To the server
-            // revision 0 would mean the newest; here it is the empty state.
-            const entries = created.revision === 0n ? [] : await this.#watching.state(created.revision, stop);
-            this.#cursor.resync(created.revision, entries);
-        } else if (this.#live === undefined) {
-            this.#cursor.receive(created);
-        }
-        this.#epoch = created.epoch;
-        this.#lost = false;
-        if (this.#live === undefined) {
-            this.#live = created.revision;
-            this.#giveUp = this.#refused = undefined;
-        }
-    }
+  /** Milliseconds that are left to open the first stream; no end of them, once there was one. */
+  #remaining(): number {
+    return this.#giveUp === undefined ? Infinity : this.#giveUp - now();
+  }
 
-    async #read(): Promise<WatchResponse> {
-        const stream = this.#stream;
-        const address = this.#connection?.address ?? '';
-        const silence = this.#watching.progressMs * SILENT_INTERVALS;
-        const remaining = this.#remaining();
-        let silent = false;
-        const timer = setTimeout(
-            () => {
-                silent = true;
-                stream?.cancel();
-            },
-            Math.max(0, Math.min(silence, remaining)),
-        );
-        try {
-            const message = await this.#messages?.next();
-            if (message && !message.done) return message.value;
-        } catch (failure) {
-            if (!silent) throw errorFrom(failure, address);
-        } finally {
-            clearTimeout(timer);
-        }
-        if (!silent) throw new Unavailable('the server ended the stream');
-        if (remaining < silence)
-            throw new DeadlineExceeded(`no answer from ${address} within ${this.#watching.timeoutMs} ms`);
-        throw new Unavailable(`the server said nothing for ${silence} ms`);
+  #hangUp(): void {
+    const stream = this.#stream;
+    this.#stream = this.#messages = this.#connection = undefined;
+    if (stream) {
+      stream.on('error', () => undefined); // that it was cancelled
+      stream.cancel();
     }
-
-    /** Milliseconds until a new stream may heal the error. Throws it if none can. */
-    #healing(error: unknown, connection: Connection | undefined): number {
-        const gone = error instanceof Compacted || (error instanceof OutOfRange && this.#live !== undefined);
-        if (gone && this.#watching.resync && !this.#lost) {
-            this.#lost = true;
-            return 0;
-        }
-        const heals = (gone && this.#watching.resync) || isTransient(error) || error instanceof DeadlineExceeded;
-        if (!heals) throw error;
-        if (connection) this.#calls.channels.failed(connection);
-        const delay = this.#backoff.delay(this.#remaining(), error.retryAfterMs);
-        if (delay === undefined) {
-            const refused = this.#refused;
-            this.#giveUp = this.#refused = undefined; // whoever asks again, tries again
-            throw refused !== undefined && error instanceof DeadlineExceeded ? refused : error;
-        }
-        if (this.#live === undefined) this.#refused = error;
-        return delay;
-    }
-
-    /** Milliseconds that are left to open the first stream; no end of them, once there was one. */
-    #remaining(): number {
-        return this.#giveUp === undefined ? Infinity : this.#giveUp - now();
-    }
-
-    #hangUp(): void {
-        const stream = this.#stream;
-        this.#stream = this.#messages = this.#connection = undefined;
-        if (stream) {
-            stream.on('error', () => undefined); // that it was cancelled
-            stream.cancel();
-        }
-    }
+  }
 }
 
 export type { Item };

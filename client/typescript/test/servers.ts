@@ -15,7 +15,7 @@ const CONTROL = process.env['COMITY_TEST_CONTROL'];
 
 /** A client for a namespace that no other test uses. */
 export function client(options: ConnectOptions & { address?: string } = {}): Client {
-    return connect(options.address, { namespace: `ts-${randomUUID()}`, author: 'node', ...options });
+  return connect(options.address, { namespace: `ts-${randomUUID()}`, author: 'node', ...options });
 }
 
 /** What a test needs to be run with, if it is to stop a server. */
@@ -23,14 +23,14 @@ export const stops = { skip: CONTROL ? false : 'there is no COMITY_TEST_CONTROL'
 
 /** Have the server that may be stopped do something: its address. */
 export async function control(what: 'start' | 'kill' | 'stop'): Promise<string> {
-    const answer = await fetch(`${CONTROL}/${what}`, { method: 'POST' });
-    if (!answer.ok) throw new Error(await answer.text());
-    return answer.text();
+  const answer = await fetch(`${CONTROL}/${what}`, { method: 'POST' });
+  if (!answer.ok) throw new Error(await answer.text());
+  return answer.text();
 }
 
 /** The next of what is iterated over, which must be there. */
 export async function next<T>(iterator: AsyncIterator<T, unknown>): Promise<T> {
-    const { done, value } = await iterator.next();
-    if (done) throw new Error('it has ended');
-    return value as T;
+  const { done, value } = await iterator.next();
+  if (done) throw new Error('it has ended');
+  return value as T;
 }

@@ -141,15 +141,22 @@ class Files:
             except TimeoutError:
                 pass
             self._hurry.clear()
-            changed = False
-            for watched in self._watched:
-                try:
-                    changed |= await watched.look()
-                except Exception:
-                    changed = True
-                    log.exception("what a changed file asks for failed", what=watched.what)
-            for listener in self._listeners if changed else ():
+            await self._look()
+
+    async def _look(self) -> None:
+        """Whatever fails, the rest is done: it may be what takes away a right."""
+        changed = False
+        for watched in self._watched:
+            try:
+                changed |= await watched.look()
+            except Exception:
+                changed = True
+                log.exception("what a changed file asks for failed", what=watched.what)
+        for listener in self._listeners if changed else ():
+            try:
                 listener()
+            except Exception:
+                log.exception("what changed files ask for failed")
 
 
 def read(path: Path) -> bytes:

@@ -1,16 +1,20 @@
 """The gate that every call passes: it finds out who calls, and hands the handler a Caller."""
 
 import asyncio
+import math
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, Protocol
 
 import grpc
+import structlog
 
 from comity_server.access.bounds import Bounds, Meter
 from comity_server.access.caller import NOBODY, Caller, Identity, Standing
 from comity_server.access.rights import EVERYTHING, Rights
+
+log = structlog.get_logger(__name__)
 
 LOOK_SECONDS: Final = 1.0
 
@@ -73,18 +77,14 @@ class Gate:
 
     def changed(self) -> None:
         """What is allowed has changed, or who is known: calls that are allowed no more end."""
-        for standing in list(self._standings):
-            standing.look()
+        _look(list(self._standings))
 
     async def run(self) -> None:
         """End the calls of identities whose time is up, each second for ever."""
         while True:
             await asyncio.sleep(LOOK_SECONDS)
             now = time.time()
-            for standing in list(self._standings):
-                expires = standing.caller.identity.expires
-                if expires is not None and expires <= now:
-                    standing.look()
+            _look([each for each in self._standings if (each.caller.identity.expires or math.inf) <= now])
 
     def rights(self, principal: str, namespace: str) -> Rights:
         return EVERYTHING if self._permissions is None else self._permissions().rights(principal, namespace)
@@ -105,6 +105,14 @@ class Gate:
 
     def discard(self, standing: Standing) -> None:
         self._standings.discard(standing)
+
+
+def _look(standings: Sequence[Standing]) -> None:
+    for standing in standings:
+        try:
+            standing.look()
+        except Exception:
+            log.exception("a call could not be ended")
 
 
 ANYBODY: Final = Caller(NOBODY, Gate())

@@ -101,7 +101,9 @@ class Jwts:
 
     def _claims(self, token: str) -> dict[str, Any]:
         header = jwt.get_unverified_header(token)
-        if "crit" in header:  # it asks for what a verifier must understand or refuse, and nothing is understood
+        if (
+            "crit" in header
+        ):  # it names what a verifier must know or refuse, and nothing is known; PyJWT 2.10 lets it by
             raise jwt.InvalidTokenError
         keys = self.keys.value
         kid = header.get("kid")

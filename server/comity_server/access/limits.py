@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from comity_server.access.buckets import Rate
 from comity_server.access.names import ANONYMOUS
-from comity_server.access.patterns import matches, without_classes
+from comity_server.access.patterns import Names, without_classes
 from comity_server.limits import UNBOUNDED, Limits, Retention
 
 TEXTS: Final = 1000  # patterns of a table
@@ -183,13 +183,13 @@ class _Entry:
     """A table, made ready to be asked."""
 
     def __init__(self, patterns: Sequence[str], table: Table) -> None:
-        self._patterns = [without_classes(pattern) for pattern in patterns if pattern != ANONYMOUS]
+        self._names = Names(without_classes(pattern) for pattern in patterns if pattern != ANONYMOUS)
         self._anonymous = ANONYMOUS in patterns
         self.figures = table.figures()
         self.rates = _rates(self.figures, Rates())
 
     def is_of(self, name: str) -> bool:
-        return any(matches(name, pattern) for pattern in self._patterns) if name else self._anonymous
+        return name in self._names if name else self._anonymous
 
 
 def _said(entries: Sequence[_Entry], name: str) -> dict[str, Any]:

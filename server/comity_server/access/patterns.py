@@ -9,7 +9,8 @@ character in it which ends names there: with `agents/{principal}/` all of a prin
 """
 
 import re
-from fnmatch import fnmatchcase
+from collections.abc import Iterable
+from fnmatch import translate
 from typing import Final
 
 PLACEHOLDER: Final = "{principal}"
@@ -18,6 +19,23 @@ WILDCARDS: Final = ("*", "?")
 _TOKEN: Final = re.compile(r"\{principal\}|\{\{|\}\}|[{}]")
 _SPECIAL: Final = re.compile(r"[*?[]")
 _OF_NAMESPACES: Final = re.compile(r"[a-z0-9._*?-]*")
+
+
+class Names:
+    """All names that some patterns stand for. In them `[` is special, too: see `without_classes`."""
+
+    __slots__ = ("_exact", "_pattern", "are_all")
+
+    def __init__(self, patterns: Iterable[str]) -> None:
+        patterns = list(patterns)
+        special = [pattern for pattern in patterns if _SPECIAL.search(pattern)]
+        self._exact = frozenset(patterns).difference(special)
+        self._pattern = re.compile("|".join(map(translate, special))) if special else None
+        self.are_all = "*" in special
+        """Whether one of the patterns stands for every name."""
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._exact or (self._pattern is not None and self._pattern.match(name) is not None)
 
 
 class Prefix:
@@ -67,17 +85,12 @@ class NamespacePattern:
         return len(self._parts) > 1
 
     def of(self, name: str) -> str | None:
-        """The pattern of one principal, for `matches`, if it may have one."""
+        """The pattern of one principal, for `Names`, if it may have one."""
         return _literal(name).join(self._parts) if self._ends.isdisjoint(name) else None
 
 
-def matches(name: str, pattern: str) -> bool:
-    """Whether all of a name is what a pattern stands for. In the pattern `[` is special, too: see `without_classes`."""
-    return fnmatchcase(name, pattern)
-
-
 def without_classes(pattern: str) -> str:
-    """The pattern for `matches` in which nothing but `*` and `?` is special."""
+    """The pattern for `Names` in which nothing but `*` and `?` is special."""
     return pattern.replace("[", "[[]")
 
 

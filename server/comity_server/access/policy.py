@@ -16,8 +16,8 @@ from pydantic_core import ErrorDetails
 from comity_server.access.files import FileError, Watched
 from comity_server.access.limits import Table as LimitsTable
 from comity_server.access.names import ANONYMOUS
-from comity_server.access.patterns import NamespacePattern, Prefix, matches, without_classes
-from comity_server.access.rights import ADMIN, EVERYTHING, NOTHING, READ, WRITE, Access, Rights
+from comity_server.access.patterns import Names, NamespacePattern, Prefix, without_classes
+from comity_server.access.rights import ADMIN, ANY, EVERYTHING, NOTHING, READ, WRITE, Access, Rights
 
 FILE_BYTES: Final = 1024 * 1024
 RULES: Final = 1000
@@ -100,8 +100,8 @@ class Grant(NamedTuple):
 
     rule: int
     """Its number in the file, from 1."""
-    namespaces: tuple[str, ...]
-    """The patterns of those in which it does."""
+    namespaces: Names
+    """Those in which it does."""
     access: Access
     prefixes: tuple[str, ...]
 
@@ -130,13 +130,13 @@ class Policy:
 
     def administers(self, principal: str) -> bool:
         """Whether one rule allows a principal ADMIN of every namespace: with the pattern `*`."""
-        return any(ADMIN in grant.access and "*" in grant.namespaces for grant in self._granted(principal))
+        return any(ADMIN in grant.access and grant.namespaces.are_all for grant in self._granted(principal))
 
     def grants(self, principal: str, namespace: str) -> Iterator[Grant]:
         """What each rule allows a principal in a namespace, in the order of the file."""
         if namespace:
             for grant in self._granted(principal):
-                if any(matches(namespace, pattern) for pattern in grant.namespaces):
+                if namespace in grant.namespaces:
                     yield grant
 
     def _find(self, principal: str) -> tuple[Grant, ...]:
@@ -148,7 +148,7 @@ class _Rule:
 
     def __init__(self, number: int, rule: Rule) -> None:
         self._number = number
-        self._principals = [without_classes(text) for text in rule.principals if text != ANONYMOUS]
+        self._principals = Names(without_classes(text) for text in rule.principals if text != ANONYMOUS)
         self._namespaces = [NamespacePattern(text) for text in rule.namespaces]
         self._prefixes = [Prefix(text) for text in rule.prefixes]
         self._access = Access(0)
@@ -158,12 +158,11 @@ class _Rule:
 
     def grant(self, principal: str) -> Grant | None:
         """What it allows a principal, if anything."""
-        holds = any(matches(principal, pattern) for pattern in self._principals) if principal else self.knows_anonymous
-        if not holds:
+        if not (principal in self._principals if principal else self.knows_anonymous):
             return None
-        namespaces = tuple(text for each in self._namespaces if (text := each.of(principal)) is not None)
+        namespaces = [text for each in self._namespaces if (text := each.of(principal)) is not None]
         prefixes = tuple(text for each in self._prefixes if (text := each.of(principal)) is not None)
-        return Grant(self._number, namespaces, self._access, prefixes) if namespaces and prefixes else None
+        return Grant(self._number, Names(namespaces), self._access, prefixes) if namespaces and prefixes else None
 
 
 def _rights(grants: tuple[Grant, ...]) -> Rights:
@@ -174,7 +173,7 @@ def _rights(grants: tuple[Grant, ...]) -> Rights:
         write=[prefix for grant in grants if WRITE in grant.access for prefix in grant.prefixes],
         admin=any(ADMIN in grant.access for grant in grants),
     )
-    return EVERYTHING if rights.may(READ | WRITE | ADMIN, "") else rights
+    return EVERYTHING if rights.may(ANY, "") else rights
 
 
 def watched(path: Path) -> Watched[Policy]:

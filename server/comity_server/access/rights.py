@@ -20,6 +20,7 @@ READ: Final = Access.READ
 WRITE: Final = Access.WRITE
 ADMIN: Final = Access.ADMIN
 READ_WRITE: Final = READ | WRITE
+ANY: Final = READ | WRITE | ADMIN
 
 
 class Rights:

@@ -4,7 +4,7 @@ import asyncio
 
 from comity.v1 import namespace_pb2
 from comity_server.access.caller import Caller
-from comity_server.access.rights import ADMIN, READ, WRITE
+from comity_server.access.rights import ADMIN, ANY
 from comity_server.committer import Committer
 from comity_server.limits import Limits
 from comity_server.model import MergeResult, NamespaceInfo
@@ -29,7 +29,7 @@ class NamespaceService:
         name = request.namespace
         checks = Checks(self._limits, call.caller)
         checks.namespace("namespace", name)
-        checks.somewhere(READ)
+        checks.somewhere(ANY)
         checks.finish()
         response = namespace_pb2.GetNamespaceResponse()
         wire.fill_namespace(response.namespace, await self._store.namespace(name))
@@ -113,7 +113,7 @@ class NamespaceService:
 
 
 def _is_visible(name: str, caller: Caller) -> bool:
-    return caller.rights(name).may_somewhere(READ | WRITE | ADMIN)
+    return caller.rights(name).may_somewhere(ANY)
 
 
 def _hide_parent(shown: namespace_pb2.Namespace, caller: Caller) -> None:

@@ -66,13 +66,13 @@ class Checks:
         """It is done to the whole of the namespace."""
         self._is_asked = True
         if not self.rights.may(access, ""):
-            self._deny(access)
+            self._deny(access, "")
 
     def somewhere(self, access: Access) -> None:
         """It is done to nothing in particular: whoever may do any of what is named to any key of the namespace may."""
         self._is_asked = True
         if not self.rights.may_somewhere(access):
-            self._deny(access)
+            self._lacks(" or ".join(str(each.name) for each in access))
 
     def anyone(self) -> None:
         """It is nobody's in particular: the answer shows what its caller may see."""
@@ -86,10 +86,13 @@ class Checks:
             self._denied = self._denied or denied
             return said
 
-    def _deny(self, access: Access, **where: str) -> None:
+    def _deny(self, access: Access, target: str, **where: str) -> None:
+        lacks = [str(each.name) for each in access if not self.rights.may(each, target)]
+        self._lacks(" and ".join(lacks), **where)
+
+    def _lacks(self, access: str, **where: str) -> None:
         if self._denied is None:
-            names = " and ".join(str(each.name) for each in access)
-            self._denied = PermissionDenied(self.caller.principal, names, self._name, **where)
+            self._denied = PermissionDenied(self.caller.principal, access, self._name, **where)
 
     # What is said
 
@@ -131,7 +134,7 @@ class Checks:
         if self.rights is not EVERYTHING:
             self._is_asked = True
             if not self.rights.may(access, key):
-                self._deny(access, key=key)
+                self._deny(access, key, key=key)
         if not key:
             self.wrong(field, "is required")
         elif len(key) > self.limits.key_bytes or "\0" in key or not key.isascii():
@@ -141,7 +144,7 @@ class Checks:
         if self.rights is not EVERYTHING:
             self._is_asked = True
             if not self.rights.may(access, prefix):
-                self._deny(access, prefix=prefix)
+                self._deny(access, prefix, prefix=prefix)
         self.text(field, prefix, self.limits.key_bytes)
 
     def text(self, field: str, text: str, max_bytes: int) -> None:

@@ -272,7 +272,7 @@ OBSERVED: Final = (
         "",
         "1 while commits can be expected to succeed, else 0. Why not, the log and GetStatus say.",
         (),
-        _one(lambda _, snapshot: not snapshot.trouble),
+        _one(lambda _, snapshot: int(not snapshot.trouble)),
     ),
     Observed(
         "comity.server.draining",
@@ -280,7 +280,7 @@ OBSERVED: Final = (
         "",
         "1 while the server shuts down, else 0.",
         (),
-        _one(lambda _, snapshot: snapshot.draining),
+        _one(lambda _, snapshot: int(snapshot.draining)),
     ),
     Observed(
         "comity.namespaces",

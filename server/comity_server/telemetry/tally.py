@@ -119,7 +119,7 @@ class Tally:
         self.conflicts += conflicts
         self.failures += writes - commits - conflicts
         if commits or namespace in self.namespaces:  # else there need not be such a namespace
-            known = namespace in self.namespaces or len(self.namespaces) < NAMESPACES
+            known = namespace in self.namespaces or len(self.namespaces.keys() - {OTHER}) < NAMESPACES
             self.namespaces[namespace if known else OTHER] += writes
 
     def forget(self, existing: Mapping[str, object]) -> None:

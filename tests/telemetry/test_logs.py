@@ -1,0 +1,131 @@
+"""What the log says of calls, and what it does not."""
+
+import json
+from typing import Any
+
+import grpc
+import pytest
+from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-untyped]
+
+from comity.v1 import state_pb2 as s
+from comity.v1 import state_pb2_grpc
+from tests import servers
+from tests.access.bearers import bearing
+from tests.telemetry.busy import CANARY, NAME, REQUEST_ID, TRACE, TRACED
+from tests.telemetry.conftest import Busy
+from tests.waiting import until
+from tests.wire.calls import TIMEOUT, Metadata
+from tests.wire.inprocess import run
+
+Line = dict[str, Any]
+
+
+def lines(server: servers.Server) -> list[Line]:
+    return [json.loads(line) for line in server.log().splitlines()]
+
+
+def calls(server: servers.Server) -> list[Line]:
+    return [line for line in lines(server) if line["event"] == "call"]
+
+
+def test_there_is_nothing_in_it_that_is_secret(busy_server: Busy) -> None:
+    log = busy_server.server.log()
+    assert CANARY not in log
+    assert busy_server.token not in log
+    assert "Bearer" not in log
+    assert "authorization" not in log
+
+
+def test_each_call_has_a_line(busy_server: Busy) -> None:
+    (first, *_) = [line for line in calls(busy_server.server) if line["code"] == "OK"]
+    assert first["method"] == "comity.v1.StateService/Put"
+    assert first["request_id"] == REQUEST_ID
+    assert (first["principal"], first["namespace"], first["trace_id"]) == ("planner", NAME, TRACE)
+    assert len(first["span_id"]) == 16
+    assert first["peer"].startswith("ipv4:127.0.0.1:")
+    assert first["received"] > first["sent"] > 0
+    assert 0 < first["seconds"] < TIMEOUT
+    codes = {line["code"] for line in calls(busy_server.server)}
+    assert codes >= {
+        *("OK", "CANCELLED", "INVALID_ARGUMENT", "NOT_FOUND", "ABORTED", "OUT_OF_RANGE"),
+        *("UNAUTHENTICATED", "PERMISSION_DENIED"),
+    }
+    names = {line.get("namespace") for line in calls(busy_server.server)}
+    assert names >= {NAME, None}
+
+
+def details(error: Any) -> tuple[Any, Any]:
+    """The ErrorInfo and the RequestInfo of a failed call."""
+    status = status_pb2.Status.FromString(dict(error.trailing_metadata())["grpc-status-details-bin"])
+    info, request = error_details_pb2.ErrorInfo(), error_details_pb2.RequestInfo()
+    for detail in status.details:
+        detail.Unpack(info)
+        detail.Unpack(request)
+    assert info.reason
+    assert request.request_id
+    return info, request
+
+
+@pytest.mark.parametrize(
+    ("metadata", "kept"),
+    [
+        ((("x-request-id", "a1/b:c=2"),), True),
+        ((), False),
+        ((("x-request-id", ""),), False),
+        ((("x-request-id", "two words"),), False),
+        ((("x-request-id", '"},{"event":"forged'),), False),
+        ((("x-request-id", "x" * 129),), False),
+        ((("x-request-id", "-rf"),), False),
+    ],
+)
+async def test_an_error_says_by_which_id_the_log_has_the_call(
+    busy_server: Busy, metadata: Metadata, kept: bool
+) -> None:
+    async with grpc.aio.insecure_channel(busy_server.server.address) as channel:
+        stub: state_pb2_grpc.StateServiceAsyncStub = state_pb2_grpc.StateServiceStub(channel)
+        said = (*bearing(busy_server.token), *metadata)
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await stub.Get(s.GetRequest(namespace=NAME), metadata=said, timeout=TIMEOUT)
+    _, request = details(refused.value)
+    await until(lambda: request.request_id in busy_server.server.log())
+    assert (request.request_id == dict(metadata).get("x-request-id")) == kept
+    (line,) = [line for line in calls(busy_server.server) if line["request_id"] == request.request_id]
+    assert line["code"] == "INVALID_ARGUMENT"
+    if not kept:
+        assert len(request.request_id) == 32
+
+
+async def test_a_defect_is_in_the_log_under_the_id_of_its_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def fail(*_: object, **__: object) -> None:
+        raise RuntimeError
+
+    async with run() as running:
+        monkeypatch.setattr(running.store, "get", fail)
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await running.state.Get(s.GetRequest(namespace="n", key="k"), metadata=(("x-request-id", "mine"),))
+    info, request = details(refused.value)
+    assert info.metadata["error_id"] == request.request_id == "mine"
+
+
+async def test_a_watch_that_nobody_wants_any_more_is_no_failure() -> None:
+    with servers.start("--log-calls", "failed") as server:
+        async with grpc.aio.insecure_channel(server.address) as channel:
+            stub: state_pb2_grpc.StateServiceAsyncStub = state_pb2_grpc.StateServiceStub(channel)
+            await stub.Get(s.GetRequest(namespace=NAME, key="k"))
+            watch = stub.Watch(s.WatchRequest(namespace=NAME, key="k"))
+            await watch.read()
+            watch.cancel()
+            with pytest.raises(grpc.aio.AioRpcError):
+                await stub.Get(s.GetRequest(namespace=NAME))
+        server.stop()
+        assert [line["code"] for line in calls(server)] == ["INVALID_ARGUMENT"]
+
+
+def test_a_trace_of_the_client_is_named_where_the_server_makes_none() -> None:
+    with servers.start("--log-calls", "all") as server, grpc.insecure_channel(server.address) as channel:
+        stub = state_pb2_grpc.StateServiceStub(channel)
+        for metadata in (TRACED, (("traceparent", f"00-{CANARY}"),)):
+            stub.Get(s.GetRequest(namespace=NAME, key="k"), metadata=metadata, timeout=TIMEOUT)
+        traced, untraced = calls(server)
+    assert traced["trace_id"] == TRACE
+    assert "trace_id" not in untraced

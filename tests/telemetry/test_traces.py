@@ -1,0 +1,103 @@
+"""What a collector is told of calls and commits."""
+
+from collections.abc import Callable
+
+import grpc
+import pytest
+
+from comity.v1 import state_pb2 as s
+from comity.v1 import state_pb2_grpc
+from tests import servers
+from tests.telemetry.busy import NAME, PARENT, TRACE
+from tests.telemetry.collector import Collector, Span, collecting
+from tests.telemetry.conftest import SOON, Busy
+from tests.waiting import until
+
+STATE = "comity.v1.StateService"
+
+
+async def one(collector: Collector, matches: Callable[[Span], bool]) -> Span:
+    """The first span that is like this, once it has come."""
+    await until(lambda: any(map(matches, collector.spans)))
+    return next(filter(matches, collector.spans))
+
+
+async def test_a_call_goes_on_with_the_trace_of_its_client(busy_server: Busy) -> None:
+    span = await one(busy_server.collector, lambda span: span.trace_id == TRACE)
+    assert (span.name, span.parent_id) == (f"{STATE}/Put", PARENT)
+    assert span.attributes["rpc.response.status_code"] == "OK"
+    assert span.attributes["comity.namespace"] == NAME
+    assert span.attributes["network.peer.address"] == "127.0.0.1"
+    assert not span.is_error
+
+
+async def test_a_commit_links_to_the_calls_that_it_carries(busy_server: Busy) -> None:
+    call = await one(busy_server.collector, lambda span: span.trace_id == TRACE)
+    commit = await one(busy_server.collector, lambda span: span.name == "commit" and call.span_id in span.links)
+    assert PARENT in commit.links
+    assert commit.trace_id != TRACE
+    assert commit.attributes == {"comity.namespace": NAME, "comity.writes": 1}
+    together = await one(busy_server.collector, lambda span: span.attributes.get("comity.writes", 0) > 1)
+    pipeline = await one(busy_server.collector, lambda span: span.name == f"{STATE}/Pipeline")
+    assert set(together.links) == {PARENT, pipeline.span_id}
+
+
+async def test_a_refusal_and_a_cancellation_are_ends_of_spans(busy_server: Busy) -> None:
+    for method, code in (
+        ("Get", "INVALID_ARGUMENT"),
+        ("Put", "UNAUTHENTICATED"),
+        ("Put", "ABORTED"),
+        ("Watch", "CANCELLED"),
+        ("Watch", "OUT_OF_RANGE"),
+        ("Pipeline", "OK"),
+    ):
+        span = await one(
+            busy_server.collector,
+            lambda span, method=method, code=code: (  # type: ignore[misc]
+                (span.name, span.attributes.get("rpc.response.status_code")) == (f"{STATE}/{method}", code)
+            ),
+        )
+        assert not span.is_error  # they are the clients'
+
+
+async def test_what_was_not_sent_yet_is_sent_at_the_end_and_a_deadline_is_an_error() -> None:
+    with collecting() as collector:
+        variables = {"OTEL_TRACES_EXPORTER": "otlp", "OTEL_BSP_SCHEDULE_DELAY": "600000", "OTEL_SERVICE_NAME": "mine"}
+        env = variables | {"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://{collector.address}"}
+        with servers.start(env=env) as server:
+            async with grpc.aio.insecure_channel(server.address) as channel:
+                stub: state_pb2_grpc.StateServiceAsyncStub = state_pb2_grpc.StateServiceStub(channel)
+                watch = stub.Watch(s.WatchRequest(namespace=NAME, key="k"), timeout=0.5)
+                await watch.read()
+                with pytest.raises(grpc.aio.AioRpcError):
+                    await watch.read()
+            assert not collector.spans
+            server.stop()
+        (span,) = collector.spans
+        assert (span.attributes["rpc.response.status_code"], span.is_error) == ("DEADLINE_EXCEEDED", True)
+        assert not collector.metrics
+
+
+def test_a_collector_that_is_not_there_holds_up_nothing() -> None:
+    with (
+        servers.start("--otlp-endpoint", "http://127.0.0.1:1", env=SOON) as server,
+        grpc.insecure_channel(server.address) as channel,
+    ):
+        stub = state_pb2_grpc.StateServiceStub(channel)
+        for number in range(20):
+            stub.Put(s.PutRequest(namespace=NAME, key="k", value=bytes(number)), timeout=5)
+        assert server.stop(timeout=15) == 0
+
+
+def test_nothing_is_sent_where_all_is_switched_off() -> None:
+    with collecting() as collector:
+        env = SOON | {"OTEL_SDK_DISABLED": "true"}
+        with (
+            servers.start("--otlp-endpoint", f"http://{collector.address}", env=env) as server,
+            grpc.insecure_channel(server.address) as channel,
+        ):
+            state_pb2_grpc.StateServiceStub(channel).Get(s.GetRequest(namespace=NAME, key="k"), timeout=5)
+            server.stop()
+            assert '"call"' not in server.log()
+        assert not collector.spans
+        assert not collector.metrics
