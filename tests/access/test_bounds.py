@@ -117,17 +117,17 @@ async def test_a_table_of_the_policy_bounds_whom_it_names() -> None:
         await asyncio.gather(*puts)
 
 
-async def test_thousands_of_calls_at_once_are_answered_or_shed() -> None:
+async def test_a_burst_of_calls_is_answered_or_shed() -> None:
     """From several connections: nothing but the bound refuses them, and nothing is counted as open afterwards."""
     async with run(max_calls=50) as running, AsyncExitStack() as stack:
         running.store.gate.clear()
         puts = []
-        for number in range(8):
+        for number in range(4):
             options = [("grpc.channel_id", number)]
             channel = grpc.aio.insecure_channel(running.server.addresses[0], options=options)
             await stack.enter_async_context(channel)
             stub: state_pb2_grpc.StateServiceAsyncStub = state_pb2_grpc.StateServiceStub(channel)
-            puts += [asyncio.ensure_future(stub.Put(PUT, timeout=60)) for _ in range(250)]
+            puts += [asyncio.ensure_future(stub.Put(PUT, timeout=60)) for _ in range(200)]
         await until(lambda: sum(each.done() for each in puts) == len(puts) - 50)
         running.store.gate.set()
         ended = await asyncio.gather(*puts, return_exceptions=True)
