@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from comity.v1 import lease_pb2, lease_pb2_grpc
 from comity.v1 import state_pb2 as s
 from comity_server.access import rates
-from comity_server.access.bounds import Bounds, address, operations
+from comity_server.access.bounds import Bounds, Meter, address, operations
 from comity_server.access.buckets import Bucket, Rate
 from comity_server.access.caller import Caller, Identity
 from comity_server.access.gate import Gate
@@ -21,6 +21,8 @@ from comity_server.access.limits import NamespaceLimits, Rates, Rules, Table
 from comity_server.access.rates import Account, Accounts
 from comity_server.access.rights import NOTHING, Rights
 from comity_server.errors import RateLimited
+from comity_server.model import Put, Transaction
+from comity_server.services import watch
 from tests.access.believing import as_principals, by, refused
 from tests.waiting import until
 from tests.wire.calls import TIMEOUT, read_refusal
@@ -313,6 +315,7 @@ async def slow() -> AsyncIterator[Running]:
 def looks_often(monkeypatch: pytest.MonkeyPatch) -> None:
     """Who is held back learns soon that the rate is another one."""
     monkeypatch.setattr(rates, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(watch, "LOOK_SECONDS", 0.01)
 
 
 def quick(running: Running) -> None:
@@ -353,20 +356,43 @@ async def test_a_server_that_stops_does_not_wait_for_a_rate(slow: Running) -> No
         assert slow.store.commits_begun == 1
 
 
-async def test_a_watch_is_held_back_by_its_bytes() -> None:
+async def test_a_watch_is_held_back_by_its_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    looks = 0
+    owes = Meter.owes
+
+    def counted(meter: Meter) -> float:
+        nonlocal looks
+        looks += 1
+        return owes(meter)
+
+    monkeypatch.setattr(Meter, "owes", counted)
     async with run(rate_namespace_bytes=NEVER, rate_namespace_bytes_burst=5000) as running:
-        watch = running.state.Watch(s.WatchRequest(namespace="n", prefix=""))
-        await watch.read()
+        stream = running.state.Watch(s.WatchRequest(namespace="n", prefix=""))
+        await stream.read()
         await running.state.Put(s.PutRequest(namespace="n", key="k", value=bytes(3000)), timeout=TIMEOUT)
-        event = await watch.read()
+        event = await stream.read()
         assert isinstance(event, s.WatchResponse)
-        assert event.commits
+        assert event.revision == 1
         assert (await refused(running.state.Get(GET, timeout=TIMEOUT))).reason == "RATE_LIMITED"
+        reading = asyncio.ensure_future(stream.read())
+        await running.store.commit("n", [Transaction(then=[Put("k", b"")])])
+        before = looks
+        await until(lambda: looks > before + 5)
+        assert not reading.done()
         running.server._access.bounds.use([Table(namespaces=["*"], rate_bytes=0)])
-        await running.state.Put(PUT, timeout=TIMEOUT)
-        event = await watch.read()
+        event = await reading
         assert isinstance(event, s.WatchResponse)
         assert event.revision == 2
+
+
+async def test_a_watch_that_is_held_back_ends_with_the_server() -> None:
+    async with run(rate_namespace_bytes=NEVER, rate_namespace_bytes_burst=5000) as running:
+        stream = running.state.Watch(s.WatchRequest(namespace="n", prefix=""))
+        await stream.read()
+        await running.state.Put(s.PutRequest(namespace="n", key="k", value=bytes(3000)), timeout=TIMEOUT)
+        await stream.read()
+        await running.server.stop()
+        assert (await refused(stream.read())).reason == "DRAINING"
 
 
 async def test_a_renewal_waits_for_no_rate() -> None:

@@ -144,6 +144,12 @@ class Meter:
             for account in self._accounts():
                 account.charge(operations, size)
 
+    def owes(self) -> float:
+        """For how many seconds it should not take more: until what it took is there."""
+        if not self._bounds.counts:
+            return 0.0
+        return max((account.owes() for account in self._accounts()), default=0.0)
+
     async def hold(self, operations: int, size: int) -> None:
         """Take as much, and return when it was there."""
         if self._bounds.counts:

@@ -68,6 +68,10 @@ class Account:
             if bucket is not None and cost:
                 bucket.take(cost, now)
 
+    def owes(self) -> float:
+        """How many seconds it takes until what was taken is there."""
+        return self._wait(0, 0)
+
     async def hold(self, operations: int, size: int) -> None:
         """Take as much, and return when nothing is owed. Whoever waits does so in the order of arrival."""
         if not self._turn.locked() and not self._wait(operations, size):
@@ -75,7 +79,7 @@ class Account:
             return
         async with self._turn:
             self.charge(operations, size)
-            while seconds := self._wait(0, 0):  # noqa: ASYNC110 - it is time that has to pass
+            while seconds := self.owes():  # noqa: ASYNC110 - it is time that has to pass
                 await asyncio.sleep(min(seconds, LOOK_SECONDS))
 
     def _wait(self, operations: int, size: int) -> float:
