@@ -176,7 +176,6 @@ class Calls:
                     begun = 0 if tool else 1
                     self.unary_calls += begun
                     if self._draining and begun:
-                        self._refused += 1
                         raise Draining
                     request = parse(data)
                     trail.asks(request)
@@ -226,7 +225,6 @@ class Calls:
                 begun = 0 if tool else 1
                 self.streams += begun
                 if self._draining and begun:
-                    self._refused += 1
                     raise Draining
                 async with contextlib.aclosing(handler(request, Call(context, caller, meter))) as messages:
                     async for message in messages:
@@ -266,6 +264,7 @@ class Calls:
             error = InvalidRequest(Violation("request", f"is not a {method.input_type.full_name}"))
         elif isinstance(error, EOFError):
             error = InvalidRequest(Violation("request", "is required"))
+        self._refused += self._draining  # also where there was no room to be waited for any more
         if isinstance(error, TooManyCalls | RateLimited):
             self._gate.shed[error.metadata["limit"]] += 1
         if isinstance(error, StateError):
