@@ -1,6 +1,7 @@
 """What Prometheus and a collector are told."""
 
 import asyncio
+import json
 import re
 import socket
 from typing import NamedTuple
@@ -24,7 +25,7 @@ from tests import servers
 from tests.access.bearers import bearing
 from tests.telemetry.busy import CANARY, NAME
 from tests.telemetry.conftest import Busy
-from tests.telemetry.prometheus import label_of, samples, series
+from tests.telemetry.prometheus import label_of, read, samples, series
 from tests.waiting import until
 
 METRICS = (*MEASURED, *OBSERVED)
@@ -208,3 +209,13 @@ def test_an_exporter_that_is_not_installed_is_refused(signal: str) -> None:
     done = servers.run(env={f"OTEL_{signal}_EXPORTER": "carrier-pigeon"})
     assert done.returncode == 2
     assert f"OTEL_{signal}_EXPORTER: 'carrier-pigeon'" in done.stderr
+
+
+def test_each_of_several_processes_has_an_endpoint_of_its_own(redis_url: str) -> None:
+    with servers.start("--store", redis_url, "--workers", "2", "--metrics-listen", "127.0.0.1:0") as server:
+        said = map(json.loads, server.log().splitlines())
+        found = {line["worker"]: line["address"] for line in said if line["event"] == "metrics can be read"}
+        assert found.keys() == {1, 2}
+        for worker, address in found.items():
+            (about,) = [labels for name, labels, _ in samples(read(address)) if name == "target_info"]
+            assert about["comity_worker"] == str(worker)
