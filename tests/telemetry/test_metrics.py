@@ -4,6 +4,7 @@ import asyncio
 import json
 import re
 import socket
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import grpc
@@ -14,7 +15,7 @@ from comity.v1 import state_pb2, state_pb2_grpc
 from comity_server.committer import Committer
 from comity_server.feed import Feed
 from comity_server.limits import Limits
-from comity_server.model import Put, Transaction
+from comity_server.model import NamespaceInfo, Put, Transaction
 from comity_server.services.wire import watch_fragment
 from comity_server.settings import SettingsError, load
 from comity_server.stores.memory.store import MemoryStore
@@ -157,6 +158,24 @@ async def test_of_many_namespaces_some_are_shown_and_the_others_together() -> No
     assert found[OTHER] == 5
     await store.delete_namespace(names[-1])
     await until(lambda: forgets(observer, tally, names[-1]))
+
+
+class Silent(MemoryStore):
+    """A store that does not answer."""
+
+    async def namespaces(self, prefix: str, *, after: str = "", limit: int) -> Sequence[NamespaceInfo]:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    def trouble(self) -> str:
+        return "it is away"
+
+
+async def test_what_is_known_without_the_store_is_told_without_it() -> None:
+    store, tally = Silent(Limits()), Tally()
+    observer = Observer(store, Committer(store), Feed(store, watch_fragment), Idle(), tally)
+    async with asyncio.timeout(20):
+        assert (await observer.look()).trouble == "it is away"
 
 
 async def forgets(observer: Observer, tally: Tally, name: str) -> bool:
