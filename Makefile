@@ -13,7 +13,7 @@ STUBS := client/comity/v1/__init__.py
 POLYGLOT := tests/polyglot/node_modules/.package-lock.json
 TYPESCRIPT := client/typescript
 NPM := $(BIN)/python tests/polyglot/install.py
-CODE := $(wildcard client server tests examples benchmarks deploy)
+CODE := $(wildcard client server tests examples benchmarks)
 
 # The folder is in the list too, for a proto that was removed.
 PROTOS := protos/comity/v1 $(wildcard protos/comity/v1/*.proto)

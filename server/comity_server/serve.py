@@ -20,6 +20,7 @@ from comity_server.errors import StateError
 from comity_server.failures import Failed
 from comity_server.hangup import on_hangup
 from comity_server.listening import ListenError, Serving
+from comity_server.notifying import notify_ready
 from comity_server.options import EPILOG, given, settings_options
 from comity_server.server import Server
 from comity_server.settings import Settings, SettingsError, load, unknown
@@ -82,6 +83,7 @@ def command(config: Path | None, **options: Any) -> None:
         if settings.jwks is not None and not settings.jwt_audience:
             log.warning("JWTs are taken that were made for others: no jwt_audience is set")
         _announce(addresses, health)
+        notify_ready()
 
     try:
         if settings.workers > 1:
@@ -135,7 +137,7 @@ async def serve(settings: Settings, store: Store, serving: Serving, worker: int 
     """Serve until a signal to stop, then drain. `worker`: which of several processes this is, from 1."""
     gc.set_threshold(*COLLECT_AFTER)
     stopped = _stop_signal()
-    open_files.allow(settings.max_connections * len([*settings.listen, *settings.health_listen]))
+    open_files.allow(settings.max_connections * (len(settings.listen) + len(settings.health_listen)))
     server = Server(settings, store, worker=worker)
     await server.start()
     if server.reloads:

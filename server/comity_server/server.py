@@ -13,7 +13,7 @@ from grpc_channelz.v1 import channelz_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 
 from comity.v1 import checkpoint_pb2, lease_pb2, namespace_pb2, server_pb2, state_pb2
-from comity_server import tasks
+from comity_server import connections, tasks
 from comity_server.access.setup import Access
 from comity_server.committer import Committer
 from comity_server.compactor import Compactor
@@ -217,14 +217,10 @@ def grpc_options(settings: Settings, ping_interval: float) -> list[tuple[str, An
     """What gRPC is told of the settings. All its numbers are of 32 bits."""
     waiting = min(max(CALLS_WAITING_LEAST, 10 * settings.max_pending), INT32_MOST)
     return [
-        # Where there are no workers, a second server on the port has to fail, not to take half of the calls.
-        ("grpc.so_reuseport", int(settings.workers > 1)),
+        *connections.options(settings),
         ("grpc.max_receive_message_length", request_bytes(settings)),
         ("grpc.max_send_message_length", -1),  # what is sent has bounds of its own
         ("grpc.max_concurrent_streams", settings.max_streams),
-        ("grpc.max_allowed_incoming_connections", settings.max_connections),  # of each address
-        ("grpc.max_connection_idle_ms", int(settings.connection_idle * 1000)),
-        ("grpc.server_handshake_timeout_ms", int(settings.handshake_timeout * 1000)),
         ("grpc.http2.bdp_probe", 0),  # it would let in megabytes of each request before the request is read
         # Calls that were read but not begun yet. Those beyond these bounds end with a bare CANCELLED, which no client
         # repeats; how many may wait is the committer's to say, which answers OVERLOADED.
@@ -232,11 +228,6 @@ def grpc_options(settings: Settings, ping_interval: float) -> list[tuple[str, An
         ("grpc.server.max_pending_requests_hard_limit", waiting),
         ("grpc.max_metadata_size", METADATA_BYTES),
         ("grpc.absolute_max_metadata_size", METADATA_BYTES),
-        # The server pings, so that the streams of clients that are gone end.
-        ("grpc.keepalive_time_ms", int(settings.keepalive_time * 1000)),
-        ("grpc.keepalive_timeout_ms", int(settings.keepalive_timeout * 1000)),
-        ("grpc.http2.ping_timeout_ms", int(settings.keepalive_timeout * 1000)),
-        ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.http2.max_pings_without_data", 0),
         ("grpc.http2.min_ping_interval_without_data_ms", int(ping_interval * 1000)),
         ("grpc.enable_channelz", int(settings.channelz)),

@@ -1,4 +1,4 @@
-"""A server that a program in another language may end and start: POST /start, /kill and /stop to an address."""
+"""A server that a program in another language may end and start: POST /start and /kill to an address."""
 
 import threading
 from collections.abc import Iterator
@@ -19,10 +19,8 @@ def controlled(store: str, log: Path) -> Iterator[str]:
             running.append(start("--store", store))
         elif what == "start":
             running[0].restart()
-        elif what == "kill":
-            running[0].kill()
         else:
-            running[0].stop()
+            running[0].kill()
         return running[0].address
 
     class Handler(BaseHTTPRequestHandler):

@@ -45,7 +45,7 @@ function describe(error) {
     described.status_code = grpc.status[status.code];
     for (const { type_url, value } of status.details) {
       const name = type_url.replace('type.googleapis.com/google.rpc.', '');
-      described[name] = rpc[name].deserialize(value);
+      if (rpc[name]) described[name] = rpc[name].deserialize(value); // of others there may be more, with time
     }
   }
   return described;

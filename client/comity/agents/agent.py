@@ -10,10 +10,12 @@ from typing import Any, Final, Literal, Self, TypeVar, overload
 from comity.arguments import expect
 from comity.client import Client
 from comity.errors import LeaseLost
-from comity.lease import Lease, LeaseGuard
+from comity.leases.block import Block
+from comity.leases.guard import LeaseGuard
+from comity.leases.lease import Lease
 from comity.model import Checkpoint, RestoreResult
 from comity.operations import Key, Put
-from comity.recipes.ending import EndsWith, clean_up
+from comity.recipes.ending import clean_up
 from comity.recipes.names import check_client, check_count, check_seconds, check_wait, wait_of
 from comity.transaction import Transaction
 
@@ -90,7 +92,7 @@ class Agent:
         self._presence = Presence.here(name, role=role, supervisor=supervisor, run=run)
         self._reporting = asyncio.Lock()
         self._lease: Lease | None = None
-        self._ends: EndsWith | None = None
+        self._block = Block()
         self._inbox = Inbox(self.state, name, role, check_count("tries", tries), self._held)
         self._desk = Desk(self.state, name, self._held)
 
@@ -111,17 +113,16 @@ class Agent:
                 reason="AGENT_EXISTS",
                 metadata={"name": self.name, "incarnation": str(there.incarnation)},
             ) from None
-        self._ends = EndsWith(self._lease)
-        self._ends.begin()
+        self._block.begin(self._lease)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         assert self._lease is not None
-        assert self._ends is not None
         try:
-            self._ends.end(error)
+            self._block.end()
+            self._block.check(error)
             if error is None:
                 self._lease.check()
         finally:

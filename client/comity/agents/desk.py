@@ -6,7 +6,7 @@ from typing import Any
 
 from comity.client import Client
 from comity.errors import InvalidArgument
-from comity.lease import Lease
+from comity.leases.lease import Lease
 from comity.recipes.queue import Queue
 from comity.transaction import Transaction
 

@@ -8,7 +8,7 @@ from typing import Any, Final
 from comity.arguments import expect
 from comity.client import Client
 from comity.errors import DecodeError, NotFound
-from comity.lease import Lease
+from comity.leases.lease import Lease
 from comity.model import Entry
 from comity.recipes.item import Item
 from comity.recipes.names import wait_of

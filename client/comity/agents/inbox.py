@@ -6,7 +6,7 @@ import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 
 from comity.client import Client
-from comity.lease import Lease
+from comity.leases.lease import Lease
 from comity.recipes.ending import begun
 from comity.recipes.item import Item
 from comity.recipes.queue import Queue

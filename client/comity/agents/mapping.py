@@ -9,7 +9,7 @@ from typing import Any, Final
 from comity import codec
 from comity.client import Client
 from comity.errors import DecodeError, InvalidArgument
-from comity.lease import Lease
+from comity.leases.lease import Lease
 from comity.model import Entry, Event, Resync
 from comity.recipes.ending import clean_up
 from comity.recipes.item import Item, Keys

@@ -11,7 +11,7 @@ from typing import Any, Final, TypeVar
 
 from comity.client import Client
 from comity.errors import Conflict, DecodeError
-from comity.lease import Lease
+from comity.leases.lease import Lease
 from comity.model import Entry, Event, EventCause, PutResult, Resync
 from comity.recipes.ending import clean_up
 from comity.recipes.living import Living

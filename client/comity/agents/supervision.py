@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from comity.client import Client
 from comity.errors import ComityError
-from comity.lease import Lease
+from comity.leases.lease import Lease
 from comity.recipes.ending import begun
 
 from . import layout

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from comity.client import Client
 from comity.errors import FailedPrecondition, LeaseNotFound, OutOfRange
-from comity.lease import Lease
+from comity.leases.lease import Lease
 from comity.model import EventCause, GetResult, ListResult, Resync
 from comity.operations import Delete, Get, List, Operation, Prefix, Put
 from comity.retry import Backoff

@@ -13,7 +13,7 @@ from typing import Any, ParamSpec, Self, TypeVar
 
 from comity.client import Client
 from comity.errors import ComityError, LeaseNotFound
-from comity.lease import Lease
+from comity.leases.lease import Lease
 from comity.model import ListResult
 from comity.operations import Condition, Delete, Key, List, Put
 

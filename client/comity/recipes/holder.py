@@ -3,10 +3,12 @@
 from types import TracebackType
 from typing import Any, Self
 
-from comity.lease import Lease, LeaseGuard
+from comity.leases.block import Block
+from comity.leases.guard import LeaseGuard
+from comity.leases.lease import Lease
 from comity.model import Entry
 
-from .ending import EndsWith, clean_up
+from .ending import clean_up
 from .line import Line, Place
 from .within import within
 
@@ -24,7 +26,7 @@ class Holder:
         self._line = line
         self._value = value
         self._place: Place | None = None
-        self._block: EndsWith | None = None
+        self._block: Block | None = None
         self._entering = False
 
     def __repr__(self) -> str:
@@ -121,8 +123,8 @@ class Holder:
 
     def _begin_block(self) -> None:
         """The running task is cancelled if the lease is lost, until the block ends."""
-        self._block = EndsWith(self.lease)
-        self._block.begin()
+        self._block = Block()
+        self._block.begin(self.lease)
 
     async def _end_block(self, error: BaseException | None) -> None:
         """Release it after a block that has raised this. Raises LeaseLost if it was lost, unless the block raised."""
@@ -130,7 +132,9 @@ class Holder:
         place, self._place = self._place, None
         try:
             if block is not None:
-                block.end(error)
+                block.end()
+                if error is not None:
+                    block.check(error)
             if place is not None and error is None:  # else it was released in the block
                 place.lease.check()
         finally:

@@ -8,12 +8,14 @@ from typing import Any, Final, NamedTuple, TypeVar, overload
 
 from comity.client import Client
 from comity.errors import LeaseLost
-from comity.lease import Lease, LeaseGuard
+from comity.leases.block import Block
+from comity.leases.guard import LeaseGuard
+from comity.leases.lease import Lease
 from comity.model import Entry
 from comity.operations import Delete, Increment, Key, Operation, Put
 from comity.transaction import Transaction
 
-from .ending import EndsWith, clean_up, insist
+from .ending import clean_up, insist
 from .names import check_count, check_seconds
 
 __all__ = ["PRIORITIES", "Item", "Keys", "OnDead"]
@@ -99,7 +101,7 @@ class Item:
         self._keys = keys
         self._limit = limit
         self._on_dead = on_dead
-        self._block: EndsWith | None = None
+        self._block: Block | None = None
         self.settled = False  # acknowledged, or given back
 
     def __repr__(self) -> str:
@@ -241,7 +243,7 @@ class Item:
             raise self._lost()
         await self._end()
 
-    def _watch_over(self, block: EndsWith) -> None:
+    def _watch_over(self, block: Block) -> None:
         """The block that is cancelled when the claim is lost."""
         self._block = block
 

@@ -12,12 +12,13 @@ from uuid import uuid4
 from comity.arguments import expect
 from comity.client import Client
 from comity.errors import DeadlineExceeded, DecodeError, LeaseLost, LeaseNotFound, RateLimited, Unavailable
-from comity.lease import Lease
+from comity.leases.block import Block
+from comity.leases.lease import Lease
 from comity.model import Entry, GetResult, IncrementResult, Resync
 from comity.operations import Delete, Get, Increment, Key, Put
 from comity.transaction import Transaction
 
-from .ending import EndsWith, begun, clean_up, insist
+from .ending import begun, clean_up, insist
 from .item import Claimed, Item, Keys, OnDead
 from .living import Living
 from .names import check_client, check_count, check_name, check_seconds, owner_of
@@ -151,8 +152,8 @@ class Queue:
         If the lease is lost, the block is cancelled and LeaseLost is raised. Raises what `get` and `Item.ack` raise.
         """
         item = await self.get(timeout)
-        block = EndsWith(item.lease)
-        block.begin()
+        block = Block()
+        block.begin(item.lease)
         item._watch_over(block)
         try:
             yield item
@@ -160,13 +161,14 @@ class Queue:
                 item.lease.check()
                 await item.ack()
         except BaseException as error:
+            block.end()
             try:
-                block.end(error)
+                block.check(error)
             finally:
                 await item.give_back(counts=isinstance(error, Exception))
             raise
         finally:
-            block.end(None)
+            block.end()
             await item.close()
 
     async def get(self, timeout: float | None = None) -> Item:

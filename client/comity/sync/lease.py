@@ -4,7 +4,8 @@ import asyncio
 from collections.abc import Callable
 from types import TracebackType
 
-from comity import lease, leasing
+from comity.leases import block, lease
+from comity.leases.guard import LeaseGuard
 
 from .thread import run
 from .waiting import waiting
@@ -47,7 +48,7 @@ class Lease:
         return self._async.fence
 
     @property
-    def guard(self) -> lease.LeaseGuard:
+    def guard(self) -> LeaseGuard:
         """What ties a write to it, as the lease itself does; for another process."""
         return self._async.guard
 
@@ -93,7 +94,7 @@ class Lease:
 class Leasing:
     """Grants a lease where a block begins, and revokes it where it ends. Made by `Client.lease`; entered once."""
 
-    def __init__(self, leasing: leasing.Leasing) -> None:
+    def __init__(self, leasing: block.Leasing) -> None:
         self._async = leasing
 
     def __enter__(self) -> Lease:

@@ -37,6 +37,7 @@ export interface ErrorDetails {
   metadata?: Readonly<Record<string, string>>;
   violations?: readonly Violation[];
   retryAfterMs?: number | undefined;
+  requestId?: string | undefined;
   cause?: unknown;
 }
 
@@ -50,6 +51,8 @@ export class ComityError extends Error {
   readonly violations: readonly Violation[];
   /** How long the server asked to wait before the next try, in ms; undefined if it said nothing. */
   readonly retryAfterMs: number | undefined;
+  /** The id under which the server's log has the call; empty if it said none. */
+  readonly requestId: string;
 
   constructor(message: string, details: ErrorDetails = {}, code = 'UNKNOWN') {
     super(message, details.cause === undefined ? undefined : { cause: details.cause });
@@ -59,6 +62,7 @@ export class ComityError extends Error {
     this.metadata = details.metadata ?? {};
     this.violations = details.violations ?? [];
     this.retryAfterMs = details.retryAfterMs;
+    this.requestId = details.requestId ?? '';
   }
 
   /** A number of the metadata; undefined if there is none. */

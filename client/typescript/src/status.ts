@@ -8,7 +8,12 @@ import { anyUnpack } from '@bufbuild/protobuf/wkt';
 import type { Any, Duration } from '@bufbuild/protobuf/wkt';
 
 import * as errors from './errors.ts';
-import { BadRequestSchema, ErrorInfoSchema, RetryInfoSchema } from './gen/google/rpc/error_details_pb.ts';
+import {
+  BadRequestSchema,
+  ErrorInfoSchema,
+  RequestInfoSchema,
+  RetryInfoSchema,
+} from './gen/google/rpc/error_details_pb.ts';
 import { StatusSchema } from './gen/google/rpc/status_pb.ts';
 import { explained } from './unreachable.ts';
 
@@ -84,6 +89,7 @@ export function errorFrom(failure: unknown, address: string): unknown {
       description,
     })),
     retryAfterMs,
+    requestId: detail(details, RequestInfoSchema)?.requestId,
     cause: failure,
   });
 }

@@ -72,6 +72,15 @@ test('a lease is told lost by a write that the server refuses for it', async () 
   assert(lease.signal.aborted && other.signal.aborted);
 });
 
+test('who was stopped for longer than the ttl knows it before anything else', async () => {
+  using state = client();
+  const lease = await state.lease(1_000);
+  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 1_050); // nothing runs meanwhile
+  assert(!lease.alive && lease.remainingMs === 0);
+  await assert.rejects(state.put('key', 1, { guard: lease }), LeaseLost);
+  assert(lease.signal.aborted);
+});
+
 test('a lock as the recipes have it: one holder at a time, in the order of asking', async () => {
   using state = client();
   const order: bigint[] = [];

@@ -22,7 +22,7 @@ export function client(options: ConnectOptions & { address?: string } = {}): Cli
 export const stops = { skip: CONTROL ? false : 'there is no COMITY_TEST_CONTROL', timeout: 60_000 };
 
 /** Have the server that may be stopped do something: its address. */
-export async function control(what: 'start' | 'kill' | 'stop'): Promise<string> {
+export async function control(what: 'start' | 'kill'): Promise<string> {
   const answer = await fetch(`${CONTROL}/${what}`, { method: 'POST' });
   if (!answer.ok) throw new Error(await answer.text());
   return answer.text();

@@ -112,6 +112,7 @@ test('what does not fit is refused, by the server with the fields at fault', asy
   await assert.rejects(state.put('', 1), (error) => {
     assert(error instanceof InvalidArgument);
     assert.deepEqual(error.violations, [{ field: 'key', description: 'is required' }]);
+    assert.match(error.requestId, /^[\w-]+$/); // by which its log has the call
     return true;
   });
   await assert.rejects(state.get('a\0b'), InvalidArgument);

@@ -33,6 +33,24 @@ test('events come in order, with those of one transaction under one revision', a
   assert.deepEqual(await watch.next(), { done: true, value: undefined }); // `break` has ended it
 });
 
+test('a commit that is too large for one message is handed out whole before the bookmark passes it', async () => {
+  using state = client();
+  const watch = state.watch({ prefix: '' });
+  await watch.ready();
+  const then = Array.from({ length: 1_000 }, (_, place) => ({ put: `key/${place}`, value: 'x'.repeat(3_500) }));
+  await state.transact({ then });
+  const keys = new Set<string>();
+  while (keys.size < 1_000) {
+    assert.equal(watch.revision, 0n);
+    const event = await next(watch);
+    if (event.type === 'put') keys.add(event.key);
+  }
+  assert.equal(watch.revision, 1n);
+  await watch.return();
+  const [commit, ...others] = await state.history().all();
+  assert.deepEqual([commit?.events.length, others], [1_000, []]);
+});
+
 test('from a revision, of one key, of one type', async () => {
   using state = client();
   for (const value of [1, 2, 3]) await state.put('key', value);

@@ -6,7 +6,7 @@ from types import TracebackType
 from typing import Self
 
 from comity import recipes
-from comity.lease import LeaseGuard
+from comity.leases.guard import LeaseGuard
 from comity.recipes.holder import Holder as AsyncHolder
 from comity.sync.client import Client
 from comity.sync.lease import Lease

@@ -6,7 +6,7 @@ from typing import Any, TypeVar, overload
 
 from comity import recipes
 from comity.arguments import expect
-from comity.lease import LeaseGuard
+from comity.leases.guard import LeaseGuard
 from comity.model import Entry
 from comity.recipes.ending import clean_up
 from comity.sync.client import Client

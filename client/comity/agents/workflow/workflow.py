@@ -19,20 +19,21 @@ from collections.abc import AsyncGenerator
 from typing import Any, Final
 
 from comity import codec
+from comity.agents.layout import check_name
+from comity.agents.presence import Taken, take
 from comity.client import Client
-from comity.lease import Lease
+from comity.leases.block import ends_with
+from comity.leases.lease import Lease
 from comity.model import Resync
 from comity.operations import Delete, Key
-from comity.recipes.ending import EndsWith, clean_up
+from comity.recipes.ending import clean_up
 from comity.recipes.names import check_client
 
-from .layout import check_name
-from .presence import Taken, take
-from .workflow_errors import RunDiffers, RunIsHeld, StepFailure, WorkflowFailed
-from .workflow_plan import Part, Plan
-from .workflow_records import ROOT, Layout, Progress, failure_record, item_place
-from .workflow_runner import Runner
-from .workflow_status import RunStatus, status_of
+from .errors import RunDiffers, RunIsHeld, StepFailure, WorkflowFailed
+from .plan import Part, Plan
+from .records import ROOT, Layout, Progress, failure_record, item_place
+from .runner import Runner
+from .status import RunStatus, status_of
 
 __all__ = ["Workflow"]
 
@@ -212,7 +213,7 @@ class Workflow:
 async def _ending(lease: Lease) -> AsyncGenerator[None]:
     """A block that has a run: cancelled if the lease is lost, which ends with it."""
     try:
-        async with EndsWith(lease):
+        with ends_with(lease):
             yield
     finally:
         await clean_up(lease.revoke())

@@ -1,0 +1,46 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+
+import { Metadata, status } from '@grpc/grpc-js';
+import { create, toBinary } from '@bufbuild/protobuf';
+import { anyPack } from '@bufbuild/protobuf/wkt';
+import type { Any } from '@bufbuild/protobuf/wkt';
+
+import { Internal, RateLimited, ResourceExhausted } from '../src/index.ts';
+import { ErrorInfoSchema, RetryInfoSchema } from '../src/gen/google/rpc/error_details_pb.ts';
+import { StatusSchema } from '../src/gen/google/rpc/status_pb.ts';
+import { Backoff } from '../src/retry.ts';
+import { errorFrom, isTransient } from '../src/status.ts';
+
+function failure(code: status, details: string, packed?: Any[] | Uint8Array) {
+  const metadata = new Metadata();
+  const trailer = Array.isArray(packed) ? toBinary(StatusSchema, create(StatusSchema, { details: packed })) : packed;
+  if (trailer) metadata.set('grpc-status-details-bin', Buffer.from(trailer));
+  return Object.assign(new Error(details), { code, details, metadata });
+}
+
+test('what is exhausted for a while is told from what is exhausted for good', () => {
+  const info = anyPack(ErrorInfoSchema, create(ErrorInfoSchema, { domain: 'comity', reason: 'SO_MANY' }));
+  const retryDelay = { seconds: 1n, nanos: 500_000_000 };
+  const retry = anyPack(RetryInfoSchema, create(RetryInfoSchema, { retryDelay }));
+  const limited = errorFrom(failure(status.RESOURCE_EXHAUSTED, 'slow down', [info, retry]), 'here');
+  assert(limited instanceof RateLimited && isTransient(limited));
+  assert.deepEqual([limited.reason, limited.retryAfterMs, limited.code], ['SO_MANY', 1_500, 'RESOURCE_EXHAUSTED']);
+  assert(new Backoff().delay(60_000, limited.retryAfterMs)! >= 1_500);
+  assert.equal(new Backoff().delay(1_500, limited.retryAfterMs), undefined); // there would be no time left
+  const full = errorFrom(failure(status.RESOURCE_EXHAUSTED, 'full', [info]), 'here');
+  assert(full instanceof ResourceExhausted && !(full instanceof RateLimited) && !isTransient(full));
+});
+
+test('details that are broken, or of another domain, are left out', () => {
+  const other = anyPack(ErrorInfoSchema, create(ErrorInfoSchema, { domain: 'elsewhere', reason: 'COMPACTED' }));
+  for (const packed of [undefined, new Uint8Array([255, 255]), [other]]) {
+    const error = errorFrom(failure(status.UNKNOWN, 'oh', packed), 'here');
+    assert(error instanceof Internal);
+    assert.deepEqual([error.message, error.code, error.reason, isTransient(error)], ['oh', 'UNKNOWN', '', false]);
+  }
+  const broken = errorFrom(failure(status.INTERNAL, 'Received RST_STREAM with code 2'), 'here');
+  assert(isTransient(broken));
+  const own = new TypeError('no status of gRPC');
+  assert.equal(errorFrom(own, 'here'), own);
+});
