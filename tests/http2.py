@@ -39,7 +39,7 @@ class Connection:
     def __init__(self, address: str, *, polite: bool = True) -> None:
         self._address = address
         self._polite = polite
-        self._finished = False
+        self._answering = False
         self._next_stream = 1
         self._reading: asyncio.Task[None] | None = None
         self.encoder = Encoder()
@@ -65,8 +65,9 @@ class Connection:
         self._writer.transport.abort()
 
     def begin(self, settings: dict[int, int] | None = None) -> None:
-        """Send the preface and the client's settings."""
+        """Send the preface and the client's settings, after which the server's may be answered."""
         self.write(PREFACE, SettingsFrame(settings=settings or {}))
+        self._answering = True
 
     def write(self, *parts: Frame | bytes) -> None:
         self._writer.write(b"".join(part if isinstance(part, bytes) else part.serialize() for part in parts))
@@ -84,7 +85,7 @@ class Connection:
         """Say that this is all, and wait until the server has read it, and ends the connection."""
         if self._reading is None:
             self._reading = asyncio.create_task(self._read())
-        self._finished = True
+        self._answering = False
         with contextlib.suppress(OSError):  # it has ended it already
             self._writer.write_eof()
         async with asyncio.timeout(FINISH_SECONDS):
@@ -102,9 +103,9 @@ class Connection:
     def hear(self, frame: Frame) -> None:
         """A frame has come from the server."""
         match frame:
-            case SettingsFrame() if "ACK" not in frame.flags and not self._finished:
+            case SettingsFrame() if "ACK" not in frame.flags and self._answering:
                 self.write(SettingsFrame(flags=["ACK"]))
-            case PingFrame() if "ACK" not in frame.flags and not self._finished:
+            case PingFrame() if "ACK" not in frame.flags and self._answering:
                 self.write(PingFrame(opaque_data=frame.opaque_data, flags=["ACK"]))
             case RstStreamFrame():
                 self.ended.add(frame.stream_id)
@@ -126,10 +127,11 @@ class Connection:
 
 
 class StingyClient(Connection):
-    """Takes off no answer, and leaves requests unfinished."""
+    """Takes off no answer, and leaves requests unfinished. Its calls have headers beside those that they need."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, *more: tuple[str, str]) -> None:
         super().__init__(address)
+        self._more = more
         self._granted = WINDOW_BYTES  # by the server: of the connection,
         self._at_first = WINDOW_BYTES  # of each stream at first,
         self._added: dict[int, int] = {}  # and of those it added to
@@ -147,7 +149,7 @@ class StingyClient(Connection):
         """
         stream = self.stream()
         more = (("grpc-encoding", encoding),) if encoding else ()
-        self.write(self.headers(stream, method, *more))
+        self.write(self.headers(stream, method, *self._more, *more))
         message = framed(request, compressed=bool(encoding))
         message = message[: len(message) - withheld]
         sent = 0

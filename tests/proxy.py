@@ -35,6 +35,11 @@ class Proxy:
         await self.cut()
         await self._server.wait_closed()
 
+    @property
+    def open(self) -> int:
+        """How many connections there are now."""
+        return len(self._connections)
+
     async def cut(self) -> None:
         """Break every connection that there is."""
         connections = list(self._connections)

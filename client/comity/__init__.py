@@ -31,8 +31,9 @@ from .errors import (
     Unimplemented,
     Violation,
 )
-from .lease import Lease, LeaseGuard
-from .leasing import Leasing
+from .leases.block import Leasing
+from .leases.guard import LeaseGuard
+from .leases.lease import Lease
 from .listing import BlameListing, DiffListing, HistoryListing, Listing
 from .model import (
     Attribution,

@@ -8,8 +8,7 @@ from .access import Access
 from .calls import Calls, Method, check_timeout, traced
 from .coalesce import Aside
 from .errors import ComityError, LeaseLost
-from .lease import LeaseGuard
-from .leased import Guard, guard_of
+from .leases.guard import Guard, LeaseGuard, guard_of
 from .pipelined import Asked
 from .request_ids import RequestId, RequestIds, Writer
 from .retry import MAX_WRITE_SECONDS, Retry

@@ -10,7 +10,7 @@ import grpc
 from . import errors, tracing
 from .arguments import shown
 from .channel import Channels, Connection
-from .keeper import Keepers
+from .leases.keeper import Keepers
 from .retry import MAX_WRITE_SECONDS, Retry
 from .status import error_from_call, is_transient
 from .tasks import is_task_cancelled

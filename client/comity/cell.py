@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, cast
 
 from .errors import NotFound
-from .leased import Guard, OfLease
+from .leases.guard import Guard, OfLease
 from .model import DeleteResult, Entry, PutResult, Resync
 from .transaction import Transaction
 from .typed import Typed, typed

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Mapping
 from . import convert, listing, model, requests
 from .arguments import built
 from .base import Base
-from .leased import Guard
+from .leases.guard import Guard
 from .request_ids import RequestId
 from .v1 import checkpoint_pb2
 

@@ -10,8 +10,9 @@ from .cell import MISSING, Cell
 from .checkpoints import Checkpoints
 from .errors import ComityError
 from .health import wait_until_serving
-from .leased import Guard, OfLease, guard_of, living_by
-from .leases import Leases
+from .leases.calls import Leases
+from .leases.guard import Guard, OfLease, guard_of
+from .leases.ttl import living_by
 from .namespaces import Namespaces
 from .operations import Condition, Operation
 from .request_ids import RequestId

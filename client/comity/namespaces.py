@@ -6,7 +6,7 @@ from typing import Literal, Protocol, Self, runtime_checkable
 from . import convert, listing, model, requests
 from .arguments import built
 from .base import Base
-from .leased import Guard
+from .leases.guard import Guard
 from .request_ids import RequestId
 from .v1 import namespace_pb2
 

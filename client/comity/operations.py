@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from . import codec
-from .leased import OfLease, not_both
+from .leases.guard import OfLease
+from .leases.ttl import not_both
 
 __all__ = [
     "Comparable",

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, Protocol, TypeV
 
 from . import convert, model, requests
 from .arguments import built
-from .lease import LeaseGuard
+from .leases.guard import LeaseGuard
 from .v1 import state_pb2, types_pb2
 
 if TYPE_CHECKING:

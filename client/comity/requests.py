@@ -6,8 +6,8 @@ from typing import Any, cast
 
 from . import codec, operations
 from .arguments import built, each_made
-from .lease import LeaseGuard
-from .leased import duration, living_by
+from .leases.guard import LeaseGuard
+from .leases.ttl import duration, living_by
 from .model import Checkpoint, EventType
 from .request_ids import RequestId
 from .v1 import state_pb2, types_pb2

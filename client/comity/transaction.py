@@ -10,7 +10,8 @@ from typing import Any
 from . import convert, requests
 from .arguments import expect
 from .errors import ComityError, Conflict, InvalidArgument, OutOfRange
-from .leased import OfLease, living_by
+from .leases.guard import OfLease
+from .leases.ttl import living_by
 from .model import Entry
 from .retry import Backoff
 from .snapshot import Reading, Snapshot

@@ -10,6 +10,7 @@ from typing import Any, Final
 import grpc
 from grpc_health.v1 import health_pb2
 
+from comity_server import connections
 from comity_server.access.gate import Gate
 from comity_server.listening import bind
 from comity_server.services.admission import Admission
@@ -62,13 +63,12 @@ class Probes:
 
 def _options(settings: Settings) -> list[tuple[str, Any]]:
     return [
-        ("grpc.so_reuseport", int(settings.workers > 1)),
+        *connections.options(settings),
         ("grpc.max_receive_message_length", REQUEST_BYTES),
         ("grpc.max_concurrent_streams", STREAMS),
+        ("grpc.max_allowed_incoming_connections", settings.max_connections),  # of each address
+        ("grpc.max_connection_idle_ms", int(settings.connection_idle * 1000)),
+        ("grpc.server_handshake_timeout_ms", int(settings.handshake_timeout * 1000)),
         ("grpc.max_metadata_size", METADATA_BYTES),
         ("grpc.absolute_max_metadata_size", METADATA_BYTES),
-        ("grpc.keepalive_time_ms", int(settings.keepalive_time * 1000)),
-        ("grpc.keepalive_timeout_ms", int(settings.keepalive_timeout * 1000)),
-        ("grpc.http2.ping_timeout_ms", int(settings.keepalive_timeout * 1000)),
-        ("grpc.keepalive_permit_without_calls", 1),
     ]

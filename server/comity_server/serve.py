@@ -137,7 +137,7 @@ async def serve(settings: Settings, store: Store, serving: Serving, worker: int 
     """Serve until a signal to stop, then drain. `worker`: which of several processes this is, from 1."""
     gc.set_threshold(*COLLECT_AFTER)
     stopped = _stop_signal()
-    open_files.allow(settings.max_connections * len(settings.listen))
+    open_files.allow(settings.max_connections * (len(settings.listen) + len(settings.health_listen)))
     server = Server(settings, store, worker=worker)
     await server.start()
     if server.reloads:

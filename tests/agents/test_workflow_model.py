@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 import comity
 from comity import Client
 from comity.agents import RunState, StepContext, Workflow, WorkflowFailed, each, parallel, sequence, step, when
-from comity.agents.workflow_plan import Node, OnFailure
+from comity.agents.workflow.plan import Node, OnFailure
 from tests.servers import Server
 
 SOAK = os.environ.get("COMITY_SOAK") == "1"

@@ -15,8 +15,9 @@ from typing import Any
 import pytest
 
 import comity
-from comity import Client, Lease, LeaseLost, LeaseNotFound, clock, renewing
+from comity import Client, Lease, LeaseLost, LeaseNotFound, clock
 from comity.channel import Connection
+from comity.leases import renewal
 from comity.v1 import lease_pb2
 from tests import servers
 from tests.client.test_leases import renewed
@@ -161,8 +162,8 @@ async def test_a_renewal_whose_stream_ends_before_it_is_written(tmp_path: Path, 
             await broken.wait_for_connection()
             calls = [broken]
 
-            def renew(to: Connection) -> renewing.Renew:
-                return renewing.once(SimpleNamespace(leases=SimpleNamespace(KeepAlive=keep_alive(to))))  # type: ignore[arg-type]
+            def renew(to: Connection) -> renewal.Renew:
+                return renewal.once(SimpleNamespace(leases=SimpleNamespace(KeepAlive=keep_alive(to))))  # type: ignore[arg-type]
 
             def keep_alive(to: Connection) -> Callable[..., Any]:
                 return lambda **options: calls.pop() if calls else to.leases.KeepAlive(**options)

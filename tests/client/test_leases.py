@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 import comity
-from comity import Client, Lease, LeaseGuard, LeaseLost, LeaseNotFound, Put, keeper
+from comity import Client, Lease, LeaseGuard, LeaseLost, LeaseNotFound, Put
+from comity.leases import keeper
 from tests.client.states import value
 from tests.client.streams import Watched
 from tests.client.test_contexts import run_script

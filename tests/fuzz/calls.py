@@ -16,7 +16,7 @@ from comity.v1 import state_pb2
 from tests.fuzz.messages import blobs, messages
 from tests.fuzz.methods import METHODS, path
 from tests.fuzz.mutations import mutated
-from tests.wire.calls import TIMEOUT, read_refusal
+from tests.wire.calls import TIMEOUT, Metadata, read_refusal
 
 Code = grpc.StatusCode
 
@@ -36,7 +36,7 @@ class Call(NamedTuple):
     method: str
     messages: Sequence[bytes]
     half_close: bool
-    metadata: tuple[tuple[str, str | bytes], ...]
+    metadata: Metadata
 
     def __repr__(self) -> str:  # as Hypothesis prints what failed: to be pasted into a test
         return f"Call({self.method!r}, {list(self.messages)!r}, {self.half_close}, {self.metadata!r})"
@@ -70,8 +70,9 @@ def calls(draw: st.DrawFn, method: MethodDescriptor | None = None) -> Call:
     return Call(method.full_name, sent, draw(st.sampled_from(range(12))) > 0, metadata)
 
 
-def make(channel: grpc.Channel, call: Call) -> None:
-    """Make a call. Raises AssertionError where the answer is none that a client may get."""
+def make(channel: grpc.Channel, call: Call, identity: Metadata, secret: bytes) -> None:
+    """Make a call, and show an identity. Raises AssertionError where the answer is none that a client may get, or has
+    the secret in it."""
     method = METHODS[call.method]
     given_up = threading.Event()
 
@@ -81,11 +82,11 @@ def make(channel: grpc.Channel, call: Call) -> None:
             given_up.wait()
 
     start: Any = channel.stream_stream(path(method))
-    stream = start(requests(), timeout=TIMEOUT, metadata=call.metadata)
+    stream = start(requests(), timeout=TIMEOUT, metadata=(*call.metadata, *identity))
     try:
         if call.half_close:
             endless = method.server_streaming and not method.client_streaming
-            _read(stream, GetMessageClass(method.output_type), 1 if endless else ANSWERS)
+            _read(stream, GetMessageClass(method.output_type), 1 if endless else ANSWERS, secret)
     except grpc.RpcError as error:
         refusal = read_refusal(error)
         assert refusal.code not in DEFECTS, refusal
@@ -97,8 +98,9 @@ def make(channel: grpc.Channel, call: Call) -> None:
         given_up.set()
 
 
-def _read(stream: Iterator[bytes], made: type[Message], count: int) -> None:
+def _read(stream: Iterator[bytes], made: type[Message], count: int, secret: bytes) -> None:
     for data in itertools.islice(stream, count):
+        assert secret not in data
         answer = made.FromString(data)
         if isinstance(answer, state_pb2.PipelineResponse):
             for result in answer.results:

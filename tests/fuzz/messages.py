@@ -14,14 +14,14 @@ from hypothesis import strategies as st
 
 # The namespaces of an example: as it begins, the first has keys, a checkpoint and a lease, the second is a fork of it.
 NAMESPACE, FORK, NOTHING = "fuzz-a", "fuzz-b", "fuzz-c"
-NAMESPACES = (NAMESPACE, FORK, NOTHING)
+FORBIDDEN = "fuzz-d"  # where there are permissions; else it is another that is not there
 KEYS = ("k", "k/1", "n", "leased", "k/")
 CHECKPOINT = "mark"
 
 DEPTH = 4
 PLAUSIBLE: Mapping[str, Sequence[str]] = {
-    "namespace": (NAMESPACE, NAMESPACE, NAMESPACE, FORK, NOTHING),
-    "fork": (FORK, FORK, NOTHING, NAMESPACE),
+    "namespace": (NAMESPACE,) * 4 + (FORK, NOTHING, FORBIDDEN),
+    "fork": (FORK, FORK, NOTHING, NAMESPACE, FORBIDDEN),
     "key": KEYS,
     "prefix": ("", "k", "k/", "l"),
     "name": (CHECKPOINT, "other"),

@@ -35,7 +35,8 @@ PUT = "/comity.v1.StateService/Put"
 WATCH = "/comity.v1.StateService/Watch"
 TIMES = 20 if SOAK else 1
 AT_ONCE = 200  # frames, between which others have their turn
-BOUND = 64 * MIB
+CONNECTIONS = 3_000 if SOAK else 300  # of which each takes up some 20 KB
+BOUND = (128 if SOAK else 64) * MIB
 NAMESPACE = "floods"
 
 put = s.PutRequest(namespace=NAMESPACE, key="k", value=bytes(1000)).SerializeToString()
@@ -148,8 +149,8 @@ async def header_bombs(address: str) -> None:
 
 
 async def gzip_bombs(address: str) -> None:
-    """Messages of 200 KB, which are 200 MiB once they are unpacked."""
-    bomb = gzip.compress(bytes(200 * MIB), 1)
+    """Messages of half a MiB, which are 100 MiB once they are unpacked."""
+    bomb = gzip.compress(bytes(100 * MIB), 1)
     async with StingyClient(address) as client:
         for _ in range(TIMES):
             stream = await client.call(PUT, bomb, encoding="gzip")
@@ -179,13 +180,13 @@ async def watches_that_nobody_reads(address: str) -> None:
 
 async def connections_that_say_nothing(address: str) -> None:
     async with contextlib.AsyncExitStack() as stack:
-        for _ in range(300 * TIMES):
+        for _ in range(CONNECTIONS):
             await stack.enter_async_context(Connection(address, polite=False))
 
 
 async def connections_that_only_begin(address: str) -> None:
     async with contextlib.AsyncExitStack() as stack:
-        for number in range(300 * TIMES):
+        for number in range(CONNECTIONS):
             connection = await stack.enter_async_context(Connection(address, polite=False))
             connection.begin()
             if number % 2:

@@ -8,7 +8,7 @@ from typing import Literal
 import pytest
 
 from comity import Client, DecodeError, InvalidArgument, Lease, LeaseLost, Transaction, Unavailable
-from comity.leased import OfLease
+from comity.leases.guard import OfLease
 from comity.recipes import Item, Queue, QueueSize
 from comity.recipes.item import Claimed
 from comity.recipes.queue import Free

@@ -32,3 +32,9 @@ def series(metric: Measured | Observed) -> set[str]:
     """The names of its samples."""
     name = name_of(metric)
     return {name + part for part in ("_bucket", "_sum", "_count")} if metric in MEASURED else {name}
+
+
+def row(metric: Measured | Observed) -> str:
+    """The row of a metric in the table of docs/observability.md."""
+    labels = ", ".join(f"`{label_of(attribute)}`" for attribute in metric.attributes)
+    return f"| `{name_of(metric)}` | {labels} | {metric.description} |"

@@ -67,6 +67,26 @@ async def test_what_hangs_does_not_hold_up_the_end_for_ever() -> None:
         assert ended.value.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
 
 
+async def test_a_cancellation_that_a_store_loses_does_not_hold_up_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As redis-py does, of one that comes while it connects."""
+    async with run() as running:
+        asked, lost = asyncio.Event(), asyncio.Event()
+
+        async def due() -> dict[str, list[int]]:
+            try:
+                asked.set()
+                await asyncio.sleep(3600 if not lost.is_set() else 0)
+            except asyncio.CancelledError:
+                lost.set()
+            return {}
+
+        monkeypatch.setattr(running.store, "due", due)
+        async with asyncio.timeout(10):
+            await asked.wait()
+            await running.server.stop()
+        assert lost.is_set()
+
+
 @pytest.mark.parametrize("busy", [True, False])
 async def test_an_end_at_once_says_what_it_left_and_only_then(busy: bool) -> None:
     async with run(drain_timeout=0) as running:

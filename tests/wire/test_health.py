@@ -173,6 +173,25 @@ def test_nothing_else_is_served_where_health_is(apart: grpc.Channel, method: Met
     assert refused.code is grpc.StatusCode.UNIMPLEMENTED
 
 
+async def test_connections_are_bounded_where_health_is_alone() -> None:
+    async with run(health_listen=["127.0.0.1:0"], max_connections=2, connection_idle=1) as running:
+        host, port = running.server.health_addresses[0].split(":")
+        idle = [await asyncio.open_connection(host, int(port)) for _ in range(5)]
+        try:
+            async with asyncio.timeout(TIMEOUT):
+                for reader, _ in idle[2:]:
+                    while await reader.read(1024):  # until the server has ended it
+                        pass
+                async with grpc.aio.insecure_channel(f"{host}:{port}") as channel:
+                    health: Any = health_pb2_grpc.HealthStub(channel)
+                    request = health_pb2.HealthCheckRequest()
+                    answer = await health.Check(request, wait_for_ready=True)  # once the idle ones are sent away
+                    assert answer.status == SERVING
+        finally:
+            for _, writer in idle:
+                writer.close()
+
+
 def test_requests_are_small_where_health_is_alone(apart: grpc.Channel) -> None:
     health: Any = health_pb2_grpc.HealthStub(apart)
     assert ask(health, "readiness").status == SERVING

@@ -18,11 +18,28 @@ from .outcome import MapError, Outcome
 from .presence import Directory, Presence, PresenceChange, PresenceEvent
 from .restarts import Restart, Strategy
 from .supervisor import Supervisor
-from .workflow import Workflow
-from .workflow_context import Results, RunContext, RunKeys, StepContext
-from .workflow_errors import RunDiffers, RunIsHeld, StepFailure, WorkflowError, WorkflowFailed
-from .workflow_plan import Step, each, parallel, sequence, step, when
-from .workflow_status import RunState, RunStatus, StepState, StepStatus
+from .workflow import (
+    Results,
+    RunContext,
+    RunDiffers,
+    RunIsHeld,
+    RunKeys,
+    RunState,
+    RunStatus,
+    Step,
+    StepContext,
+    StepFailure,
+    StepState,
+    StepStatus,
+    Workflow,
+    WorkflowError,
+    WorkflowFailed,
+    each,
+    parallel,
+    sequence,
+    step,
+    when,
+)
 
 __all__ = [
     "Agent",

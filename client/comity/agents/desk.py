@@ -6,8 +6,8 @@ from typing import Any
 
 from comity.client import Client
 from comity.errors import InvalidArgument
-from comity.lease import Lease
-from comity.recipes.queue import Queue
+from comity.leases.lease import Lease
+from comity.recipes import Queue
 from comity.transaction import Transaction
 
 from . import layout

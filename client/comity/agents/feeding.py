@@ -9,9 +9,9 @@ from typing import Any, Final, NamedTuple
 from comity import codec
 from comity.client import Client
 from comity.errors import DecodeError
-from comity.lease import Lease
+from comity.leases.lease import Lease
 from comity.model import Entry
-from comity.recipes.queue import Queue
+from comity.recipes import Queue
 from comity.transaction import Transaction
 
 from . import layout

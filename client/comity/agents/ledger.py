@@ -9,8 +9,8 @@ from typing import Any, Final, TypeVar
 
 from comity.client import Client
 from comity.errors import ComityError, DeadlineExceeded, DecodeError, LeaseNotFound
-from comity.lease import Lease
-from comity.recipes.living import Living
+from comity.leases.lease import Lease
+from comity.leases.living import Living
 from comity.retry import Backoff
 from comity.status import is_retriable
 

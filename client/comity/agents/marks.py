@@ -7,7 +7,7 @@ from typing import Final
 
 from comity.client import Client
 from comity.errors import NotFound
-from comity.lease import Lease
+from comity.leases.lease import Lease
 from comity.model import Checkpoint, RestoreResult
 
 from . import layout

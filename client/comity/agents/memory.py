@@ -10,7 +10,7 @@ from comity.model import DeleteResult, Entry, Event, PutResult, Resync
 from comity.transaction import Transaction
 
 if TYPE_CHECKING:
-    from comity.lease import Lease
+    from comity.leases.lease import Lease
 
 __all__ = ["Memory", "MemoryTransaction"]
 

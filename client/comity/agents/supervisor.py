@@ -9,15 +9,15 @@ from collections.abc import AsyncGenerator
 from types import TracebackType
 from typing import Any, Final, Self
 
+from comity.checks import check_client, check_count, check_seconds, check_wait
+from comity.cleanup import clean_up
 from comity.client import Client
-from comity.errors import ComityError, LeaseLost
-from comity.lease import Lease
-from comity.recipes.ending import clean_up
-from comity.recipes.names import check_client, check_count, check_seconds, check_wait
+from comity.errors import ComityError
+from comity.leases.block import Block
+from comity.leases.lease import Lease
 
 from . import layout
 from .authors import author_of
-from .block import Block
 from .children import Child, ChildStatus, Group, Mode, Roster, Spec
 from .errors import SupervisorExists
 from .feeding import Inputs
@@ -84,7 +84,7 @@ class Supervisor:
         wait: float = 0.0,
         start_timeout: float = 60.0,
     ) -> None:
-        check_client(state, instead="")
+        check_client(state)
         self.name = layout.check_name("the supervisor's name", name)
         limit = RestartLimit(
             check_count("max_restarts", max_restarts, 0), check_seconds("within", within), together=ttl
@@ -116,8 +116,7 @@ class Supervisor:
         except BaseException:
             await clean_up(lease.revoke())
             raise
-        self._block.begin()
-        lease.on_lost(self._lost)
+        self._block.begin(lease)
         self._supervision = Supervision(
             self.state,
             self.name,
@@ -358,12 +357,6 @@ class Supervisor:
         return self._supervision
 
     # The end
-
-    def _lost(self, lease: Lease) -> None:
-        try:
-            lease.check()
-        except LeaseLost as error:
-            self._block.fail(error)
 
     async def _close(self, supervision: Supervision, lease: Lease) -> None:
         try:

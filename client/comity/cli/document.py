@@ -152,7 +152,7 @@ class Fields:
 
     def living(self) -> tuple[int | None, float | None]:
         """What a key is to live by: a lease, or a ttl in seconds."""
-        from comity.leased import MOST_SECONDS, micros_of
+        from comity.leases.ttl import MOST_SECONDS, micros_of
 
         lease_id = None
         if "lease_id" in self._left:

@@ -12,7 +12,7 @@ from .session import run
 if TYPE_CHECKING:
     from comity import model
     from comity.client import Client
-    from comity.lease import Lease
+    from comity.leases.lease import Lease
     from comity.request_ids import RequestId
 
 __all__ = ["lease"]

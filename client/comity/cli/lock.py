@@ -16,7 +16,7 @@ from .session import run
 
 if TYPE_CHECKING:
     from comity.client import Client
-    from comity.lease import Lease
+    from comity.leases.lease import Lease
     from comity.recipes import Lock
 
 __all__ = ["lock"]

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     FloatType = click.ParamType[float]
     LabelType = click.ParamType[tuple[str, str]]
     from comity.access import Access
-    from comity.lease import LeaseGuard
+    from comity.leases.guard import LeaseGuard
     from comity.request_ids import RequestId
 
     RequestIdType = click.ParamType[RequestId]
@@ -96,7 +96,7 @@ class _Seconds(FloatType):
     name = "seconds"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        from comity.leased import MOST_SECONDS
+        from comity.leases.ttl import MOST_SECONDS
 
         try:
             seconds = float(value)
@@ -291,7 +291,7 @@ def guard_option(function: Function) -> Function:
 
 def guard_of(lease_id: int | None) -> "LeaseGuard | None":
     """What --guard says to the client. The fence of a lease is its id."""
-    from comity.lease import LeaseGuard
+    from comity.leases.guard import LeaseGuard
 
     return None if lease_id is None else LeaseGuard(lease_id, lease_id)
 

@@ -1,13 +1,15 @@
 """What two answers of a server, one after the other, say of its rates."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from comity.server_status import Histogram, ServerStatus
 
 __all__ = ["Reading", "millis"]
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -60,25 +62,21 @@ class Reading:
         """One number each."""
         assert self.now is not None
         now, before = self.now, self.before
-        ended = {name: method.ended for name, method in now.methods.items()}
-        was_ended = {} if before is None else {name: method.ended for name, method in before.methods.items()}
-        groups = _since(now.group_sizes, before and before.group_sizes)
-        messages = _since(now.message_durations, before and before.message_durations)
-        commits = _since(now.group_durations, before and before.group_durations)
-        delays = _since(now.loop_delays, before and before.loop_delays)
+        groups = _since(lambda status: status.group_sizes, now, before)
+        group_durations = _since(lambda status: status.group_durations, now, before)
+        messages = _since(lambda status: status.message_durations, now, before)
+        delays = _since(lambda status: status.loop_delays, now, before)
         return {
-            "calls_per_second": self._rate(sum(ended.values()), sum(was_ended.values())),
-            "operations_per_second": self._rate(
-                sum(now.operations.values()), before and sum(before.operations.values())
-            ),
-            "commits_per_second": self._rate(now.committed, before and before.committed),
-            "conflicts_per_second": self._rate(now.conflicts, before and before.conflicts),
-            "errors_per_second": self._rate(sum(now.errors.values()), before and sum(before.errors.values())),
+            "calls_per_second": self._rate(_calls, now, before),
+            "operations_per_second": self._rate(lambda status: sum(status.operations.values()), now, before),
+            "commits_per_second": self._rate(lambda status: status.committed, now, before),
+            "conflicts_per_second": self._rate(lambda status: status.conflicts, now, before),
+            "errors_per_second": self._rate(lambda status: sum(status.errors.values()), now, before),
             "message_p50_ms": millis(messages.quantile(0.5)),
             "message_p99_ms": millis(messages.quantile(0.99)),
             "pending": now.pending,
             "group_size": groups.sum / groups.count if groups.count else None,
-            "group_p99_ms": millis(commits.quantile(0.99)),
+            "group_p99_ms": millis(group_durations.quantile(0.99)),
             "watch_streams": now.watch_streams,
             "watch_max_lag": now.watch_max_lag,
             "leases": now.leases,
@@ -88,7 +86,7 @@ class Reading:
             "key_count": now.key_count,
             "size_bytes": now.size_bytes,
             "history_size_bytes": now.history_size_bytes,
-            "cpu_percent": 100 * self._rate(now.cpu_seconds, before and before.cpu_seconds),
+            "cpu_percent": 100 * self._rate(lambda status: status.cpu_seconds, now, before),
             "resident_bytes": now.resident_bytes,
             "loop_p99_ms": millis(delays.quantile(0.99)),
         }
@@ -96,20 +94,19 @@ class Reading:
     def methods(self) -> Sequence[Mapping[str, Any]]:
         """Those that have been called, the busiest first."""
         assert self.now is not None
+        known = {} if self.before is None else self.before.methods
         shown = []
         for name, method in self.now.methods.items():
-            was = None if self.before is None else self.before.methods.get(name)
-            durations = _since(method.durations, was and was.durations)
+            was = known.get(name)
+            durations = _since(lambda stats: stats.durations, method, was)
             shown.append(
                 {
                     "method": name,
-                    "calls_per_second": round(self._rate(method.ended, was and was.ended), 3),
-                    "errors_per_second": round(self._rate(method.errors, was and was.errors), 3),
+                    "calls_per_second": self._rate(lambda stats: stats.ended, method, was),
+                    "errors_per_second": self._rate(lambda stats: stats.errors, method, was),
                     "open": method.open,
-                    "received_per_second": round(
-                        self._rate(method.received_messages, was and was.received_messages), 3
-                    ),
-                    "sent_per_second": round(self._rate(method.sent_messages, was and was.sent_messages), 3),
+                    "received_per_second": self._rate(lambda stats: stats.received_messages, method, was),
+                    "sent_per_second": self._rate(lambda stats: stats.sent_messages, method, was),
                     "p50_ms": millis(durations.quantile(0.5)),
                     "p99_ms": millis(durations.quantile(0.99)),
                 }
@@ -129,8 +126,8 @@ class Reading:
                 {
                     "namespace": found.name,
                     "revision": found.revision,
-                    "revisions_per_second": round(self._rate(found.revision, was and was.namespace.revision), 3),
-                    "writes_per_second": round(self._rate(stats.writes, was and was.writes), 3),
+                    "revisions_per_second": self._rate(lambda stats: stats.namespace.revision, stats, was),
+                    "writes_per_second": self._rate(lambda stats: stats.writes, stats, was),
                     "key_count": found.key_count,
                     "size_bytes": found.size_bytes,
                     "floor": found.floor,
@@ -141,9 +138,9 @@ class Reading:
             )
         return _busiest(shown, "writes_per_second", "revisions_per_second")
 
-    def _rate(self, now: float, before: float | None) -> float:
-        """How much more there is in a second."""
-        return max(0.0, now - (before or 0)) / self.seconds
+    def _rate(self, of: Callable[[T], float], now: T, before: T | None) -> float:
+        """How much more there is of something in a second."""
+        return round(max(0.0, of(now) - (0 if before is None else of(before))) / self.seconds, 3)
 
 
 def millis(seconds: float | None) -> float | None:
@@ -151,8 +148,12 @@ def millis(seconds: float | None) -> float | None:
     return None if seconds is None else round(seconds * 1000, 3)
 
 
-def _since(now: "Histogram", before: "Histogram | None") -> "Histogram":
-    return now if before is None else now.since(before)
+def _calls(status: "ServerStatus") -> int:
+    return sum(method.ended for method in status.methods.values())
+
+
+def _since(of: "Callable[[T], Histogram]", now: T, before: T | None) -> "Histogram":
+    return of(now) if before is None else of(now).since(of(before))
 
 
 def _busiest(shown: Iterable[dict[str, Any]], *by: str) -> list[dict[str, Any]]:

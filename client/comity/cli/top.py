@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .failures import Failure, failure
-from .options import Options, client_options, examples
+from .options import SECONDS, Options, client_options, examples
 from .readings import Reading
 from .render import Output, escape
 from .session import run
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["top"]
 
+LEAST, MOST = 0.1, 3600  # seconds of the interval
 ASK_SECONDS = 1.0  # how long an answer is waited for at least, where the interval is shorter
 STYLES = {"SERVING": "green", "DRAINING": "yellow", "NOT_WRITABLE": "red", "UNAVAILABLE": "red"}
 SERVERS = ("address", "state", "ops/s", "calls/s", "writes/s", "confl/s", "err/s", "pending", "group", "p99 ms")
@@ -47,7 +48,7 @@ Row = Sequence[str]
 )
 @click.option(
     "--interval",
-    type=click.FloatRange(0.1, 3600),
+    type=SECONDS,
     default=2.0,
     metavar="SECONDS",
     help="How often to look, from 0.1.",
@@ -65,6 +66,9 @@ def top(options: Options, interval: float, once: bool) -> None:
     until it is there again; with --once it is exit code 5. Where there are permissions, it needs admin on every
     namespace.
     """
+
+    if not LEAST <= interval <= MOST:
+        raise click.BadParameter(f"must be from {LEAST} to {MOST}", param_hint="--interval")
 
     async def work(client: "Client") -> None:
         servers = [_Server(one, options.timeout) for one in _each(client._access)]

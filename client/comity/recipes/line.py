@@ -5,14 +5,15 @@ import uuid
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from comity.cleanup import begun, clean_up
 from comity.client import Client
 from comity.errors import FailedPrecondition, LeaseLost, LeaseNotFound
-from comity.lease import Lease
+from comity.leases.block import ends_with
+from comity.leases.lease import Lease
+from comity.leases.living import Living
 from comity.model import Entry, GetResult, ListResult, Resync, TransactionResult
 from comity.operations import Get, Key, List, Operation, Put
 
-from .ending import EndsWith, begun, clean_up
-from .living import Living
 from .within import Wait
 
 __all__ = ["Line", "Place"]
@@ -69,7 +70,7 @@ class Line:
         try:
             joined = await asyncio.shield(joining)
             lease = await self._state.keep_alive(joined.revision, ttl=self._ttl)
-            async with EndsWith(lease):
+            with ends_with(lease):
                 if await self._turn(key, joined, wait):
                     return Place(key, lease)
             await lease.revoke()

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from typing import Generic, TypeVar
 
 from comity import cell
-from comity.leased import Guard, OfLease
+from comity.leases.guard import Guard, OfLease
 from comity.model import DeleteResult, PutResult
 
 from .thread import Call, run

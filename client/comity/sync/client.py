@@ -5,7 +5,7 @@ from typing import Any, Self, TypeVar, overload
 
 from comity import client, model, requests
 from comity.cell import MISSING
-from comity.leased import Guard, OfLease
+from comity.leases.guard import Guard, OfLease
 from comity.operations import Condition, Operation
 from comity.request_ids import RequestId
 

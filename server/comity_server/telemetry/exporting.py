@@ -16,6 +16,7 @@ import structlog
 
 from comity_server.listening import ListenError, host_of
 from comity_server.settings import Settings, SettingsError
+from comity_server.telemetry.scraping import Scraping
 from comity_server.telemetry.snapshot import Snapshot
 from comity_server.telemetry.tally import Tally
 
@@ -145,7 +146,7 @@ class Exporting:
 
     def _serve(self, registry: "CollectorRegistry") -> None:
         """Let Prometheus read what is registered, and what its client knows of the process."""
-        from prometheus_client import GCCollector, PlatformCollector, ProcessCollector, start_http_server
+        from prometheus_client import GCCollector, PlatformCollector, ProcessCollector
 
         ProcessCollector(registry=registry)
         PlatformCollector(registry=registry)
@@ -155,7 +156,7 @@ class Exporting:
             port += self._worker - 1
         shown = self._listen.rpartition(":")[0]
         try:
-            server, _ = start_http_server(port, host, registry)
+            server = Scraping(host, port, registry)
         except (OSError, OverflowError) as error:
             reason = getattr(error, "strerror", None) or str(error)
             raise ListenError(f"cannot listen on {shown}:{port}: {reason}") from None

@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar
 
 from comity import recipes
-from comity.lease import Lease
+from comity.leases.lease import Lease
 from comity.sync.client import Client
 from comity.sync.thread import run
 from comity.sync.waiting import waiting

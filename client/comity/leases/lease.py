@@ -7,24 +7,19 @@ import contextlib
 import enum
 import inspect
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-from . import clock
-from .errors import LeaseLost, LeaseNotFound
+from comity import clock
+from comity.errors import LeaseLost, LeaseNotFound
+
+from .guard import LeaseGuard
 
 if TYPE_CHECKING:
     from .keeper import Keeper
 
-__all__ = ["Lease", "LeaseGuard", "check_callback"]
+__all__ = ["Lease", "check_callback"]
 
 Revoke = Callable[[str, float | None], Awaitable[int]]
-
-
-class LeaseGuard(NamedTuple):
-    """A lease that must live for a write to apply. Its two numbers can be handed to another process, to write with."""
-
-    lease_id: int
-    fence: int = 0  # that it must have; 0: not checked
 
 
 class _State(enum.Enum):

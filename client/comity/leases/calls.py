@@ -2,16 +2,19 @@
 
 from collections.abc import AsyncIterator
 
-from . import clock, convert, listing, model, renewing
-from .arguments import built
-from .base import Base
-from .errors import LeaseLost, LeaseNotFound
+from comity import clock, convert, listing, model
+from comity.arguments import built
+from comity.base import Base
+from comity.errors import LeaseLost, LeaseNotFound
+from comity.request_ids import RequestId
+from comity.v1 import lease_pb2
+
+from . import renewal
+from .block import Leasing
+from .guard import Guard, OfLease, lease_id_of
 from .keeper import Keeper
 from .lease import Lease
-from .leased import Guard, OfLease, duration, lease_id_of, micros_of
-from .leasing import Leasing
-from .request_ids import RequestId
-from .v1 import lease_pb2
+from .ttl import duration, micros_of
 
 __all__ = ["Leases"]
 
@@ -101,7 +104,7 @@ class Leases(Base):
         """
         id = lease_id_of(lease, self.namespace)
         request = built(lease_pb2.KeepAliveRequest, namespace=self.namespace, lease_id=id)
-        return await self._calls.read(renewing.once, request, self._timeout(timeout))
+        return await self._calls.read(renewal.once, request, self._timeout(timeout))
 
     async def revoke_lease(
         self,

@@ -9,6 +9,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import TYPE_CHECKING, Any
 
 from comity import codec
+from comity.agents.awaited import Awaited
 from comity.client import Client
 from comity.errors import (
     ComityError,
@@ -23,14 +24,13 @@ from comity.retry import Backoff
 from comity.tasks import is_task_cancelled
 from comity.transaction import Transaction
 
-from .awaited import Awaited
-from .workflow_context import Results, RunContext, StepContext
-from .workflow_errors import StepFailure
-from .workflow_plan import Each, Node, OnFailure, Parallel, Plan, Serial, Step, When, steps_of
-from .workflow_records import Layout, Progress, failure_of, failure_record, item_place
+from .context import Results, RunContext, StepContext
+from .errors import StepFailure
+from .plan import Each, Node, OnFailure, Parallel, Plan, Serial, Step, When, steps_of
+from .records import Layout, Progress, failure_of, failure_record, item_place
 
 if TYPE_CHECKING:
-    from comity.lease import Lease
+    from comity.leases.lease import Lease
 
 __all__ = ["Runner"]
 

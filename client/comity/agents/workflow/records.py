@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from comity.agents import layout
+from comity.agents.text import storable, text_of
 from comity.client import Client
 from comity.errors import DecodeError
+from comity.leases.living import Living
 from comity.model import Commit, Entry, Resync
-from comity.recipes.living import Living
 
-from . import layout
-from .text import storable, text_of
-from .workflow_errors import StepFailure
+from .errors import StepFailure
 
 __all__ = ["ROOT", "Layout", "Progress", "failure_of", "failure_record", "item_place"]
 

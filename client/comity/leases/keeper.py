@@ -19,14 +19,17 @@ from typing import TYPE_CHECKING, Any, Final
 
 import grpc
 
-from . import clock, renewing, tracing
-from .errors import ComityError, PermissionDenied, RateLimited, Unauthenticated, Unavailable
-from .status import error_from_call
-from .tasks import is_task_cancelled
-from .v1 import lease_pb2
+from comity import clock, tracing
+from comity.errors import ComityError, PermissionDenied, RateLimited, Unauthenticated, Unavailable
+from comity.status import error_from_call
+from comity.tasks import is_task_cancelled
+from comity.v1 import lease_pb2
+
+from . import renewal
 
 if TYPE_CHECKING:
-    from .channel import Channels, Connection
+    from comity.channel import Channels, Connection
+
     from .lease import Lease
 
     Call = grpc.aio.StreamStreamCall[lease_pb2.KeepAliveRequest, lease_pb2.KeepAliveResponse]
@@ -183,7 +186,7 @@ class Keeper:
         kept = self._kept.get((response.namespace, response.lease_id))
         if kept is None:
             return
-        left = renewing.left(response)
+        left = renewal.left(response)
         if not left:
             self._lose(kept, HAS_ENDED)
             return

@@ -12,11 +12,11 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, overload
 
-from .layout import check_name
-from .runnable import is_async
+from comity.agents.layout import check_name
+from comity.agents.runnable import is_async
 
 if TYPE_CHECKING:
-    from .workflow_context import RunContext, StepContext
+    from .context import RunContext, StepContext
 
 __all__ = ["Each", "Node", "OnFailure", "Parallel", "Plan", "Serial", "Step", "When"]
 __all__ += ["each", "parallel", "sequence", "step", "when"]

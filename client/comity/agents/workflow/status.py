@@ -10,9 +10,9 @@ from typing import Any
 
 from comity.model import Entry
 
-from .workflow_errors import StepFailure
-from .workflow_plan import Plan
-from .workflow_records import Progress, item_place
+from .errors import StepFailure
+from .plan import Plan
+from .records import Progress, item_place
 
 __all__ = ["RunState", "RunStatus", "StepState", "StepStatus", "status_of"]
 

@@ -19,20 +19,21 @@ from collections.abc import AsyncGenerator
 from typing import Any, Final
 
 from comity import codec
+from comity.agents.layout import check_name
+from comity.agents.presence import Taken, take
+from comity.checks import check_client
+from comity.cleanup import clean_up
 from comity.client import Client
-from comity.lease import Lease
+from comity.leases.block import ends_with
+from comity.leases.lease import Lease
 from comity.model import Resync
 from comity.operations import Delete, Key
-from comity.recipes.ending import EndsWith, clean_up
-from comity.recipes.names import check_client
 
-from .layout import check_name
-from .presence import Taken, take
-from .workflow_errors import RunDiffers, RunIsHeld, StepFailure, WorkflowFailed
-from .workflow_plan import Part, Plan
-from .workflow_records import ROOT, Layout, Progress, failure_record, item_place
-from .workflow_runner import Runner
-from .workflow_status import RunStatus, status_of
+from .errors import RunDiffers, RunIsHeld, StepFailure, WorkflowFailed
+from .plan import Part, Plan
+from .records import ROOT, Layout, Progress, failure_record, item_place
+from .runner import Runner
+from .status import RunStatus, status_of
 
 __all__ = ["Workflow"]
 
@@ -87,7 +88,7 @@ class Workflow:
         LeaseLost if this runner has lost the run, after which it writes nothing more. What the store answers where it
         cannot be reached (Unavailable, DeadlineExceeded, RateLimited, Unauthenticated) ends the run where it is.
         """
-        check_client(state, instead="")
+        check_client(state)
         layout = Layout(self.name, run_id)
         given = None if input is RECORDED else codec.to_json(input)
         deadline = _deadline(wait)
@@ -212,7 +213,7 @@ class Workflow:
 async def _ending(lease: Lease) -> AsyncGenerator[None]:
     """A block that has a run: cancelled if the lease is lost, which ends with it."""
     try:
-        async with EndsWith(lease):
+        with ends_with(lease):
             yield
     finally:
         await clean_up(lease.revoke())

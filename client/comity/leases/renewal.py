@@ -6,10 +6,10 @@ from collections.abc import Awaitable, Callable
 
 import grpc
 
-from . import convert
-from .channel import Connection
-from .errors import LeaseNotFound, Unavailable
-from .v1 import lease_pb2
+from comity import convert
+from comity.channel import Connection
+from comity.errors import LeaseNotFound, Unavailable
+from comity.v1 import lease_pb2
 
 __all__ = ["left", "once"]
 

@@ -7,19 +7,19 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from comity import codec
+from comity.agents.awaited import Awaited
+from comity.agents.desk import Desk
+from comity.agents.handoff import Handoff
+from comity.agents.layout import Role
 from comity.arguments import expect
 from comity.client import Client
 from comity.transaction import Transaction
 
-from .awaited import Awaited
-from .desk import Desk
-from .handoff import Handoff
-from .layout import Role
-
 if TYPE_CHECKING:
-    from comity.lease import Lease, LeaseGuard
+    from comity.leases.guard import LeaseGuard
+    from comity.leases.lease import Lease
 
-    from .workflow_records import Layout
+    from .records import Layout
 
 __all__ = ["Effect", "Results", "RunContext", "RunKeys", "StepContext"]
 

@@ -1,0 +1,1 @@
+"""Leases: what lives only while somebody keeps it alive."""

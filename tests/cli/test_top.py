@@ -1,0 +1,135 @@
+"""`comity top`."""
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import Event, Thread
+
+import comity as client
+from comity.server_status import Histogram
+from tests import servers
+from tests.cli.processes import DEAD, Comity
+
+ONCE = ("top", "--once", "--interval", "0.3")
+
+
+@contextmanager
+def busy(comity: Comity) -> Iterator[None]:
+    """Have keys be written, one of them by force and one in vain, until the end of the block."""
+    ends, began = Event(), Event()
+
+    def work() -> None:
+        with client.sync.connect(comity.address, namespace=comity.namespace) as state:
+            while not ends.is_set():
+                state.put("k", 1)
+                try:
+                    state.put("k", 2, if_version=10**6)
+                except client.Conflict:
+                    began.set()
+
+    thread = Thread(target=work)
+    thread.start()
+    assert began.wait(20)
+    try:
+        yield
+    finally:
+        ends.set()
+        thread.join()
+
+
+def test_as_json(comity: Comity) -> None:
+    with busy(comity):
+        shown = comity(*ONCE, "--json").object
+    assert (shown["address"], shown["state"], shown["store"]) == (comity.address, "SERVING", "memory")
+    assert shown["version"] == client.__version__
+    assert 0.3 <= shown["seconds"] < 20
+    for rate in ("operations", "commits", "conflicts", "errors"):
+        assert shown[f"{rate}_per_second"] > 0
+    assert 0 < shown["message_p50_ms"] <= shown["message_p99_ms"]
+    assert shown["resident_bytes"] > 10_000_000
+    (method,) = [one for one in shown["methods"] if one["method"] == "comity.v1.StateService/Pipeline"]
+    assert method["open"] >= 1
+    (namespace,) = [one for one in shown["namespaces"] if one["namespace"] == comity.namespace]
+    assert namespace["writes_per_second"] > namespace["revisions_per_second"] > 0
+
+
+def test_in_a_pipe_each_line_says_what_it_is_about(comity: Comity) -> None:
+    comity("put", "k", "1")
+    rows = [line.split("\t") for line in comity(*ONCE, "--address", f"{comity.address},{DEAD}").text.splitlines()]
+    assert {row[0] for row in rows} == {"server", "trouble", "sizes", "method", "namespace"}
+    assert [row[1:3] for row in rows if row[0] == "server"] == [[comity.address, "SERVING"], [DEAD, "UNAVAILABLE"]]
+    (trouble,) = [row[1:] for row in rows if row[0] == "trouble"]
+    assert trouble == [DEAD, f"cannot reach {DEAD}: connection refused"]
+
+
+def test_it_shows_several_servers_together(comity: Comity) -> None:
+    with servers.start() as other:
+        comity("put", "k", "1")
+        comity("put", "k", "1", "--address", other.address)
+        both = comity(*ONCE, "--address", f"{comity.address},{other.address}").text
+    rows = [line.split("\t")[1] for line in both.splitlines() if line.startswith("namespace")]
+    assert rows.count(comity.namespace) == 1
+
+
+def test_on_a_terminal_it_goes_on_until_q_or_an_interrupt(comity: Comity) -> None:
+    comity("put", "k", "1")
+    for shown in (
+        comity.on_terminal("top", "--interval", "0.2", typed=b"xQ"),
+        comity.on_terminal("top", "--interval", "0.2", until="namespace"),
+    ):
+        assert "SERVING" in shown
+        assert shown.endswith("\x1b[?25h\x1b[?1049l")  # the cursor is there again, and what was there before
+    assert comity.namespace in comity.on_terminal(*ONCE, "--timeout", "5")
+
+
+def test_a_server_that_comes_back_is_shown_again() -> None:
+    with servers.start() as server:
+        comity = Comity(server.address, "default")
+        with comity.started("top", "--interval", "0.1", "--json") as running:
+            assert running.object()["state"] == "SERVING"
+            server.kill()
+            while (shown := running.object())["state"] == "SERVING":
+                pass
+            assert shown == {
+                "address": server.address,
+                "state": "UNAVAILABLE",
+                "error": f"cannot reach {server.address}: connection refused",
+            }
+            server.restart()
+            while (shown := running.object())["state"] != "SERVING":
+                pass
+            assert shown["operations_per_second"] == 0
+            assert running.interrupt().code == 0
+
+
+def test_who_cannot_be_shown_anything(comity: Comity) -> None:
+    refused = comity("top", "--once", "--interval", "0.1", "--address", DEAD, "--json", code=5).error
+    assert (refused["code"], refused["reason"]) == ("UNAVAILABLE", "UNREACHABLE")
+    for wrong in ("0", "-1", "nan", "1e9", "x"):
+        comity("top", "--interval", wrong, code=2)
+
+
+def test_quantiles_are_bounds() -> None:
+    nothing = Histogram((1.0, 2.0), (0, 0, 0), 0.0)
+    some = Histogram((1.0, 2.0), (98, 1, 1), 200.0)
+    assert nothing.quantile(0.5) is None
+    assert [some.quantile(part) for part in (0.0, 0.5, 0.98, 0.99, 1.0)] == [1.0, 1.0, 1.0, 2.0, 2.0]
+    assert some.since(nothing) == some
+    assert some.since(some) == nothing
+    assert some.since(Histogram((5.0,), (1, 1), 9.0)) == some
+
+
+def test_a_client_asks_for_the_same(comity: Comity) -> None:
+    async def ask() -> client.ServerStatus:
+        async with client.connect(comity.address) as state:
+            return await state.server_status()
+
+    status = asyncio.run(ask())
+    with client.sync.connect(comity.address) as state:
+        later = state.server_status()
+    assert later.instance == status.instance
+    assert later.uptime > status.uptime > 0
+    asked = "comity.v1.ServerService/GetStatus"
+    assert later.methods[asked].ended > status.methods[asked].ended
+    assert later.methods[asked].codes["OK"] == later.methods[asked].ended
+    assert (status.store, status.writable, status.trouble, status.draining) == ("memory", True, "", False)
