@@ -1,6 +1,8 @@
 """The drill of docs/backup.md, line by line, while somebody writes: what is restored is the state of one moment, with
 all that was answered before it."""
 
+import asyncio
+import json
 import os
 import re
 import subprocess
@@ -9,7 +11,10 @@ import threading
 from pathlib import Path
 
 from comity import sync
+from comity_server.limits import Limits
+from comity_server.record import VALUE
 from comity_server.stores.sqlite.check import check
+from comity_server.stores.url import open_store
 from tests import servers
 from tests.deploy.deployed import ROOT
 from tests.redis_servers import free_port
@@ -54,14 +59,15 @@ class Writer(threading.Thread):
 
 def drill(store: Path, copy: Path, port: int) -> str:
     """The lines of the page, with its paths and its port where a test may have them."""
-    (lines,) = re.findall(r"```sh\n(.*?)```", (ROOT / "docs" / "backup.md").read_text(), re.DOTALL)
+    found: list[str] = re.findall(r"```sh\n(.*?)```", (ROOT / "docs" / "backup.md").read_text(), re.DOTALL)
+    (lines,) = found
     for there, here in (("/var/lib/comity/comity.db", store), ("/var/backups/comity/drill.db", copy)):
         assert there in lines
         lines = lines.replace(there, str(here))
     return lines.replace("7190", str(port))
 
 
-def test_drill(tmp_path: Path) -> None:
+async def test_drill(tmp_path: Path) -> None:
     store, copy = tmp_path / "comity.db", tmp_path / "drill.db"
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     with servers.start("--store", f"sqlite:{store}") as server:
@@ -69,7 +75,8 @@ def test_drill(tmp_path: Path) -> None:
         writer.start()
         assert writer.rounds.wait(SECONDS)
         before = writer.answered
-        ran = subprocess.run(
+        ran = await asyncio.to_thread(
+            subprocess.run,
             ["bash", "-euc", drill(store, copy, free_port())],
             env=servers.environment({"PATH": path, "COMITY_STORE": None, "COMITY_LISTEN": None}),
             capture_output=True,
@@ -82,11 +89,12 @@ def test_drill(tmp_path: Path) -> None:
     assert "drill" in ran.stdout.splitlines()[-1]
     assert check(copy).problems == []
 
-    with (
-        servers.start("--store", f"sqlite:{copy}") as restored,
-        sync.connect(restored.address, namespace="drill") as state,
-    ):
-        (round_,) = {entry.value for entry in state.list("round/")}  # the same in each key: of one moment
+    store_of_copy = open_store(f"sqlite:{copy}", Limits())
+    await store_of_copy.open()
+    try:
+        page = await store_of_copy.list("drill", "round/", limit=KEYS, max_bytes=10**6)
+        (round_,) = {json.loads(entry[VALUE]) for entry in page.entries}  # the same in each key: of one moment
         assert before <= round_ <= writer.answered
-        assert state.namespace_info().revision == round_
-        state.put("goes-on", True)
+        assert page.revision == round_
+    finally:
+        await store_of_copy.close()
