@@ -28,7 +28,7 @@ GUARDED = "guarded"  # counted up by who holds the lock
 OWN = "own/"  # a key for each that puts under conditions
 PRESENT = "present/"  # keys that live by leases
 END = "end"  # the last key that is written: watches end when they see it
-KEPT = 1000  # writes of each writer for which it is remembered who saw them
+KEPT = 100  # writes of each writer for which it is remembered who saw them
 TIMEOUT = 30.0  # seconds that a call may take, which is a lot of restarts
 
 Judge = Callable[[str, ComityError], None]

@@ -32,7 +32,12 @@ class Item(Holding):
         self.id = item.id
         self.entry: Entry = item.entry
         self.tries = item.tries
-        self.lease = Lease(item.lease)
+        self._lease = Lease(item.lease)
+
+    @property
+    def lease(self) -> Lease:
+        """What the claim lives by."""
+        return self._lease
 
     @property
     def queue(self) -> str:
