@@ -127,10 +127,11 @@ class Connection:
 
 
 class StingyClient(Connection):
-    """Takes off no answer, and leaves requests unfinished."""
+    """Takes off no answer, and leaves requests unfinished. Its calls have headers beside those that they need."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, *more: tuple[str, str]) -> None:
         super().__init__(address)
+        self._more = more
         self._granted = WINDOW_BYTES  # by the server: of the connection,
         self._at_first = WINDOW_BYTES  # of each stream at first,
         self._added: dict[int, int] = {}  # and of those it added to
@@ -148,7 +149,7 @@ class StingyClient(Connection):
         """
         stream = self.stream()
         more = (("grpc-encoding", encoding),) if encoding else ()
-        self.write(self.headers(stream, method, *more))
+        self.write(self.headers(stream, method, *self._more, *more))
         message = framed(request, compressed=bool(encoding))
         message = message[: len(message) - withheld]
         sent = 0

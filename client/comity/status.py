@@ -1,5 +1,6 @@
 """From a gRPC status and its trailer to an error of this client."""
 
+import re
 from collections.abc import Iterable, Sequence
 from typing import TypeVar
 
@@ -58,6 +59,9 @@ BY_REASON: dict[str, type[errors.ComityError]] = {
     "LEASE_NOT_FOUND": errors.LeaseNotFound,
 }
 
+# What gRPC says of a message that its reader does not take. Only newer ones say who that is.
+TOO_LARGE = re.compile(r"(?:(SERVER|CLIENT): )?Received message larger than max \((\d+) vs\. (\d+)\)")
+
 # What gRPC says when a connection broke under a call, with a code that may mean other things too.
 BROKEN_CODES = frozenset({grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN})
 BROKEN_WORDS = (
@@ -87,6 +91,8 @@ def error_from_status(code: grpc.StatusCode, message: str | None, trailer: Trail
     kind = BY_REASON.get(reason) or BY_CODE.get(code, errors.Internal)
     if retry is not None and kind is errors.ResourceExhausted:
         kind = errors.RateLimited
+    if code is grpc.StatusCode.RESOURCE_EXHAUSTED and not reason:
+        message = _too_large(message or "")
     return kind(
         message or code.name,
         code=code,
@@ -147,6 +153,17 @@ def is_transient(error: errors.ComityError) -> bool:
 def is_retriable(error: errors.ComityError) -> bool:
     """The same, or the server had no room for it just then."""
     return is_transient(error) or isinstance(error, errors.RateLimited)
+
+
+def _too_large(message: str) -> str:
+    """In plain words that a message is too large, if that is what gRPC says."""
+    found = TOO_LARGE.fullmatch(message)
+    if found is None:
+        return message
+    reader, size, most = found.groups()
+    whose = {"SERVER": "the request", "CLIENT": "the answer"}.get(reader, "a message")
+    by = {"SERVER": "the server", "CLIENT": "this client"}.get(reader, "its reader")
+    return f"{whose} has {size} bytes, and {by} takes no more than {most} in one message"
 
 
 def _details(trailer: Trailer) -> Sequence[Any]:

@@ -15,6 +15,7 @@ from . import tracing
 from .errors import ComityError, DeadlineExceeded, ResourceExhausted, Unauthenticated, Unavailable, Unimplemented
 from .pipelined import Asked
 from .status import error_from_call, is_transient
+from .tasks import is_task_cancelled
 from .v1 import state_pb2
 
 if TYPE_CHECKING:
@@ -234,8 +235,7 @@ class Stream:
             self._failed(failure)
         except asyncio.CancelledError:
             self._cancelled()
-            task = asyncio.current_task()
-            if task is not None and task.cancelling():  # else its call was
+            if is_task_cancelled():  # else its call was
                 await asyncio.sleep(SETTLE_SECONDS)
         except Exception as error:  # noqa: BLE001 - told to the event loop
             self._broken(error)

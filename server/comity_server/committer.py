@@ -94,20 +94,25 @@ class Committer:
         """About how much memory these take."""
         return self._pending_bytes
 
-    async def submit(self, namespace: str, write: Write) -> Outcome:
+    async def submit(self, namespace: str, write: Write, *, deadline: float | None = None) -> Outcome:
         """Commit a write, and answer when it is as durable as the store promises.
 
         One that is cancelled while it waits is never begun; one that is under way is finished.
 
+        Args:
+            deadline: the time of the loop by which it has to be begun, for a caller that waits no longer.
+
         Raises:
             StateError: the write failed; it changed nothing.
+            DeadlinePassed: it was not begun in time; nothing was done.
             Overloaded: too many are waiting; nothing was done.
             Draining: the server shuts down; nothing was done.
             StoreUnavailable: the store failed; what became of the write its request id tells.
         """
         if self._is_full():
             raise Draining if self._draining else Overloaded
-        [outcome] = await self.submit_all(namespace, (write,), write.weight(), write.parts())
+        timeout = None if deadline is None else deadline - asyncio.get_running_loop().time()
+        [outcome] = await self.submit_all(namespace, (write,), write.weight(), write.parts(), timeout=timeout)
         if isinstance(outcome, StateError):
             raise outcome
         return outcome

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Callable
 
 import structlog
 
@@ -16,9 +17,11 @@ _PAGE = 200  # namespaces
 
 
 class Compactor:
-    """Compacts all namespaces every `interval` seconds."""
+    """Compacts all namespaces every `interval` seconds, each as `retention` says of its name."""
 
-    def __init__(self, store: Store, retention: Retention, interval: float, tally: Tally | None = None) -> None:
+    def __init__(
+        self, store: Store, retention: Callable[[str], Retention], interval: float, tally: Tally | None = None
+    ) -> None:
         self._store = store
         self._retention = retention
         self._interval = interval
@@ -52,7 +55,7 @@ class Compactor:
     async def _compact(self, info: NamespaceInfo) -> None:
         """Compact one namespace. What fails here keeps nothing from the others."""
         try:
-            floor = await self._store.retain(info.name, self._retention)
+            floor = await self._store.retain(info.name, self._retention(info.name))
         except NamespaceNotFound:
             return  # deleted meanwhile
         except StateError as error:

@@ -26,6 +26,8 @@ StateError
 │   ├── TransactionTooCostly  one that looks through too much
 │   ├── ForkTooDeep         a fork of a fork of a fork …
 │   ├── TooManyPipelines    of one connection
+│   ├── TooManyCalls        open at a time; nothing was done
+│   ├── RateLimited         operations or bytes in a time; nothing was done
 │   └── StoreFull           the disk; nothing was done
 ├── Unavailable             nothing was done, or the request id tells; try again
 │   ├── Overloaded
@@ -33,6 +35,7 @@ StateError
 │   ├── Draining
 │   └── StoreUnavailable
 ├── DeadlinePassed          nothing was done
+├── DeadlineReached         the server's own; what became of a write the request id tells
 ├── Unauthenticated         it is not known who calls
 ├── PermissionDenied        who calls may not do it
 │   └── AuthorNotPrincipal  nor write in the name of another
@@ -263,6 +266,45 @@ class TooManyPipelines(Exhausted):
         super().__init__(f"a connection may have up to {limit} pipelines", limit=limit)
 
 
+class TooManyCalls(Exhausted):
+    """`limit` is the bound, as the settings call it, and `of` who has so many open; empty: all together."""
+
+    reason = "TOO_MANY_CALLS"
+    UNITS: ClassVar = {
+        "max_calls": "calls open",
+        "max_principal_calls": "calls open",
+        "max_principal_streams": "streams open",
+        "max_bytes": "bytes of requests and answers in memory",
+    }
+
+    def __init__(self, limit: str, of: str, most: int) -> None:
+        super().__init__(
+            f"{of or 'the server'} has {most} {self.UNITS[limit]}, which is the most; nothing was done",
+            limit=limit,
+            of=of,
+            most=most,
+        )
+
+
+class RateLimited(Exhausted):
+    """`limit` is the bound, as the settings call it, and `of` the principal, address or namespace that it is on.
+    `seconds` is when enough will be there."""
+
+    reason = "RATE_LIMITED"
+    seconds = 0.0
+
+    def __init__(self, limit: str, of: str, rate: float, unit: str, seconds: float) -> None:
+        super().__init__(
+            f"{limit.removeprefix('rate_')} {of} has {rate:g} {unit} a second; nothing was done, and it may be tried"
+            f" again in {seconds:.3g} s",
+            limit=limit,
+            of=of,
+            rate=f"{rate:g}",
+            unit=unit,
+        )
+        self.seconds = seconds
+
+
 class StoreFull(Exhausted):
     reason = "STORE_FULL"
 
@@ -301,6 +343,17 @@ class DeadlinePassed(StateError):
 
     def __init__(self) -> None:
         super().__init__("the time was up before the operation was begun; nothing was done")
+
+
+class DeadlineReached(StateError):
+    reason = "DEADLINE_REACHED"
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(
+            f"the call took longer than {seconds:g} s, which is the most that one may; what became of a write its"
+            " request id tells",
+            seconds=f"{seconds:g}",
+        )
 
 
 class NotImplementedYet(StateError):

@@ -158,10 +158,7 @@ class Cursor:
         load = _Load(max_bytes)
         in_time = True
         while True:
-            if self._end is not None:
-                raise self._end
-            if self._feed.closed:
-                raise Draining
+            self.check()
             if self._generation != self._followed.generation:
                 position = await self._feed.store.position(self._followed.namespace)
                 raise Compacted(self.revision + 1, position.floor, position.revision)
@@ -180,6 +177,13 @@ class Cursor:
                 in_time = asyncio.get_running_loop().time() < deadline
             else:  # only what comes after the topic was read will wake this up
                 in_time = await self._wait(deadline)
+
+    def check(self) -> None:
+        """Raise what it was ended with, or Draining."""
+        if self._end is not None:
+            raise self._end
+        if self._feed.closed:
+            raise Draining
 
     def end(self, error: Exception) -> None:
         """Read no more: whoever reads is told the error at once."""

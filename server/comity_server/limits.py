@@ -1,6 +1,8 @@
 """How much of anything one caller may have: the figures, and nothing else. Settings give them their values."""
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
+
+UNBOUNDED: Final = 1 << 42  # what a retention of 0 stands for: more than there will be, and in µs still 64 bits
 
 
 class Limits(NamedTuple):

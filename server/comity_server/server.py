@@ -51,7 +51,6 @@ REFLECTION: Final = reflection_pb2.DESCRIPTOR.services_by_name["ServerReflection
 
 MESSAGE_SLACK: Final = 1024 * 1024  # what a message may have beside keys and values
 METADATA_BYTES: Final = 16 * 1024
-PING_INTERVAL: Final = 10.0  # seconds; clients that ping a quiet connection more often are sent away
 INT32_MOST: Final = 2**31 - 1
 CALLS_WAITING_LEAST: Final = 100_000  # calls that may wait to be begun, whatever the settings
 STREAM_END_SECONDS: Final = 2.0  # how long a client may take to hear that its watch ends
@@ -67,31 +66,33 @@ class Server:
     Args:
         settings: see there.
         store: where the state is kept. The server opens and closes it.
-        ping_interval: how often a client may ping a quiet connection, in seconds.
         worker: which of the processes it is that serve together, from 1; 0: there is this one.
 
     Raises FileError if a file that the settings name is wrong, and SettingsError where variables of OpenTelemetry ask
     for what there is not.
     """
 
-    def __init__(
-        self, settings: Settings, store: Store, *, ping_interval: float = PING_INTERVAL, worker: int = 0
-    ) -> None:
+    def __init__(self, settings: Settings, store: Store, *, worker: int = 0) -> None:
         limits = settings.limits()
         tally = Tally()
         self.addresses: Sequence[str] = ()
         self._settings = settings
         self._tally = tally
         self._store = store
-        self._grpc = grpc.aio.server(options=grpc_options(settings, ping_interval))
+        self._grpc = grpc.aio.server(options=grpc_options(settings))
         self._access = Access(settings)
         self._exporting = Exporting(settings, version("comity"), worker)
         tracing = self._exporting.tracing
-        admission = Admission(settings.max_connection_bytes, request_bytes(settings))
-        self.calls = Calls(self._grpc, self._access.gate, admission, Trails(tally, settings.log_calls, tracing))
+        admission = Admission(settings.max_connection_bytes, request_bytes(settings), settings.max_bytes)
+        trails = Trails(tally, settings.log_calls, tracing)
+        self.calls = Calls(self._grpc, self._access.gate, admission, trails, settings.max_deadline)
+        bounds = self._access.bounds
+        store.bound(lambda namespace: bounds.rules.namespace(namespace).limits)
         self._committer = Committer(store, max_pending=settings.max_pending, tally=tally, tracing=tracing)
         self._feed = Feed(store, watch_fragment)
-        self._compactor = Compactor(store, settings.retention(), settings.compaction_interval, tally)
+        self._compactor = Compactor(
+            store, lambda namespace: bounds.rules.namespace(namespace).retention, settings.compaction_interval, tally
+        )
         self._state = StateService(store, self._committer, self._feed, limits, settings.progress_interval, tally)
         self._expiry = Expiry(store, self._committer, tally)
         self._observer = Observer(store, self._committer, self._feed, self.calls, tally)
@@ -213,7 +214,7 @@ def request_bytes(settings: Settings) -> int:
     return max(limits.transaction_bytes, limits.value_bytes) + MESSAGE_SLACK
 
 
-def grpc_options(settings: Settings, ping_interval: float) -> list[tuple[str, Any]]:
+def grpc_options(settings: Settings) -> list[tuple[str, Any]]:
     """What gRPC is told of the settings. All its numbers are of 32 bits."""
     waiting = min(max(CALLS_WAITING_LEAST, 10 * settings.max_pending), INT32_MOST)
     return [
@@ -229,7 +230,7 @@ def grpc_options(settings: Settings, ping_interval: float) -> list[tuple[str, An
         ("grpc.max_metadata_size", METADATA_BYTES),
         ("grpc.absolute_max_metadata_size", METADATA_BYTES),
         ("grpc.http2.max_pings_without_data", 0),
-        ("grpc.http2.min_ping_interval_without_data_ms", int(ping_interval * 1000)),
+        ("grpc.http2.min_ping_interval_without_data_ms", int(settings.keepalive_least * 1000)),
         ("grpc.enable_channelz", int(settings.channelz)),
     ]
 

@@ -10,11 +10,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, ValidationInfo, field_validator
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, EnvSettingsSource, NoDecode, SettingsConfigDict
 
-from comity_server.limits import Limits, Retention
+from comity_server.access.limits import MOST, NamespaceLimits, PrincipalLimits, Rates, Rules, rate
+from comity_server.limits import UNBOUNDED, Limits, Retention
 from comity_server.stores.url import default_url
 
 PREFIX = "COMITY_"
@@ -26,7 +27,6 @@ OTHERS = (  # variables that are not settings: most are the client's
 LINKS = re.compile(r"SERVICE_(HOST|PORT(_\w+)?)|PORT(_\d+_(TCP|UDP)(_\w+)?)?|NAME|ENV_\w+")
 LIMIT = "limit_"
 RETENTION = "retention_"
-UNBOUNDED = 1 << 42  # what a retention of 0 stands for: more than there will be, and in µs still 64 bits
 
 ADDRESS = re.compile(r"(?:\[[0-9A-Fa-f:.]+(?:%\w+)?\]|[^\[\]:/\s]+):(\d{1,5})")
 
@@ -108,6 +108,53 @@ class Settings(BaseSettings):
         ge=1,
         description="Bytes of requests and answers that the calls of one connection may have in memory; others wait.",
     )
+    max_bytes: int = Field(
+        2 * 1024 * 1024 * 1024,
+        ge=1,
+        description="The same of all connections. Beyond it each principal, or address, has one call at a time, "
+        "and others are refused.",
+    )
+    max_calls: int = Field(
+        50_000, ge=0, le=10_000_000, description="Calls that may be open at a time; others are refused. 0: no bound."
+    )
+    max_principal_calls: int = Field(
+        10_000,
+        ge=0,
+        le=10_000_000,
+        description="Those of one principal, or of one address where nobody is known, but for streams. 0: no bound.",
+    )
+    max_principal_streams: int = Field(
+        20_000,
+        ge=0,
+        le=10_000_000,
+        description="Watches, pipelines and streams of renewals that one principal, or address, may have open. "
+        "0: no bound.",
+    )
+    max_deadline: float = Field(
+        300.0, ge=0.1, le=86400, description="How long a call may take that is no stream, in seconds."
+    )
+    rate_principal: float = Field(
+        0.0, ge=0, le=MOST, description="Operations a second of one principal, or address. 0: no bound."
+    )
+    rate_principal_burst: float = Field(
+        0.0, ge=0, le=MOST, description="How many may come at once after a pause. 0: those of a second."
+    )
+    rate_principal_bytes: float = Field(
+        0.0, ge=0, le=MOST, description="Bytes a second, of requests and answers, of one principal. 0: no bound."
+    )
+    rate_principal_bytes_burst: float = Field(
+        0.0, ge=0, le=MOST, description="How many may come at once after a pause. 0: those of a second."
+    )
+    rate_namespace: float = Field(0.0, ge=0, le=MOST, description="Operations a second in one namespace. 0: no bound.")
+    rate_namespace_burst: float = Field(
+        0.0, ge=0, le=MOST, description="How many may come at once after a pause. 0: those of a second."
+    )
+    rate_namespace_bytes: float = Field(
+        0.0, ge=0, le=MOST, description="Bytes a second, of requests and answers, in one namespace. 0: no bound."
+    )
+    rate_namespace_bytes_burst: float = Field(
+        0.0, ge=0, le=MOST, description="How many may come at once after a pause. 0: those of a second."
+    )
     max_connections: int = Field(
         10_000, ge=1, le=1_000_000, description="Connections that each address to listen on has at a time."
     )
@@ -122,6 +169,12 @@ class Settings(BaseSettings):
     )
     keepalive_timeout: float = Field(
         10.0, ge=0.1, le=3600, description="How long a ping may go unanswered before the connection ends, in seconds."
+    )
+    keepalive_least: float = Field(
+        10.0,
+        ge=0,
+        le=86400,
+        description="Clients that ping a quiet connection more often than after so many seconds are sent away.",
     )
     tls_cert: Path | None = Field(
         None, description="Serve TLS: the PEM file of the server's certificate, and those between it and its authority."
@@ -255,6 +308,14 @@ class Settings(BaseSettings):
                 raise ValueError(f"{address!r} is not HOST:PORT")
         return listen
 
+    @field_validator(*(f"rate_{of}_burst" for of in ("principal", "principal_bytes", "namespace", "namespace_bytes")))
+    @classmethod
+    def _check_burst(cls, burst: float, info: ValidationInfo) -> float:
+        rate = str(info.field_name).removesuffix("_burst")
+        if burst and not info.data.get(rate):
+            raise ValueError(f"is of no use without {rate}")
+        return burst
+
     @field_validator("tls_cert", "tls_key", "tls_client_ca", "tokens", "jwks", mode="before")
     @classmethod
     def _check_files(cls, path: object) -> object:
@@ -284,6 +345,16 @@ class Settings(BaseSettings):
     def retention(self) -> Retention:
         """The settings that begin with `retention_`, in which a 0 means that nothing is forgotten for that reason."""
         return Retention(**{name: value or UNBOUNDED for name, value in self._under(RETENTION).items()})
+
+    def rules(self) -> Rules:
+        """What one principal, and one namespace, may take up."""
+        of_principal = PrincipalLimits(self._rates("principal"), self.max_principal_calls, self.max_principal_streams)
+        of_namespace = NamespaceLimits(self._rates("namespace"), self.limits(), self.retention())
+        return Rules(of_principal, of_namespace)
+
+    def _rates(self, of: str) -> Rates:
+        figures = self._under(f"rate_{of}")
+        return Rates(rate(figures[""], figures["_burst"]), rate(figures["_bytes"], figures["_bytes_burst"]))
 
     def _under(self, prefix: str) -> dict[str, Any]:
         return {name.removeprefix(prefix): value for name, value in self if name.startswith(prefix)}

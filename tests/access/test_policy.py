@@ -38,7 +38,7 @@ def rule(**fields: object) -> str:
         ("a = " + "[" * 10_000, "is not TOML: maximum recursion depth exceeded"),
         ("role = []", "role is nothing that a policy has"),
         ("rules = 1", "rules is not a list"),
-        ("rules = ['a']", "rule 1 is not a table: write [[rules]] before each rule"),
+        ("rules = ['a']", "rule 1 is not a table: write [[rules]] or [[limits]] before each"),
         ("[rules]", "rules is not a list"),
         (rule() + rule() + "user = 1", "rule 2, user is nothing that a policy has"),
         ("[[rules]]\nnamespaces = ['a']\nallow = ['read']", "rule 1, principals is required"),

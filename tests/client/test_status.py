@@ -49,6 +49,27 @@ def test_a_lost_race_on_a_prefix() -> None:
     assert (error.prefix, error.changed_revision, error.key) == ("a/", 9, None)
 
 
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        (
+            "SERVER: Received message larger than max (7 vs. 5)",
+            "the request has 7 bytes, and the server takes no more than 5",
+        ),
+        (
+            "CLIENT: Received message larger than max (7 vs. 5)",
+            "the answer has 7 bytes, and this client takes no more than 5",
+        ),
+        ("Received message larger than max (7 vs. 5)", "a message has 7 bytes, and its reader takes no more than 5"),
+        ("something else", "something else"),
+    ],
+)
+def test_a_message_that_is_too_large_is_said_in_plain_words(said: str, told: str) -> None:
+    error = error_from_status(grpc.StatusCode.RESOURCE_EXHAUSTED, said, [])
+    assert type(error) is comity.ResourceExhausted
+    assert error.message.removesuffix(" in one message") == told
+
+
 def test_fields_at_fault_are_named() -> None:
     violation = error_details_pb2.BadRequest.FieldViolation(field="then[2].put.key", description="is required")
     error = error_from_status(

@@ -16,6 +16,7 @@ from comity_server.model import (
     Delete,
     DeletePrefix,
     Get,
+    Grant,
     Increment,
     List,
     Operation,
@@ -25,7 +26,7 @@ from comity_server.model import (
     Transaction,
 )
 from tests.contract.conftest import OpenSpace
-from tests.contract.space import Space
+from tests.contract.space import HOUR, Space
 
 
 async def refuses(space: Space, error: type[StateError], *operations: Operation) -> StateError:
@@ -189,3 +190,32 @@ async def test_in_one_namespace_too_many_each_transaction_of_a_group_is_judged_a
     assert isinstance(outcomes[0], Outcome)
     assert isinstance(outcomes[1], QuotaExceeded)
     assert isinstance(outcomes[2], NotANumber)
+
+
+async def test_the_quotas_of_a_namespace_may_be_its_own(space: Space) -> None:
+    small = space.sibling("small")
+    quotas = {small.name: Limits(namespace_keys=2, namespace_bytes=200, leases=1, checkpoints=1)}
+    space.store.bound(lambda namespace: quotas.get(namespace, Limits()))
+    for each in (space, small):
+        await each.apply(Put("a", b""), Put("b", b""))
+        await each.checkpoint("one")
+        await each.commit(Grant(ttl=HOUR))
+    for refused, quota in (
+        (small.apply(Put("c", b"")), "keys"),
+        (small.apply(Put("a", bytes(200))), "bytes"),
+        (small.commit(Grant(ttl=HOUR)), "leases"),
+        (small.checkpoint("two"), "checkpoints"),
+    ):
+        with pytest.raises(QuotaExceeded) as error:
+            await refused
+        assert error.value.metadata["quota"] == quota
+    await space.apply(Put("c", b""), Put("a", bytes(200)))
+    await space.commit(Grant(ttl=HOUR))
+    await space.checkpoint("two")
+
+    quotas[small.name] = Limits(namespace_keys=3)
+    await small.apply(Put("c", b""))
+    quotas[small.name] = Limits(namespace_keys=1)
+    await refuses(small, QuotaExceeded, Put("d", b""))
+    assert await small.keys() == ["a", "b", "c"], "what there is stays"
+    await small.apply(Delete("a"))

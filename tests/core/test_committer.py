@@ -1,6 +1,7 @@
 """The committer: groups, order, cancellation, overload, drain."""
 
 import asyncio
+import time
 from collections.abc import Sequence
 from operator import itemgetter
 
@@ -323,6 +324,22 @@ async def test_what_has_to_wait_for_longer_than_it_may_is_not_begun() -> None:
         assert outcome.revision == revision
     assert (await store.get("n", "late")).entry is None
     assert store.groups == [("n", 1), ("n", 1)]
+
+
+async def test_what_its_caller_waits_for_no_longer_is_not_begun() -> None:
+    store = GatedStore()
+    committer = Committer(store)
+    [first] = await begin(committer, "n", put("first"))
+    await store.arrived.wait()
+    deadline = asyncio.get_running_loop().time() + 0.01
+    late = asyncio.create_task(committer.submit("n", put("late"), deadline=deadline))
+    await asyncio.sleep(0)
+    time.sleep(0.02)  # noqa: ASYNC251 - the loop is too busy to end it
+    store.gate.set()
+    await first
+    with pytest.raises(DeadlinePassed):
+        await late
+    assert store.groups == [("n", 1)]
 
 
 @pytest.mark.parametrize("timeout", [0.0, -1.0, 1e-9])

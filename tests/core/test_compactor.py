@@ -44,7 +44,7 @@ async def test_a_failure_holds_up_no_other_namespace_and_is_not_the_end(failure:
     async def floors() -> list[int]:
         return [(await store.position(name)).floor for name in ("a", "b", "c")]
 
-    running = asyncio.create_task(Compactor(store, KEEP_ONE, 0.001).run())
+    running = asyncio.create_task(Compactor(store, lambda _: KEEP_ONE, 0.001).run())
     try:
         await until(lambda: store.listed > 5 or running.done(), 10)
         assert not running.done()

@@ -2,6 +2,8 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack
+from pathlib import Path
 
 import grpc
 import pytest
@@ -10,6 +12,7 @@ from comity.v1 import state_pb2 as s
 from comity.v1 import state_pb2_grpc
 from comity_server.services import rpc
 from tests import servers
+from tests.access.principals import shown, token_of, write_tokens
 from tests.http2 import StingyClient
 from tests.memory import MIB, memory, settled
 from tests.servers import Server
@@ -89,3 +92,27 @@ async def test_what_waits_for_room_is_refused_at_the_end() -> None:
             assert isinstance(error, grpc.aio.AioRpcError)
             assert read_refusal(error).reason == "DRAINING"
         assert running.store.commits_begun == 1
+
+
+async def test_requests_of_many_connections_are_bounded(tmp_path: Path) -> None:
+    """By what all together may take up, which takes nothing from another principal."""
+    tokens = write_tokens(tmp_path / "tokens", ("greedy", "other"))
+    metadata = shown("other")
+    request = bytes(4 * MIB)
+    async with AsyncExitStack() as stack:
+        own = stack.enter_context(servers.start("--max-bytes", f"{50 * MIB}", "--tokens", str(tokens)))
+        channel = await stack.enter_async_context(grpc.aio.insecure_channel(own.address))
+        state: state_pb2_grpc.StateServiceAsyncStub = state_pb2_grpc.StateServiceStub(channel)
+        get = s.GetRequest(namespace="n", key="k")
+        await state.Get(get, timeout=TIMEOUT, metadata=metadata)
+        before = memory(own)
+        clients, calls = [], []
+        for _ in range(40):
+            client = StingyClient(own.address, ("authorization", f"Bearer {token_of('greedy')}"))
+            clients.append(await stack.enter_async_context(client))
+            calls.append(asyncio.create_task(client.call(PUT, request, withheld=100)))
+        stack.callback(lambda: [call.cancel() for call in calls])
+        await until(lambda: sum(len(client.ended) for client in clients) >= 30)
+        for _ in range(500):
+            await state.Get(get, timeout=TIMEOUT, metadata=metadata)
+        assert memory(own) - before < 90 * MIB, "all of the requests are 160 MiB"

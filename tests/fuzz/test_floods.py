@@ -149,8 +149,8 @@ async def header_bombs(address: str) -> None:
 
 
 async def gzip_bombs(address: str) -> None:
-    """Messages of 200 KB, which are 200 MiB once they are unpacked."""
-    bomb = gzip.compress(bytes(200 * MIB), 1)
+    """Messages of half a MiB, which are 100 MiB once they are unpacked."""
+    bomb = gzip.compress(bytes(100 * MIB), 1)
     async with StingyClient(address) as client:
         for _ in range(TIMES):
             stream = await client.call(PUT, bomb, encoding="gzip")

@@ -44,7 +44,7 @@ def test_another_protocol_is_turned_away(fuzzed: Fuzzed, greeting: bytes) -> Non
 
 
 def test_any_bytes_are_borne(fuzzed: Fuzzed) -> None:
-    @drawn(80, 5_000)
+    @drawn(50, 5_000)
     @given(st.one_of(conversations(), conversations(), conversations(), st.binary(max_size=200)))
     def whatever_is_sent(sent: bytes) -> None:
         with fuzzed.unnoticed():

@@ -40,7 +40,7 @@ def test_no_method_is_left_out(in_memory: Fuzzed) -> None:
 
 @pytest.mark.parametrize("method", sorted(METHODS))
 def test_a_method_bears_any_messages(in_memory: Fuzzed, method: str) -> None:
-    @drawn(5, 200)
+    @drawn(3, 200)
     @given(st.lists(calls(METHODS[method]), min_size=1, max_size=4))
     def whatever_is_sent(made: list[Call]) -> None:
         in_memory.run(made)
@@ -60,7 +60,7 @@ def test_every_store_bears_any_calls(elsewhere: Fuzzed) -> None:
 def test_permissions_bear_any_calls(tmp_path: Path) -> None:
     with fuzzing_guarded(tmp_path) as fuzzed:
 
-        @drawn(40, 3_000)
+        @drawn(25, 3_000)
         @given(st.lists(calls(), min_size=1, max_size=6))
         def whatever_is_sent(made: list[Call]) -> None:
             fuzzed.run(made)

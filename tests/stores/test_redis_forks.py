@@ -8,8 +8,8 @@ import pytest
 from comity_server.errors import Compacted, NamespaceExists, NamespaceNotFound, StateError, StoreUnavailable
 from comity_server.limits import Retention
 from comity_server.model import Fork, Outcome, Put, Transaction
-from comity_server.stores.redis import client, holds
-from comity_server.stores.redis.client import Passing
+from comity_server.stores.redis import holds, patience
+from comity_server.stores.redis.failures import Passing
 from comity_server.stores.redis.journal import APPEND
 from tests.contract.space import Space
 from tests.redis_servers import RedisServer, program
@@ -106,7 +106,7 @@ async def test_a_fork_of_which_nobody_knows_whether_it_was_made(
     shared: Shared, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It was, and what it shares stays though the server that made it has given up."""
-    monkeypatch.setattr(client, "GIVE_UP_SECONDS", 0.0)
+    monkeypatch.setattr(patience, "GIVE_UP_SECONDS", 0.0)
     space, other = await shared.spaces()
     await space.put("k")
     made = space.sibling("fork")

@@ -18,7 +18,7 @@ from comity_server.limits import Limits, Retention
 from comity_server.model import Cause, Expire, Fork, Grant, Guard, Lease, Put, Revoke, Transaction, Write
 from comity_server.record import KEY
 from comity_server.stores.redis import codec, compaction, expiries, journal, keys, leasing, loading
-from comity_server.stores.redis.client import Passing
+from comity_server.stores.redis.failures import Passing
 from comity_server.stores.redis.store import RedisStore
 from comity_server.stores.redis.url import parse
 from tests import servers

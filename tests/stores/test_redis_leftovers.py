@@ -10,8 +10,8 @@ from comity_server.limits import Limits, Retention
 from comity_server.model import Condition, Outcome, Put, RequestId, Test, Transaction
 from comity_server.stores.memory.requests import Requests
 from comity_server.stores.redis import compaction
-from comity_server.stores.redis.client import Passing
 from comity_server.stores.redis.compaction import CLAIM
+from comity_server.stores.redis.failures import Passing
 from comity_server.stores.redis.journal import APPEND, DELETE, STAGE
 from comity_server.stores.redis.keys import Keys
 from comity_server.stores.redis.store import RedisStore

@@ -11,7 +11,7 @@ import pytest
 from comity_server.limits import Retention
 from comity_server.model import Increment, Put, RequestId, Transaction
 from comity_server.stores.redis import compaction
-from comity_server.stores.redis.client import Script
+from comity_server.stores.redis.script import Script
 from comity_server.stores.redis.store import RedisStore
 from tests.redis_servers import RedisServer, program
 from tests.stores.sharing import NAME, Shared, redis_store

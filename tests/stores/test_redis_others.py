@@ -65,7 +65,7 @@ async def test_a_namespace_that_cannot_be_read_keeps_nothing_from_others(
         METAS[what](client, keys.Keys(prefix, ALIEN))
         client.zadd(keys.names(prefix), {ALIEN: 0, b"\xff\xfe": 0, "": 0})
     store = redis_store(space)
-    await Compactor(store, Retention(commits=5), 1)._compact_all()
+    await Compactor(store, lambda _: Retention(commits=5), 1)._compact_all()
     assert (await space.position()).floor == 5
     assert [info.name for info in await store.namespaces("", limit=100)] == [NAME]
     assert store.writable()

@@ -8,8 +8,9 @@ import pytest
 from comity_server.errors import StoreUnavailable
 from comity_server.limits import Limits
 from comity_server.model import Commit, MakeCheckpoint, Put, RequestId, Transaction
-from comity_server.stores.redis.client import Client, Script
+from comity_server.stores.redis.client import Client
 from comity_server.stores.redis.portions import BYTES, FIELDS, FIRST, Portion
+from comity_server.stores.redis.script import Script
 from comity_server.stores.url import open_store
 from tests.contract.space import Space, fresh_name
 from tests.redis_servers import RedisServer

@@ -1,7 +1,6 @@
 """One server that is asked for all there is, and all that it tells of it."""
 
 import re
-import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -13,6 +12,7 @@ from tests import servers
 from tests.access.bearers import write_tokens
 from tests.telemetry import busy
 from tests.telemetry.collector import Collector, collecting
+from tests.telemetry.prometheus import read
 
 SOON = {"OTEL_METRIC_EXPORT_INTERVAL": "200", "OTEL_BSP_SCHEDULE_DELAY": "50"}
 
@@ -28,9 +28,7 @@ class Busy:
         """What Prometheus reads."""
         found = re.search(r'"address": "([^"]+)", "event": "metrics can be read"', self.server.log())
         assert found is not None
-        with urllib.request.urlopen(f"http://{found[1]}/metrics", timeout=20) as answer:
-            text: str = answer.read().decode()
-        return text
+        return read(found[1])
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,7 @@
 """The names that Prometheus has for metrics, and its text."""
 
 import re
+import urllib.request
 from collections.abc import Mapping
 
 from comity_server.telemetry.metrics import MEASURED, Measured, Observed
@@ -10,6 +11,13 @@ SAMPLE = re.compile(r"(\w+)(?:\{(.*)\})? (\S+)")
 LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
 
 Labels = Mapping[str, str]
+
+
+def read(address: str) -> str:
+    """A scrape."""
+    with urllib.request.urlopen(f"http://{address}/metrics", timeout=20) as answer:
+        text: str = answer.read().decode()
+    return text
 
 
 def name_of(metric: Measured | Observed) -> str:

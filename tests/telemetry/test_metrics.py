@@ -1,8 +1,10 @@
 """What Prometheus and a collector are told."""
 
 import asyncio
+import json
 import re
 import socket
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import grpc
@@ -13,7 +15,7 @@ from comity.v1 import state_pb2, state_pb2_grpc
 from comity_server.committer import Committer
 from comity_server.feed import Feed
 from comity_server.limits import Limits
-from comity_server.model import Put, Transaction
+from comity_server.model import NamespaceInfo, Put, Transaction
 from comity_server.services.wire import watch_fragment
 from comity_server.settings import SettingsError, load
 from comity_server.stores.memory.store import MemoryStore
@@ -24,7 +26,7 @@ from tests import servers
 from tests.access.bearers import bearing
 from tests.telemetry.busy import CANARY, NAME
 from tests.telemetry.conftest import Busy
-from tests.telemetry.prometheus import label_of, samples, series
+from tests.telemetry.prometheus import label_of, read, samples, series
 from tests.waiting import until
 
 METRICS = (*MEASURED, *OBSERVED)
@@ -158,6 +160,24 @@ async def test_of_many_namespaces_some_are_shown_and_the_others_together() -> No
     await until(lambda: forgets(observer, tally, names[-1]))
 
 
+class Silent(MemoryStore):
+    """A store that does not answer."""
+
+    async def namespaces(self, prefix: str, *, after: str = "", limit: int) -> Sequence[NamespaceInfo]:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    def trouble(self) -> str:
+        return "it is away"
+
+
+async def test_what_is_known_without_the_store_is_told_without_it() -> None:
+    store, tally = Silent(Limits()), Tally()
+    observer = Observer(store, Committer(store), Feed(store, watch_fragment), Idle(), tally)
+    async with asyncio.timeout(20):
+        assert (await observer.look()).trouble == "it is away"
+
+
 async def forgets(observer: Observer, tally: Tally, name: str) -> bool:
     await observer.look()
     return name not in tally.namespaces
@@ -208,3 +228,13 @@ def test_an_exporter_that_is_not_installed_is_refused(signal: str) -> None:
     done = servers.run(env={f"OTEL_{signal}_EXPORTER": "carrier-pigeon"})
     assert done.returncode == 2
     assert f"OTEL_{signal}_EXPORTER: 'carrier-pigeon'" in done.stderr
+
+
+def test_each_of_several_processes_has_an_endpoint_of_its_own(redis_url: str) -> None:
+    with servers.start("--store", redis_url, "--workers", "2", "--metrics-listen", "127.0.0.1:0") as server:
+        said = map(json.loads, server.log().splitlines())
+        found = {line["worker"]: line["address"] for line in said if line["event"] == "metrics can be read"}
+        assert found.keys() == {1, 2}
+        for worker, address in found.items():
+            (about,) = [labels for name, labels, _ in samples(read(address)) if name == "target_info"]
+            assert about["comity_worker"] == str(worker)

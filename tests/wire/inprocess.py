@@ -12,7 +12,7 @@ from comity.v1 import state_pb2_grpc
 from comity_server.errors import StateError
 from comity_server.limits import Limits
 from comity_server.model import Outcome, Write
-from comity_server.server import PING_INTERVAL, Server
+from comity_server.server import Server
 from comity_server.settings import Settings
 from comity_server.stores.memory.store import MemoryStore
 
@@ -52,11 +52,11 @@ class Running:
 
 
 @asynccontextmanager
-async def run(*, ping_interval: float = PING_INTERVAL, **settings: Any) -> AsyncIterator[Running]:
+async def run(**settings: Any) -> AsyncIterator[Running]:
     """Serve on a free port. The test may stop the server; else it is stopped in the end."""
     chosen = Settings(listen=["127.0.0.1:0"], **settings)
     store = HeldStore(chosen.limits())
-    server = Server(chosen, store, ping_interval=ping_interval)
+    server = Server(chosen, store)
     await server.start()
     try:
         async with grpc.aio.insecure_channel(server.addresses[0]) as channel:

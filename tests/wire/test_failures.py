@@ -14,7 +14,7 @@ from structlog.testing import capture_logs
 from comity.v1 import state_pb2 as s
 from comity.v1 import state_pb2_grpc
 from comity_server import errors
-from comity_server.server import PING_INTERVAL, grpc_options
+from comity_server.server import grpc_options
 from comity_server.services import status
 from comity_server.settings import Settings
 from tests.proxy import Proxy
@@ -127,7 +127,7 @@ async def pings_sent(tools: Any, address: str) -> int:
 @pytest.mark.parametrize("in_a_call", [True, False])
 async def test_a_client_may_ping_a_quiet_connection(in_a_call: bool) -> None:
     async with (
-        run(ping_interval=0.05) as running,
+        run(keepalive_least=0.05) as running,
         Proxy(running.server.addresses[0]) as proxy,
         grpc.aio.insecure_channel(proxy.address, options=PINGING) as channel,
         grpc.aio.insecure_channel(running.server.addresses[0], options=[OWN_CONNECTION]) as other,
@@ -154,7 +154,7 @@ async def test_a_client_may_ping_a_quiet_connection(in_a_call: bool) -> None:
 
 async def test_a_client_that_pings_too_often_is_sent_away() -> None:
     async with (
-        run(ping_interval=3600) as running,
+        run(keepalive_least=3600) as running,
         grpc.aio.insecure_channel(running.server.addresses[0], options=PINGING) as channel,
     ):
         stub: state_pb2_grpc.StateServiceAsyncStub = state_pb2_grpc.StateServiceStub(channel)
@@ -191,7 +191,7 @@ async def test_a_burst_beyond_what_may_wait_is_overload() -> None:
 @pytest.mark.parametrize("max_pending", [1, 10_000, 10_000_000])
 @pytest.mark.parametrize("max_streams", [1, 10_000, 1_000_000])
 def test_what_grpc_lets_wait_is_far_more_than_the_committer(max_pending: int, max_streams: int) -> None:
-    options = dict(grpc_options(Settings(max_pending=max_pending, max_streams=max_streams), PING_INTERVAL))
+    options = dict(grpc_options(Settings(max_pending=max_pending, max_streams=max_streams)))
     soft = options["grpc.server.max_pending_requests"]
     hard = options["grpc.server.max_pending_requests_hard_limit"]
     assert max(100_000, 10 * max_pending) <= soft <= hard <= INT32_MOST
@@ -226,6 +226,9 @@ CODES: dict[type[errors.StateError], grpc.StatusCode] = {
     errors.ResultTooLarge: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.TransactionTooCostly: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.ForkTooDeep: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    errors.TooManyCalls: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    errors.RateLimited: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    errors.DeadlineReached: grpc.StatusCode.DEADLINE_EXCEEDED,
     errors.TooManyPipelines: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.StoreFull: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.Unavailable: grpc.StatusCode.UNAVAILABLE,

@@ -8,15 +8,15 @@ from types import TracebackType
 from typing import Any, Final, Literal, Self, TypeVar, overload
 
 from comity.arguments import expect
+from comity.checks import check_client, check_count, check_seconds, check_wait, wait_of
+from comity.cleanup import clean_up
 from comity.client import Client
 from comity.errors import LeaseLost
 from comity.leases.block import Block
-from comity.leases.guard import LeaseGuard
+from comity.leases.holding import Holding
 from comity.leases.lease import Lease
 from comity.model import Checkpoint, RestoreResult
 from comity.operations import Key, Put
-from comity.recipes.ending import clean_up
-from comity.recipes.names import check_client, check_count, check_seconds, check_wait, wait_of
 from comity.transaction import Transaction
 
 from . import layout
@@ -40,7 +40,7 @@ STATUS_LENGTH = 200
 LAST_WORDS_SECONDS: Final = 1.0  # that the report of an error may delay the end of the lease
 
 
-class Agent:
+class Agent(Holding):
     """One who takes part, under a name that nobody else has meanwhile.
 
         async with Agent(state, "writer-1", role="writer") as agent:
@@ -78,7 +78,7 @@ class Agent:
         supervisor: str = "",
         run: str = "",
     ) -> None:
-        check_client(state, instead="")
+        check_client(state)
         layout.check_name("the agent's name", name)
         if role:
             layout.check_name("role", role)
@@ -132,11 +132,6 @@ class Agent:
     def lease(self) -> Lease:
         """What it lives by. RuntimeError before the block begins."""
         return self._held()
-
-    @property
-    def guard(self) -> LeaseGuard:
-        """What ties a write to this incarnation: `state.put(…, guard=agent.guard)`."""
-        return self._held().guard
 
     @property
     def fence(self) -> int:
@@ -297,10 +292,6 @@ class Agent:
     def namespace(self) -> str:
         """That it is in."""
         return self.state.namespace
-
-    def check(self) -> None:
-        """Raise LeaseLost unless it still lives."""
-        self._held().check()
 
     async def _put(self, presence: Presence, lease: Lease) -> int:
         """Have the presence say so, if it is still the agent's own. The revision of that. Raises LeaseLost."""

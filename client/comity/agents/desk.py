@@ -7,7 +7,7 @@ from typing import Any
 from comity.client import Client
 from comity.errors import InvalidArgument
 from comity.leases.lease import Lease
-from comity.recipes.queue import Queue
+from comity.recipes import Queue
 from comity.transaction import Transaction
 
 from . import layout

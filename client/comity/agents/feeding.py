@@ -11,7 +11,7 @@ from comity.client import Client
 from comity.errors import DecodeError
 from comity.leases.lease import Lease
 from comity.model import Entry
-from comity.recipes.queue import Queue
+from comity.recipes import Queue
 from comity.transaction import Transaction
 
 from . import layout

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from comity.arguments import expect
+from comity.checks import wait_of
 from comity.client import Client
 from comity.errors import DecodeError, NotFound
 from comity.leases.lease import Lease
 from comity.model import Entry
-from comity.recipes.item import Item
-from comity.recipes.names import wait_of
+from comity.recipes import Item
 from comity.transaction import Transaction
 
 from . import layout

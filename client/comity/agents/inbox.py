@@ -5,11 +5,10 @@ import contextlib
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 
+from comity.cleanup import begun
 from comity.client import Client
 from comity.leases.lease import Lease
-from comity.recipes.ending import begun
-from comity.recipes.item import Item
-from comity.recipes.queue import Queue
+from comity.recipes import Item, Queue
 
 from . import layout
 from .handoff import HANDOFF, HandoffMessage, died

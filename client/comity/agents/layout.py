@@ -106,8 +106,3 @@ def results(id: str) -> str:
 def inputs(id: str) -> str:
     """The name of the queue of a map's inputs."""
     return f"map:{id}"
-
-
-def queue(name: str) -> str:
-    """The prefix of a queue."""
-    return f"queues/{name}/"

@@ -10,7 +10,7 @@ from typing import Any, Final, TypeVar
 from comity.client import Client
 from comity.errors import ComityError, DeadlineExceeded, DecodeError, LeaseNotFound
 from comity.leases.lease import Lease
-from comity.recipes.living import Living
+from comity.leases.living import Living
 from comity.retry import Backoff
 from comity.status import is_retriable
 

@@ -7,13 +7,14 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from typing import Any, Final
 
 from comity import codec
+from comity.cleanup import clean_up
 from comity.client import Client
 from comity.errors import DecodeError, InvalidArgument
 from comity.leases.lease import Lease
 from comity.model import Entry, Event, Resync
-from comity.recipes.ending import clean_up
-from comity.recipes.item import Item, Keys
-from comity.recipes.queue import Queue
+from comity.recipes import Item, Queue
+from comity.recipes.queue_keys import QueueKeys
+from comity.tasks import is_task_cancelled
 from comity.transaction import Transaction
 
 from . import layout
@@ -64,8 +65,7 @@ async def _do(agent: Agent, function: Function, item: Item, tries: int, results:
     try:
         value = codec.from_json(codec.to_json(await function(agent, item.value["input"])), key=key)
     except asyncio.CancelledError as cancelled:
-        task = asyncio.current_task()
-        if task is None or task.cancelling():
+        if is_task_cancelled():
             raise
         failure = cancelled  # something that the function has waited for
     except Exception as error:  # noqa: BLE001 - whatever a function raises is its failure, also what Comity raised in it
@@ -121,7 +121,7 @@ class Mapping:
         self._queue = _queue(state, id, tries)
         self._results = layout.results(id)
         self._size = layout.size(id)
-        self._dead = Keys(self._queue.name).dead_letters
+        self._dead = QueueKeys(self._queue.name).dead_letters
         self._feeding = Feeding(state, id, self._queue, lease)
 
     async def run(
@@ -207,7 +207,7 @@ class Mapping:
 async def forget(state: Client, id: str) -> None:
     """Delete all that is in the store of a map."""
     await state.delete(prefix=layout.mapping(id))
-    await state.delete(prefix=layout.queue(layout.inputs(id)))
+    await state.delete(prefix=QueueKeys(layout.inputs(id)).prefix)
 
 
 def _entries(item: Event | Resync) -> tuple[Entry, ...]:

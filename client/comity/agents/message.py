@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from comity.errors import InvalidArgument
-from comity.recipes.item import Item
+from comity.recipes import Item
 from comity.transaction import Transaction
 
 __all__ = ["MESSAGE", "UNREADABLE", "Also", "Message", "called", "envelope"]

@@ -9,13 +9,13 @@ from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final, TypeVar
 
+from comity.checks import check_client
+from comity.cleanup import clean_up
 from comity.client import Client
 from comity.errors import Conflict, DecodeError
 from comity.leases.lease import Lease
+from comity.leases.living import Living
 from comity.model import Entry, Event, EventCause, PutResult, Resync
-from comity.recipes.ending import clean_up
-from comity.recipes.living import Living
-from comity.recipes.names import check_client
 
 from . import layout
 from .identity import identity
@@ -145,7 +145,7 @@ class Directory:
     """
 
     def __init__(self, state: Client) -> None:
-        self._state = check_client(state, instead="")
+        self._state = check_client(state)
         self._living = Living(state)
 
     async def get(self, name: str) -> Presence | None:

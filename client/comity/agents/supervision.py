@@ -8,10 +8,10 @@ import uuid
 from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
+from comity.cleanup import begun
 from comity.client import Client
 from comity.errors import ComityError
 from comity.leases.lease import Lease
-from comity.recipes.ending import begun
 
 from . import layout
 from .children import Child, ChildState, Group, Roster, Spec

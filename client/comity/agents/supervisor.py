@@ -9,12 +9,12 @@ from collections.abc import AsyncGenerator
 from types import TracebackType
 from typing import Any, Final, Self
 
+from comity.checks import check_client, check_count, check_seconds, check_wait
+from comity.cleanup import clean_up
 from comity.client import Client
 from comity.errors import ComityError
 from comity.leases.block import Block
 from comity.leases.lease import Lease
-from comity.recipes.ending import clean_up
-from comity.recipes.names import check_client, check_count, check_seconds, check_wait
 
 from . import layout
 from .authors import author_of
@@ -84,7 +84,7 @@ class Supervisor:
         wait: float = 0.0,
         start_timeout: float = 60.0,
     ) -> None:
-        check_client(state, instead="")
+        check_client(state)
         self.name = layout.check_name("the supervisor's name", name)
         limit = RestartLimit(
             check_count("max_restarts", max_restarts, 0), check_seconds("within", within), together=ttl

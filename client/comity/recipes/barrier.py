@@ -5,16 +5,17 @@ import contextlib
 import uuid
 from typing import NamedTuple
 
+from comity.checks import check_count, check_seconds
+from comity.cleanup import begun, clean_up
 from comity.client import Client
 from comity.errors import FailedPrecondition, LeaseNotFound, OutOfRange
 from comity.leases.lease import Lease
+from comity.leases.living import Living
 from comity.model import EventCause, GetResult, ListResult, Resync
 from comity.operations import Delete, Get, List, Operation, Prefix, Put
 from comity.retry import Backoff
 
-from .ending import begun, clean_up
-from .living import Living
-from .names import check_client, check_count, check_name, check_seconds, owner_of, whole
+from .names import asynchronous, check_name, owner_of, whole
 from .within import Wait, within
 
 __all__ = ["Barrier"]
@@ -49,7 +50,7 @@ class Barrier:
     """
 
     def __init__(self, state: Client, name: str, parties: int, ttl: float = 10.0, *, owner: str | None = None) -> None:
-        self._state = check_client(state)
+        self._state = asynchronous(state)
         self.name = check_name(name)
         self.parties = check_count("parties", parties, most=PARTIES)
         self._ttl = check_seconds("ttl", ttl)

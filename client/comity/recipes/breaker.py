@@ -11,16 +11,17 @@ from collections.abc import Awaitable, Callable, Sequence
 from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar
 
+from comity.checks import check_count, check_seconds
+from comity.cleanup import begun, clean_up
 from comity.client import Client
 from comity.errors import ComityError, LeaseNotFound
 from comity.leases.lease import Lease
+from comity.leases.living import Living
 from comity.model import ListResult
 from comity.operations import Condition, Delete, Key, List, Put
 
 from .circuit import Circuit, Found
-from .ending import begun, clean_up
-from .living import Living
-from .names import check_client, check_count, check_name, check_seconds
+from .names import asynchronous, check_name
 
 __all__ = ["CircuitBreaker", "CircuitOpen", "CircuitState"]
 
@@ -92,7 +93,7 @@ class CircuitBreaker:
         counts: type[Exception] | tuple[type[Exception], ...] = Exception,
         ttl: float = 10.0,
     ) -> None:
-        self._state = check_client(state)
+        self._state = asynchronous(state)
         self.name = check_name(name)
         self._failures = check_count("failures", failures, most=1_000)
         self._within = check_seconds("within", within)

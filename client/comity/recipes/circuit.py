@@ -8,9 +8,8 @@ from typing import Final, NamedTuple
 
 from comity.client import Client
 from comity.errors import ComityError
+from comity.leases.living import Living
 from comity.model import Entry, Resync
-
-from .living import Living
 
 __all__ = ["Circuit", "Found"]
 

@@ -4,7 +4,7 @@ from comity.client import Client
 from comity.model import GetResult, IncrementResult
 from comity.operations import Get, Increment, Put
 
-from .names import check_client, check_name, whole
+from .names import asynchronous, check_name, whole
 
 __all__ = ["Counter"]
 
@@ -22,7 +22,7 @@ class Counter:
     """
 
     def __init__(self, state: Client, name: str) -> None:
-        self._state = check_client(state)
+        self._state = asynchronous(state)
         self.name = check_name(name)
         self.key = f"counters/{self.name}"
 

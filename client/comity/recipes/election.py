@@ -4,15 +4,16 @@ import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any, NamedTuple, Self
 
+from comity.checks import check_seconds
 from comity.client import Client
 from comity.errors import LeaseLost
+from comity.leases.living import Living
 from comity.model import Entry, Resync
 from comity.operations import Key, Put
 
 from .holder import Holder
 from .line import Line, in_order
-from .living import Living
-from .names import check_client, check_name, check_seconds
+from .names import asynchronous, check_name
 
 __all__ = ["Election", "Leader"]
 
@@ -42,7 +43,7 @@ class Election(Holder):
     """
 
     def __init__(self, state: Client, name: str, ttl: float = 10.0) -> None:
-        self._state = check_client(state)
+        self._state = asynchronous(state)
         self.name = check_name(name)
         self._prefix = f"elections/{self.name}/"
         line = Line(state, self._prefix, check_seconds("ttl", ttl))

@@ -3,20 +3,23 @@
 from types import TracebackType
 from typing import Any, Self
 
+from comity.cleanup import clean_up
 from comity.leases.block import Block
-from comity.leases.guard import LeaseGuard
+from comity.leases.holding import Holding
 from comity.leases.lease import Lease
 from comity.model import Entry
 
-from .ending import clean_up
 from .line import Line, Place
 from .within import within
 
 __all__ = ["Holder", "label"]
 
 
-class Holder:
-    """One contender for something that a line is for. It is in line or holds it once at a time."""
+class Holder(Holding):
+    """One contender for something that a line is for. It is in line or holds it once at a time.
+
+    While it is not held, `lease`, `namespace`, `fence`, `guard` and `check` raise RuntimeError.
+    """
 
     name: str
 
@@ -49,25 +52,10 @@ class Holder:
         return self._place.lease
 
     @property
-    def namespace(self) -> str:
-        """That of the lease. With `guard` and `check` it makes `state.put(…, guard=lock)` work."""
-        return self.lease.namespace
-
-    def check(self) -> None:
-        """Raise LeaseLost if it was lost; RuntimeError if it is not held."""
-        self.lease.check()
-
-    @property
     def fence(self) -> int:
         """The fencing token: greater than that of everyone who held it before. Raises RuntimeError if it is not
         held."""
         return self.lease.fence
-
-    @property
-    def guard(self) -> LeaseGuard:
-        """Ties a write to being held: `state.put(…, guard=lock.guard)` raises LeaseLost once it is not. Raises
-        RuntimeError if it is not held."""
-        return self.lease.guard
 
     async def acquire(self, timeout: float | None = None) -> int:
         """Stand in line, hold it once it is our turn, and return the fence.

@@ -1,73 +1,26 @@
-"""What a queue holds: the keys of an item, and what whoever has claimed it can do."""
+"""What a queue holds, and what whoever has claimed it can do."""
 
 import contextlib
 import inspect
-import re
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from typing import Any, Final, NamedTuple, TypeVar, overload
+from typing import Any, NamedTuple, TypeVar, overload
 
+from comity.checks import check_seconds
+from comity.cleanup import clean_up, insist
 from comity.client import Client
 from comity.errors import LeaseLost
 from comity.leases.block import Block
-from comity.leases.guard import LeaseGuard
+from comity.leases.holding import Holding
 from comity.leases.lease import Lease
 from comity.model import Entry
 from comity.operations import Delete, Increment, Key, Operation, Put
 from comity.transaction import Transaction
 
-from .ending import clean_up, insist
-from .names import check_count, check_seconds
+from .queue_keys import QueueKeys
 
-__all__ = ["PRIORITIES", "Item", "Keys", "OnDead"]
+__all__ = ["Claimed", "Item", "OnDead"]
 
 T = TypeVar("T")
-
-PRIORITIES: Final = 999  # from minus as many
-CLAIM: Final = "/claim"
-LINE: Final = re.compile(rf"([0-9]{{4}}-[0-9]{{16}})({CLAIM})?")
-
-
-class Keys:
-    """The keys of a queue."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        root = f"queues/{name}/"
-        self.tail = f"{root}tail"
-        self.lines = f"{root}line/"
-        self.items = f"{root}items/"
-        self.dead_letters = f"{root}dead/"
-
-    @staticmethod
-    def id(priority: int, number: int) -> str:
-        """Ids have the order in which items are to be claimed: by priority, the higher first, and then by number."""
-        return f"{PRIORITIES - check_count('priority', priority, -PRIORITIES, PRIORITIES):04}-{number:016}"
-
-    def line(self, id: str) -> str:
-        """How often the item was claimed. It is in the queue as long as this is there."""
-        return self.lines + id
-
-    def claim(self, id: str) -> str:
-        """Who has claimed it. It is free while this is not there."""
-        return self.lines + id + CLAIM
-
-    def item(self, id: str) -> str:
-        """What was put."""
-        return self.items + id
-
-    def dead(self, id: str) -> str:
-        """What was put, once it has failed too often."""
-        return self.dead_letters + id
-
-    def buried(self, key: str) -> str | None:
-        """The id in a key under `dead_letters`; None: it is no key of a queue."""
-        found = LINE.fullmatch(key.removeprefix(self.dead_letters))
-        return None if found is None or found[2] else found[1]
-
-    def parse(self, key: str) -> tuple[str, bool] | None:
-        """The id in a key under `lines`, and whether it is that of a claim; None: it is no key of a queue."""
-        found = LINE.fullmatch(key.removeprefix(self.lines))
-        return None if found is None else (found[1], found[2] is not None)
 
 
 class Claimed(NamedTuple):
@@ -81,7 +34,7 @@ class Claimed(NamedTuple):
     shared: bool  # the lease is not the claim's own: more lives by it than this claim
 
 
-class Item:
+class Item(Holding):
     """One item of a queue, claimed by this process. Made by `Queue.get` and `Queue.claim`.
 
     It stays in the queue until it is acknowledged. When the lease that it is claimed by is lost, it is free again, and
@@ -90,13 +43,12 @@ class Item:
     id: in the order in which items are to be claimed.
     tries: how often it was claimed, this time included.
     fence: the fencing token of the claim: greater than that of every claim before it.
-    lease: what the claim lives by.
     """
 
     def __init__(
-        self, state: Client, keys: Keys, claimed: Claimed, limit: int, on_dead: "OnDead | None" = None
+        self, state: Client, keys: QueueKeys, claimed: Claimed, limit: int, on_dead: "OnDead | None" = None
     ) -> None:
-        self.id, self.entry, self.tries, self.fence, self.lease, self._shared = claimed
+        self.id, self.entry, self.tries, self.fence, self._lease, self._shared = claimed
         self._state = state
         self._keys = keys
         self._limit = limit
@@ -119,18 +71,9 @@ class Item:
         return self.entry.value
 
     @property
-    def namespace(self) -> str:
-        """That of the lease. With `guard` and `check` it makes `state.put(…, guard=item)` work."""
-        return self.lease.namespace
-
-    def check(self) -> None:
-        """Raise LeaseLost if the lease was lost."""
-        self.lease.check()
-
-    @property
-    def guard(self) -> LeaseGuard:
-        """Ties a write to the claim: `state.put(…, guard=item.guard)` raises LeaseLost once it has ended."""
-        return self.lease.guard
+    def lease(self) -> Lease:
+        """What the claim lives by."""
+        return self._lease
 
     @overload
     async def ack(self, *, message: str = "") -> None: ...

@@ -5,15 +5,15 @@ import uuid
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from comity.cleanup import begun, clean_up
 from comity.client import Client
 from comity.errors import FailedPrecondition, LeaseLost, LeaseNotFound
 from comity.leases.block import ends_with
 from comity.leases.lease import Lease
+from comity.leases.living import Living
 from comity.model import Entry, GetResult, ListResult, Resync, TransactionResult
 from comity.operations import Get, Key, List, Operation, Put
 
-from .ending import begun, clean_up
-from .living import Living
 from .within import Wait
 
 __all__ = ["Line", "Place"]

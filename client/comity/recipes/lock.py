@@ -1,10 +1,11 @@
 """A lock: one holder at a time, in the order in which they asked."""
 
+from comity.checks import check_seconds
 from comity.client import Client
 
 from .holder import Holder
 from .line import Line
-from .names import check_client, check_name, check_seconds, owner_of
+from .names import asynchronous, check_name, owner_of
 
 __all__ = ["Lock"]
 
@@ -27,7 +28,7 @@ class Lock(Holder):
     """
 
     def __init__(self, state: Client, name: str, ttl: float = 10.0, *, owner: str | None = None) -> None:
-        check_client(state)
+        asynchronous(state)
         self.name = check_name(name)
         line = Line(state, f"locks/{self.name}/", check_seconds("ttl", ttl))
         super().__init__(f"lock {name!r}", line, {"owner": owner_of(state, owner)})

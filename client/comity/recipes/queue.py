@@ -10,18 +10,20 @@ from typing import Any, Final, NamedTuple
 from uuid import uuid4
 
 from comity.arguments import expect
+from comity.checks import check_count, check_seconds
+from comity.cleanup import begun, clean_up, insist
 from comity.client import Client
 from comity.errors import DeadlineExceeded, DecodeError, LeaseLost, LeaseNotFound, RateLimited, Unavailable
 from comity.leases.block import Block
 from comity.leases.lease import Lease
+from comity.leases.living import Living
 from comity.model import Entry, GetResult, IncrementResult, Resync
 from comity.operations import Delete, Get, Increment, Key, Put
 from comity.transaction import Transaction
 
-from .ending import begun, clean_up, insist
-from .item import Claimed, Item, Keys, OnDead
-from .living import Living
-from .names import check_client, check_count, check_name, check_seconds, owner_of
+from .item import Claimed, Item, OnDead
+from .names import asynchronous, check_name, owner_of
+from .queue_keys import QueueKeys
 from .within import Wait, within
 
 __all__ = ["DeadLetter", "Queue", "QueueSize"]
@@ -89,7 +91,7 @@ class Queue:
         lease: Lease | None = None,
         on_dead: OnDead | None = None,
     ) -> None:
-        self._state = check_client(state)
+        self._state = asynchronous(state)
         self.name = check_name(name)
         self.tries = check_count("tries", tries)
         self._ttl = check_seconds("ttl", ttl)
@@ -98,7 +100,7 @@ class Queue:
             expect("lease", Lease, lease)
         self._lease = lease
         self._on_dead = on_dead
-        self._keys = Keys(name)
+        self._keys = QueueKeys(name)
         self._living = Living(state)
         self._window = 1  # among so many of the first free items one is chosen
         self._spread = 0.0  # seconds, within which a free item is tried for

@@ -1,10 +1,11 @@
 """A semaphore: so many holders at a time, in the order in which they asked."""
 
+from comity.checks import check_count, check_seconds
 from comity.client import Client
 
 from .holder import Holder
 from .line import Line
-from .names import check_client, check_count, check_name, check_seconds, owner_of
+from .names import asynchronous, check_name, owner_of
 
 __all__ = ["Semaphore"]
 
@@ -28,7 +29,7 @@ class Semaphore(Holder):
     """
 
     def __init__(self, state: Client, name: str, limit: int, ttl: float = 10.0, *, owner: str | None = None) -> None:
-        check_client(state)
+        asynchronous(state)
         self.name = check_name(name)
         self.limit = check_count("limit", limit)
         root = f"semaphores/{self.name}/"

@@ -5,9 +5,8 @@ import contextlib
 from collections.abc import AsyncGenerator
 from typing import Final
 
+from comity.checks import wait_of
 from comity.errors import ComityError, DeadlineExceeded, RateLimited, Unavailable
-
-from .names import wait_of
 
 __all__ = ["Wait", "within"]
 

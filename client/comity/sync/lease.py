@@ -5,15 +5,15 @@ from collections.abc import Callable
 from types import TracebackType
 
 from comity.leases import block, lease
-from comity.leases.guard import LeaseGuard
 
+from .holding import Holding
 from .thread import run
 from .waiting import waiting
 
 __all__ = ["Lease", "Leasing"]
 
 
-class Lease:
+class Lease(Holding):
     """A lease that is kept alive, by the event loop behind all synchronous clients. Made by `Client.lease`,
     `Client.grant_lease` and `Client.keep_alive`.
 
@@ -21,16 +21,10 @@ class Lease:
     answered was sent: nobody can know then. It never comes back.
     """
 
+    _async: lease.Lease
+
     def __init__(self, lease: lease.Lease) -> None:
         self._async = lease
-
-    def __repr__(self) -> str:
-        return repr(self._async)
-
-    @property
-    def namespace(self) -> str:
-        """The namespace that it is of."""
-        return self._async.namespace
 
     @property
     def id(self) -> int:
@@ -43,16 +37,6 @@ class Lease:
         return self._async.ttl
 
     @property
-    def fence(self) -> int:
-        """Its fencing token, which is its id: greater than that of every lease of the namespace before it."""
-        return self._async.fence
-
-    @property
-    def guard(self) -> LeaseGuard:
-        """What ties a write to it, as the lease itself does; for another process."""
-        return self._async.guard
-
-    @property
     def alive(self) -> bool:
         """False as soon as it is known to be lost, or must be assumed to be; and once it was revoked."""
         return self._async.alive
@@ -61,10 +45,6 @@ class Lease:
     def remaining(self) -> float:
         """Seconds that it lives unless renewed, by the clock of this process: never more than it has at the server."""
         return self._async.remaining
-
-    def check(self) -> None:
-        """Raise LeaseLost unless it is alive."""
-        self._async.check()
 
     def on_lost(self, callback: Callable[["Lease"], object]) -> None:
         """Call a function, once, when the lease is lost; soon, if it is lost already. Not when it is revoked or closed.

@@ -3,12 +3,14 @@
 import asyncio
 import math
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, Protocol
 
 import grpc
 import structlog
 
+from comity_server.access.bounds import Bounds, Meter
 from comity_server.access.caller import NOBODY, Caller, Identity, Standing
 from comity_server.access.rights import EVERYTHING, Rights
 
@@ -46,11 +48,20 @@ class Gate:
     Args:
         identify: who calls; None: nobody is asked.
         permissions: gives what principals may do as of now; None: everybody may do everything.
+        bounds: how much callers may do; None: as much as they can.
     """
 
-    def __init__(self, identify: Identify | None = None, permissions: Callable[[], Permissions] | None = None) -> None:
+    def __init__(
+        self,
+        identify: Identify | None = None,
+        permissions: Callable[[], Permissions] | None = None,
+        bounds: Bounds | None = None,
+    ) -> None:
         self._identify = identify
         self._permissions = permissions
+        self._bounds = bounds or Bounds()
+        self.shed: Counter[str] = Counter()
+        """How many calls were turned away for being too much, by the name of the setting that bounds it."""
         self._standings: set[Standing] = set()
 
     def enter(self, context: Context) -> Caller:
@@ -59,6 +70,10 @@ class Gate:
             return Caller(NOBODY, self)
         identity, proof = self._identify.identify(context.invocation_metadata() or (), context.auth_context())
         return Caller(identity, self, proof)
+
+    def begin(self, caller: Caller, context: Context, *, stream: bool) -> Meter:
+        """Let a call begin. Its end has to be told to what is returned. Raises TooManyCalls, RateLimited."""
+        return self._bounds.enter(caller, context.peer(), stream=stream)
 
     def changed(self) -> None:
         """What is allowed has changed, or who is known: calls that are allowed no more end."""

@@ -14,6 +14,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from pydantic_core import ErrorDetails
 
 from comity_server.access.files import FileError, Watched
+from comity_server.access.limits import Table as LimitsTable
 from comity_server.access.names import ANONYMOUS
 from comity_server.access.patterns import Names, NamespacePattern, Prefix, without_classes
 from comity_server.access.rights import ADMIN, ANY, EVERYTHING, NOTHING, READ, WRITE, Access, Rights
@@ -91,6 +92,7 @@ class Document(Table):
     """The file."""
 
     rules: Annotated[list[Rule], Field(max_length=RULES)] = []
+    limits: Annotated[list[LimitsTable], Field(max_length=RULES)] = []
 
 
 class Grant(NamedTuple):
@@ -113,6 +115,7 @@ class Policy:
 
     def __init__(self, document: Document) -> None:
         self.rules = len(document.rules)
+        self.limits = document.limits
         self._rules = [_Rule(number, rule) for number, rule in enumerate(document.rules, 1)]
         self.knows_anonymous = any(rule.knows_anonymous for rule in self._rules)
         """Whether a rule holds for nobody in particular."""
@@ -200,12 +203,12 @@ def _explain(error: ErrorDetails) -> str:
         case "missing":
             wrong = "is required"
         case "model_type":
-            wrong = "is not a table: write [[rules]] before each rule"
+            wrong = "is not a table: write [[rules]] or [[limits]] before each"
         case "list_type":
             wrong = "is not a list"
         case "string_type":
             wrong = "is not text"
-        case "too_short":
+        case "too_short" | "string_too_short":
             wrong = "must not be empty"
         case "too_long" | "string_too_long":
             wrong = f"is longer than {error['ctx']['max_length']}"

@@ -3,6 +3,7 @@
 from collections.abc import Coroutine, Sequence
 from typing import Any
 
+from comity_server.access.bounds import Bounds
 from comity_server.access.certificates import Certificates
 from comity_server.access.clients import Clients
 from comity_server.access.exposure import authenticates
@@ -37,17 +38,24 @@ class Access:
         if settings.jwks is not None:
             jwts = Jwts(settings.jwks, settings.jwt_issuer, settings.jwt_audience, settings.jwt_principal_claim)
             self.files.add(jwts.keys)
+        self.bounds = Bounds(settings.rules(), settings.max_calls)
         policy: Watched[Policy] | None = None
         if settings.policy is not None:
             policy = watched_policy(settings.policy)
             self.files.add(policy)
+            self._use(policy.value)
+            policy.on_change(self._use)
         self.gate = Gate(
             Authenticator(tokens, jwts, clients, anonymous=lambda: policy is not None and policy.value.knows_anonymous)
             if authenticates(settings)
             else None,
             None if policy is None else lambda: policy.value,
+            self.bounds,
         )
         self.files.on_change(self.gate.changed)
+
+    def _use(self, policy: Policy) -> None:
+        self.bounds.use(policy.limits)
 
     def runs(self) -> Sequence[Coroutine[Any, Any, None]]:
         """What has to run beside the server."""

@@ -3,14 +3,20 @@
 A call counts as the largest request until its own was read, then as its request, and in the end as its answer, until
 the client has taken that. Where there is no room a call waits, unread, until others of its connection have made some:
 so who sends without an end, or does not read what it asked for, holds up itself.
+
+Who opens many connections gets less for each: when those together take up much, each has one call at a time, and when
+they take up all that there is, each principal has, or each address where nobody is known; others are refused.
 """
 
 import asyncio
+from collections import Counter
 from typing import Final
 
-from comity_server.errors import Draining
+from comity_server.access.bounds import Payer
+from comity_server.errors import Draining, TooManyCalls
 
 FULL_CONNECTIONS: Final = 16  # when as much as these may hold is taken up, every connection has one call at a time
+WAIT_SECONDS: Final = 1.0  # how long a call waits for room where no connection but its own can make any
 
 
 class Admission:
@@ -19,31 +25,48 @@ class Admission:
     Args:
         connection_bytes: what the calls of one connection may take up; one alone may be larger.
         request_bytes: the size of the largest request.
+        total_bytes: what the calls of all connections may take up; one alone of a payer may be larger.
     """
 
-    def __init__(self, connection_bytes: int, request_bytes: int) -> None:
+    def __init__(self, connection_bytes: int, request_bytes: int, total_bytes: int | None = None) -> None:
         self._connection_bytes = connection_bytes
         self._request_bytes = request_bytes
+        self._total_bytes = total_bytes
         self._bytes = 0
+        self._by_payer: Counter[Payer] = Counter()
         self._closed = False
         self._connections: dict[str, _Connection] = {}
+        self._kept_out: dict[str, None] = {}  # connections that have nothing, and wait for room in all
 
     @property
     def connections(self) -> int:
         """How many have calls here."""
         return len(self._connections)
 
-    async def enter(self, peer: str) -> "Place":
-        """Wait for room, in the order of arrival. Raises Draining once closed."""
+    async def enter(self, peer: str, payer: Payer, *, patient: bool = False) -> "Place":
+        """Wait for room, in the order of arrival: if that is for all connections to make, no longer than a moment
+        unless `patient`. Raises Draining once closed, TooManyCalls.
+
+        Args:
+            peer: the connection.
+            payer: who it counts as.
+        """
         if self._closed:
             raise Draining
         connection = self._connections.setdefault(peer, _Connection())
-        place = Place(self, peer)
+        place = Place(self, peer, payer)
         connection.places += 1
         connection.waiting[place] = turn = asyncio.get_running_loop().create_future()
         self._admit(peer)
         try:
-            await turn
+            if peer not in self._kept_out or patient:
+                await turn
+            else:
+                async with asyncio.timeout(WAIT_SECONDS):
+                    await turn
+        except TimeoutError:
+            place.leave()
+            raise TooManyCalls("max_bytes", "", self._total_bytes or 0) from None
         except BaseException:  # cancelled, perhaps just when its turn came; or closed
             place.leave()
             raise
@@ -58,44 +81,63 @@ class Admission:
                     turn.set_exception(Draining())
             connection.waiting.clear()
 
-    def add(self, peer: str, size: int) -> None:
-        """Note that the calls of a connection take up so many bytes more; if they are fewer, let the next ones in."""
-        self._connections[peer].bytes += size
+    def add(self, place: "Place", size: int) -> None:
+        """Note that a call takes up so many bytes more; if they are fewer, let the next ones in."""
+        self._connections[place.peer].bytes += size
         self._bytes += size
+        self._by_payer[place.payer] += size
         if size < 0:
-            self._admit(peer)
+            self._admit(place.peer)
+            while self._kept_out and self._has_total_room():
+                self._admit(next(iter(self._kept_out)))
 
     def remove(self, place: "Place") -> None:
         """Forget a place, and its connection if that has no other."""
         connection = self._connections[place.peer]
         connection.waiting.pop(place, None)
+        if not self._by_payer[place.payer]:
+            del self._by_payer[place.payer]
         connection.places -= 1
         if not connection.places:
             del self._connections[place.peer]
+            self._kept_out.pop(place.peer, None)
 
     def _admit(self, peer: str) -> None:
         connection = self._connections[peer]
-        while connection.waiting and self._has_room(connection):
+        while connection.waiting:
             place = next(iter(connection.waiting))
+            if not self._has_room(connection, place.payer):
+                break
             turn = connection.waiting.pop(place)
             if not turn.done():
                 place.resize(self._request_bytes)
                 turn.set_result(None)
+        if connection.waiting and not connection.bytes:
+            self._kept_out[peer] = None
+        else:
+            self._kept_out.pop(peer, None)
 
-    def _has_room(self, connection: "_Connection") -> bool:
-        return not connection.bytes or (
+    def _has_room(self, connection: "_Connection", payer: Payer) -> bool:
+        if not connection.bytes:
+            return self._has_total_room() or not self._by_payer[payer]
+        return (
             connection.bytes + self._request_bytes <= self._connection_bytes
             and self._bytes + self._request_bytes <= self._connection_bytes * FULL_CONNECTIONS
+            and self._has_total_room()
         )
+
+    def _has_total_room(self) -> bool:
+        return self._total_bytes is None or self._bytes + self._request_bytes <= self._total_bytes
 
 
 class Place:
     """What one call takes up, from when it was let in until it leaves."""
 
-    __slots__ = ("_admission", "_left", "peer", "size")
+    __slots__ = ("_admission", "_left", "payer", "peer", "size")
 
-    def __init__(self, admission: Admission, peer: str) -> None:
+    def __init__(self, admission: Admission, peer: str, payer: Payer) -> None:
         self.peer = peer
+        self.payer = payer
         self.size = 0
         self._admission = admission
         self._left = False
@@ -103,7 +145,7 @@ class Place:
     def resize(self, size: int) -> None:
         """Say how many bytes it takes up from now on."""
         grown, self.size = size - self.size, size
-        self._admission.add(self.peer, grown)
+        self._admission.add(self, grown)
 
     def leave(self, _: object = None) -> None:
         """Make room for others. May be called twice."""

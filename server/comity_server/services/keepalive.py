@@ -14,7 +14,6 @@ import structlog
 
 from comity.v1 import lease_pb2
 from comity_server import tasks
-from comity_server.access.caller import Caller
 from comity_server.access.rights import WRITE
 from comity_server.errors import Draining, StateError
 from comity_server.limits import Limits
@@ -64,7 +63,7 @@ class KeepAlives:
         """Serialised answers."""
         if self._closed:
             raise Draining
-        stream = _Stream(self, self._store, self._limits, call.caller)
+        stream = _Stream(self, self._store, self._limits, call)
         self._streams.add(stream)
         try:
             with call.caller.standing(stream.look, stream.stop):
@@ -107,12 +106,13 @@ class KeepAlives:
 
 
 class _Stream:
-    def __init__(self, streams: KeepAlives, store: Store, limits: Limits, caller: Caller) -> None:
+    def __init__(self, streams: KeepAlives, store: Store, limits: Limits, call: Call) -> None:
         self.held: set[tuple[str, int]] = set()  # leases that it has kept alive, and that are not known to have ended
         self._streams = streams
         self._store = store
         self._limits = limits
-        self._caller = caller
+        self._caller = call.caller
+        self._meter = call.meter
         self._allowed: set[tuple[str, int]] = set()  # that its caller may renew, as far as is known
         self._renewals: deque[tuple[str, int]] = deque()
         self._ended: deque[tuple[str, int]] = deque()
@@ -206,6 +206,7 @@ class _Stream:
                     self._allowed.add((namespace, lease_id))
                 if self._stopped:
                     return
+                self._meter.charge(1, 0)  # but no renewal waits for a rate: a lease would end for it
                 self._renewals.append((namespace, lease_id))
                 self._ready.set()
                 while len(self._renewals) >= RENEWALS:

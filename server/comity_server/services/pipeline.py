@@ -20,9 +20,11 @@ from typing import Final
 
 from comity.v1 import state_pb2
 from comity_server import tasks
+from comity_server.access.bounds import operations
 from comity_server.access.rights import READ, READ_WRITE
 from comity_server.committer import GROUP_PARTS, Answer, Committer
 from comity_server.errors import (
+    DeadlinePassed,
     Draining,
     InvalidRequest,
     StateError,
@@ -136,6 +138,7 @@ class _Stream:
         self._committer = committer
         self._limits = limits
         self._caller = call.caller
+        self._meter = call.meter
         self._metadata = call.metadata
         self._namespace = ""
         self._writer = Writer("", "", "", "")
@@ -202,8 +205,10 @@ class _Stream:
             request, place = await messages.admitted(soon=True)
             self._begin(request, place)
             while True:
+                arrived = asyncio.get_running_loop().time()
+                await self._pay(request, place, arrived)
                 self._taking = True
-                await self._take(request, place)
+                await self._take(request, place, arrived)
                 self._taking = False
                 del request, place  # the next one may be long in coming
                 if self._ending:
@@ -233,6 +238,7 @@ class _Stream:
         self._namespace = self._lists.namespace = namespace
         self._writer = Writer(self._caller.client(client), *requests.said(author, "", self._metadata, checks))
         self._check(request, checks, place)
+        self._meter.within(namespace)
 
     def _go_on(self, request: state_pb2.PipelineRequest, place: Place) -> None:
         checks = self._checks()
@@ -257,18 +263,29 @@ class _Stream:
             place.leave()
             raise
 
-    async def _take(self, request: state_pb2.PipelineRequest, place: Place) -> None:
+    async def _pay(self, request: state_pb2.PipelineRequest, place: Place, arrived: float) -> None:
+        """Hold back what the rates of its caller and of the namespace do not have room for yet, and so what comes after
+        it. Where its time is up before, it goes on to be refused for that."""
+        if not self._meter.counts:
+            return
+        try:
+            async with until(_deadline(request, arrived)):
+                await self._meter.hold(operations(request), place.size)
+        except DeadlinePassed:
+            pass
+        except BaseException:  # the stream ends
+            place.leave()
+            raise
+
+    async def _take(self, request: state_pb2.PipelineRequest, place: Place, arrived: float) -> None:
         """Begin each operation of a message."""
-        operations = request.operations
-        if not operations:
+        if not request.operations:
             place.leave()
             return
-        message = Message(place, len(operations))
+        message = Message(place, len(request.operations))
         self._messages[message] = None
         self._unanswered += message.unanswered
-        deadline = None
-        if request.HasField("timeout"):
-            deadline = asyncio.get_running_loop().time() + min(request.timeout.ToNanoseconds() / 1e9, 1e6)
+        deadline = _deadline(request, arrived)
         awaited = request.awaited
         writer = self._writer
         batch = _Batch(message)
@@ -281,7 +298,7 @@ class _Stream:
         checks = self._checks()
         gone_through = 0
         counted = self._tally.operations
-        for operation in operations:
+        for operation in request.operations:
             id, kind = operation.id, operation.kind
             gone_through += 1
             try:
@@ -468,3 +485,10 @@ class _Stream:
             self._tally.messages.add(time.perf_counter() - message.begun)
         self._unanswered -= count
         self._room.set()
+
+
+def _deadline(request: state_pb2.PipelineRequest, arrived: float) -> float | None:
+    """The time of the loop by which the operations of a message have to be begun, if there is one."""
+    if not request.HasField("timeout"):
+        return None
+    return arrived + min(request.timeout.ToNanoseconds() / 1e9, 1e6)

@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 
 from comity.v1 import state_pb2
 from comity_server.access.rights import EVERYTHING, READ_WRITE, WRITE
-from comity_server.errors import Conflict, InvalidRequest, RequestIdReused, StateError, Unavailable
+from comity_server.errors import Conflict, InvalidRequest, RequestIdReused, StateError
 from comity_server.model import (
     Condition,
     Delete,
@@ -232,8 +232,8 @@ def fill_error(result: state_pb2.PipelineResult, error: StateError, errors: Coun
     if isinstance(error, InvalidRequest):
         for field, description in error.violations[: status.VIOLATIONS]:
             filled.violations[status.cut(field, status.FIELD_BYTES)] = status.cut(description, status.DESCRIPTION_BYTES)
-    elif isinstance(error, Unavailable):
-        filled.retry_delay.FromMilliseconds(status.retry_delay(error))
+    elif (delay := status.retry_delay(error)) is not None:
+        filled.retry_delay.FromMilliseconds(delay)
     elif isinstance(error, Conflict):
         result.revision = int(error.metadata.get("mod_revision", 0))
         result.version = int(error.metadata.get("version", 0))

@@ -15,9 +15,21 @@ from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
 
+from comity_server.access.bounds import Meter, Payer
 from comity_server.access.caller import Caller
 from comity_server.access.gate import ANYBODY, Gate
-from comity_server.errors import Draining, InvalidRequest, NotImplementedYet, RequestTimeout, StateError, Violation
+from comity_server.errors import (
+    DeadlinePassed,
+    DeadlineReached,
+    Draining,
+    InvalidRequest,
+    NotImplementedYet,
+    RateLimited,
+    RequestTimeout,
+    StateError,
+    TooManyCalls,
+    Violation,
+)
 from comity_server.services import status
 from comity_server.services.admission import Admission, Place
 from comity_server.services.call import Call, Context
@@ -43,13 +55,23 @@ class Calls:
         gate: lets in those who call a service that is not for anybody.
         admission: gives each call its room.
         trails: follow each call, and count it.
+        max_deadline: how long a call may take that is neither a stream nor a tool's, in seconds; None: no bound.
     """
 
-    def __init__(self, server: grpc.aio.Server, gate: Gate, admission: Admission, trails: Trails) -> None:
+    def __init__(
+        self,
+        server: grpc.aio.Server,
+        gate: Gate,
+        admission: Admission,
+        trails: Trails,
+        max_deadline: float | None = None,
+    ) -> None:
         self._server = server
         self._gate = gate
         self._admission = admission
         self._trails = trails
+        self._max_deadline = max_deadline
+        self._open_gate = Gate()
         self.unary_calls = 0
         self.streams = 0
         self._draining = False
@@ -128,37 +150,48 @@ class Calls:
             return grpc.stream_stream_rpc_method_handler(behaviour)
         return grpc.stream_unary_rpc_method_handler(behaviour)
 
+    def _begin(self, caller: Caller, context: Context, tool: bool, *, stream: bool = False) -> Meter:
+        return (self._open_gate if tool else self._gate).begin(caller, context, stream=stream)
+
     def _unary(
         self, method: MethodDescriptor, handler: Unary, tool: bool, enter: Enter, admission: Admission
     ) -> Behaviour:
         parse = GetMessageClass(method.input_type).FromString
         counted = self._trails.tally.method(method.full_name)
 
-        async def call(_: object, context: Context) -> bytes:
+        async def behave(_: object, context: Context) -> bytes:
             begun = 0
+            bound = asyncio.timeout(None if tool else self._max_deadline)
             trail = self._trails.begin(counted, context)
             try:
                 caller = enter(context)
                 trail.principal = caller.principal
-                place = await admission.enter(context.peer())
-                _after_this_task(place.leave)  # which ends when the client has the answer
-                data = await _read(context, trail)
-                place.resize(len(data))
-                begun = 0 if tool else 1
-                self.unary_calls += begun
-                if self._draining and begun:
-                    self._refused += 1
-                    raise Draining
-                request = parse(data)
-                trail.asks(request)
-                answer = (await handler(request, Call(context, caller))).SerializeToString()
+                meter = self._begin(caller, context, tool)
+                _after_this_task(meter.leave)  # which ends when the client has the answer
+                async with bound:
+                    place = await admission.enter(context.peer(), meter.payer)
+                    _after_this_task(place.leave)
+                    data = await _read(context, trail)
+                    place.resize(len(data))
+                    begun = 0 if tool else 1
+                    self.unary_calls += begun
+                    if self._draining and begun:
+                        raise Draining
+                    request = parse(data)
+                    trail.asks(request)
+                    meter.begin(request, len(data))
+                    call = Call(context, caller, meter, _deadline(context, bound.when()))
+                    answer = (await handler(request, call)).SerializeToString()
                 place.resize(len(answer))
+                meter.charge(0, len(answer))
                 trail.gave(len(answer))
                 trail.code = "OK"
                 return answer
             except grpc.aio.BaseError:  # the client went away before its answer
                 raise
             except Exception as error:  # noqa: BLE001 - the one place where defects end
+                if isinstance(error, TimeoutError) and bound.expired():
+                    error = DeadlineReached(self._max_deadline or 0)
                 await self._fail(method, context, error, trail)
             finally:
                 trail.end()
@@ -166,7 +199,7 @@ class Calls:
                 if self._draining:
                     self._ended.set()
 
-        return call
+        return behave
 
     def _stream(
         self, method: MethodDescriptor, handler: Stream, tool: bool, enter: Enter, admission: Admission
@@ -174,27 +207,30 @@ class Calls:
         parse = GetMessageClass(method.input_type).FromString
         counted = self._trails.tally.method(method.full_name)
 
-        async def call(_: object, context: Context) -> None:
+        async def behave(_: object, context: Context) -> None:
             begun = 0
+            meter = None
             trail = self._trails.begin(counted, context)
             try:
                 caller = enter(context)
                 trail.principal = caller.principal
-                request: Any
+                meter = self._begin(caller, context, tool, stream=True)
                 if method.client_streaming:
-                    request = Requests(admission, context, trail, parse)
+                    request: Any = Requests(admission, context, meter.payer, trail, parse)
                 else:
-                    request = parse(await _read_small(admission, context, trail))
+                    data = await _read_small(admission, context, meter.payer, trail)
+                    request = parse(data)
                     trail.asks(request)
+                    meter.begin(request, len(data))
                 begun = 0 if tool else 1
                 self.streams += begun
                 if self._draining and begun:
-                    self._refused += 1
                     raise Draining
-                async with contextlib.aclosing(handler(request, Call(context, caller))) as messages:
+                async with contextlib.aclosing(handler(request, Call(context, caller, meter))) as messages:
                     async for message in messages:
                         await context.write(message)
                         trail.gave(len(message))
+                        meter.charge(0, len(message))
                 trail.code = "OK"
             except grpc.aio.BaseError:  # the client went away before its answer
                 raise
@@ -202,11 +238,13 @@ class Calls:
                 await self._fail(method, context, error, trail)
             finally:
                 trail.end()
+                if meter is not None:
+                    meter.leave()
                 self.streams -= begun
                 if self._draining:
                     self._ended.set()
 
-        return call
+        return behave
 
     def _unimplemented(self, method: MethodDescriptor) -> Callable[[Any, Context], Awaitable[NoReturn]]:
         counted = self._trails.tally.method(method.full_name)
@@ -226,6 +264,9 @@ class Calls:
             error = InvalidRequest(Violation("request", f"is not a {method.input_type.full_name}"))
         elif isinstance(error, EOFError):
             error = InvalidRequest(Violation("request", "is required"))
+        self._refused += self._draining  # also where there was no room to be waited for any more
+        if isinstance(error, TooManyCalls | RateLimited):
+            self._gate.shed[error.metadata["limit"]] += 1
         if isinstance(error, StateError):
             answer = status.answer(error, trail.request_id)
             self._trails.tally.errors[error.reason] += 1
@@ -244,16 +285,19 @@ def _anybody(_: Context) -> Caller:
 class Requests:
     """The requests of one stream, as they come: an iterator of small ones, which `admitted` is for large ones."""
 
-    def __init__(self, admission: Admission, context: Context, trail: Trail, parse: Callable[[bytes], Message]) -> None:
+    def __init__(
+        self, admission: Admission, context: Context, payer: Payer, trail: Trail, parse: Callable[[bytes], Message]
+    ) -> None:
         self._admission = admission
         self._context = context
+        self._payer = payer
         self._trail = trail
         self._parse = parse
 
     async def __aiter__(self) -> AsyncGenerator[Message]:
         with contextlib.suppress(EOFError):
             while True:
-                yield self._parse(await _read_small(self._admission, self._context, self._trail))
+                yield self._parse(await _read_small(self._admission, self._context, self._payer, self._trail))
 
     async def admitted(self, *, soon: bool) -> tuple[Any, Place]:
         """Read a request of any size, and what it takes up of the connection's room until its place is left.
@@ -262,7 +306,7 @@ class Requests:
         REQUEST_SECONDS unless it has to come `soon`. Raises EOFError if there is none, RequestTimeout.
         """
         data = await _read(self._context, self._trail, soon=soon)
-        place = await self._admission.enter(self._context.peer())
+        place = await self._admission.enter(self._context.peer(), self._payer, patient=True)
         place.resize(len(data))
         try:
             request = self._parse(data)
@@ -273,9 +317,9 @@ class Requests:
         return request, place
 
 
-async def _read_small(admission: Admission, context: Context, trail: Trail) -> bytes:
+async def _read_small(admission: Admission, context: Context, payer: Payer, trail: Trail) -> bytes:
     """Read a request of a stream. It lasts as long as the stream, so it must not be large. Raises EOFError."""
-    place = await admission.enter(context.peer())
+    place = await admission.enter(context.peer(), payer)
     try:
         data = await _read(context, trail)
     finally:
@@ -299,6 +343,17 @@ async def _read(context: Context, trail: Trail, *, soon: bool = True) -> bytes:
         raise EOFError
     trail.took(len(data))
     return bytes(data)
+
+
+def _deadline(context: Context, when: float | None) -> float | None:
+    """The time of the loop at which a call ends at the latest: by itself or by its client. Raises DeadlinePassed."""
+    seconds: float | None = context.time_remaining()
+    if seconds is None:
+        return when
+    if seconds <= 0:
+        raise DeadlinePassed
+    deadline = asyncio.get_running_loop().time() + seconds
+    return deadline if when is None else min(deadline, when)
 
 
 def _after_this_task(call: Callable[[object], None]) -> None:

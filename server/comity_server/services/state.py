@@ -100,4 +100,4 @@ class StateService:
         return self._pipelines.stream(messages, call)
 
     def Watch(self, request: state_pb2.WatchRequest, call: Call) -> AsyncGenerator[bytes]:
-        return watch.stream(self._feed, self._limits, self._progress_interval, call.caller, request)
+        return watch.stream(self._feed, self._limits, self._progress_interval, call, request)

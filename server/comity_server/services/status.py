@@ -1,5 +1,6 @@
 """Which gRPC code each error has, and what its trailer says."""
 
+import math
 from typing import NamedTuple
 
 import grpc
@@ -35,6 +36,7 @@ CODES: dict[type[errors.StateError], grpc.StatusCode] = {
     errors.OutsideHistory: grpc.StatusCode.OUT_OF_RANGE,
     errors.Exhausted: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.Unavailable: grpc.StatusCode.UNAVAILABLE,
+    errors.DeadlineReached: grpc.StatusCode.DEADLINE_EXCEEDED,
     errors.DeadlinePassed: grpc.StatusCode.DEADLINE_EXCEEDED,
     errors.Unauthenticated: grpc.StatusCode.UNAUTHENTICATED,
     errors.PermissionDenied: grpc.StatusCode.PERMISSION_DENIED,
@@ -46,8 +48,10 @@ RETRY_DELAYS: dict[type[errors.StateError], int] = {
     errors.Overloaded: 100,
     errors.Draining: 500,
     errors.StoreUnavailable: 500,
+    errors.TooManyCalls: 250,
 }
 RETRY_DELAY = 250
+RETRY_DELAY_MOST = 24 * 3600 * 1000
 
 
 class Answer(NamedTuple):
@@ -78,9 +82,9 @@ def answer(error: errors.StateError, request_id: str = "") -> Answer:
                 ]
             )
         )
-    elif isinstance(error, errors.Unavailable):
+    elif (milliseconds := retry_delay(error)) is not None:
         delay = Duration()
-        delay.FromMilliseconds(retry_delay(error))
+        delay.FromMilliseconds(milliseconds)
         details.append(RetryInfo(retry_delay=delay))
     return _pack(code(error), cut(error.message, MESSAGE_BYTES), details, request_id)
 
@@ -90,9 +94,11 @@ def code(error: errors.StateError) -> grpc.StatusCode:
     return next(CODES[kind] for kind in type(error).__mro__ if kind in CODES)
 
 
-def retry_delay(error: errors.Unavailable) -> int:
-    """How long a client had better wait before it tries again, in ms."""
-    return RETRY_DELAYS.get(type(error), RETRY_DELAY)
+def retry_delay(error: errors.StateError) -> int | None:
+    """How long a client had better wait before it tries again, in ms. None: that alone would not help."""
+    if isinstance(error, errors.RateLimited):
+        return min(math.ceil(error.seconds * 1000), RETRY_DELAY_MOST)
+    return RETRY_DELAYS.get(type(error), RETRY_DELAY if isinstance(error, errors.Unavailable) else None)
 
 
 def internal(request_id: str) -> Answer:

@@ -38,4 +38,4 @@ async def submit(
     checks.finish()
     if allow is not None:
         await allow(name, write)
-    return write, await committer.submit(name, write)
+    return write, await committer.submit(name, write, deadline=call.deadline)

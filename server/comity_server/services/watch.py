@@ -1,13 +1,15 @@
 """Watch: one cursor of the feed, written to one stream."""
 
+import asyncio
 from collections.abc import AsyncGenerator
 from typing import Final
 
 from comity.v1 import state_pb2, types_pb2
-from comity_server.access.caller import Caller
+from comity_server.access.rates import LOOK_SECONDS
 from comity_server.access.rights import READ
 from comity_server.feed import Feed
 from comity_server.limits import Limits
+from comity_server.services.call import Call
 from comity_server.services.validate import EPOCH_BYTES, Checks
 from comity_server.topics import Interest
 
@@ -17,12 +19,14 @@ PROGRESS_MOST: Final = 86400.0
 
 
 async def stream(
-    feed: Feed, limits: Limits, progress_interval: float, caller: Caller, request: state_pb2.WatchRequest
+    feed: Feed, limits: Limits, progress_interval: float, call: Call, request: state_pb2.WatchRequest
 ) -> AsyncGenerator[bytes]:
     """Serialised messages: first that the stream is live, then commits, or the revision where it is quiet.
 
-    The next message is read when the one before was taken off, so that a slow client costs no memory.
+    The next message is read when the one before was taken off, so that a slow client costs no memory, and when it is
+    paid for, so that one which looks at much leaves room for others.
     """
+    caller = call.caller
     checks = Checks(limits, caller)
     namespace, from_revision, epoch = request.namespace, request.from_revision, request.epoch
     checks.namespace("namespace", namespace)
@@ -46,6 +50,9 @@ async def stream(
             yield created.SerializeToString()
             progress = state_pb2.WatchResponse()
             while True:
+                while seconds := call.meter.owes():
+                    cursor.check()
+                    await asyncio.sleep(min(seconds, LOOK_SECONDS))
                 revision, fragments = await cursor.read(MESSAGE_BYTES, progress_interval)
                 progress.revision = revision
                 yield b"".join((*fragments, progress.SerializeToString()))

@@ -4,11 +4,11 @@ A store knows no gRPC. It is used from one event loop, and does what takes long 
 `comity_server.errors`; anything else that it raises is a defect.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from comity_server.errors import StateError
-from comity_server.limits import Retention
+from comity_server.limits import Limits, Retention
 from comity_server.model import (
     Checkpoint,
     Commit,
@@ -45,6 +45,10 @@ class Store(Protocol):
 
     async def close(self) -> None:
         """Finish what was begun, and let go of everything."""
+
+    def bound(self, limits: Callable[[str], Limits]) -> None:
+        """From now on ask for the limits of each namespace, whenever something is added there. What there is already
+        stays. Those which are not of a namespace alone, as how many there may be, are the store's own."""
 
     def time(self) -> int:
         """By the clock of commits, in µs since 1970."""

@@ -21,6 +21,7 @@ LEAST_AGE: Final = 0.2  # seconds that a snapshot is good for
 TIMES: Final = 10  # and so many times what it took to look
 PAGE: Final = 200  # namespaces that are looked at in one go
 LOOKED_AT: Final = 10_000  # namespaces that are looked at
+LOOK_SECONDS: Final = 1.0  # how long that may take: of a store that does not answer, what was known last is told
 THREAD_SECONDS: Final = 5.0  # how long another thread waits for a new one
 BEAT: Final = 0.25  # seconds between looks at how late the event loop is
 
@@ -84,7 +85,8 @@ class Observer:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._turn = asyncio.Lock()
         self._last = Snapshot()
-        self._good_until = 0.0
+        self._looked_at = 0.0
+        self._good_until = 0.0  # of what is known of namespaces
 
     async def run(self) -> None:
         """Measure how late the event loop is, until cancelled."""
@@ -99,7 +101,11 @@ class Observer:
         async with self._turn:
             if time.monotonic() >= self._good_until:
                 begun = time.monotonic()
-                await self._look_at_namespaces()
+                try:
+                    async with asyncio.timeout(LOOK_SECONDS):
+                        await self._look_at_namespaces()
+                except TimeoutError:
+                    log.debug("namespaces could not be looked at in time")
                 now = time.monotonic()
                 self._good_until = now + max(LEAST_AGE, TIMES * (now - begun))
         lags = self._feed.lags()
@@ -116,11 +122,13 @@ class Observer:
             lag=max(lags, default=0),
             lag_sum=sum(lags),
         )
+        self._looked_at = time.monotonic()
         return self._last
 
     def look_from_thread(self) -> Snapshot:
-        """The same, asked by another thread: what was seen last where the event loop does not come to it in time."""
-        if self._loop is None or self._loop.is_closed():
+        """The same, asked by another thread. All that is asked at about the same time is told the same; and what was
+        seen last where the event loop does not come to it in time."""
+        if self._loop is None or self._loop.is_closed() or time.monotonic() < self._looked_at + LEAST_AGE:
             return self._last
         looking = self.look()
         try:

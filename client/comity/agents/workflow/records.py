@@ -11,8 +11,8 @@ from comity.agents import layout
 from comity.agents.text import storable, text_of
 from comity.client import Client
 from comity.errors import DecodeError
+from comity.leases.living import Living
 from comity.model import Commit, Entry, Resync
-from comity.recipes.living import Living
 
 from .errors import StepFailure
 

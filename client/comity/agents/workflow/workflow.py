@@ -21,13 +21,13 @@ from typing import Any, Final
 from comity import codec
 from comity.agents.layout import check_name
 from comity.agents.presence import Taken, take
+from comity.checks import check_client
+from comity.cleanup import clean_up
 from comity.client import Client
 from comity.leases.block import ends_with
 from comity.leases.lease import Lease
 from comity.model import Resync
 from comity.operations import Delete, Key
-from comity.recipes.ending import clean_up
-from comity.recipes.names import check_client
 
 from .errors import RunDiffers, RunIsHeld, StepFailure, WorkflowFailed
 from .plan import Part, Plan
@@ -88,7 +88,7 @@ class Workflow:
         LeaseLost if this runner has lost the run, after which it writes nothing more. What the store answers where it
         cannot be reached (Unavailable, DeadlineExceeded, RateLimited, Unauthenticated) ends the run where it is.
         """
-        check_client(state, instead="")
+        check_client(state)
         layout = Layout(self.name, run_id)
         given = None if input is RECORDED else codec.to_json(input)
         deadline = _deadline(wait)

@@ -6,9 +6,9 @@ from types import TracebackType
 from typing import Self
 
 from comity import recipes
-from comity.leases.guard import LeaseGuard
 from comity.recipes.holder import Holder as AsyncHolder
 from comity.sync.client import Client
+from comity.sync.holding import Holding
 from comity.sync.lease import Lease
 from comity.sync.thread import run
 from comity.sync.waiting import documented, items, waiting
@@ -18,13 +18,10 @@ from .inner import inner
 __all__ = ["Election", "Lock", "Semaphore"]
 
 
-class Holder:
+class Holder(Holding):
     """One contender for something. It waits or holds once at a time."""
 
     _async: AsyncHolder
-
-    def __repr__(self) -> str:
-        return repr(self._async)
 
     @property
     def held(self) -> bool:
@@ -35,26 +32,6 @@ class Holder:
     def lease(self) -> Lease:
         """The lease that it is held by. It may be lost: see `held`. Raises RuntimeError if it is not held."""
         return Lease(self._async.lease)
-
-    @property
-    def namespace(self) -> str:
-        """That of the lease. With `guard` and `check` it makes `state.put(…, guard=lock)` work."""
-        return self._async.namespace
-
-    @property
-    def fence(self) -> int:
-        """The fencing token: greater than that of everyone who held it before. Raises RuntimeError if it is not
-        held."""
-        return self._async.fence
-
-    @property
-    def guard(self) -> LeaseGuard:
-        """Ties a write to being held, also in another process. Raises RuntimeError if it is not held."""
-        return self._async.guard
-
-    @documented(AsyncHolder.check)
-    def check(self) -> None:
-        self._async.check()
 
     acquire = waiting(AsyncHolder.acquire)
     try_acquire = waiting(AsyncHolder.try_acquire)

@@ -1,7 +1,7 @@
 """What the recipes of this package are made with: the asynchronous client in the one that they are given."""
 
 from comity import client
-from comity.recipes.names import check_client
+from comity.checks import check_client
 from comity.sync.client import Client
 
 __all__ = ["inner"]

@@ -6,10 +6,10 @@ from typing import Any, TypeVar, overload
 
 from comity import recipes
 from comity.arguments import expect
-from comity.leases.guard import LeaseGuard
+from comity.cleanup import clean_up
 from comity.model import Entry
-from comity.recipes.ending import clean_up
 from comity.sync.client import Client
+from comity.sync.holding import Holding
 from comity.sync.lease import Lease
 from comity.sync.thread import Call, run
 from comity.sync.transaction import Transaction, plain
@@ -22,18 +22,22 @@ __all__ = ["Item", "Queue"]
 T = TypeVar("T")
 
 
-class Item:
+class Item(Holding):
     """One item of a queue, claimed by this process: as `comity.recipes.Item`."""
+
+    _async: recipes.Item
 
     def __init__(self, item: recipes.Item) -> None:
         self._async = item
         self.id = item.id
         self.entry: Entry = item.entry
         self.tries = item.tries
-        self.lease = Lease(item.lease)
+        self._lease = Lease(item.lease)
 
-    def __repr__(self) -> str:
-        return repr(self._async)
+    @property
+    def lease(self) -> Lease:
+        """What the claim lives by."""
+        return self._lease
 
     @property
     def queue(self) -> str:
@@ -49,25 +53,6 @@ class Item:
     def settled(self) -> bool:
         """Whether it was acknowledged or given back."""
         return self._async.settled
-
-    @property
-    def namespace(self) -> str:
-        """That of the lease. With `guard` and `check` it makes `state.put(…, guard=item)` work."""
-        return self._async.namespace
-
-    @property
-    def fence(self) -> int:
-        """The fencing token of the claim: greater than that of every claim before it."""
-        return self._async.fence
-
-    @property
-    def guard(self) -> LeaseGuard:
-        """Ties a write to the claim, also in another process."""
-        return self._async.guard
-
-    def check(self) -> None:
-        """Raise LeaseLost if the lease was lost."""
-        self._async.check()
 
     @overload
     def ack(self, *, message: str = "") -> None: ...

@@ -3,7 +3,7 @@
 from contextlib import AbstractContextManager, nullcontext
 
 from comity_server.limits import Limits
-from comity_server.stores.redis.client import named
+from comity_server.stores.redis.failures import named
 from comity_server.stores.redis.reading import RedisReader
 from comity_server.stores.redis.store import RedisStore
 from comity_server.stores.redis.url import FORMS, parse

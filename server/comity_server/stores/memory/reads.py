@@ -5,7 +5,7 @@ import itertools
 import time
 import uuid
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from sortedcontainers import SortedDict
 
@@ -36,6 +36,7 @@ class Reads:
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
+        self._limits_of: Callable[[str], Limits] | None = None
         self.epoch = uuid.uuid4().hex
         self.namespaces_by_name: SortedDict[str, Namespace] = SortedDict()
         self.deleted: dict[str, tuple[float, Namespace]] = {}  # empty ones, whose counter and outcomes live on
@@ -51,6 +52,13 @@ class Reads:
     def set_clock(self, now: int) -> None:
         """Have it go on from a time. The deadlines of leases that are there already do not change."""
         self._clock_ahead += now - self.clock()
+
+    def bound(self, limits: Callable[[str], Limits]) -> None:
+        self._limits_of = limits
+
+    def limits_of(self, name: str) -> Limits:
+        """What there may be in a namespace as of now."""
+        return self.limits if self._limits_of is None else self._limits_of(name)
 
     def state(self, name: str) -> Namespace:
         """A namespace as this store has it, or the empty one that it would begin as."""

@@ -142,7 +142,12 @@ class MemoryStore(Reads):
         count = len(self.namespaces_by_name) + len(self._beginning)
         may_begin = state.name in self.namespaces_by_name or count < self.limits.namespaces
         return Draft(
-            state, self.limits, time=self.time(), now=time.monotonic(), clock=self.clock(), may_begin=may_begin
+            state,
+            self.limits_of(state.name),
+            time=self.time(),
+            now=time.monotonic(),
+            clock=self.clock(),
+            may_begin=may_begin,
         )
 
     def time(self) -> int:

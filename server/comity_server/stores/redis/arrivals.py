@@ -21,14 +21,15 @@ from comity_server.stores.memory.namespace import Held, Namespace
 from comity_server.stores.memory.parts import base_records, batches
 from comity_server.stores.memory.requests import Requests
 from comity_server.stores.redis import codec, holds, keys, leasing
-from comity_server.stores.redis.client import Passing, Script
 from comity_server.stores.redis.compaction import Compaction
 from comity_server.stores.redis.expiries import Expiries
+from comity_server.stores.redis.failures import Passing
 from comity_server.stores.redis.holds import Holds
 from comity_server.stores.redis.journal import RedisJournal
 from comity_server.stores.redis.loading import Meta
 from comity_server.stores.redis.names import Names
 from comity_server.stores.redis.replicas import Moved, Replicas
+from comity_server.stores.redis.script import Script
 from comity_server.stores.redis.steps import PIECE, ROWS, few
 from comity_server.stores.transfer import Arrival, Counter, Progress, Remaining
 

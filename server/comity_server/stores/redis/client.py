@@ -1,98 +1,37 @@
-"""Speaks to Redis: scripts by digest, deadlines, and errors that a client of the server may see."""
+"""Speaks to Redis: commands and scripts with deadlines, tried again where they may be done twice."""
 
 import asyncio
-import hashlib
-import random
-import re
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from importlib.resources import files
 from typing import Any, Final, TypeVar
 
 import structlog
-from redis.asyncio import Redis, RedisCluster, Sentinel
-from redis.asyncio.cluster import ClusterNode, PipelineCommand
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.exceptions import (
-    AskError,
-    AuthenticationError,
-    BusyLoadingError,
-    ClusterDownError,
-    ClusterError,
-    ConnectionError,
-    MasterDownError,
-    NoPermissionError,
-    NoScriptError,
-    OutOfMemoryError,
-    ReadOnlyError,
-    RedisClusterException,
-    RedisError,
-    ResponseError,
-    SlotNotCoveredError,
-    TimeoutError,
-    TryAgainError,
-)
+from redis.asyncio.cluster import PipelineCommand
+from redis.exceptions import NoScriptError, RedisError, ResponseError, SlotNotCoveredError
 
-from comity_server.errors import StateError, StoreFull, StoreUnavailable
+from comity_server.errors import StateError, StoreUnavailable
+from comity_server.stores.redis.connection import Connection, connect, pipelined, sentinels_of
+from comity_server.stores.redis.failures import (
+    PASSING,
+    REFUSED,
+    Passing,
+    Unreadable,
+    passing,
+    refusal_of,
+    unreadable_of,
+)
+from comity_server.stores.redis.patience import Patience
 from comity_server.stores.redis.primaries import Primaries
+from comity_server.stores.redis.script import TOUCH, Script, evaluate
 from comity_server.stores.redis.url import Target
 
 log = structlog.get_logger(__name__)
 
-CONNECT_SECONDS: Final = 1.0
 ANSWER_SECONDS: Final = 2.0  # how long one command may take
 LOOK_SECONDS: Final = 0.5  # likewise, where it only tells whether Redis is there
-GIVE_UP_SECONDS: Final = 3.0  # how long a call is tried again while Redis cannot be reached
-BACKOFF_SECONDS: Final = (0.02, 0.5)  # the first and the longest wait between two attempts, before the jitter
 BLOCK_SECONDS: Final = 1.0  # how long a blocking read waits
-SEE_LOG: Final = "; the log of the server says why"  # to clients, who are told nothing that a library says
-REFUSED: Final = f"Redis refused{SEE_LOG}"
-CONNECTIONS: Final = 1 << 20  # no bound: how many calls there are at a time is for others to bound
-
-PASSING: Final = (  # what is tried again: it ends by itself
-    ConnectionError,
-    TimeoutError,
-    ReadOnlyError,
-    BusyLoadingError,
-    ClusterDownError,
-    MasterDownError,
-    TryAgainError,
-    AskError,  # and MovedError: the node does not have the slot any more
-    ClusterError,
-    OSError,
-    RedisClusterException,
-)
 
 T = TypeVar("T")
-Connection = Any  # a Redis or a RedisCluster: redis-py types their commands apart
-
-
-class Unreadable(StoreUnavailable):
-    """What Redis has under a key is not what a server writes: it may be another program's."""
-
-
-class Script:
-    """A Lua script, known by its digest."""
-
-    def __init__(self, name: str) -> None:
-        self.text = files("comity_server.stores.redis").joinpath("scripts", f"{name}.lua").read_text("utf-8")
-        self.digest = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
-
-    def refusal(self, error: ResponseError) -> NoPermissionError | None:
-        """The error of a command of it that the user may not run. Redis 6.2 says only in which line that is."""
-        said = str(error)
-        if "ACL failure" in said:
-            return NoPermissionError(said)
-        if "user executing the script can't" not in said:
-            return None
-        line = re.search(r"user_script: ?(\d+)", said)
-        names = re.findall(r"redis\.call\('(\w+)'", self.text.splitlines()[int(line[1]) - 1]) if line else []
-        return NoPermissionError(f"in a script this user may not run the '{'|'.join(names)}' command")
-
-
-TOUCH: Final = Script("touch")
 
 
 class Client:
@@ -113,15 +52,15 @@ class Client:
         self._failing_since: float | None = None
         self._told = ""  # why Redis refused, as the log has it
         self._moved = False  # whether a Cluster may have given slots to other nodes
-        self._redis = _connect(target, ANSWER_SECONDS)
-        self._blocking = _connect(target, BLOCK_SECONDS + ANSWER_SECONDS)
-        self._looking = _connect(target, LOOK_SECONDS)
+        self._redis = connect(target, ANSWER_SECONDS)
+        self._blocking = connect(target, BLOCK_SECONDS + ANSWER_SECONDS)
+        self._looking = connect(target, LOOK_SECONDS)
         self._primaries = Primaries(target, self._looking, wait_replicas)
 
     async def close(self) -> None:
         for connection in (self._redis, self._blocking, self._looking):
             await connection.aclose()
-            for sentinel in _sentinels(connection):
+            for sentinel in sentinels_of(connection):
                 await sentinel.aclose()
 
     async def call(self, *command: Any) -> Any:
@@ -133,7 +72,7 @@ class Client:
         where something else has a command's key, Unreadable is its answer."""
 
         async def ask(redis: Connection) -> Sequence[Any]:
-            return [_readable(answer) for answer in await _pipelined(redis, commands)]
+            return [_readable(answer) for answer in await pipelined(redis, commands)]
 
         return await self.repeated(partial(self.once, ask))
 
@@ -150,24 +89,24 @@ class Client:
             except Passing as error:
                 await patience.wait(error)
 
-    def patience(self) -> "Patience":
+    def patience(self) -> Patience:
         """For attempts that begin now. Who comes when Redis has long been away does not wait as long again."""
         now = asyncio.get_running_loop().time()
         since = self._failing_since
-        return Patience((now if since is None else since) + GIVE_UP_SECONDS)
+        return Patience(now if since is None else since)
 
     async def once(self, command: Callable[[Connection], Awaitable[T]]) -> T:
         """Do something once. Raises Passing if it is not known whether it was done and it may be tried again."""
         try:
             result = await command(self._redis)
         except PASSING as error:
-            self.failure = _passing(error)
+            self.failure = passing(error)
             if self._failing_since is None:
                 self._failing_since = asyncio.get_running_loop().time()
             log.debug("Redis cannot be reached", error=str(error))
             raise Passing(self.failure) from error
         except RedisError as error:
-            if (unreadable := _unreadable(error)) is not None:  # Redis is well
+            if (unreadable := unreadable_of(error)) is not None:  # Redis is well
                 raise unreadable from error
             self.failure = self._refused(error)
             raise self.failure from error
@@ -180,7 +119,7 @@ class Client:
         Where replicas are waited for, returns when they have what it wrote; if too few do, raises StoreUnavailable.
         """
         try:
-            answer = await self.once(partial(_evaluate, script, names, arguments, partial(self._waited, key=names[0])))
+            answer = await self.once(partial(evaluate, script, names, arguments, partial(self._waited, key=names[0])))
         except Passing as error:  # it may be that Redis takes no writes, while all else succeeds
             self.refusal = error.failure
             raise
@@ -199,7 +138,7 @@ class Client:
         async def execute(redis: Connection, command: Sequence[Any]) -> Any:
             return await redis.execute_command(*command)
 
-        return await self.once(partial(_evaluate, script, names, arguments, execute))
+        return await self.once(partial(evaluate, script, names, arguments, execute))
 
     async def look_by_all(self, script: Script, calls: Sequence[tuple[Sequence[str], Sequence[Any]]]) -> Sequence[Any]:
         """Run a script for which nobody waits for replicas with each of some names and arguments, all at a time, by one
@@ -208,9 +147,9 @@ class Client:
         rests = [(len(names), *names, *arguments) for names, arguments in calls]
 
         async def ask(redis: Connection) -> Sequence[Any]:
-            answers = await _pipelined(redis, [("EVALSHA", script.digest, *rest) for rest in rests])
+            answers = await pipelined(redis, [("EVALSHA", script.digest, *rest) for rest in rests])
             if any(isinstance(answer, NoScriptError) for answer in answers):
-                answers = await _pipelined(redis, [("EVAL", script.text, *rest) for rest in rests])
+                answers = await pipelined(redis, [("EVAL", script.text, *rest) for rest in rests])
             if all(isinstance(answer, PASSING) for answer in answers):
                 raise answers[0]
             return [_readable(answer, script) for answer in answers]
@@ -241,7 +180,7 @@ class Client:
         try:
             tried = await self._primaries.check()
         except PASSING as error:
-            self.trouble = _passing(error)
+            self.trouble = passing(error)
             raise Passing(self.trouble) from error
         except RedisError as error:
             self.trouble = self._refused(error)
@@ -269,7 +208,7 @@ class Client:
     def _refused(self, error: RedisError) -> StateError:
         """What a refusal means, which the log has once, until writes are taken again: it is tried over and over, by
         clients too."""
-        failure = _translate(error)
+        failure = refusal_of(error)
         why = str(error) if failure.message == REFUSED else failure.message
         (log.debug if why == self._told else log.warning)("Redis refused", error=str(error))
         self._told = why
@@ -327,10 +266,10 @@ class Client:
             found = await self._looking.get(key)
         except PASSING as error:
             self.reachable = False
-            raise Passing(_passing(error)) from error
+            raise Passing(passing(error)) from error
         except RedisError as error:
             self.reachable = False
-            raise _translate(error) from error
+            raise refusal_of(error) from error
         self.reachable = True
         return int(seconds) * 1_000_000 + int(micros), found
 
@@ -339,40 +278,10 @@ class Client:
         try:
             found = await self._blocking.xread({key: after}, count=count, block=int(BLOCK_SECONDS * 1000))
         except PASSING as error:
-            raise Passing(_passing(error)) from error
+            raise Passing(passing(error)) from error
         except RedisError as error:
-            raise _translate(error) from error
+            raise refusal_of(error) from error
         return found[0][1] if found else []
-
-
-async def _evaluate(
-    script: Script,
-    names: Sequence[str],
-    arguments: Sequence[Any],
-    execute: Callable[..., Awaitable[Any]],
-    redis: Connection,
-) -> Any:
-    """Run a script, by what executes a command, and have it loaded if Redis has lost it."""
-    rest = (len(names), *names, *arguments)
-    try:
-        try:
-            return await execute(redis, command=("EVALSHA", script.digest, *rest))
-        except NoScriptError:
-            return await execute(redis, command=("EVAL", script.text, *rest))
-    except ResponseError as error:
-        refusal = script.refusal(error)
-        if refusal is None:
-            raise
-        raise refusal from error
-
-
-async def _pipelined(redis: Connection, commands: Sequence[Sequence[Any]]) -> Sequence[Any]:
-    """The answer, or the error, to each of some commands."""
-    pipeline = redis.pipeline(transaction=False)
-    for command in commands:
-        pipeline.execute_command(*command)
-    answers: Sequence[Any] = await pipeline.execute(raise_on_error=False)
-    return answers
 
 
 def _readable(answer: Any, script: Script | None = None) -> Any:
@@ -380,144 +289,11 @@ def _readable(answer: Any, script: Script | None = None) -> Any:
     what else was answered by an error."""
     if not isinstance(answer, Exception):
         return answer
-    if (unreadable := _unreadable(answer)) is not None:
+    if (unreadable := unreadable_of(answer)) is not None:
         return unreadable
     if script is not None and isinstance(answer, PASSING):
-        return Passing(_passing(answer))
+        return Passing(passing(answer))
     refusal = script.refusal(answer) if script is not None and isinstance(answer, ResponseError) else None
     if refusal is not None:
         raise refusal from answer
     raise answer
-
-
-class Passing(Exception):
-    """A failure that ends by itself. What was asked for may have been done."""
-
-    def __init__(self, failure: StateError) -> None:
-        super().__init__(failure.message)
-        self.failure = failure
-
-
-class Patience:
-    """How long something is tried again."""
-
-    def __init__(self, deadline: float) -> None:
-        self.tries = 0
-        self._deadline = deadline
-
-    async def wait(self, error: Passing) -> None:
-        """Wait until the next attempt. Raises the failure if it was tried for long enough."""
-        pause = backoff(self.tries)
-        self.tries += 1
-        if asyncio.get_running_loop().time() + pause > self._deadline:
-            raise error.failure from error.__cause__
-        await asyncio.sleep(pause)
-
-
-class Unusable(StoreUnavailable):
-    """A Redis cannot be used. The message says which one, and why, to whoever runs a server or a command."""
-
-
-@contextmanager
-def named(target: Target) -> Iterator[None]:
-    """In the block, raise Unusable where a Redis fails."""
-    try:
-        yield
-    except Unusable:
-        raise
-    except (StoreUnavailable, StoreFull, Passing) as error:
-        raise unavailable(target, error) from error
-
-
-def unavailable(target: Target, error: StateError | Passing) -> Unusable:
-    message = error.failure.message if isinstance(error, Passing) else error.message
-    cause = f" ({error.__cause__})" if error.__cause__ is not None else ""
-    return Unusable(f"{target}: {message.removesuffix(SEE_LOG)}{cause}")
-
-
-def is_of_user(error: BaseException) -> bool:
-    """Whether Redis refuses the server's user, for good."""
-    return any(isinstance(one, AuthenticationError | NoPermissionError) for one in _causes(error))
-
-
-def backoff(attempt: int) -> float:
-    """Seconds to wait before another attempt: exponential, with full jitter (Brooker, "Exponential Backoff And
-    Jitter", AWS 2015)."""
-    first, longest = BACKOFF_SECONDS
-    return random.uniform(0, min(longest, first * 2**attempt))
-
-
-def _connect(target: Target, answer_seconds: float) -> Connection:
-    # redis-py is told not to try again by itself: who calls knows what may be done twice.
-    common: dict[str, Any] = {
-        **target.connection,
-        "socket_connect_timeout": CONNECT_SECONDS,
-        "socket_timeout": answer_seconds,
-        "socket_keepalive": True,
-        "max_connections": CONNECTIONS,
-        "retry": Retry(NoBackoff(), 0),
-    }
-    match target.form:
-        case "single":
-            ((host, port),) = target.hosts
-            return Redis(host=host, port=port, **common)
-        case "sentinel":
-            sentinels = Sentinel(  # type: ignore[no-untyped-call]
-                list(target.hosts),
-                sentinel_kwargs={
-                    **target.sentinel,
-                    **{name: value for name, value in target.connection.items() if name.startswith("ssl")},
-                    "socket_connect_timeout": CONNECT_SECONDS,
-                    "socket_timeout": CONNECT_SECONDS,
-                },
-                **common,
-            )
-            return sentinels.master_for(target.service)
-        case "cluster":
-            return RedisCluster(startup_nodes=[ClusterNode(host, port) for host, port in target.hosts], **common)
-
-
-def _sentinels(connection: Connection) -> Sequence[Redis]:
-    """The connections to Sentinels that a connection has beside its own: redis-py leaves them open."""
-    manager = getattr(getattr(connection, "connection_pool", None), "sentinel_manager", None)
-    return manager.sentinels if manager is not None else []
-
-
-def _passing(error: Exception) -> StateError:
-    """What is wrong where it is worth another attempt."""
-    if isinstance(error, ReadOnlyError):
-        return StoreUnavailable("Redis is read-only")
-    if is_of_user(error):
-        return StoreUnavailable("Redis refuses the server's user")
-    if "Cluster mode is not enabled" in str(error):
-        return StoreUnavailable("this Redis is no Cluster")
-    return StoreUnavailable("Redis cannot be reached")
-
-
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    """An error, and what led to it: of a Cluster, redis-py says at first only that nobody there would answer."""
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__
-
-
-def _unreadable(error: Exception) -> Unreadable | None:
-    return Unreadable("Redis has something else under a key of the store") if "WRONGTYPE" in str(error) else None
-
-
-def _translate(error: RedisError) -> StateError:
-    if (unreadable := _unreadable(error)) is not None:
-        return unreadable
-    if isinstance(error, OutOfMemoryError) or "OOM " in str(error):
-        return StoreFull("Redis is out of memory; nothing was done")
-    if isinstance(error, NoPermissionError):
-        refused = re.search(r"'([\w|]+)' command", str(error))
-        what = f" the command {refused[1].upper()}" if refused else " its keys" if " key" in str(error) else ""
-        return StoreUnavailable(f"Redis refuses the server's user{what}")
-    if isinstance(error, ResponseError) and "NOREPLICAS" in str(error):
-        return StoreUnavailable("Redis has too few replicas to take writes")
-    if isinstance(error, ResponseError) and "unknown command" in str(error) and "SENTINEL" in str(error):
-        return StoreUnavailable("this is no Sentinel")
-    if isinstance(error, ResponseError) and "MISCONF" in str(error):
-        return StoreUnavailable("Redis cannot write to its disk")
-    return StoreUnavailable(REFUSED)

@@ -5,7 +5,7 @@ from typing import Any
 
 from comity_server.errors import StoreUnavailable
 from comity_server.stores.redis import codec
-from comity_server.stores.redis.client import Passing
+from comity_server.stores.redis.failures import Passing
 from comity_server.stores.redis.replicas import Moved, Renewed, Replica, Replicas
 
 

@@ -12,8 +12,9 @@ from typing import Final
 import structlog
 
 from comity_server.stores.redis import keys
-from comity_server.stores.redis.client import Client, Script
+from comity_server.stores.redis.client import Client
 from comity_server.stores.redis.loading import Meta, understood
+from comity_server.stores.redis.script import Script
 
 log = structlog.get_logger(__name__)
 

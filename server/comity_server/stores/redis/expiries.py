@@ -16,8 +16,10 @@ import structlog
 
 from comity_server.errors import StateError
 from comity_server.stores.redis import keys
-from comity_server.stores.redis.client import Client, Passing, Script, Unreadable
+from comity_server.stores.redis.client import Client
+from comity_server.stores.redis.failures import Passing, Unreadable
 from comity_server.stores.redis.keys import Keys
+from comity_server.stores.redis.script import Script
 from comity_server.tasks import end
 
 log = structlog.get_logger(__name__)

@@ -6,8 +6,9 @@ from collections.abc import Callable
 import structlog
 
 from comity_server.errors import StateError
-from comity_server.stores.redis.client import Passing, Unreadable, backoff
+from comity_server.stores.redis.failures import Passing, Unreadable
 from comity_server.stores.redis.loading import Trimmed
+from comity_server.stores.redis.patience import backoff
 from comity_server.stores.redis.portions import ENTRIES, Portion
 from comity_server.stores.redis.replicas import Replicas
 from comity_server.tasks import end

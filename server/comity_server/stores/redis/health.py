@@ -8,8 +8,9 @@ import structlog
 
 from comity_server.errors import StateError
 from comity_server.stores.redis import keys
-from comity_server.stores.redis.client import Client, Passing
+from comity_server.stores.redis.client import Client
 from comity_server.stores.redis.epoch import Epoch
+from comity_server.stores.redis.failures import Passing
 from comity_server.tasks import end
 
 log = structlog.get_logger(__name__)

@@ -15,8 +15,8 @@ import structlog
 from comity_server.errors import NamespaceNotFound, StateError
 from comity_server.model import Fork, Ref
 from comity_server.stores.memory.namespace import Namespace, Parent
-from comity_server.stores.redis.client import Passing, Unreadable
 from comity_server.stores.redis.codec import Control
+from comity_server.stores.redis.failures import Passing, Unreadable
 from comity_server.stores.redis.journal import RedisJournal
 from comity_server.stores.redis.loading import Meta
 from comity_server.stores.redis.replicas import Moved, Replicas

@@ -16,13 +16,14 @@ from comity_server.stores.memory.leases import LeaseChanges
 from comity_server.stores.memory.log import history_bytes
 from comity_server.stores.memory.namespace import Collected, Namespace, Parent
 from comity_server.stores.redis import codec, compaction, steps
-from comity_server.stores.redis.client import Passing, Script
 from comity_server.stores.redis.compaction import Compaction
 from comity_server.stores.redis.deciding import decide
+from comity_server.stores.redis.failures import Passing
 from comity_server.stores.redis.keys import Keys
 from comity_server.stores.redis.loading import Meta, take_marks
 from comity_server.stores.redis.names import Names
 from comity_server.stores.redis.replicas import Moved, Replica, Replicas
+from comity_server.stores.redis.script import Script
 
 log = structlog.get_logger(__name__)
 

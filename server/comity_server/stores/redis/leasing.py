@@ -8,9 +8,10 @@ from typing import Final
 
 from comity_server.model import Lease
 from comity_server.stores.redis import codec
-from comity_server.stores.redis.client import Client, Script
+from comity_server.stores.redis.client import Client
 from comity_server.stores.redis.keys import Keys
 from comity_server.stores.redis.portions import scan
+from comity_server.stores.redis.script import Script
 
 KEEPALIVE: Final = Script("keepalive")
 REMAINING: Final = Script("remaining")

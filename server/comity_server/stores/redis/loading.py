@@ -22,7 +22,8 @@ from comity_server.stores.memory.pace import Pace
 from comity_server.stores.memory.pins import NOTHING, Totals
 from comity_server.stores.memory.requests import Client as RequestClient
 from comity_server.stores.redis import codec
-from comity_server.stores.redis.client import Client, Unreadable
+from comity_server.stores.redis.client import Client
+from comity_server.stores.redis.failures import Unreadable
 from comity_server.stores.redis.keys import Keys
 from comity_server.stores.redis.leasing import living
 from comity_server.stores.redis.portions import entries_after, scan

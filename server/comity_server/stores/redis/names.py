@@ -14,8 +14,9 @@ from comity_server.errors import StateError
 from comity_server.limits import Limits
 from comity_server.model import NamespaceInfo
 from comity_server.stores.redis import keys
-from comity_server.stores.redis.client import Script, Unreadable
+from comity_server.stores.redis.failures import Unreadable
 from comity_server.stores.redis.replicas import Moved, Replicas
+from comity_server.stores.redis.script import Script
 
 log = structlog.get_logger(__name__)
 

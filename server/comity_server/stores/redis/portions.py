@@ -6,7 +6,8 @@ So no answer holds Redis for long, nor takes longer to come than a command may.
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, Final
 
-from comity_server.stores.redis.client import Client, Passing
+from comity_server.stores.redis.client import Client
+from comity_server.stores.redis.failures import Passing
 
 BYTES: Final = 4 * 1024 * 1024  # that a portion is to come to
 FIRST: Final = 16  # items, while it is not known how long they are

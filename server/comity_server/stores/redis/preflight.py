@@ -9,7 +9,9 @@ import structlog
 from redis.exceptions import NoPermissionError, ResponseError
 
 from comity_server.errors import StateError, StoreUnavailable
-from comity_server.stores.redis.client import Client, Connection, Passing, is_of_user
+from comity_server.stores.redis.client import Client
+from comity_server.stores.redis.connection import Connection
+from comity_server.stores.redis.failures import Passing, is_of_user
 from comity_server.stores.redis.primaries import TooFewReplicas
 
 log = structlog.get_logger(__name__)

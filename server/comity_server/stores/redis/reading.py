@@ -9,7 +9,9 @@ from comity_server.limits import Limits
 from comity_server.stores.memory.namespace import Namespace
 from comity_server.stores.memory.store import MemoryStore
 from comity_server.stores.redis import keys, preflight
-from comity_server.stores.redis.client import Client, Connection, named
+from comity_server.stores.redis.client import Client
+from comity_server.stores.redis.connection import Connection
+from comity_server.stores.redis.failures import named
 from comity_server.stores.redis.leasing import living, remaining
 from comity_server.stores.redis.loading import ATTEMPTS, Loader, Meta
 from comity_server.stores.redis.url import Target

@@ -24,8 +24,9 @@ from comity_server.stores.memory.namespace import Held, Namespace, Parent
 from comity_server.stores.memory.pace import Pace
 from comity_server.stores.redis import codec, keys
 from comity_server.stores.redis.barriers import Barriers
-from comity_server.stores.redis.client import Client, Unreadable
+from comity_server.stores.redis.client import Client
 from comity_server.stores.redis.epoch import Epoch, is_lost
+from comity_server.stores.redis.failures import Unreadable
 from comity_server.stores.redis.keys import Keys
 from comity_server.stores.redis.loading import (
     Loader,

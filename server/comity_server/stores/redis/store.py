@@ -28,15 +28,17 @@ from comity_server.stores.memory.store import MemoryStore
 from comity_server.stores.protocol import Listener
 from comity_server.stores.redis import holds, leasing, preflight
 from comity_server.stores.redis.arrivals import RedisArrivals
-from comity_server.stores.redis.client import Client, Passing, Unreadable, backoff, unavailable
+from comity_server.stores.redis.client import Client
 from comity_server.stores.redis.compaction import Compaction
 from comity_server.stores.redis.expiries import Expiries
+from comity_server.stores.redis.failures import Passing, Unreadable, unavailable
 from comity_server.stores.redis.followers import Followers
 from comity_server.stores.redis.health import Health
 from comity_server.stores.redis.holds import Holds
 from comity_server.stores.redis.journal import Busy, RedisJournal
 from comity_server.stores.redis.loading import Meta
 from comity_server.stores.redis.names import Names, TooMany
+from comity_server.stores.redis.patience import backoff
 from comity_server.stores.redis.replicas import Moved, Renewed, Replicas
 from comity_server.stores.redis.url import Target
 from comity_server.tasks import end

@@ -1,0 +1,195 @@
+"""How much callers may do at a time: calls that are open, and rates. What is too much is shed before it is read."""
+
+import time
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from ipaddress import IPv6Address, IPv6Network
+from typing import Any, Final, NamedTuple
+from urllib.parse import unquote
+
+from comity.v1 import state_pb2
+from comity_server.access.caller import Caller
+from comity_server.access.limits import Rules, Table
+from comity_server.access.rates import Account, Accounts
+from comity_server.access.rights import ADMIN, EVERYTHING, READ, WRITE
+from comity_server.errors import TooManyCalls
+
+NAMESPACE_LENGTH: Final = 63  # no namespace has a longer name, so no account
+NETWORK_BITS: Final = 64  # of an IPv6 address, of which one caller may have all that share them
+PEERS: Final = 4096  # whose addresses are remembered
+
+
+class Payer(NamedTuple):
+    """Who a call counts as: the principal, or if that is nobody in particular, the address."""
+
+    principal: str
+    address: str
+
+
+class Bounds:
+    """Counts what is open and what is done. Use from one event loop.
+
+    Args:
+        rules: what each may take up.
+        max_calls: calls that may be open in all; 0: no bound.
+        clock: the time in seconds.
+    """
+
+    def __init__(
+        self, rules: Rules | None = None, max_calls: int = 0, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.rules = rules or Rules()
+        self.counts = self.rules.has_rates
+        """Whether there is a rate on anything."""
+        self.open = 0
+        self._max_calls = max_calls
+        self._calls: dict[Payer, int] = {}
+        self._streams: dict[Payer, int] = {}
+        self.principals = Accounts("rate_principal", lambda name: self.rules.principal(name).rates, clock)
+        self.namespaces = Accounts("rate_namespace", lambda name: self.rules.namespace(name).rates, clock)
+
+    def use(self, tables: Sequence[Table]) -> None:
+        """From now on go by other tables. What is open stays open."""
+        self.rules = self.rules.with_tables(tables)
+        self.counts = self.rules.has_rates
+        self.principals.changed()
+        self.namespaces.changed()
+
+    def enter(self, caller: Caller, peer: str, *, stream: bool) -> "Meter":
+        """Let a call in, which takes up a place until its meter is told that it ended.
+
+        Raises TooManyCalls, RateLimited.
+        """
+        payer = Payer(caller.principal, "" if caller.principal else address(peer))
+        _, max_calls, max_streams = self.rules.principal(payer.principal)
+        if stream:
+            limit, open_calls, most = "max_principal_streams", self._streams, max_streams
+        else:
+            limit, open_calls, most = "max_principal_calls", self._calls, max_calls
+        if self._max_calls and self.open >= self._max_calls:
+            raise TooManyCalls("max_calls", "", self._max_calls)
+        count = open_calls.get(payer, 0)
+        if most and count >= most:
+            raise TooManyCalls(limit, payer.principal or payer.address, most)
+        meter = Meter(self, caller, payer, open_calls)
+        if self.counts:
+            meter.pay(1)
+        self.open += 1
+        open_calls[payer] = count + 1
+        return meter
+
+    def leave(self, payer: Payer, open_calls: dict[Payer, int]) -> None:
+        """A call has ended."""
+        self.open -= 1
+        count = open_calls[payer] - 1
+        if count:
+            open_calls[payer] = count
+        else:
+            del open_calls[payer]
+
+
+class Meter:
+    """What one call takes of what its caller may do, and of what may be done in its namespace."""
+
+    __slots__ = ("_bounds", "_caller", "_left", "_namespace", "_open_calls", "payer")
+
+    def __init__(self, bounds: Bounds, caller: Caller, payer: Payer, open_calls: dict[Payer, int]) -> None:
+        self._bounds = bounds
+        self._caller = caller
+        self.payer = payer
+        self._open_calls = open_calls
+        self._namespace = ""
+        self._left = False
+
+    def leave(self, _: object = None) -> None:
+        """The call has ended. May be called twice."""
+        if not self._left:
+            self._left = True
+            self._bounds.leave(self.payer, self._open_calls)
+
+    @property
+    def counts(self) -> bool:
+        """Whether there is a rate that what it takes is held against."""
+        return self._bounds.counts and bool(self._accounts())
+
+    def within(self, namespace: str) -> None:
+        """From now on it takes of a namespace, too: of one that is its caller's, since others would pay for it."""
+        if len(namespace) <= NAMESPACE_LENGTH:
+            rights = self._caller.rights(namespace)
+            if rights is EVERYTHING or rights.may_somewhere(READ | WRITE | ADMIN):
+                self._namespace = namespace
+
+    def pay(self, operations: int) -> None:
+        """Take so many operations of the principal's. Raises RateLimited if they are not there, or bytes are owed."""
+        account = self._of_principal()
+        if account is not None:
+            account.pay(operations)
+
+    def begin(self, request: Any, size: int) -> None:
+        """Take what a request costs, of which one operation is paid. Raises RateLimited."""
+        self.within(getattr(request, "namespace", ""))
+        if not self._bounds.counts:
+            return
+        count = operations(request)
+        if count > 1:
+            self.pay(count - 1)
+        account = self._of_namespace()
+        if account is not None:
+            account.pay(count)
+        self.charge(0, size)
+
+    def charge(self, operations: int, size: int) -> None:
+        """Take as much, be it there or not: who calls next pays for it."""
+        if self._bounds.counts:
+            for account in self._accounts():
+                account.charge(operations, size)
+
+    def owes(self) -> float:
+        """For how many seconds it should not take more: until what it took is there."""
+        if not self._bounds.counts:
+            return 0.0
+        return max((account.owes() for account in self._accounts()), default=0.0)
+
+    async def hold(self, operations: int, size: int) -> None:
+        """Take as much, and return when it was there."""
+        if self._bounds.counts:
+            for find in (self._of_principal, self._of_namespace):
+                account = find()  # not before the other was waited for: an account is to be used at once
+                if account is not None:
+                    await account.hold(operations, size)
+
+    def _accounts(self) -> list[Account]:
+        return [account for account in (self._of_principal(), self._of_namespace()) if account is not None]
+
+    def _of_principal(self) -> Account | None:
+        return self._bounds.principals.find(*self.payer)
+
+    def _of_namespace(self) -> Account | None:
+        return self._bounds.namespaces.find(self._namespace) if self._namespace else None
+
+
+@lru_cache(PEERS)
+def address(peer: str) -> str:
+    """The part of what gRPC calls the other end of a connection that tells one host from others."""
+    kind, _, rest = unquote(peer).partition(":")
+    if kind == "ipv4":
+        return rest.rpartition(":")[0]
+    if kind != "ipv6":
+        return kind
+    try:
+        ip = IPv6Address(rest.partition("]")[0].removeprefix("[").partition("%")[0])
+    except ValueError:
+        return peer
+    return str(ip.ipv4_mapped or IPv6Network((ip, NETWORK_BITS), strict=False))
+
+
+def operations(request: Any) -> int:
+    """How many operations a request is: a transaction as many as it has conditions and operations, and another one."""
+    if isinstance(request, state_pb2.TransactRequest):
+        return max(len(request.conditions) + len(request.then) + len(request.otherwise), 1)
+    if isinstance(request, state_pb2.PipelineRequest):
+        return sum(
+            operations(each.transact) if each.kind == state_pb2.PIPELINE_KIND_TRANSACT else 1
+            for each in request.operations
+        )
+    return 1

@@ -1,0 +1,205 @@
+"""What one principal, or one namespace, may take up: as the settings say, or a table `[[limits]]` of the policy file.
+
+For each figure the first table holds that has the figure, and whose pattern matches; where none has, the settings do.
+"""
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Annotated, Any, Final, NamedTuple
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from comity_server.access.buckets import Rate
+from comity_server.access.names import ANONYMOUS
+from comity_server.access.patterns import Names, without_classes
+from comity_server.limits import UNBOUNDED, Limits, Retention
+
+TEXTS: Final = 1000  # patterns of a table
+TEXT_LENGTH: Final = 1024
+REMEMBERED: Final = 4096  # names, which callers choose
+MOST: Final = 10**12
+
+_Pattern = Annotated[str, Field(min_length=1, max_length=TEXT_LENGTH)]
+_Patterns = Annotated[list[_Pattern], Field(min_length=1, max_length=TEXTS)]
+_Amount = Annotated[float, Field(ge=0, le=MOST, allow_inf_nan=False)]
+_Count = Annotated[int, Field(ge=0, le=MOST)]
+_Positive = Annotated[int, Field(ge=1, le=MOST)]
+
+_OF_PRINCIPALS: Final = ("max_calls", "max_streams")
+_LIMITS: Final = {
+    "keys": "namespace_keys",
+    "bytes": "namespace_bytes",
+    "leases": "leases",
+    "checkpoints": "checkpoints",
+}
+_RETENTION: Final = {"history_commits": "commits", "history_age": "age", "history_bytes": "history_bytes"}
+_OF_NAMESPACES: Final = (*_LIMITS, *_RETENTION)
+
+
+class Table(BaseModel):
+    """One of the `[[limits]]`: of each principal, or of each namespace, that a pattern matches."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    principals: _Patterns | None = None
+    namespaces: _Patterns | None = None
+    rate: _Amount | None = None
+    burst: _Amount | None = None
+    rate_bytes: _Amount | None = None
+    burst_bytes: _Amount | None = None
+    max_calls: _Count | None = None
+    max_streams: _Count | None = None
+    keys: _Positive | None = None
+    bytes: _Positive | None = None
+    leases: _Count | None = None
+    checkpoints: _Count | None = None
+    history_commits: _Count | None = None
+    history_age: Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)] | None = None
+    history_bytes: _Count | None = None
+
+    @model_validator(mode="after")
+    def _fits(self) -> "Table":
+        if (self.principals is None) == (self.namespaces is None):
+            raise ValueError("principals: a table has either principals or namespaces")
+        others, of = (_OF_PRINCIPALS, "principals") if self.principals is None else (_OF_NAMESPACES, "namespaces")
+        for name in others:
+            if getattr(self, name) is not None:
+                raise ValueError(f"{name}: is a limit of {of}")
+        for burst, rate in (("burst", "rate"), ("burst_bytes", "rate_bytes")):
+            if getattr(self, burst) is not None and not getattr(self, rate):
+                raise ValueError(f"{burst}: needs a {rate} above 0")
+        if not self.figures():
+            raise ValueError(f"{'principals' if self.principals else 'namespaces'}: the table has no limit for them")
+        return self
+
+    def figures(self) -> dict[str, Any]:
+        """What it says, by name; of a rate with its burst."""
+        said: dict[str, Any] = {
+            name: figure for name in (*_OF_PRINCIPALS, *_OF_NAMESPACES) if (figure := getattr(self, name)) is not None
+        }
+        if self.rate is not None:
+            said["rate"] = rate(self.rate, self.burst or 0)
+        if self.rate_bytes is not None:
+            said["rate_bytes"] = rate(self.rate_bytes, self.burst_bytes or 0)
+        return said
+
+
+class Rates(NamedTuple):
+    """Of operations, and of bytes. None: no bound."""
+
+    operations: Rate | None = None
+    bytes: Rate | None = None
+
+
+class PrincipalLimits(NamedTuple):
+    """What one principal may do at a time. 0 calls or streams: no bound."""
+
+    rates: Rates = Rates()
+    max_calls: int = 0
+    max_streams: int = 0
+
+
+def rate(per_second: float, burst: float) -> Rate | None:
+    """The rate of two settings: 0 a second is no bound; a burst of 0 is what comes in one second, but at least 1."""
+    return Rate(per_second, burst or max(per_second, 1.0)) if per_second else None
+
+
+class NamespaceLimits(NamedTuple):
+    """What there may be in one namespace, and how much may be done in it."""
+
+    rates: Rates = Rates()
+    limits: Limits = Limits()
+    retention: Retention = Retention()
+
+
+_PRINCIPAL: Final = PrincipalLimits()
+_NAMESPACE: Final = NamespaceLimits()
+
+
+class Rules:
+    """Says what each may take up.
+
+    Args:
+        principal: what holds where no table says else.
+        namespace: likewise.
+        tables: those of the policy.
+    """
+
+    def __init__(
+        self,
+        principal: PrincipalLimits = _PRINCIPAL,
+        namespace: NamespaceLimits = _NAMESPACE,
+        tables: Sequence[Table] = (),
+    ) -> None:
+        self._principal = principal
+        self._namespace = namespace
+        self._of_principals = [_Entry(table.principals, table) for table in tables if table.principals is not None]
+        self._of_namespaces = [_Entry(table.namespaces, table) for table in tables if table.namespaces is not None]
+        of_all = (
+            principal.rates,
+            namespace.rates,
+            *(entry.rates for entry in (*self._of_principals, *self._of_namespaces)),
+        )
+        self.has_rates = any(rates != Rates() for rates in of_all)
+        """Whether there is a rate on anything."""
+        # Remembered by each of its own: what is remembered goes with the rules.
+        self._find_principal = lru_cache(REMEMBERED)(self._principal_anew)
+        self._find_namespace = lru_cache(REMEMBERED)(self._namespace_anew)
+
+    def with_tables(self, tables: Sequence[Table]) -> "Rules":
+        """The same of another policy."""
+        return Rules(self._principal, self._namespace, tables)
+
+    def principal(self, name: str) -> PrincipalLimits:
+        """Of a principal; empty: of each from whom it is nobody in particular."""
+        return self._find_principal(name) if self._of_principals else self._principal
+
+    def namespace(self, name: str) -> NamespaceLimits:
+        """Of a namespace."""
+        return self._find_namespace(name) if self._of_namespaces else self._namespace
+
+    def _principal_anew(self, name: str) -> PrincipalLimits:
+        said = _said(self._of_principals, name)
+        default = self._principal
+        return PrincipalLimits(
+            _rates(said, default.rates),
+            said.get("max_calls", default.max_calls),
+            said.get("max_streams", default.max_streams),
+        )
+
+    def _namespace_anew(self, name: str) -> NamespaceLimits:
+        said = _said(self._of_namespaces, name)
+        default = self._namespace
+        return NamespaceLimits(
+            _rates(said, default.rates),
+            default.limits._replace(**{field: said[name] for name, field in _LIMITS.items() if name in said}),
+            default.retention._replace(
+                **{field: said[name] or UNBOUNDED for name, field in _RETENTION.items() if name in said}
+            ),
+        )
+
+
+class _Entry:
+    """A table, made ready to be asked."""
+
+    def __init__(self, patterns: Sequence[str], table: Table) -> None:
+        self._names = Names(without_classes(pattern) for pattern in patterns if pattern != ANONYMOUS)
+        self._anonymous = ANONYMOUS in patterns
+        self.figures = table.figures()
+        self.rates = _rates(self.figures, Rates())
+
+    def is_of(self, name: str) -> bool:
+        return name in self._names if name else self._anonymous
+
+
+def _said(entries: Sequence[_Entry], name: str) -> dict[str, Any]:
+    """Each figure of the first table that has it."""
+    said: dict[str, Any] = {}
+    for entry in reversed(entries):
+        if entry.is_of(name):
+            said |= entry.figures
+    return said
+
+
+def _rates(said: dict[str, Any], default: Rates) -> Rates:
+    return Rates(said.get("rate", default.operations), said.get("rate_bytes", default.bytes))

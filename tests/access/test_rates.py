@@ -1,0 +1,412 @@
+"""Rates: what is left of them, who is refused and for how long, and what is held back."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import grpc
+import pytest
+from google.protobuf.duration_pb2 import Duration
+from grpc_health.v1 import health_pb2
+from hypothesis import given
+from hypothesis import strategies as st
+
+from comity.v1 import lease_pb2, lease_pb2_grpc
+from comity.v1 import state_pb2 as s
+from comity_server.access import rates
+from comity_server.access.bounds import Bounds, Meter, address, operations
+from comity_server.access.buckets import Bucket, Rate
+from comity_server.access.caller import Caller, Identity
+from comity_server.access.gate import Gate
+from comity_server.access.limits import NamespaceLimits, Rates, Rules, Table
+from comity_server.access.rates import Account, Accounts
+from comity_server.access.rights import NOTHING, Rights
+from comity_server.errors import RateLimited
+from comity_server.model import Put, Transaction
+from comity_server.services import watch
+from tests.access.believing import as_principals, by, refused
+from tests.waiting import until
+from tests.wire.calls import TIMEOUT, read_refusal
+from tests.wire.inprocess import Running, run
+from tests.wire.pipes import get, piped, put, transact
+
+NEVER = 1e-6  # a second: what is taken does not come back while a test lasts
+
+
+class Clock:
+    """A clock that the test turns."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+# Whole numbers over powers of two, so that nothing is lost to rounding.
+eighths = st.integers(0, 200).map(lambda n: n / 8)
+bucket_rates = st.builds(Rate, st.sampled_from([0.25, 0.5, 1.0, 2.0, 16.0]), st.integers(1, 32).map(float))
+spendings = st.lists(st.tuples(eighths, st.integers(0, 40)), max_size=40)
+
+
+@given(bucket_rates, spendings)
+def test_a_bucket_is_one_that_is_filled_drop_by_drop(rate: Rate, spent: list[tuple[float, int]]) -> None:
+    bucket, now, tokens = Bucket(rate), 0.0, rate.burst
+    for pause, cost in spent:
+        now += pause
+        tokens = min(tokens + pause * rate.per_second, rate.burst)
+        wait = bucket.wait(cost, now)
+        assert wait == max(min(cost, rate.burst) - tokens, 0.0) / rate.per_second
+        assert bucket.is_full(now) == (tokens == rate.burst)
+        if not wait:
+            bucket.take(cost, now)
+            tokens -= cost
+
+
+@given(bucket_rates, spendings)
+def test_what_is_refused_is_there_after_the_wait_and_not_before(rate: Rate, spent: list[tuple[float, int]]) -> None:
+    bucket, now = Bucket(rate), 0.0
+    for pause, cost in spent:
+        now += pause
+        wait = bucket.wait(cost, now)
+        if wait:
+            assert bucket.wait(cost, now + wait / 2) == wait / 2
+            now += wait
+        assert not bucket.wait(cost, now)
+        bucket.take(cost, now)
+
+
+@given(bucket_rates, bucket_rates, st.integers(0, 64), eighths)
+def test_another_rate_goes_on_with_what_is_missing(rate: Rate, other: Rate, cost: int, pause: float) -> None:
+    bucket = Bucket(rate)
+    bucket.take(cost, 0.0)
+    missing = max(cost - pause * rate.per_second, 0.0)
+    bucket.change(other, pause)
+    assert bucket.wait(0, pause) == max(missing - other.burst, 0.0) / other.per_second
+    assert bucket.is_full(pause + missing / other.per_second)
+
+
+def account(clock: Clock, operations: Rate | None = None, size: Rate | None = None) -> Account:
+    return Account("rate_principal", "planner", Rates(operations, size), clock)
+
+
+def test_who_is_refused_is_told_when_to_come_back_and_pays_nothing() -> None:
+    clock = Clock()
+    planner = account(clock, Rate(2, 4))
+    planner.pay(4)
+    for _ in range(3):
+        with pytest.raises(RateLimited) as refused:
+            planner.pay(1)
+        assert refused.value.seconds == 0.5
+    assert refused.value.metadata == {
+        "limit": "rate_principal",
+        "of": "planner",
+        "rate": "2",
+        "unit": "operations",
+    }
+    clock.now += 0.5
+    planner.pay(1)
+
+
+def test_what_costs_more_than_the_burst_waits_for_a_full_one_and_leaves_a_debt() -> None:
+    clock = Clock()
+    planner = account(clock, Rate(1, 4))
+    planner.pay(10)
+    with pytest.raises(RateLimited) as refused:
+        planner.pay(1)
+    assert refused.value.seconds == 7
+    clock.now += 9
+    with pytest.raises(RateLimited):
+        planner.pay(10)
+    clock.now += 1
+    planner.pay(10)
+
+
+def test_bytes_that_are_owed_are_paid_before_the_next_call() -> None:
+    clock = Clock()
+    planner = account(clock, size=Rate(100, 100))
+    planner.pay(1)
+    planner.charge(0, 300)
+    with pytest.raises(RateLimited) as refused:
+        planner.pay(1)
+    assert (refused.value.seconds, refused.value.metadata["unit"]) == (2, "bytes")
+    clock.now += 2
+    planner.pay(1)
+
+
+async def test_who_is_held_back_waits_for_a_turn() -> None:
+    clock = Clock()
+    planner = account(clock, Rate(1000, 1))
+    planner.charge(101, 0)
+    done: list[str] = []
+
+    async def hold(name: str) -> None:
+        await planner.hold(1, 0)
+        done.append(name)
+
+    first, second = asyncio.create_task(hold("first")), asyncio.create_task(hold("second"))
+    await asyncio.sleep(0)
+    assert not planner.is_whole()
+    clock.now += 0.101
+    await first
+    assert done == ["first"], "what the first one took has to come again"
+    planner.change(Rates())
+    await second
+
+
+def test_accounts_are_bounded_and_forgotten_when_nothing_is_missing() -> None:
+    clock = Clock()
+    accounts = Accounts("rate_namespace", lambda _: Rates(Rate(1, 5)), clock)
+    for number in range(2 * rates.ACCOUNTS):
+        found = accounts.find(f"n-{number}")
+        assert found is not None
+        found.pay(1)
+    assert len(accounts) == rates.ACCOUNTS
+    last = accounts.find(f"n-{number}")
+    assert last is not None
+    last.pay(4)
+    clock.now += 1
+    assert accounts.find("another") is not None
+    assert len(accounts) == 2, "of the last one something is missing still"
+    assert accounts.find(f"n-{number}") is last
+
+
+def test_the_account_of_who_goes_on_is_kept() -> None:
+    clock = Clock()
+    accounts = Accounts("rate_namespace", lambda _: Rates(Rate(1, 5)), clock)
+    for number in range(2 * rates.ACCOUNTS):
+        busy, other = accounts.find("busy"), accounts.find(f"n-{number}")
+        assert busy is not None
+        assert other is not None
+        busy.charge(1, 0)
+        other.charge(1, 0)
+    busy = accounts.find("busy")
+    assert busy is not None
+    with pytest.raises(RateLimited):
+        busy.pay(1)
+
+
+@pytest.mark.parametrize(
+    ("peer", "expected"),
+    [
+        ("ipv4:192.0.2.7:5012", "192.0.2.7"),
+        ("ipv6:%5B2001:db8:1:2:3:4:5:6%5D:443", "2001:db8:1:2::/64"),
+        ("ipv6:[2001:db8:1:2::1]:443", "2001:db8:1:2::/64"),
+        ("ipv6:%5B::ffff:192.0.2.7%5D:443", "192.0.2.7"),
+        ("ipv6:%5Bfe80::1%25eth0%5D:443", "fe80::/64"),
+        ("unix:", "unix"),
+        ("unix:/run/comity.sock", "unix"),
+        ("", ""),
+        ("ipv6:what it may ever say", "ipv6:what it may ever say"),
+    ],
+)
+def test_an_address_is_what_tells_one_host_from_others(peer: str, expected: str) -> None:
+    assert address(peer) == expected
+
+
+def test_a_transaction_is_as_many_operations_as_it_has() -> None:
+    one = s.TransactRequest(then=[s.Operation()] * 3, otherwise=[s.Operation()], conditions=[s.Condition()] * 2)
+    message = s.PipelineRequest(
+        operations=[get("a"), put("b"), s.PipelineOperation(kind=s.PIPELINE_KIND_TRANSACT, transact=one)]
+    )
+    assert (operations(one), operations(s.TransactRequest()), operations(s.GetRequest())) == (6, 1, 1)
+    assert operations(message) == 8
+
+
+GET = s.GetRequest(namespace="n", key="k")
+PUT = s.PutRequest(namespace="n", key="k")
+
+
+async def test_a_call_beyond_the_rate_of_a_principal_is_refused() -> None:
+    async with run(rate_principal=NEVER, rate_principal_burst=3) as running:
+        for _ in range(3):
+            await running.state.Put(PUT, timeout=TIMEOUT)
+        answer = await refused(running.state.Put(PUT, timeout=TIMEOUT))
+        assert answer.code == grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert (answer.domain, answer.reason) == ("comity", "RATE_LIMITED")
+        assert answer.metadata == {"limit": "rate_principal", "of": "127.0.0.1", "rate": "1e-06", "unit": "operations"}
+        assert answer.retry_after == 24 * 3600, "it would be eleven days"
+        assert running.store.commits_begun == 3
+        assert running.server._access.gate.shed == {"rate_principal": 1}
+        await running.health.Check(health_pb2.HealthCheckRequest(), timeout=TIMEOUT)
+
+
+async def test_a_principal_that_floods_takes_nothing_from_others() -> None:
+    async with run(rate_principal=NEVER, rate_principal_burst=10) as running:
+        as_principals(running)
+        flood = [running.state.Get(GET, timeout=TIMEOUT, metadata=by("a")) for _ in range(300)]
+        calm = [running.state.Get(GET, timeout=TIMEOUT, metadata=by("b")) for _ in range(10)]
+        await asyncio.gather(*calm)
+        ended = await asyncio.gather(*flood, return_exceptions=True)
+        answers = [read_refusal(each) for each in ended if isinstance(each, grpc.aio.AioRpcError)]
+        assert len(answers) == 290
+        assert {(each.reason, each.metadata["of"]) for each in answers} == {("RATE_LIMITED", "a")}
+
+
+async def test_the_rate_of_a_namespace_is_that_of_all_who_use_it() -> None:
+    async with run(rate_namespace=NEVER, rate_namespace_burst=4) as running:
+        as_principals(running)
+        two = s.TransactRequest(namespace="n", then=[s.Operation(put=s.PutOperation(key=key)) for key in "ab"])
+        for principal in "ab":
+            await running.state.Transact(two, timeout=TIMEOUT, metadata=by(principal))
+        answer = await refused(running.state.Get(GET, timeout=TIMEOUT, metadata=by("c")))
+        assert (answer.reason, answer.metadata["limit"], answer.metadata["of"]) == (
+            "RATE_LIMITED",
+            "rate_namespace",
+            "n",
+        )
+        await running.state.Get(s.GetRequest(namespace="another", key="k"), timeout=TIMEOUT)
+
+
+class Policied:
+    """The planner may read, and nobody else may do anything."""
+
+    def rights(self, principal: str, namespace: str) -> Rights:
+        return Rights([""]) if principal == "planner" else NOTHING
+
+    def administers(self, principal: str) -> bool:
+        return False
+
+
+def test_who_may_do_nothing_in_a_namespace_takes_nothing_from_it() -> None:
+    rules = Rules(namespace=NamespaceLimits(Rates(Rate(NEVER, 2))))
+    bounds = Bounds(rules)
+
+    def ask(principal: str) -> None:
+        meter = bounds.enter(Caller(Identity(principal), Gate(permissions=Policied)), "unix:", stream=False)
+        try:
+            meter.begin(GET, 10)
+        finally:
+            meter.leave()
+
+    for _ in range(10):
+        ask("stranger")
+    ask("planner")
+    ask("planner")
+    with pytest.raises(RateLimited):
+        ask("planner")
+    assert not bounds.open
+
+
+def test_no_account_is_kept_of_what_can_be_no_namespace() -> None:
+    bounds = Bounds(Rules(namespace=NamespaceLimits(Rates(Rate(NEVER, 2)))))
+    meter = bounds.enter(Caller(Identity(), Gate()), "unix:", stream=False)
+    for name in ("", "x" * 64, "x" * 1_000_000):
+        meter.begin(s.GetRequest(namespace=name, key="k"), 10)
+    assert not len(bounds.namespaces)
+
+
+async def test_bytes_of_answers_count() -> None:
+    async with run(rate_principal_bytes=NEVER, rate_principal_bytes_burst=5000) as running:
+        value = bytes(4000)
+        await running.state.Put(s.PutRequest(namespace="n", key="k", value=value), timeout=TIMEOUT)
+        await running.state.Get(GET, timeout=TIMEOUT)
+        answer = await refused(running.state.Get(GET, timeout=TIMEOUT))
+        assert (answer.reason, answer.metadata["unit"]) == ("RATE_LIMITED", "bytes")
+
+
+@pytest.fixture
+async def slow() -> AsyncIterator[Running]:
+    """Of a namespace's operations five are there, and no more come."""
+    async with run(rate_namespace=NEVER, rate_namespace_burst=5) as running:
+        yield running
+
+
+@pytest.fixture(autouse=True)
+def looks_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who is held back learns soon that the rate is another one."""
+    monkeypatch.setattr(rates, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(watch, "LOOK_SECONDS", 0.01)
+
+
+def quick(running: Running) -> None:
+    """From now on there is no bound."""
+    running.server._access.bounds.use([Table(namespaces=["*"], rate=0)])
+
+
+async def test_a_pipeline_is_held_back_until_it_can_be_paid_for(slow: Running) -> None:
+    async with grpc.aio.insecure_channel(slow.server.addresses[0]) as channel, piped(channel, "n") as pipe:
+        assert len(await pipe.ask(put("a"), put("b"))) == 2
+        await pipe.send(put("c"), put("d"), transact(), get("a"), get("a"), get("a"))
+        await pipe.send(put("e"))
+        account = slow.server._access.bounds.namespaces.find("n")
+        assert account is not None
+        await until(lambda: account._turn.locked())
+        assert slow.store.commits_begun == 1
+        quick(slow)
+        await until(lambda: len(pipe.arrived) == 9)
+        assert not any(each.code for each in pipe.arrived)
+
+
+async def test_what_is_held_back_for_longer_than_its_time_is_not_begun(slow: Running) -> None:
+    async with grpc.aio.insecure_channel(slow.server.addresses[0]) as channel, piped(channel, "n") as pipe:
+        await pipe.ask(*map(put, "abcde"))
+        results = await pipe.ask(put("f"), get("a"), timeout=Duration(nanos=50_000_000))
+        assert {each.error.reason for each in results} == {"DEADLINE_PASSED"}
+        assert slow.store.commits_begun == 1
+
+
+async def test_a_server_that_stops_does_not_wait_for_a_rate(slow: Running) -> None:
+    async with grpc.aio.insecure_channel(slow.server.addresses[0]) as channel, piped(channel, "n") as pipe:
+        await pipe.ask(*map(put, "abcde"))
+        await pipe.send(put("f"), get("a"))
+        account = slow.server._access.bounds.namespaces.find("n")
+        assert account is not None
+        await until(lambda: account._turn.locked())
+        await slow.server.stop()
+        assert slow.store.commits_begun == 1
+
+
+async def test_a_watch_is_held_back_by_its_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    looks = 0
+    owes = Meter.owes
+
+    def counted(meter: Meter) -> float:
+        nonlocal looks
+        looks += 1
+        return owes(meter)
+
+    monkeypatch.setattr(Meter, "owes", counted)
+    async with run(rate_namespace_bytes=NEVER, rate_namespace_bytes_burst=5000) as running:
+        stream = running.state.Watch(s.WatchRequest(namespace="n", prefix=""))
+        await stream.read()
+        await running.state.Put(s.PutRequest(namespace="n", key="k", value=bytes(3000)), timeout=TIMEOUT)
+        event = await stream.read()
+        assert isinstance(event, s.WatchResponse)
+        assert event.revision == 1
+        assert (await refused(running.state.Get(GET, timeout=TIMEOUT))).reason == "RATE_LIMITED"
+        reading = asyncio.ensure_future(stream.read())
+        await running.store.commit("n", [Transaction(then=[Put("k", b"")])])
+        before = looks
+        await until(lambda: looks > before + 5)
+        assert not reading.done()
+        running.server._access.bounds.use([Table(namespaces=["*"], rate_bytes=0)])
+        event = await reading
+        assert isinstance(event, s.WatchResponse)
+        assert event.revision == 2
+
+
+async def test_a_watch_that_is_held_back_ends_with_the_server() -> None:
+    async with run(rate_namespace_bytes=NEVER, rate_namespace_bytes_burst=5000) as running:
+        stream = running.state.Watch(s.WatchRequest(namespace="n", prefix=""))
+        await stream.read()
+        await running.state.Put(s.PutRequest(namespace="n", key="k", value=bytes(3000)), timeout=TIMEOUT)
+        await stream.read()
+        await running.server.stop()
+        assert (await refused(stream.read())).reason == "DRAINING"
+
+
+async def test_a_renewal_waits_for_no_rate() -> None:
+    async with run(rate_principal=NEVER, rate_principal_burst=3) as running:
+        async with grpc.aio.insecure_channel(running.server.addresses[0]) as channel:
+            leases: lease_pb2_grpc.LeaseServiceAsyncStub = lease_pb2_grpc.LeaseServiceStub(channel)
+            grant = lease_pb2.GrantLeaseRequest(namespace="n")
+            grant.ttl.FromSeconds(60)
+            lease = (await leases.GrantLease(grant, timeout=TIMEOUT)).lease
+            stream = leases.KeepAlive()
+            for _ in range(10):
+                await stream.write(lease_pb2.KeepAliveRequest(namespace="n", lease_id=lease.id))
+                answer = await stream.read()
+                assert isinstance(answer, lease_pb2.KeepAliveResponse)
+                assert answer.ttl.seconds
+            stream.cancel()
+        assert (await refused(running.state.Get(GET, timeout=TIMEOUT))).reason == "RATE_LIMITED"

@@ -1,0 +1,77 @@
+"""The pages for operators: each reason that a client can be told is explained, links lead somewhere, sums are right."""
+
+import re
+from collections.abc import Iterator
+
+import pytest
+
+from comity.cli.app import app
+from comity_server import errors
+from comity_server.services.status import CODES
+from tests.deploy.deployed import ROOT
+
+DOCS = ROOT / "docs"
+PAGES = ["operations", "upgrades", "backup", "capacity", "security", "troubleshooting"]
+SOURCE = "\n".join(path.read_text() for path in (ROOT / "server" / "comity_server").rglob("*.py"))
+
+
+def tree(kind: type[errors.StateError] = errors.StateError) -> Iterator[type[errors.StateError]]:
+    for each in kind.__subclasses__():
+        yield each
+        yield from tree(each)
+
+
+def told() -> Iterator[tuple[str, str]]:
+    """Each code and reason that a client can be told; those of classes that only stand above others nobody is told."""
+    for kind in tree():
+        if not kind.__subclasses__() or re.search(rf"raise (errors\.)?{kind.__name__}\(", SOURCE):
+            code = next(CODES[each] for each in kind.__mro__ if each in CODES)
+            yield code.name, kind.reason
+    yield "INTERNAL", "INTERNAL"
+
+
+def test_each_reason_is_explained_under_its_code() -> None:
+    page = (DOCS / "troubleshooting.md").read_text()
+    sections = dict(re.findall(r"^## ([A-Z_]+)\n(.*?)(?=^## |\Z)", page, re.DOTALL | re.MULTILINE))
+    explained = {
+        (code, reason) for code in sections for reason in re.findall(r"^\| `(\w+)` \|", sections[code], re.MULTILINE)
+    }
+    assert set(told()) - explained == set()
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_lead_somewhere(page: str) -> None:
+    for target in re.findall(r"\]\(([^)]+)\)", (DOCS / f"{page}.md").read_text()):
+        if target.startswith("https://"):
+            continue
+        path, _, anchor = target.partition("#")
+        found = (DOCS / path).resolve() if path else DOCS / f"{page}.md"
+        assert found.exists(), target
+        if anchor:
+            headings = re.findall(r"^#+ (.*)$", found.read_text(), re.MULTILINE)
+            assert anchor in {_anchor(heading) for heading in headings}, target
+
+
+def _anchor(heading: str) -> str:
+    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+
+
+@pytest.mark.parametrize("page", [*PAGES, "server"])
+def test_what_is_run_there_is_a_command(page: str) -> None:
+    """Each `comity COMMAND` of a page."""
+    named = re.findall(r"(?:^ {4}|`|\$ |until |&& )comity ([a-z]+)", (DOCS / f"{page}.md").read_text(), re.MULTILINE)
+    assert set(named) <= set(app.commands)
+
+
+def test_the_sizes_of_the_table_are_as_the_page_computes_them() -> None:
+    page = (DOCS / "capacity.md").read_text()
+    (formula,) = re.findall(r"^    memory = (.*(?:\n {11,}.*)*)", page, re.MULTILINE)
+    (rows,) = re.findall(r"^\| keys \|.*\n\|[-|]+\n((?:\|.*\n)+)", page, re.MULTILINE)
+    names = ["keys", "value", "commits", "connections", "watches", "leases"]
+    units = {"MB": "* 10**6", "kB": "* 10**3", "B": ""}
+    sum_ = re.sub(r"([\d.]+) (MB|kB|B)\b", lambda found: f"({found[1]} {units[found[2]]})", formula)
+    for row in rows.splitlines():
+        *figures, told = (cell.strip() for cell in row.strip("|").split("|"))
+        values = {name: float(figure.replace(",", "")) for name, figure in zip(names, figures, strict=True)}
+        computed = eval(sum_.replace("\n", " "), {"__builtins__": {}}, values)
+        assert float(told.removesuffix(" GB")) == round(computed / 10**9, 1), row
