@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from comity_server.access.certificates import Certificates
 from comity_server.access.files import FileError
-from tests.access.authority import DAY, Authority
+from tests.authority import DAY, Authority
 
 AUTHORITY = Authority()
 ISSUED = AUTHORITY.server()
@@ -79,7 +79,7 @@ def test_what_is_wrong_with_files(tmp_path: Path, cert: bytes, key: bytes, ca: b
     ],
 )
 def test_the_log_reminds_of_what_expires(tmp_path: Path, lasts: timedelta, event: str | None) -> None:
-    cert, key = AUTHORITY.server(lasts).write(tmp_path)
+    cert, key = AUTHORITY.server(lasts=lasts).write(tmp_path)
     with structlog.testing.capture_logs() as logs:
         Certificates(cert, key).remind()
     assert [line["event"] for line in logs] == ([event] if event else [])

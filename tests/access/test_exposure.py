@@ -13,7 +13,7 @@ from comity_server.listening import ListenError
 from comity_server.serve import command
 from comity_server.settings import Settings
 from tests import servers
-from tests.access.authority import Authority
+from tests.authority import Authority
 
 LACKS = "there is no TLS (--tls-cert and --tls-key) and no authentication (--tokens, --jwks or --tls-client-ca)"
 

@@ -23,8 +23,9 @@ from comity_server.access import files, gate
 from comity_server.access.jwts import LEEWAY_SECONDS
 from comity_server.access.tokens import line_of, new_token, time_of
 from tests import servers
-from tests.access.authority import Authority, async_channel
 from tests.access.bearers import bearing, signed, write_jwks, write_tokens
+from tests.access.channels import async_channel
+from tests.authority import Authority
 from tests.redis_servers import wait_until
 from tests.waiting import until
 from tests.wire.calls import TIMEOUT, Refusal, read_refusal

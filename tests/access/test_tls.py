@@ -18,7 +18,8 @@ from comity_server.access.certificates import Certificates
 from comity_server.access.clients import Clients
 from comity_server.errors import Unauthenticated
 from tests import servers
-from tests.access.authority import DAY, Authority, Issued, async_channel, channel
+from tests.access.channels import async_channel, channel
+from tests.authority import DAY, Authority, Issued
 from tests.waiting import until
 from tests.wire.calls import TIMEOUT, Refusal, Wire, read_refusal
 from tests.wire.inprocess import Running, run

@@ -11,7 +11,8 @@ import pytest
 from comity.v1 import state_pb2 as s
 from comity_server.telemetry.scraping import READERS
 from tests import servers
-from tests.access.authority import Authority, channel
+from tests.access.channels import channel
+from tests.authority import Authority
 from tests.fuzz.conversations import GREETINGS
 from tests.fuzz.test_frames import converse
 from tests.servers import Server
