@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from threading import Event, Thread
 
 import comity as client
+from comity.cli.top import together
 from comity.server_status import Histogram
 from tests import servers
 from tests.cli.processes import DEAD, Comity
@@ -62,13 +63,14 @@ def test_in_a_pipe_each_line_says_what_it_is_about(comity: Comity) -> None:
     assert trouble == [DEAD, f"cannot reach {DEAD}: connection refused"]
 
 
-def test_it_shows_several_servers_together(comity: Comity) -> None:
-    with servers.start() as other:
-        comity("put", "k", "1")
-        comity("put", "k", "1", "--address", other.address)
-        both = comity(*ONCE, "--address", f"{comity.address},{other.address}").text
-    rows = [line.split("\t")[1] for line in both.splitlines() if line.startswith("namespace")]
-    assert rows.count(comity.namespace) == 1
+def test_what_several_servers_say_of_the_same_is_put_together() -> None:
+    one = {"namespace": "a", "revision": 5, "revisions_per_second": 2.0, "writes_per_second": 1.5, "lease_count": 1}
+    other = {"namespace": "a", "revision": 6, "revisions_per_second": 3.0, "writes_per_second": 2.0, "lease_count": 1}
+    alone = {"namespace": "b", "revision": 1, "revisions_per_second": 0.0, "writes_per_second": 0.0, "lease_count": 0}
+    assert together("namespace", [[one], [other, alone]]) == [{**other, "writes_per_second": 3.5}, alone]
+    slow, fast = {"method": "m", "open": 1, "p50_ms": 9.0}, {"method": "m", "open": 2, "p50_ms": None}
+    assert together("method", [[slow], [fast]]) == together("method", [[fast], [slow]]) == [{**slow, "open": 3}]
+    assert together("method", [[slow], [dict(slow)]]) == [{**slow, "open": 2}]
 
 
 def test_on_a_terminal_it_goes_on_until_q_or_an_interrupt(comity: Comity) -> None:

@@ -6,9 +6,11 @@ from typing import Any
 import grpc
 import pytest
 from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-untyped]
+from structlog.testing import capture_logs
 
 from comity.v1 import state_pb2 as s
 from comity.v1 import state_pb2_grpc
+from comity_server.telemetry.trail import merge
 from tests import servers
 from tests.access.bearers import bearing
 from tests.telemetry.busy import CANARY, NAME, REQUEST_ID, TRACE, TRACED
@@ -108,24 +110,22 @@ async def test_a_defect_is_in_the_log_under_the_id_of_its_call(monkeypatch: pyte
 
 
 async def test_a_watch_that_nobody_wants_any_more_is_no_failure() -> None:
-    with servers.start("--log-calls", "failed") as server:
-        async with grpc.aio.insecure_channel(server.address) as channel:
-            stub: state_pb2_grpc.StateServiceAsyncStub = state_pb2_grpc.StateServiceStub(channel)
-            await stub.Get(s.GetRequest(namespace=NAME, key="k"))
-            watch = stub.Watch(s.WatchRequest(namespace=NAME, key="k"))
+    with capture_logs() as log:
+        async with run(log_calls="failed") as running:
+            await running.state.Get(s.GetRequest(namespace=NAME, key="k"))
+            watch = running.state.Watch(s.WatchRequest(namespace=NAME, key="k"))
             await watch.read()
             watch.cancel()
             with pytest.raises(grpc.aio.AioRpcError):
-                await stub.Get(s.GetRequest(namespace=NAME))
-        server.stop()
-        assert [line["code"] for line in calls(server)] == ["INVALID_ARGUMENT"]
+                await running.state.Get(s.GetRequest(namespace=NAME))
+    assert [line["code"] for line in log if line["event"] == "call"] == ["INVALID_ARGUMENT"]
 
 
-def test_a_trace_of_the_client_is_named_where_the_server_makes_none() -> None:
-    with servers.start("--log-calls", "all") as server, grpc.insecure_channel(server.address) as channel:
-        stub = state_pb2_grpc.StateServiceStub(channel)
-        for metadata in (TRACED, (("traceparent", f"00-{CANARY}"),)):
-            stub.Get(s.GetRequest(namespace=NAME, key="k"), metadata=metadata, timeout=TIMEOUT)
-        traced, untraced = calls(server)
+async def test_a_trace_of_the_client_is_named_where_the_server_makes_none() -> None:
+    with capture_logs(processors=[merge]) as log:
+        async with run(log_calls="all") as running:
+            for metadata in (TRACED, (("traceparent", f"00-{CANARY}"),)):
+                await running.state.Get(s.GetRequest(namespace=NAME, key="k"), metadata=metadata)
+    traced, untraced = [line for line in log if line["event"] == "call"]
     assert traced["trace_id"] == TRACE
     assert "trace_id" not in untraced
