@@ -94,6 +94,29 @@ async def test_what_waits_for_room_is_refused_at_the_end() -> None:
         assert running.store.commits_begun == 1
 
 
+@pytest.mark.parametrize("method", ["Put", "Transact", "Pipeline"])
+async def test_refused_requests_are_not_kept(
+    own: Server, state: "state_pb2_grpc.StateServiceAsyncStub", method: str
+) -> None:
+    large = s.Operation(put=s.PutOperation(key="k", value=bytes(4 * MIB)))
+    transact = s.TransactRequest(namespace="n", then=[large])
+    await settled(own, state)
+    before = memory(own)
+    for _ in range(60):
+        with pytest.raises(grpc.aio.AioRpcError) as error:
+            if method == "Put":
+                await state.Put(s.PutRequest(namespace="n", key="k", value=large.put.value), timeout=TIMEOUT)
+            elif method == "Transact":
+                await state.Transact(transact, timeout=TIMEOUT)
+            else:
+                pipeline = state.Pipeline(timeout=TIMEOUT)
+                operation = s.PipelineOperation(id=1, kind=s.PIPELINE_KIND_PUT, key="k", value=large.put.value)
+                await pipeline.write(s.PipelineRequest(namespace="No", operations=[operation]))
+                await pipeline.read()
+        assert read_refusal(error.value).reason == "INVALID_REQUEST"
+    assert await settled(own, state) - before < 60 * MIB, "all of them are 240 MiB"
+
+
 async def test_requests_of_many_connections_are_bounded(tmp_path: Path) -> None:
     """By what all together may take up, which takes nothing from another principal."""
     tokens = write_tokens(tmp_path / "tokens", ("greedy", "other"))
