@@ -20,6 +20,8 @@ from comity_server.compactor import Compactor
 from comity_server.expiry import Expiry
 from comity_server.feed import Feed
 from comity_server.listening import ListenError, bind
+from comity_server.observing.exporting import Exporting
+from comity_server.observing.snapshot import Observer
 from comity_server.probes import HEALTH, Probes
 from comity_server.services.admission import Admission
 from comity_server.services.checkpoint import CheckpointService
@@ -34,8 +36,6 @@ from comity_server.services.wire import watch_fragment
 from comity_server.settings import Settings
 from comity_server.stores.protocol import Store
 from comity_server.stores.url import shown
-from comity_server.telemetry.exporting import Exporting
-from comity_server.telemetry.snapshot import Observer
 from comity_server.telemetry.tally import Tally
 from comity_server.telemetry.trail import Trails
 

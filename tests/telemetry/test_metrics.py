@@ -16,11 +16,11 @@ from comity_server.committer import Committer
 from comity_server.feed import Feed
 from comity_server.limits import Limits
 from comity_server.model import NamespaceInfo, Put, Transaction
+from comity_server.observing.metrics import MEASURED, NAMESPACE, OBSERVED, Measured, Observed
+from comity_server.observing.snapshot import Observer
 from comity_server.services.wire import watch_fragment
 from comity_server.settings import SettingsError, load
 from comity_server.stores.memory.store import MemoryStore
-from comity_server.telemetry.metrics import MEASURED, NAMESPACE, OBSERVED, Measured, Observed
-from comity_server.telemetry.snapshot import Observer
 from comity_server.telemetry.tally import NAMESPACES, OTHER, Histogram, Tally
 from tests import servers
 from tests.access.bearers import bearing

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from comity.v1 import server_pb2, state_pb2
+from comity_server.observing.snapshot import BEHIND, Observer, Snapshot
 from comity_server.services import wire
 from comity_server.services.call import Call
-from comity_server.telemetry.snapshot import BEHIND, Observer, Snapshot
 from comity_server.telemetry.tally import Histogram, Tally
 
 MEMORY: Final = Path("/proc/self/statm")

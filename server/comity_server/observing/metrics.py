@@ -13,7 +13,7 @@ from opentelemetry.metrics import CallbackOptions, Meter, Observation
 
 from comity.v1 import state_pb2
 from comity_server.model import NamespaceInfo
-from comity_server.telemetry.snapshot import BEHIND, Sizes, Snapshot
+from comity_server.observing.snapshot import BEHIND, Sizes, Snapshot
 from comity_server.telemetry.tally import OTHER, SECONDS, SIZES, Histogram, Method, Tally
 
 METHOD: Final = "rpc.method"

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any, Final
 import structlog
 
 from comity_server.listening import ListenError, host_of
+from comity_server.observing.scraping import Scraping
+from comity_server.observing.snapshot import Snapshot
 from comity_server.settings import Settings, SettingsError
-from comity_server.telemetry.scraping import Scraping
-from comity_server.telemetry.snapshot import Snapshot
 from comity_server.telemetry.tally import Tally
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ class Exporting:
         from opentelemetry.sdk.metrics.export import MetricReader, PeriodicExportingMetricReader
         from prometheus_client import CollectorRegistry
 
-        from comity_server.telemetry import metrics
+        from comity_server.observing import metrics
 
         readers = [
             one if isinstance(one, MetricReader) else PeriodicExportingMetricReader(one) for one in self._metrics
