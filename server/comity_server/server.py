@@ -88,7 +88,7 @@ class Server:
         self.calls = Calls(self._grpc, self._access.gate, admission, trails, settings.max_deadline)
         bounds = self._access.bounds
         store.bound(lambda namespace: bounds.rules.namespace(namespace).limits)
-        self._committer = Committer(store, max_pending=settings.max_pending, tally=tally, tracing=tracing)
+        self._committer = Committer(store, tally, max_pending=settings.max_pending, tracing=tracing)
         self._feed = Feed(store, watch_fragment)
         self._compactor = Compactor(
             store, lambda namespace: bounds.rules.namespace(namespace).retention, settings.compaction_interval, tally

@@ -144,7 +144,7 @@ class Idle(NamedTuple):
 
 async def test_of_many_namespaces_some_are_shown_and_the_others_together() -> None:
     store, tally = MemoryStore(Limits()), Tally()
-    committer = Committer(store, tally=tally)
+    committer = Committer(store, tally)
     observer = Observer(store, committer, Feed(store, watch_fragment), Idle(), tally)
     names = [f"n{number:03}" for number in range(NAMESPACES + 5)]
     for name in reversed(names):
@@ -173,7 +173,7 @@ class Silent(MemoryStore):
 
 async def test_what_is_known_without_the_store_is_told_without_it() -> None:
     store, tally = Silent(Limits()), Tally()
-    observer = Observer(store, Committer(store), Feed(store, watch_fragment), Idle(), tally)
+    observer = Observer(store, Committer(store, Tally()), Feed(store, watch_fragment), Idle(), tally)
     async with asyncio.timeout(20):
         assert (await observer.look()).trouble == "it is away"
 
