@@ -69,6 +69,8 @@ class ServerService:
             _fill(stats.durations, method.durations)
         for reason, count in self._tally.errors.items():
             status.errors.add(reason=reason, count=count)
+        for limit, count in self._tally.shed.items():
+            status.shed.add(limit=limit, count=count)
         for kind in state_pb2.PipelineKind.values():
             if self._tally.operations[kind]:
                 status.pipelines.operations.add(kind=kind, count=self._tally.operations[kind])

@@ -31,7 +31,8 @@ NO_FAILURE: Final = ("OK", "CANCELLED")  # the latter is how watches end
 
 
 class Trail:
-    """One call. `code` is what it ends with; until that is known, what it ends with if the client goes away."""
+    """One call. `code` is what it ends with; until that is known, what it ends with if the client goes away. Its error
+    has a `reason`."""
 
     __slots__ = (
         "_context",
@@ -44,6 +45,7 @@ class Trail:
         "method",
         "namespace",
         "principal",
+        "reason",
         "received",
         "sent",
     )
@@ -52,6 +54,7 @@ class Trail:
         self.method = method
         self.begun = time.perf_counter()
         self.code = "CANCELLED"
+        self.reason = ""
         self.ended = False
         self.principal = ""
         self.namespace = ""
@@ -137,8 +140,8 @@ class Trail:
         )
 
     def _log(self, seconds: float) -> None:
-        where = {"namespace": self.namespace} if self.namespace else {}
-        log.info("call", code=self.code, seconds=round(seconds, 6), received=self.received, sent=self.sent, **where)
+        more = {name: said for name in ("reason", "namespace") if (said := getattr(self, name))}
+        log.info("call", code=self.code, seconds=round(seconds, 6), received=self.received, sent=self.sent, **more)
 
 
 class Trails:
