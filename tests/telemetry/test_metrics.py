@@ -76,6 +76,9 @@ def test_the_counts_are_those_of_what_was_done(busy_server: Busy) -> None:
     assert value(text, "comity_errors_total", reason="AUTHOR_NOT_PRINCIPAL") == 1
     assert value(text, "comity_commit_writes_total", outcome="conflict") == 4
     assert value(text, "comity_errors_total", reason="CONFLICT") == 4
+    assert value(text, "comity_errors_total", reason="TOO_MANY_CALLS") == 1
+    assert value(text, "comity_calls_shed_total", limit="max_principal_streams") == 1
+    assert value(text, "comity_loop_answering") == 1
     for kind in ("get", "create", "delete", "increment", "list", "transact"):
         assert value(text, "comity_pipeline_operations_total", kind=kind) == 2
     assert value(text, "comity_pipeline_operations_total", kind="put") == 3
