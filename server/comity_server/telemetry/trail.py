@@ -27,6 +27,7 @@ LogCalls = Literal["none", "failed", "all"]
 NAMESPACE: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 REQUEST_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/+=@-]{0,127}")
 TRACE_PARENT: Final = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}.*")
+EARLY: Final = 0.1  # seconds by which a client that gives up at its deadline may be heard of before it
 NO_FAILURE: Final = ("OK", "CANCELLED")  # the latter is how watches end
 
 
@@ -104,7 +105,7 @@ class Trail:
         """The call has ended."""
         if self.code == "CANCELLED":
             left: float | None = self._context.time_remaining()
-            if left is not None and left <= 0:
+            if left is not None and left <= EARLY:
                 self.code = "DEADLINE_EXCEEDED"
         seconds = time.perf_counter() - self.begun
         self.method.open -= 1
