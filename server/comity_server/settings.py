@@ -21,7 +21,7 @@ from comity_server.stores.url import default_url
 PREFIX = "COMITY_"
 OTHERS = (  # variables that are not settings: most are the client's
     *("CONFIG", "ADDRESS", "NAMESPACE", "AUTHOR", "DEBUG", "SOAK"),
-    *("TLS", "TLS_CA", "TLS_SERVER_NAME", "TOKEN", "TOKEN_FILE"),
+    *("TLS", "TLS_CA", "TLS_CLIENT_CERT", "TLS_CLIENT_KEY", "TLS_SERVER_NAME", "TOKEN", "TOKEN_FILE"),
 )
 # What Kubernetes and Docker give to each container beside a service of that name.
 LINKS = re.compile(r"SERVICE_(HOST|PORT(_\w+)?)|PORT(_\d+_(TCP|UDP)(_\w+)?)?|NAME|ENV_\w+")

@@ -47,6 +47,17 @@ def test_image(tmp_path: Path, namespace: str) -> None:
         assert server.stop() == 0
 
 
+def test_image_with_all_that_makes_it_safe_in_variables(files: Files, tmp_path: Path) -> None:
+    """HEALTHCHECK has the variables of the server, and the port that it asks speaks no TLS."""
+    said = {"CERT": "tls.crt", "KEY": "tls.key"}
+    variables = {f"COMITY_TLS_{name}": str(files.folder / file) for name, file in said.items()}
+    variables["COMITY_TOKENS"] = str(files.folder / "tokens")
+    with started(LAUNCHES["image"], tmp_path, **variables) as server:
+        check = [server.health_addresses[0] if word == "127.0.0.1:7172" else word for word in image().healthcheck]
+        assert Comity(server.address, "default")(*check[1:], **variables).text == "SERVING\n"
+        write(server, files)
+
+
 @pytest.mark.parametrize("folder", ["redis", "sqlite"])
 def test_kubernetes(folder: str, files: Files, redis_url: str, tmp_path: Path) -> None:
     """Each probe is answered as it asks, and SIGTERM ends it in order, after the delay that it has."""

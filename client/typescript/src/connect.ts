@@ -51,7 +51,7 @@ export function connect(address?: string, options: ConnectOptions = {}): Client 
 
 function tlsOf(env: NodeJS.ProcessEnv): Tls | boolean {
   const file = (name: string) => (env[name] ? readFileSync(env[name]) : undefined);
-  const [ca, cert, key] = [file('COMITY_TLS_CA'), file('COMITY_TLS_CERT'), file('COMITY_TLS_KEY')];
+  const [ca, cert, key] = [file('COMITY_TLS_CA'), file('COMITY_TLS_CLIENT_CERT'), file('COMITY_TLS_CLIENT_KEY')];
   const serverName = env['COMITY_TLS_SERVER_NAME'] || undefined;
   return ca || cert || key || serverName ? { ca, cert, key, serverName } : env['COMITY_TLS'] === '1';
 }
