@@ -88,6 +88,13 @@ def test_the_wish_to_wait_is_kept() -> None:
     assert error.retry_delay == 1.5
 
 
+def test_the_id_of_the_call_is_kept() -> None:
+    """Also where the reason is not known."""
+    said = trailer(error_details_pb2.RequestInfo(request_id="7f"))
+    assert error_from_status(grpc.StatusCode.INTERNAL, "", said).request_id == "7f"
+    assert error_from_status(grpc.StatusCode.INTERNAL, "", []).request_id == ""
+
+
 @pytest.mark.parametrize(
     ("reason", "kind"),
     [
