@@ -100,7 +100,7 @@ class Settings(BaseSettings):
     max_pending: int = Field(
         10_000, ge=1, le=10_000_000, description="Writes that may wait to be committed before others are refused."
     )
-    max_streams: int = Field(
+    max_connection_calls: int = Field(
         1_000, ge=1, le=1_000_000, description="Calls that one connection may have open at a time; others wait."
     )
     max_connection_bytes: int = Field(
