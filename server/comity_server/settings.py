@@ -162,7 +162,10 @@ class Settings(BaseSettings):
         600.0, ge=1, le=86400, description="How long a connection without calls is kept, in seconds."
     )
     handshake_timeout: float = Field(
-        10.0, ge=0.1, le=3600, description="How long a new connection may take to become one of HTTP/2, in seconds."
+        10.0,
+        ge=0.1,
+        le=3600,
+        description="How long a new connection may take to become one of TLS and HTTP/2, in seconds.",
     )
     keepalive_time: float = Field(
         30.0, ge=1, le=86400, description="How long a connection is quiet before the server pings it, in seconds."

@@ -49,12 +49,12 @@ def test_image(tmp_path: Path, namespace: str) -> None:
 
 def test_image_with_all_that_makes_it_safe_in_variables(files: Files, tmp_path: Path) -> None:
     """HEALTHCHECK has the variables of the server, and the port that it asks speaks no TLS."""
-    said = {"CERT": "tls.crt", "KEY": "tls.key"}
-    variables = {f"COMITY_TLS_{name}": str(files.folder / file) for name, file in said.items()}
-    variables["COMITY_TOKENS"] = str(files.folder / "tokens")
-    with started(LAUNCHES["image"], tmp_path, **variables) as server:
+    cert, key, tokens = (str(files.folder / name) for name in ("tls.crt", "tls.key", "tokens"))
+    with started(LAUNCHES["image"], tmp_path, COMITY_TLS_CERT=cert, COMITY_TLS_KEY=key, COMITY_TOKENS=tokens) as server:
         check = [server.health_addresses[0] if word == "127.0.0.1:7172" else word for word in image().healthcheck]
-        assert Comity(server.address, "default")(*check[1:], **variables).text == "SERVING\n"
+        run = Comity(server.address, "default")
+        done = run(*check[1:], COMITY_TLS_CERT=cert, COMITY_TLS_KEY=key, COMITY_TOKENS=tokens)
+        assert done.text == "SERVING\n"
         write(server, files)
 
 
