@@ -1,7 +1,6 @@
 """Calls of every method and with every kind of end, each with secrets in all places that have room for one."""
 
 import contextlib
-import time
 from typing import Any, Final
 
 import grpc
@@ -14,6 +13,7 @@ from comity.v1 import state_pb2 as s
 from comity.v1.server_pb2 import GetStatusRequest
 from comity.v1.types_pb2 import Ref, WriteOptions
 from tests.access.bearers import bearing
+from tests.waiting import wait_until
 from tests.wire.calls import TIMEOUT, Metadata, Wire
 
 NAME: Final = "busy"
@@ -53,10 +53,9 @@ def work(channel: grpc.Channel, token: str) -> None:
     with contextlib.suppress(grpc.RpcError):
         wire.call(s.WatchRequest(namespace=NAME, prefix=CANARY, from_revision=10**6), metadata=metadata)
     stub = server_pb2_grpc.ServerServiceStub(channel)
-    deadline = time.monotonic() + TIMEOUT
-    while not _is_through(stub.GetStatus(GetStatusRequest(), metadata=metadata, timeout=TIMEOUT).status):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    wait_until(
+        lambda: _is_through(stub.GetStatus(GetStatusRequest(), metadata=metadata, timeout=TIMEOUT).status), TIMEOUT
+    )
 
 
 def _is_through(status: Any) -> bool:
