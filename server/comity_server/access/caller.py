@@ -94,8 +94,8 @@ class Caller:
         return f"{self._name}{UNIT_SEPARATOR}{said}" if self.guard.asks and said else said
 
     def owns(self, author: str) -> bool:
-        """Whether an author is the principal, or `principal/…`."""
-        return author in (self.principal, self._name) or author.startswith(f"{self._name}/")
+        """Whether an author is the principal, or `principal/…`. Where nobody is asked who they are, each is."""
+        return not self.guard.asks or author in (self.principal, self._name) or author.startswith(f"{self._name}/")
 
     @property
     def _name(self) -> str:
