@@ -40,7 +40,7 @@ GET = s.GetRequest(namespace="n", key="k")
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(files, "LOOK_SECONDS", 0.02)
-    monkeypatch.setattr(files, "SETTLE_SECONDS", 0.005)
+    monkeypatch.setattr(files, "SETTLE_SECONDS", 0.0)
     monkeypatch.setattr(gate, "LOOK_SECONDS", 0.02)
 
 

@@ -148,6 +148,7 @@ async def refused(connection: grpc.aio.Channel) -> Refusal | None:
 @pytest.fixture
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(files, "LOOK_SECONDS", 0.02)
+    monkeypatch.setattr(files, "SETTLE_SECONDS", 0.0)
 
 
 def test_a_certificate_may_expire_while_its_client_is_connected(tmp_path: Path) -> None:
