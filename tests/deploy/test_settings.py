@@ -6,7 +6,7 @@ import pytest
 
 from comity_server.access import exposure
 from comity_server.settings import Settings, unknown
-from tests.deploy.deployed import DEPLOY, MARGIN, Launch, env_file, launches
+from tests.deploy.deployed import DEPLOY, MARGIN, Launch, compose, container, env_file, launches
 
 LAUNCHES = launches()
 SECURE = [name for name in LAUNCHES if name != "image"]  # which has no certificate of its own
@@ -33,6 +33,14 @@ def test_a_stop_has_the_time_it_may_take(launch: Launch) -> None:
     settings = launch.settings()
     assert launch.grace is not None
     assert launch.grace >= settings.drain_delay + settings.drain_timeout + MARGIN
+
+
+def test_what_is_being_answered_leaves_room_in_the_container() -> None:
+    memory = {"redis": 1 << 30, "sqlite": 1 << 30, "compose": 1 << 30}
+    assert {container(folder)["resources"]["limits"]["memory"] for folder in ("redis", "sqlite")} == {"1Gi"}
+    assert compose()["services"]["comity-a"]["deploy"]["resources"]["limits"]["memory"] == "1g"
+    for name, bytes_ in memory.items():
+        assert LAUNCHES[name].settings().max_bytes <= bytes_ // 4
 
 
 @pytest.mark.parametrize("launch", LAUNCHES.values(), ids=LAUNCHES)
