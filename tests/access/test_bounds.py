@@ -52,7 +52,7 @@ async def test_calls_beyond_what_may_be_open_are_shed() -> None:
         await asyncio.gather(*puts)
         await until(lambda: not running.server._access.bounds.open)
         await running.state.Get(GET, timeout=TIMEOUT)
-        assert running.server._access.gate.shed == {"max_calls": 2}
+        assert running.server._tally.shed == {"max_calls": 2}
 
 
 async def test_calls_of_a_principal_leave_room_for_others() -> None:

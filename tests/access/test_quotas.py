@@ -7,6 +7,7 @@ import grpc
 import pytest
 
 from comity.v1 import state_pb2 as s
+from comity_server.access import files
 from comity_server.access.buckets import Rate
 from comity_server.access.limits import NamespaceLimits, PrincipalLimits, Rates, Rules, Table
 from comity_server.access.policy import PolicyError, parse
@@ -130,7 +131,11 @@ def test_what_is_wrong_with_a_setting_is_one_line(flags: dict[str, object], prob
     assert "\n" not in str(wrong.value)
 
 
-async def test_a_policy_bounds_what_there_may_be_and_is_read_again(tmp_path: Path) -> None:
+async def test_a_policy_bounds_what_there_may_be_and_is_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "LOOK_SECONDS", 0.02)
+    monkeypatch.setattr(files, "SETTLE_SECONDS", 0.0)
     rule = '[[rules]]\nprincipals = ["anonymous"]\nnamespaces = ["*"]\nallow = ["read", "write", "admin"]\n'
     file = tmp_path / "policy.toml"
     file.write_text(rule + table(namespaces=["small*"], keys=1, history_commits=1))
@@ -153,7 +158,6 @@ async def test_a_policy_bounds_what_there_may_be_and_is_read_again(tmp_path: Pat
         await until(is_compacted)
         assert (await running.store.position("large")).floor == 0
         file.write_text(rule + table(namespaces=["small*"], keys=2))
-        running.server._access.files.look()
 
         async def is_allowed() -> bool:
             return running.server._access.bounds.rules.namespace("small").limits.namespace_keys == 2
@@ -161,7 +165,6 @@ async def test_a_policy_bounds_what_there_may_be_and_is_read_again(tmp_path: Pat
         await until(is_allowed)
         await put("small", "b")
         file.write_text(rule + table(namespaces=["small*"], keys="many"))
-        running.server._access.files.look()
         await until(lambda: running.server._access.files._watched[0]._wrong is not None)
         answer = await refused(running.state.Put(s.PutRequest(namespace="small", key="c"), timeout=TIMEOUT))
         assert answer.metadata == {"quota": "keys", "limit": "2"}, "what was in force stays"

@@ -229,6 +229,8 @@ def test_a_file_that_is_wrong_later_leaves_the_token_as_it_was(
     assert file() == FIRST
     replace(path, f"  {SECOND}\n")
     assert file() == SECOND
+    path.write_text(FIRST + "\n", "utf-8-sig")  # as some editors do
+    assert file() == FIRST
     assert len(caplog.messages) == 2
     assert not any("no token" in said for said in caplog.messages)
 

@@ -9,7 +9,7 @@ import psutil
 import pytest
 
 from comity.v1 import state_pb2 as s
-from comity_server.telemetry.scraping import READERS
+from comity_server.observing.scraping import READERS
 from tests import servers
 from tests.access.channels import channel
 from tests.authority import Authority

@@ -53,6 +53,9 @@ def test_each_call_has_a_line(busy_server: Busy) -> None:
         *("OK", "CANCELLED", "INVALID_ARGUMENT", "NOT_FOUND", "ABORTED", "OUT_OF_RANGE"),
         *("UNAUTHENTICATED", "PERMISSION_DENIED"),
     }
+    reasons = {(line["code"], line["reason"]) for line in calls(busy_server.server) if "reason" in line}
+    assert reasons >= {("RESOURCE_EXHAUSTED", "TOO_MANY_CALLS"), ("PERMISSION_DENIED", "AUTHOR_NOT_PRINCIPAL")}
+    assert "OK" not in dict(reasons)
     names = {line.get("namespace") for line in calls(busy_server.server)}
     assert names >= {NAME, None}
 
