@@ -7,6 +7,7 @@ with servers.start("--store", "memory:") as server:
 """
 
 import importlib.util
+import json
 import os
 import subprocess
 import sys
@@ -56,6 +57,12 @@ class Server:
         self.health_addresses: list[str] = []  # where it tells its health alone
         self.output: list[str] = []
         self._start()
+
+    @property
+    def metrics_address(self) -> str:
+        """Where Prometheus reads, of a server of one process that was started anew with --metrics-listen."""
+        said = map(json.loads, self.log().splitlines())
+        return next(str(line["address"]) for line in said if line["event"] == "metrics can be read")
 
     def log(self) -> str:
         """What the server wrote to standard error up to now, over all of its starts."""

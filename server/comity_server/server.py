@@ -225,7 +225,7 @@ def grpc_options(settings: Settings) -> list[tuple[str, Any]]:
         *connections.options(settings),
         ("grpc.max_receive_message_length", request_bytes(settings)),
         ("grpc.max_send_message_length", -1),  # what is sent has bounds of its own
-        ("grpc.max_concurrent_streams", settings.max_streams),
+        ("grpc.max_concurrent_streams", settings.max_connection_calls),
         ("grpc.http2.bdp_probe", 0),  # it would let in megabytes of each request before the request is read
         # Calls that were read but not begun yet. Those beyond these bounds end with a bare CANCELLED, which no client
         # repeats; how many may wait is the committer's to say, which answers OVERLOADED.

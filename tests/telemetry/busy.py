@@ -1,7 +1,6 @@
 """Calls of every method and with every kind of end, each with secrets in all places that have room for one."""
 
 import contextlib
-import time
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -15,6 +14,7 @@ from comity.v1 import state_pb2 as s
 from comity.v1.server_pb2 import GetStatusRequest
 from comity.v1.types_pb2 import Ref, WriteOptions
 from tests.access.bearers import bearing
+from tests.waiting import wait_until
 from tests.wire.calls import TIMEOUT, Metadata, Wire
 
 NAME: Final = "busy"
@@ -76,10 +76,9 @@ def open_streams(channel: grpc.Channel, token: str, count: int) -> None:
 def _until(channel: grpc.Channel, token: str, condition: Callable[[Any], bool]) -> None:
     """Wait until it holds of the server's status."""
     stub = server_pb2_grpc.ServerServiceStub(channel)
-    deadline = time.monotonic() + TIMEOUT
-    while not condition(stub.GetStatus(GetStatusRequest(), metadata=bearing(token), timeout=TIMEOUT).status):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    wait_until(
+        lambda: condition(stub.GetStatus(GetStatusRequest(), metadata=bearing(token), timeout=TIMEOUT).status), TIMEOUT
+    )
 
 
 def _is_quiet(status: Any) -> bool:

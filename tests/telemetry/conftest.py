@@ -1,6 +1,5 @@
 """One server that is asked for all there is, and all that it tells of it."""
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -27,9 +26,7 @@ class Busy:
 
     def scrape(self) -> str:
         """What Prometheus reads."""
-        found = re.search(r'"address": "([^"]+)", "event": "metrics can be read"', self.server.log())
-        assert found is not None
-        return read(found[1])
+        return read(self.server.metrics_address)
 
 
 @pytest.fixture(scope="session")
