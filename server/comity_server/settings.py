@@ -22,7 +22,7 @@ from comity_server.stores.url import default_url
 PREFIX = "COMITY_"
 OTHERS = (  # variables that are not settings: most are the client's
     *("CONFIG", "ADDRESS", "NAMESPACE", "AUTHOR", "DEBUG", "SOAK"),
-    *("TLS", "TLS_CA", "TLS_SERVER_NAME", "TOKEN", "TOKEN_FILE"),
+    *("TLS", "TLS_CA", "TLS_CLIENT_CERT", "TLS_CLIENT_KEY", "TLS_SERVER_NAME", "TOKEN", "TOKEN_FILE"),
 )
 # What Kubernetes and Docker give to each container beside a service of that name.
 LINKS = re.compile(r"SERVICE_(HOST|PORT(_\w+)?)|PORT(_\d+_(TCP|UDP)(_\w+)?)?|NAME|ENV_\w+")
@@ -106,7 +106,7 @@ class Settings(BaseSettings):
     max_pending: int = Field(
         10_000, ge=1, le=10_000_000, description="Writes that may wait to be committed before others are refused."
     )
-    max_streams: int = Field(
+    max_connection_calls: int = Field(
         1_000, ge=1, le=1_000_000, description="Calls that one connection may have open at a time; others wait."
     )
     max_connection_bytes: int = Field(
@@ -168,7 +168,10 @@ class Settings(BaseSettings):
         600.0, ge=1, le=86400, description="How long a connection without calls is kept, in seconds."
     )
     handshake_timeout: float = Field(
-        10.0, ge=0.1, le=3600, description="How long a new connection may take to become one of HTTP/2, in seconds."
+        10.0,
+        ge=0.1,
+        le=3600,
+        description="How long a new connection may take to become one of TLS and HTTP/2, in seconds.",
     )
     keepalive_time: float = Field(
         30.0, ge=1, le=86400, description="How long a connection is quiet before the server pings it, in seconds."

@@ -6,6 +6,16 @@ PRINCIPAL_BYTES: Final = 128
 ANONYMOUS: Final = "anonymous"  # how a policy names those who are nobody; so nobody may be called that, or below it
 
 
+def name_of(principal: str) -> str:
+    """What a principal is called; empty: nobody in particular."""
+    return principal or ANONYMOUS
+
+
+def owns(principal: str, author: str) -> bool:
+    """Whether what an author wrote is a principal's: the author is the principal, or `principal/…`."""
+    return author in (principal, name_of(principal)) or author.startswith(f"{name_of(principal)}/")
+
+
 def wrong_with(principal: str) -> str | None:
     """What is wrong with a name for a principal, if anything: it is 1-128 bytes of printable text, without spaces at
     its ends, and neither `anonymous` nor `anonymous/…`."""

@@ -268,15 +268,17 @@ class Calls:
         elif isinstance(error, EOFError):
             error = InvalidRequest(Violation("request", "is required"))
         self._refused += self._draining  # also where there was no room to be waited for any more
+        tally = self._trails.tally
         if isinstance(error, TooManyCalls | RateLimited):
-            self._gate.shed[error.metadata["limit"]] += 1
+            tally.shed[error.metadata["limit"]] += 1
         if isinstance(error, StateError):
             answer = status.answer(error, trail.request_id)
-            self._trails.tally.errors[error.reason] += 1
+            trail.reason = error.reason
         else:
             log.error("a call failed", method=trail.method.full_name, error_id=trail.request_id, exc_info=error)
             answer = status.internal(trail.request_id)
-            self._trails.tally.errors[status.DEFECT] += 1
+            trail.reason = status.DEFECT
+        tally.errors[trail.reason] += 1
         trail.code = answer.code.name
         await context.abort(answer.code, answer.message, answer.trailer)
 
