@@ -38,4 +38,6 @@ async def submit(
     checks.finish()
     if allow is not None:
         await allow(name, write)
-    return write, await committer.submit(name, write, deadline=call.deadline)
+    outcome = await committer.submit(name, write, deadline=call.deadline)
+    call.meter.charge(outcome.searched, 0)
+    return write, outcome
