@@ -79,13 +79,16 @@ class Retry:
         """Seconds to wait before the next try after this error; raises if there is to be none.
 
         What is raised is true of all tries. A write of which one try had no answer may have been applied, whatever
-        became of the others: then that is DeadlineExceeded, whose cause is what failed another try.
+        became of the others: that is DeadlineExceeded, whose cause is what failed another try. Where the time was up in
+        the midst of a later try, Unavailable says as much, and more: it is raised as it was.
         """
         last, self._last = self._last, error
         was_open, self._is_open = self._is_open, self._is_open or _is_open(error)
         if isinstance(error, errors.DeadlineExceeded):
             if last is None:
                 raise error
+            if isinstance(last, errors.Unavailable) and _is_open(error):
+                raise last  # with the cause that it has
             if was_open and not _is_open(error):
                 raise _out_of_time(OPEN_END, error)
             raise _out_of_time(error.message, last, error.reason, error.metadata)
