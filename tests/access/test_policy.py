@@ -6,11 +6,11 @@ from typing import Any, NamedTuple
 
 import pytest
 from click.testing import CliRunner
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from comity_server.access.checking import command
-from comity_server.access.policy import Document, Policy, PolicyError, parse
+from comity_server.access.policy import PRINCIPALS, Document, Policy, PolicyError, parse
 from comity_server.access.rights import ADMIN, NOTHING, READ, WRITE, Access
 
 RULE = {"principals": ["planner"], "namespaces": ["research"], "allow": ["read"]}
@@ -118,7 +118,12 @@ def test_all_that_is_wrong_is_known() -> None:
     assert caught.value.problems[1] == "p: rule 2, principals must not be empty"
 
 
-@given(st.binary(max_size=60) | st.text(max_size=60).map(str.encode))
+WORDS = ["principals", "namespaces", "prefixes", "allow", "[[limits]]", "rate", "read", *"""=[],.'"{}#*?\n\0\u00e91"""]
+TEXTS = st.lists(st.sampled_from(WORDS), max_size=30).map("".join)
+
+
+@settings(max_examples=50)
+@given(st.binary(max_size=60) | TEXTS.map(str.encode))
 def test_any_content_is_a_policy_or_a_line(content: bytes) -> None:
     problem = "p: "
     try:
@@ -260,7 +265,20 @@ def test_what_is_remembered_has_bounds() -> None:
         said.rights(f"p{number}", "n")
     remembered = [each for each in vars(said).values() if hasattr(each, "cache_info")]
     assert remembered
-    assert all(each.cache_info().currsize <= 4096 for each in remembered)
+    large = [each for each in remembered if each.cache_info().currsize > 4096]
+    assert large == [said._matching]  # a number for each principal
+    assert said._matching.cache_info().maxsize == PRINCIPALS
+
+
+def test_the_patterns_of_principals_are_gone_through_once_for_each() -> None:
+    said = policy(*({"principals": ["p*"], "namespaces": ["n"], "prefixes": [each]} for each in ("", "a/{principal}/")))
+    for _ in range(2):
+        for number in range(5_000):  # more than grants are remembered of
+            said.rights(f"p{number}", "n")
+    assert said._matching.cache_info().misses == 5_000
+    (shared, own), (same, other) = (said.grants(principal, "n") for principal in ("p1", "p2"))
+    assert shared is same
+    assert (own.prefixes, other.prefixes) == (("a/p1/",), ("a/p2/",))
 
 
 # Against a plain reference

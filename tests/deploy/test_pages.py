@@ -40,6 +40,19 @@ def test_each_reason_is_explained_under_its_code() -> None:
     assert set(told()) - explained == set()
 
 
+def test_each_reason_is_in_the_contract_under_its_code() -> None:
+    """And what is there is told by something."""
+    page = (DOCS / "wire.md").read_text()
+    (rows,) = re.findall(r"^\| code \| reason \| metadata \|.*\n\|[-|]+\n((?:\|.*\n)+)", page, re.MULTILINE)
+    written = set()
+    code = ""
+    for row in rows.splitlines():
+        named, reasons, *_ = (cell.strip() for cell in row.strip("|").split(" | "))
+        code = named or code
+        written |= {(code, reason) for reason in re.findall(r"`(\w+)`", reasons)}
+    assert written == set(told())
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_links_lead_somewhere(page: str) -> None:
     for target in re.findall(r"\]\(([^)]+)\)", (DOCS / f"{page}.md").read_text()):
