@@ -32,7 +32,7 @@ from comity_server.errors import (
     Violation,
 )
 from comity_server.limits import Limits
-from comity_server.model import DeletePrefix, List, Transaction
+from comity_server.model import DeletePrefix, List, Outcome, Transaction
 from comity_server.services import requests
 from comity_server.services.admission import Place
 from comity_server.services.call import Call
@@ -451,6 +451,8 @@ class _Stream:
             return
         self._end_changing(batch)
         outcomes = answer.result()
+        if self._meter.counts:
+            self._meter.charge(sum(outcome.searched for outcome in outcomes if isinstance(outcome, Outcome)), 0)
         results = [
             (id, kind, transaction, outcome)
             for (id, kind, transaction), outcome in zip(batch.operations, outcomes, strict=True)

@@ -15,7 +15,7 @@ from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
 
-from comity_server.access.bounds import Meter, Payer
+from comity_server.access.bounds import Payer
 from comity_server.access.caller import Caller
 from comity_server.access.gate import ANYBODY, Gate
 from comity_server.errors import (
@@ -77,7 +77,7 @@ class Calls:
         self._trails = trails
         self._max_deadline = max_deadline
         self._limits = limits
-        self._open_gate = Gate()
+        self._free = Gate()  # of tools, whose calls nothing counts
         self.unary_calls = 0
         self.streams = 0
         self._draining = False
@@ -92,18 +92,22 @@ class Calls:
         tool: bool = False,
         anybody: bool = False,
         admission: Admission | None = None,
+        gate: Gate | None = None,
     ) -> None:
         """Register the methods that the servicer has under their names in the contract.
 
         A method that it has not answers UNIMPLEMENTED. One that streams its answer is a function that returns an
         iterator of serialised messages; one to which requests are streamed gets an iterator of them. The calls of a
         tool are answered to the last, and nobody waits for their end. With `anybody` it is not asked who calls. Calls
-        that have an `admission` of their own take up none of the room of others, and wait for none.
+        that have an `admission` of their own take up none of the room of others, and wait for none. A `gate` of their
+        own counts them.
         """
         enter = _anybody if anybody else self._gate.enter
+        if gate is None:
+            gate = self._free if tool else self._gate
         room = self._admission if admission is None else admission
         handlers = {
-            method.name: self._handler(method, getattr(servicer, method.name, None), tool, enter, room)
+            method.name: self._handler(method, getattr(servicer, method.name, None), tool, enter, room, gate)
             for method in service.methods
         }
         self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service.full_name, handlers),))
@@ -142,25 +146,24 @@ class Calls:
             refused = self._refused
             await asyncio.sleep(QUIET_SECONDS)
 
-    def _handler(self, method: MethodDescriptor, handler: Any, tool: bool, enter: Enter, admission: Admission) -> Any:
+    def _handler(
+        self, method: MethodDescriptor, handler: Any, tool: bool, enter: Enter, admission: Admission, gate: Gate
+    ) -> Any:
         # To gRPC all requests are streamed, which is the same on the wire: so they are read when there is room, and for
         # no longer than a client may take. They arrive as bytes, since what cannot be parsed has to fail here.
         behaviour: Behaviour
         if handler is None:
             behaviour = self._unimplemented(method)
         elif method.server_streaming:
-            behaviour = self._stream(method, handler, tool, enter, admission)
+            behaviour = self._stream(method, handler, tool, enter, admission, gate)
         else:
-            behaviour = self._unary(method, handler, tool, enter, admission)
+            behaviour = self._unary(method, handler, tool, enter, admission, gate)
         if method.server_streaming:
             return grpc.stream_stream_rpc_method_handler(behaviour)
         return grpc.stream_unary_rpc_method_handler(behaviour)
 
-    def _begin(self, caller: Caller, context: Context, tool: bool, *, stream: bool = False) -> Meter:
-        return (self._open_gate if tool else self._gate).begin(caller, context, stream=stream)
-
     def _unary(
-        self, method: MethodDescriptor, handler: Unary, tool: bool, enter: Enter, admission: Admission
+        self, method: MethodDescriptor, handler: Unary, tool: bool, enter: Enter, admission: Admission, gate: Gate
     ) -> Behaviour:
         parse = GetMessageClass(method.input_type).FromString
         shape = Shape(method.input_type, self._limits)
@@ -169,7 +172,7 @@ class Calls:
             bound = asyncio.timeout(None if tool else self._max_deadline)
             caller = enter(context)
             trail.principal = caller.principal
-            meter = self._begin(caller, context, tool)
+            meter = gate.begin(caller, context, stream=False)
             _after_this_task(meter.leave)  # which ends when the client has the answer
             try:
                 async with bound:
@@ -199,7 +202,7 @@ class Calls:
         return self._behaviour(method, respond)
 
     def _stream(
-        self, method: MethodDescriptor, handler: Stream, tool: bool, enter: Enter, admission: Admission
+        self, method: MethodDescriptor, handler: Stream, tool: bool, enter: Enter, admission: Admission, gate: Gate
     ) -> Behaviour:
         parse = GetMessageClass(method.input_type).FromString
         shape = Shape(method.input_type, self._limits)
@@ -207,7 +210,7 @@ class Calls:
         async def respond(context: Context, trail: Trail) -> None:
             caller = enter(context)
             trail.principal = caller.principal
-            meter = self._begin(caller, context, tool, stream=True)
+            meter = gate.begin(caller, context, stream=True)
             try:
                 if method.client_streaming:
                     request: Any = Requests(admission, context, caller, meter.payer, trail, parse, shape)
