@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from google.protobuf.descriptor import Descriptor
 from google.protobuf.message import DecodeError
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from comity.v1 import checkpoint_pb2 as c
@@ -123,7 +123,14 @@ def test_too_much_is_refused_after_a_few_steps(
     assert steps < 55_000
 
 
+GROUPED = (
+    b"\xa3\x06" + field(3, b"\xff") + field(12, b"\x1a\x05") + b"\xa4\x06"
+)  # unknown, with what is no message inside
+
+
 @given(st.binary(max_size=200), transactions)
+@example(b"\x08\x00A\x00\x00", s.TransactRequest(namespace="aa", conditions=[s.Condition(key="", version=0)] * 6))
+@example(GROUPED, s.TransactRequest(conditions=[s.Condition()] * 6))
 def test_what_is_no_message_is_left_to_the_parser(noise: bytes, request: s.TransactRequest) -> None:
     """What has more than there may be is refused, or is no message either."""
     data = noise + request.SerializeToString()

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from typing import Final
 
 from google.protobuf.descriptor import Descriptor
-from google.protobuf.message import DecodeError
 
 from comity.v1 import state_pb2
 from comity_server.errors import InvalidRequest, Violation
@@ -22,7 +21,7 @@ FIELDS: Final = 64  # of one message, beside the elements of what may be repeate
 ELEMENT_BYTES: Final = 200  # about what an element takes up when it is parsed, beside its own bytes
 SMALL: Final = 512  # bytes of an operation of a pipeline that cannot have very much inside
 
-VARINT, FIXED64, LENGTH, FIXED32 = 0, 1, 2, 5
+VARINT, FIXED64, LENGTH, FIXED32 = 0, 1, 2, 5  # kinds of fields; groups have no length
 _FIXED: Final = {FIXED64: 8, FIXED32: 4}
 
 _TRANSACT: Final = state_pb2.PipelineOperation.TRANSACT_FIELD_NUMBER
@@ -64,13 +63,6 @@ class Shape:
         """
         if not self._most or len(data) <= self._harmless:
             return 0
-        try:
-            inside = self._count(data)
-        except DecodeError:
-            return 0
-        return inside * ELEMENT_BYTES
-
-    def _count(self, data: bytes) -> int:
         counts = dict.fromkeys(self._most, 0)
         inside = 0
         for passed, (number, start, end) in enumerate(_walk(data, 0, len(data))):
@@ -87,7 +79,7 @@ class Shape:
                     inside += self._inside(data, start, end, INSIDE - inside)
             elif self._is_transact and number in _BRANCHES:
                 _one(data, start, end, name)
-        return sum(counts.values()) + inside
+        return (sum(counts.values()) + inside) * ELEMENT_BYTES
 
     def _inside(self, data: bytes, start: int, end: int, most: int) -> int:
         """How many conditions and operations there are in the transaction of an operation, if it is one."""
@@ -116,43 +108,37 @@ def _one(data: bytes, start: int, end: int, name: str) -> None:
 
 
 def _walk(data: bytes, at: int, end: int) -> Iterator[Field]:
-    """The fields of a message, those of groups too. Raises DecodeError where it is none any more."""
+    """The fields of a message up to where it is none any more, those within groups too. What is no message, nor text,
+    has the number 0."""
     while at < end:
         tag = data[at]
         at += 1
         if tag > 127:
             tag, at = _varint(data, at - 1, end)
         kind = tag & 7
+        number = 0
         start = at
         if kind == LENGTH:
-            if at >= end:
-                raise DecodeError
-            length = data[at]
-            at += 1
-            if length > 127:
-                length, at = _varint(data, at - 1, end)
-            start = at
-            at += length
+            number = tag >> 3
+            length, start = _varint(data, at, end)
+            at = start + length
         elif kind == VARINT:
-            if at < end and data[at] > 127:
-                _, at = _varint(data, at, end)
-            else:
-                at += 1
+            _, at = _varint(data, at, end)
         elif kind in _FIXED:
             at += _FIXED[kind]
         if at > end:
-            raise DecodeError
-        yield tag >> 3, start, at
+            return
+        yield number, start, at
 
 
 def _varint(data: bytes, at: int, end: int) -> tuple[int, int]:
-    """A number, and where it ends."""
+    """A number, and where it ends: beyond the end if there is none."""
     number = shift = 0
     while at < end and shift < 70:
         byte = data[at]
         at += 1
+        if byte < 128:
+            return number | byte << shift, at
         number |= (byte & 127) << shift
         shift += 7
-        if byte < 128:
-            return number, at
-    raise DecodeError
+    return 0, end + 1
