@@ -124,6 +124,6 @@ def test_what_is_wrong_with_a_policy_has_lines_of_its_own_or_is_one_object(tmp_p
     file.write_text("[[rules]]\nprincipals = []\nnamespaces = ['a']\nallow = ['a']")
     comity = Comity(DEAD, namespace)
     said = comity.shell(f"comity policy check {file}").errors
-    assert [line.rpartition(",")[0] for line in said.splitlines()] == [f"comity: {file}: rule 1"] * 2
+    assert [line.partition(",")[0] for line in said.splitlines()] == [f"comity: {file}: rule 1"] * 2
     said = comity("policy", "check", str(file), "--json", code=1).error["message"]
     assert said.count(f"{file}: rule 1, ") == 2
