@@ -149,6 +149,7 @@ async def serve(settings: Settings, store: Store, serving: Serving, worker: int 
     serving(server.addresses, server.health_addresses)
     await stopped.wait()
     await server.stop()
+    ending.soon()
 
 
 def _stop_signal(seconds: float) -> asyncio.Event:
