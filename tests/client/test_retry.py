@@ -138,7 +138,7 @@ def test_certificates_that_do_not_fit_may_be_replaced_in_a_moment_but_not_later(
         comity.Unavailable("it closed the connection at once", reason="UNREACHABLE"),
     ],
 )
-def test_what_one_address_of_a_host_says_is_more_than_that_nobody_listens_at_another(
+def test_what_one_address_says_is_more_than_that_nobody_listens_at_another(
     misfit: comity.Unavailable,
 ) -> None:
     refused = comity.Unavailable("connection refused", reason="UNREACHABLE")
