@@ -108,10 +108,8 @@ def command(config: Path | None, **options: Any) -> None:
 
 
 def _check_access(settings: Settings) -> Sequence[str]:
-    """What the policy can hardly mean. Raises ValueError if the settings of access do not fit together, if a file that
-    they name is wrong, or if others could reach a server without TLS or without authentication that is not said to be
-    `insecure`; ListenError."""
-    exposure.check(settings)
+    """What the policy can hardly mean. Raises ValueError if a file that the settings of access name is wrong, or if
+    others could reach a server without TLS or without authentication that is not said to be `insecure`; ListenError."""
     warnings = Access(settings).warnings()
     lacks = exposure.missing(settings)
     if lacks and not settings.insecure and (open_to := exposure.exposed(settings)):

@@ -66,12 +66,12 @@ def test_a_name_that_leads_nowhere_is_an_error() -> None:
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["--tls-cert", "cert.pem"], "tls_cert: is of no use without tls_key"),
-        (["--tls-key", "key.pem"], "tls_key: is of no use without tls_cert"),
-        (["--tls-client-ca", "ca.pem"], "tls_client_ca: is of no use without tls_cert"),
-        (["--jwt-issuer", "x"], "jwt_issuer: is of no use without jwks"),
-        (["--jwt-audience", "x"], "jwt_audience: is of no use without jwks"),
-        (["--jwt-principal-claim", "x"], "jwt_principal_claim: is of no use without jwks"),
+        (["--tls-cert", "cert.pem"], "--tls-cert: is of no use without --tls-key"),
+        (["--tls-key", "key.pem"], "--tls-key: is of no use without --tls-cert"),
+        (["--tls-client-ca", "ca.pem"], "--tls-client-ca: is of no use without --tls-cert"),
+        (["--jwt-issuer", "x"], "--jwt-issuer: is of no use without --jwks"),
+        (["--jwt-audience", "x"], "--jwt-audience: is of no use without --jwks"),
+        (["--jwt-principal-claim", "x"], "--jwt-principal-claim: is of no use without --jwks"),
         (["--jwt-principal-claim", ""], "--jwt-principal-claim: '' is empty"),
         (["--tls-cert", "/none.pem", "--tls-key", "/none.pem"], "/none.pem: No such file or directory"),
         (["--tokens", "/dev/null"], "/dev/null: is not a regular file"),

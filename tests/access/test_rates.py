@@ -134,6 +134,14 @@ def test_bytes_that_are_owed_are_paid_before_the_next_call() -> None:
     planner.pay(1)
 
 
+def test_a_refusal_says_its_figures_without_exponents() -> None:
+    said = RateLimited("rate_principal", "planner", 5_000_000, "bytes", 2000.2)
+    assert said.message == (
+        "principal planner has 5000000 bytes a second; nothing was done, and it may be tried again in 2000 s"
+    )
+    assert RateLimited("rate_principal", "planner", 0.5, "operations", 1 / 3).message.endswith("again in 0.333 s")
+
+
 async def test_who_is_held_back_waits_for_a_turn() -> None:
     clock = Clock()
     planner = account(clock, Rate(1000, 1))

@@ -7,22 +7,6 @@ from comity_server.listening import ListenError, host_of, places
 from comity_server.settings import Settings
 
 
-def check(settings: Settings) -> None:
-    """Raise ValueError, which names the settings, if they do not fit together."""
-    needs = {
-        "tls_cert": ["tls_key"],
-        "tls_key": ["tls_cert"],
-        "tls_client_ca": ["tls_cert"],
-        "jwt_issuer": ["jwks"],
-        "jwt_audience": ["jwks"],
-        "jwt_principal_claim": ["jwks"],
-    }
-    for name, others in needs.items():
-        missing = [other for other in others if not getattr(settings, other)]
-        if missing and getattr(settings, name) != type(settings).model_fields[name].default:
-            raise ValueError(f"{name}: is of no use without {missing[0]}")
-
-
 def has_files(settings: Settings) -> bool:
     """Whether there are files that are read again when they change."""
     return bool(settings.tls_cert or settings.tokens or settings.jwks or settings.policy)
