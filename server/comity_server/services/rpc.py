@@ -169,6 +169,7 @@ class Calls:
                 meter = self._begin(caller, context, tool)
                 _after_this_task(meter.leave)  # which ends when the client has the answer
                 async with bound:
+                    await meter.pay()
                     place = await admission.enter(context.peer(), meter.payer)
                     _after_this_task(place.leave)
                     data = await _read(context, trail)
@@ -179,7 +180,7 @@ class Calls:
                         raise Draining
                     request = parse(data)
                     trail.asks(request)
-                    meter.begin(request, len(data))
+                    await meter.begin(request, len(data))
                     call = Call(context, caller, meter, _deadline(context, bound.when()))
                     answer = (await handler(request, call)).SerializeToString()
                 place.resize(len(answer))
@@ -215,13 +216,14 @@ class Calls:
                 caller = enter(context)
                 trail.principal = caller.principal
                 meter = self._begin(caller, context, tool, stream=True)
+                await meter.pay()
                 if method.client_streaming:
                     request: Any = Requests(admission, context, meter.payer, trail, parse)
                 else:
                     data = await _read_small(admission, context, meter.payer, trail)
                     request = parse(data)
                     trail.asks(request)
-                    meter.begin(request, len(data))
+                    await meter.begin(request, len(data))
                 begun = 0 if tool else 1
                 self.streams += begun
                 if self._draining and begun:
