@@ -83,6 +83,7 @@ def test_its_tests_pass(node: str, server: Server, tmp_path: Path) -> None:
     with (
         controlled(f"sqlite:{tmp_path / 'state.db'}", tmp_path / "server.log") as url,
         asking_who_calls(tmp_path) as secure,
+        start("--rate-principal=2") as limited,
     ):
         said = run(
             node,
@@ -94,6 +95,7 @@ def test_its_tests_pass(node: str, server: Server, tmp_path: Path) -> None:
             COMITY_TEST_CONTROL=url,
             COMITY_TEST_SECURE=secure.address,
             COMITY_TEST_FILES=str(tmp_path),
+            COMITY_TEST_LIMITED=limited.address,
         )
     assert "# fail 0" in said
     assert "# skipped 0" in said

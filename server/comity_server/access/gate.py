@@ -3,7 +3,6 @@
 import asyncio
 import math
 import time
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, Protocol
 
@@ -61,8 +60,6 @@ class Gate:
         self._identify = identify
         self._permissions = permissions
         self._bounds = bounds or Bounds()
-        self.shed: Counter[str] = Counter()
-        """How many calls were turned away for being too much, by the name of the setting that bounds it."""
         self._standings: set[Standing] = set()
 
     def enter(self, context: Context) -> Caller:

@@ -199,6 +199,7 @@ class _Stream:
                 batch.answer.cancel()
         for message in self._messages:
             message.place.leave()
+        self._end = None  # it has been raised, or nobody is there any more: its frames have what was read last
 
     async def _read(self, messages: Requests) -> None:
         try:
