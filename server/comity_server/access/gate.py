@@ -11,6 +11,7 @@ import structlog
 
 from comity_server.access.bounds import Bounds, Meter
 from comity_server.access.caller import NOBODY, Caller, Identity, Standing
+from comity_server.access.rates import WAIT_SECONDS
 from comity_server.access.rights import EVERYTHING, Rights
 
 log = structlog.get_logger(__name__)
@@ -69,8 +70,10 @@ class Gate:
         return Caller(identity, self, proof)
 
     def begin(self, caller: Caller, context: Context, *, stream: bool) -> Meter:
-        """Let a call begin. Its end has to be told to what is returned. Raises TooManyCalls, RateLimited."""
-        return self._bounds.enter(caller, context.peer(), stream=stream)
+        """Let a call begin. Its end has to be told to what is returned. Raises TooManyCalls."""
+        remaining: float | None = context.time_remaining()
+        patience = WAIT_SECONDS if remaining is None else min(remaining / 2, WAIT_SECONDS)
+        return self._bounds.enter(caller, context.peer(), stream=stream, patience=patience)
 
     def changed(self) -> None:
         """What is allowed has changed, or who is known: calls that are allowed no more end."""
