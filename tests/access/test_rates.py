@@ -328,6 +328,8 @@ def test_a_transaction_is_as_many_operations_as_it_has() -> None:
     )
     assert (operations(one), operations(s.TransactRequest()), operations(s.GetRequest())) == (6, 1, 1)
     assert operations(message) == 8
+    assert operations(s.PipelineRequest()) == 1, "it is gone through all the same"
+    assert (operations(one, 3), operations(one, 2), operations(message, 2)) == (6, 1, 3), "what is refused costs one"
 
 
 GET = s.GetRequest(namespace="n", key="k")
@@ -373,6 +375,34 @@ async def test_the_rate_of_a_namespace_is_that_of_all_who_use_it() -> None:
             "n",
         )
         await running.state.Get(s.GetRequest(namespace="another", key="k"), timeout=TIMEOUT)
+
+
+async def test_what_has_more_than_there_may_be_takes_nothing_from_a_namespace() -> None:
+    async with run(rate_namespace=NEVER, rate_namespace_burst=5000) as running:
+        many = [s.Condition(key="k", exists=False)] * 4000
+        asked = s.TransactRequest(namespace="n", conditions=many)
+        answer = await refused(running.state.Transact(asked, timeout=TIMEOUT))
+        assert (answer.reason, list(answer.fields)) == ("INVALID_REQUEST", ["conditions"])
+        async with grpc.aio.insecure_channel(running.server.addresses[0]) as channel, piped(channel, "n") as pipe:
+            assert (await pipe.one(transact(conditions=many))).error.reason == "INVALID_REQUEST"
+        del asked.conditions[1000:]
+        for _ in range(4):
+            await running.state.Transact(asked, timeout=TIMEOUT)
+
+
+async def test_messages_without_operations_are_held_back_too() -> None:
+    async with run(rate_principal=NEVER, rate_principal_burst=10) as running:
+        address = running.server.addresses[0]
+        async with grpc.aio.insecure_channel(address) as channel, piped(channel, "n") as pipe:  # which is one
+            for _ in range(20):
+                await pipe.send_message(s.PipelineRequest())
+            account = running.server._access.bounds.principals.find("", "127.0.0.1")
+            assert account is not None
+            await until(account._turn.locked)
+            [connection] = running.server.calls._admission._connections.values()
+            assert connection.places == 1, "the one that is held back"
+            [method] = running.server._tally.called()
+            assert method.received_messages == 10
 
 
 class Policied:

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from ipaddress import IPv6Address, IPv6Network
+from math import inf
 from typing import Any, Final, NamedTuple
 from urllib.parse import unquote
 
@@ -186,13 +187,18 @@ def address(peer: str) -> str:
     return str(ip.ipv4_mapped or IPv6Network((ip, NETWORK_BITS), strict=False))
 
 
-def operations(request: Any) -> int:
-    """How many operations a request is: a transaction as many as it has conditions and operations, and another one."""
+def operations(request: Any, most: float = inf) -> int:
+    """How many operations a request is: a transaction as many as it has conditions and operations, and another one.
+
+    A transaction with more than `most` of either is refused for that, and costs no more than what is refused otherwise.
+    """
     if isinstance(request, state_pb2.TransactRequest):
-        return max(len(request.conditions) + len(request.then) + len(request.otherwise), 1)
+        counts = len(request.conditions), len(request.then), len(request.otherwise)
+        return 1 if max(counts) > most else max(sum(counts), 1)
     if isinstance(request, state_pb2.PipelineRequest):
-        return sum(
-            operations(each.transact) if each.kind == state_pb2.PIPELINE_KIND_TRANSACT else 1
+        count = sum(
+            operations(each.transact, most) if each.kind == state_pb2.PIPELINE_KIND_TRANSACT else 1
             for each in request.operations
         )
+        return max(count, 1)
     return 1
