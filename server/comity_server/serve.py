@@ -67,7 +67,7 @@ def command(config: Path | None, **options: Any) -> None:
         except ValueError as error:
             raise UsageError(f"workers: {error}") from None
     try:
-        _check_access(settings)
+        warnings = _check_access(settings)
     except ListenError as error:
         raise click.ClickException(str(error)) from None
     except ValueError as error:
@@ -85,6 +85,8 @@ def command(config: Path | None, **options: Any) -> None:
         if exposure.shows_metrics(settings):
             names = exposure.names_namespaces(settings)
             log.warning("others can read the metrics", address=settings.metrics_listen, metrics_namespaces=names)
+        for warning in warnings:
+            log.warning("the policy may not say what it is meant to", warning=warning)
         _announce(addresses, health)
         notify_ready()
 
@@ -108,17 +110,19 @@ def command(config: Path | None, **options: Any) -> None:
         raise click.ClickException(error.message) from None
 
 
-def _check_access(settings: Settings) -> None:
-    """Raise ValueError if the settings of access do not fit together, if a file that they name is wrong, or if others
-    could reach a server without TLS or without authentication that is not said to be `insecure`. Raises ListenError."""
+def _check_access(settings: Settings) -> Sequence[str]:
+    """What the policy can hardly mean. Raises ValueError if the settings of access do not fit together, if a file that
+    they name is wrong, or if others could reach a server without TLS or without authentication that is not said to be
+    `insecure`; ListenError."""
     exposure.check(settings)
-    Access(settings)
+    warnings = Access(settings).warnings()
     lacks = exposure.missing(settings)
     if lacks and not settings.insecure and (open_to := exposure.exposed(settings)):
         raise ValueError(
             f"others than this machine could reach {', '.join(open_to)}, and there is no {' and no '.join(lacks)}. "
             "Set it up, listen on 127.0.0.1, or say --insecure to serve all the same"
         )
+    return warnings
 
 
 def store_of(settings: Settings) -> Store:
@@ -148,6 +152,7 @@ async def serve(settings: Settings, store: Store, serving: Serving, worker: int 
     serving(server.addresses, server.health_addresses)
     await stopped.wait()
     await server.stop()
+    ending.soon()
 
 
 def _stop_signal(seconds: float) -> asyncio.Event:
