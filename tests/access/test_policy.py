@@ -476,15 +476,6 @@ def test_check_says_all_that_is_wrong(tmp_path: Path) -> None:
     ]
 
 
-def test_check_says_it_in_lines_of_its_own_and_in_one_object(tmp_path: Path) -> None:
-    file = tmp_path / "policy.toml"
-    file.write_text(rule(allow=["a"]) + rule(principals=[]))
-    done = servers.run("policy", "check", str(file))
-    assert [line.split(",")[0] for line in done.stderr.splitlines()] == [f"comity: {file}: rule {n}" for n in (1, 2)]
-    done = servers.run("policy", "check", str(file), "--json")
-    assert json.loads(done.stderr)["message"].count(f"{file}: rule ") == 2
-
-
 @pytest.mark.parametrize(
     ("text", "said"),
     [
