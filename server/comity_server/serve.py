@@ -82,6 +82,9 @@ def command(config: Path | None, **options: Any) -> None:
             log.warning("others can reach the server, which is insecure", addresses=open_to, without=lacks)
         if settings.jwks is not None and not settings.jwt_audience:
             log.warning("JWTs are taken that were made for others: no jwt_audience is set")
+        if exposure.shows_metrics(settings):
+            names = exposure.names_namespaces(settings)
+            log.warning("others can read the metrics", address=settings.metrics_listen, metrics_namespaces=names)
         for warning in warnings:
             log.warning("the policy may not say what it is meant to", warning=warning)
         _announce(addresses, health)

@@ -80,6 +80,11 @@ class Settings(BaseSettings):
     metrics_listen: str = Field(
         "", description="Where Prometheus reads metrics, in plain text: HOST:PORT; empty: nowhere."
     )
+    metrics_namespaces: bool | None = Field(
+        None,
+        description="Whether metrics have namespaces by name, or all of them together. Unless said, only where "
+        "metrics_listen is on loopback, or empty.",
+    )
     otlp_endpoint: str = Field(
         "",
         description="Where to send metrics and traces by OTLP over gRPC: http://HOST:PORT or https://HOST:PORT; empty: "

@@ -44,6 +44,21 @@ def test_what_others_can_reach(host: str, is_exposed: bool) -> None:
     assert found == ([address] if is_exposed else [])
 
 
+@pytest.mark.parametrize(
+    ("address", "said", "shows", "names"),
+    [
+        ("", None, False, True),
+        ("127.0.0.1:1", None, False, True),
+        ("127.0.0.1:1", False, False, False),
+        ("[::]:1", None, True, False),
+        ("0.0.0.0:1", True, True, True),
+    ],
+)
+def test_what_others_can_read_of_metrics(address: str, said: bool | None, shows: bool, names: bool) -> None:
+    settings = Settings(metrics_listen=address, metrics_namespaces=said, store="memory:")
+    assert (exposure.shows_metrics(settings), exposure.names_namespaces(settings)) == (shows, names)
+
+
 def test_a_name_is_where_it_leads(monkeypatch: pytest.MonkeyPatch) -> None:
     leads: list[str] = []
 

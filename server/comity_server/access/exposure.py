@@ -32,6 +32,16 @@ def exposed(settings: Settings) -> Sequence[str]:
     return [address for address in settings.listen if not _is_loopback(address)]
 
 
+def shows_metrics(settings: Settings) -> bool:
+    """Whether others than this machine can read metrics, for which nobody is asked who they are. Raises ListenError."""
+    return bool(settings.metrics_listen) and not _is_loopback(settings.metrics_listen)
+
+
+def names_namespaces(settings: Settings) -> bool:
+    """Whether metrics have the names of namespaces. Raises ListenError."""
+    return not shows_metrics(settings) if settings.metrics_namespaces is None else settings.metrics_namespaces
+
+
 def _is_loopback(address: str) -> bool:
     try:
         hosts = list(_hosts(address))
