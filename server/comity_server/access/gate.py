@@ -4,7 +4,8 @@ import asyncio
 import math
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
+from itertools import islice
 from typing import Any, Final, Protocol
 
 import grpc
@@ -17,6 +18,7 @@ from comity_server.access.rights import EVERYTHING, Rights
 log = structlog.get_logger(__name__)
 
 LOOK_SECONDS: Final = 1.0
+PORTION: Final = 200  # calls that are looked at in one go: each takes some 60 µs
 
 Context = grpc.aio.ServicerContext[Any, Any]
 Metadata = Iterable[tuple[str, str | bytes]]
@@ -63,6 +65,8 @@ class Gate:
         self.shed: Counter[str] = Counter()
         """How many calls were turned away for being too much, by the name of the setting that bounds it."""
         self._standings: set[Standing] = set()
+        self._due: dict[Standing, None] = {}  # to be looked at, in this order
+        self._hurry = asyncio.Event()
 
     def enter(self, context: Context) -> Caller:
         """Who makes a call. Raises Unauthenticated."""
@@ -76,15 +80,25 @@ class Gate:
         return self._bounds.enter(caller, context.peer(), stream=stream)
 
     def changed(self) -> None:
-        """What is allowed has changed, or who is known: calls that are allowed no more end."""
-        _look(list(self._standings))
+        """What is allowed has changed, or who is known: have `run` end calls that are allowed no more. Those that it
+        has looked at since the change before are looked at once more, after the others."""
+        self._due.update(dict.fromkeys(self._standings))
+        self._hurry.set()
 
     async def run(self) -> None:
-        """End the calls of identities whose time is up, each second for ever."""
+        """End calls that are allowed no more, and each second those of identities whose time is up, for ever."""
         while True:
-            await asyncio.sleep(LOOK_SECONDS)
-            now = time.time()
-            _look([each for each in self._standings if (each.caller.identity.expires or math.inf) <= now])
+            try:
+                async with asyncio.timeout(LOOK_SECONDS):
+                    await self._hurry.wait()
+            except TimeoutError:
+                now = time.time()
+                ended = (each for each in self._standings if (each.caller.identity.expires or math.inf) <= now)
+                self._due.update(dict.fromkeys(ended))
+            self._hurry.clear()
+            while self._due:
+                _look(self._due)
+                await asyncio.sleep(0)  # others have their turn
 
     def rights(self, principal: str, namespace: str) -> Rights:
         return EVERYTHING if self._permissions is None else self._permissions().rights(principal, namespace)
@@ -105,10 +119,13 @@ class Gate:
 
     def discard(self, standing: Standing) -> None:
         self._standings.discard(standing)
+        self._due.pop(standing, None)
 
 
-def _look(standings: Sequence[Standing]) -> None:
-    for standing in standings:
+def _look(due: dict[Standing, None]) -> None:
+    """Look at some of them, which are not due any more then."""
+    for standing in list(islice(due, PORTION)):
+        due.pop(standing, None)
         try:
             standing.look()
         except Exception:
