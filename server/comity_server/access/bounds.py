@@ -12,7 +12,7 @@ from comity_server.access.caller import Caller
 from comity_server.access.limits import Rules, Table
 from comity_server.access.rates import Account, Accounts
 from comity_server.access.rights import ADMIN, EVERYTHING, READ, WRITE
-from comity_server.errors import TooManyCalls
+from comity_server.errors import RateLimited, TooManyCalls
 
 NAMESPACE_LENGTH: Final = 63  # no namespace has a longer name, so no account
 NETWORK_BITS: Final = 64  # of an IPv6 address, of which one caller may have all that share them
@@ -126,7 +126,8 @@ class Meter:
             account.pay(operations)
 
     def begin(self, request: Any, size: int) -> None:
-        """Take what a request costs, of which one operation is paid. Raises RateLimited."""
+        """Take what a request costs, of which one operation is paid. Raises RateLimited: what the rate of a namespace
+        refuses takes nothing of the principal's."""
         self.within(getattr(request, "namespace", ""))
         if not self._bounds.counts:
             return
@@ -135,7 +136,12 @@ class Meter:
             self.pay(count - 1)
         account = self._of_namespace()
         if account is not None:
-            account.pay(count)
+            try:
+                account.pay(count)
+            except RateLimited:
+                if (own := self._of_principal()) is not None:
+                    own.give(count)
+                raise
         self.charge(0, size)
 
     def charge(self, operations: int, size: int) -> None:

@@ -68,6 +68,12 @@ class Account:
             if bucket is not None and cost:
                 bucket.take(cost, now)
 
+    def give(self, operations: int) -> None:
+        """Put operations back that were taken."""
+        bucket = self._buckets[0]
+        if bucket is not None:
+            bucket.give(operations)
+
     def owes(self) -> float:
         """How many seconds it takes until what was taken is there."""
         return self._wait(0, 0)
