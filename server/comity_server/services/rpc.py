@@ -194,10 +194,10 @@ class Calls:
                     error = DeadlineReached(self._max_deadline or 0)
                 await self._fail(method, context, error, trail)
             finally:
-                trail.end()
                 self.unary_calls -= begun
                 if self._draining:
                     self._ended.set()
+                trail.end()
 
         return behave
 
@@ -237,12 +237,12 @@ class Calls:
             except Exception as error:  # noqa: BLE001 - the one place where defects end
                 await self._fail(method, context, error, trail)
             finally:
-                trail.end()
                 if meter is not None:
                     meter.leave()
                 self.streams -= begun
                 if self._draining:
                     self._ended.set()
+                trail.end()
 
         return behave
 
