@@ -67,7 +67,7 @@ def command(config: Path | None, **options: Any) -> None:
         except ValueError as error:
             raise UsageError(f"workers: {error}") from None
     try:
-        _check_access(settings)
+        access = _checked_access(settings)
     except ListenError as error:
         raise click.ClickException(str(error)) from None
     except ValueError as error:
@@ -87,7 +87,7 @@ def command(config: Path | None, **options: Any) -> None:
 
     try:
         if settings.workers > 1:
-            code = asyncio.run(workers.serve(settings, serving))
+            code = asyncio.run(workers.serve(settings, serving, reloads=bool(access.files)))
             if code:
                 raise click.exceptions.Exit(code)
             return
@@ -105,17 +105,19 @@ def command(config: Path | None, **options: Any) -> None:
         raise click.ClickException(error.message) from None
 
 
-def _check_access(settings: Settings) -> None:
-    """Raise ValueError if the settings of access do not fit together, if a file that they name is wrong, or if others
-    could reach a server without TLS or without authentication that is not said to be `insecure`. Raises ListenError."""
+def _checked_access(settings: Settings) -> Access:
+    """What the settings of access say. Raises ValueError if they do not fit together, if a file that they name is
+    wrong, or if others could reach a server without TLS or without authentication that is not said to be `insecure`.
+    Raises ListenError."""
     exposure.check(settings)
-    Access(settings)
+    access = Access(settings)
     lacks = exposure.missing(settings)
     if lacks and not settings.insecure and (open_to := exposure.exposed(settings)):
         raise ValueError(
             f"others than this machine could reach {', '.join(open_to)}, and there is no {' and no '.join(lacks)}. "
             "Set it up, listen on 127.0.0.1, or say --insecure to serve all the same"
         )
+    return access
 
 
 def store_of(settings: Settings) -> Store:

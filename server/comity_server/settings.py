@@ -316,7 +316,7 @@ class Settings(BaseSettings):
             raise ValueError(f"is of no use without {rate}")
         return burst
 
-    @field_validator("tls_cert", "tls_key", "tls_client_ca", "tokens", "jwks", mode="before")
+    @field_validator("tls_cert", "tls_key", "tls_client_ca", "tokens", "jwks", "policy", mode="before")
     @classmethod
     def _check_files(cls, path: object) -> object:
         if path == "":

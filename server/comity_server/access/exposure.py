@@ -23,11 +23,6 @@ def check(settings: Settings) -> None:
             raise ValueError(f"{name}: is of no use without {missing[0]}")
 
 
-def has_files(settings: Settings) -> bool:
-    """Whether there are files that are read again when they change."""
-    return bool(settings.tls_cert or settings.tokens or settings.jwks or settings.policy)
-
-
 def authenticates(settings: Settings) -> bool:
     """Whether callers have to show who they are."""
     return bool(settings.tokens or settings.jwks or settings.tls_client_ca)

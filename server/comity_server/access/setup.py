@@ -1,13 +1,14 @@
 """What the settings say of access, read and put together."""
 
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from comity_server.access.bounds import Bounds
 from comity_server.access.certificates import Certificates
 from comity_server.access.clients import Clients
 from comity_server.access.exposure import authenticates
-from comity_server.access.files import Files, Watched
+from comity_server.access.files import FileError, Files, Watched
 from comity_server.access.gate import Gate
 from comity_server.access.identity import Authenticator
 from comity_server.access.jwts import Jwts
@@ -20,7 +21,7 @@ from comity_server.settings import Settings
 class Access:
     """The gate of a server, its certificates if it has any, and the files that they are made of.
 
-    Raises FileError if a file is wrong.
+    Raises FileError if a file is wrong, which names the setting and the file.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -28,20 +29,24 @@ class Access:
         self.certificates: Certificates | None = None
         clients = tokens = jwts = None
         if settings.tls_cert is not None and settings.tls_key is not None:
-            self.certificates = Certificates(settings.tls_cert, settings.tls_key, settings.tls_client_ca)
+            with _named(settings, "tls_cert", "tls_key", "tls_client_ca"):
+                self.certificates = Certificates(settings.tls_cert, settings.tls_key, settings.tls_client_ca)
             self.files.add(self.certificates.pair)
             if settings.tls_client_ca is not None:
                 clients = Clients(self.certificates)
         if settings.tokens is not None:
-            tokens = watched_tokens(settings.tokens)
+            with _named(settings, "tokens"):
+                tokens = watched_tokens(settings.tokens)
             self.files.add(tokens)
         if settings.jwks is not None:
-            jwts = Jwts(settings.jwks, settings.jwt_issuer, settings.jwt_audience, settings.jwt_principal_claim)
+            with _named(settings, "jwks"):
+                jwts = Jwts(settings.jwks, settings.jwt_issuer, settings.jwt_audience, settings.jwt_principal_claim)
             self.files.add(jwts.keys)
         self.bounds = Bounds(settings.rules(), settings.max_calls)
         policy: Watched[Policy] | None = None
         if settings.policy is not None:
-            policy = watched_policy(settings.policy)
+            with _named(settings, "policy"):
+                policy = watched_policy(settings.policy)
             self.files.add(policy)
             self._use(policy.value)
             policy.on_change(self._use)
@@ -61,3 +66,13 @@ class Access:
         """What has to run beside the server."""
         runs = [self.files.run(), self.gate.run()]
         return runs if self.certificates is None else [*runs, self.certificates.run()]
+
+
+@contextmanager
+def _named(settings: Settings, *names: str) -> Iterator[None]:
+    """Have an error of a file name its setting, which is one of some."""
+    try:
+        yield
+    except FileError as error:
+        name = next((each for each in names if str(error).startswith(f"{getattr(settings, each)}:")), names[0])
+        raise FileError(f"{name}: {error}") from None
