@@ -11,9 +11,11 @@ from typing import Any, Final, Protocol
 import grpc
 import structlog
 
-from comity_server.access.bounds import Bounds, Meter
+from comity_server.access.bounds import Bounds, Meter, address
 from comity_server.access.caller import NOBODY, Caller, Identity, Standing
+from comity_server.access.guesses import Guesses
 from comity_server.access.rights import EVERYTHING, Rights
+from comity_server.errors import Unauthenticated
 
 log = structlog.get_logger(__name__)
 
@@ -27,8 +29,11 @@ Metadata = Iterable[tuple[str, str | bytes]]
 class Identify(Protocol):
     """Finds out who calls."""
 
-    def identify(self, metadata: Metadata, auth_context: Mapping[str, Iterable[bytes]]) -> tuple[Identity, object]:
-        """Who it is, and what shows it. Raises Unauthenticated."""
+    def identify(
+        self, metadata: Metadata, auth_context: Mapping[str, Iterable[bytes]], guess: Callable[[], None]
+    ) -> tuple[Identity, object]:
+        """Who it is, and what shows it. `guess` is called before anything is looked into that is not known, and may
+        raise an error. Raises Unauthenticated."""
 
     def check(self, identity: Identity, proof: object) -> None:
         """Raise Unauthenticated if what was shown does not show it any more."""
@@ -51,6 +56,7 @@ class Gate:
         identify: who calls; None: nobody is asked.
         permissions: gives what principals may do as of now; None: everybody may do everything.
         bounds: how much callers may do; None: as much as they can.
+        guesses: how often an address may show what is wrong; None: as often as it can.
     """
 
     def __init__(
@@ -58,10 +64,12 @@ class Gate:
         identify: Identify | None = None,
         permissions: Callable[[], Permissions] | None = None,
         bounds: Bounds | None = None,
+        guesses: Guesses | None = None,
     ) -> None:
         self._identify = identify
         self._permissions = permissions
         self._bounds = bounds or Bounds()
+        self._guesses = guesses or Guesses()
         self.shed: Counter[str] = Counter()
         """How many calls were turned away for being too much, by the name of the setting that bounds it."""
         self._standings: set[Standing] = set()
@@ -69,10 +77,19 @@ class Gate:
         self._hurry = asyncio.Event()
 
     def enter(self, context: Context) -> Caller:
-        """Who makes a call. Raises Unauthenticated."""
+        """Who makes a call. Raises Unauthenticated, or RateLimited if its address has been so too often."""
         if self._identify is None:
             return Caller(NOBODY, self)
-        identity, proof = self._identify.identify(context.invocation_metadata() or (), context.auth_context())
+        try:
+            identity, proof = self._identify.identify(
+                context.invocation_metadata() or (),
+                context.auth_context(),
+                lambda: self._guesses.check(address(context.peer())),
+            )
+        except Unauthenticated as error:
+            if error.problem != "missing":  # who shows nothing does not guess
+                self._guesses.count(address(context.peer()))
+            raise
         return Caller(identity, self, proof)
 
     def begin(self, caller: Caller, context: Context, *, stream: bool) -> Meter:

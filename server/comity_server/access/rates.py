@@ -55,11 +55,15 @@ class Account:
 
     def pay(self, operations: int) -> None:
         """Take so many operations. Raises RateLimited, having taken none, if they are not there or bytes are owed."""
+        self.check(operations)
+        self.charge(operations, 0)
+
+    def check(self, operations: int) -> None:
+        """Raise RateLimited if so many operations are not there, or bytes are owed."""
         now = self._clock()
         for bucket, cost, unit in zip(self._buckets, (operations, 0), UNITS, strict=True):
             if bucket is not None and (seconds := bucket.wait(cost, now)):
                 raise RateLimited(self._limit, self._name, bucket.rate.per_second, unit, seconds)
-        self.charge(operations, 0)
 
     def charge(self, operations: int, size: int) -> None:
         """Take so many operations and bytes, be they there or not."""
@@ -127,6 +131,10 @@ class Accounts:
         self._forget()
         account = self._accounts[key] = Account(self._limit, name or address, rates, self._clock)
         return account
+
+    def known(self, name: str, address: str = "") -> Account | None:
+        """The same if something was taken from it."""
+        return self._accounts.get((name, address))
 
     def changed(self) -> None:
         """The rates are others."""

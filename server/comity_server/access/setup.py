@@ -10,8 +10,10 @@ from comity_server.access.clients import Clients
 from comity_server.access.exposure import authenticates
 from comity_server.access.files import FileError, Files, Watched
 from comity_server.access.gate import Gate
+from comity_server.access.guesses import Guesses
 from comity_server.access.identity import Authenticator
 from comity_server.access.jwts import Jwts
+from comity_server.access.limits import rate
 from comity_server.access.policy import Policy
 from comity_server.access.policy import watched as watched_policy
 from comity_server.access.tokens import watched as watched_tokens
@@ -56,6 +58,7 @@ class Access:
             else None,
             None if policy is None else lambda: policy.value,
             self.bounds,
+            Guesses(rate(settings.rate_unauthenticated, 0)),
         )
         self.files.on_change(self.gate.changed)
 
