@@ -18,7 +18,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 TOLD = ("servers_mib_per_hour", "clients_mib_per_hour", "writes", "blows", "failed_calls", "longest_call_seconds")
-SHARED = ("redis_cluster", "replicated")  # fixtures that take long to make
+SHARED = ("redis_cluster", "replicated", "busy_server")  # fixtures that take long to make
 
 
 @pytest.hookimpl(trylast=True)  # when all have their marks

@@ -10,7 +10,6 @@ from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 
 import grpc
-import trustme
 from google.protobuf.duration_pb2 import Duration
 
 from benchmarks import filling
@@ -21,6 +20,7 @@ from comity.v1 import lease_pb2, lease_pb2_grpc, namespace_pb2, namespace_pb2_gr
 from comity_server.limits import Limits
 from comity_server.stores.protocol import Store
 from comity_server.stores.url import open_store
+from tests.authority import Authority
 
 NAMESPACE = "bench"
 TOGETHER = 100  # calls, or connections that are made
@@ -67,12 +67,9 @@ def _size(path: Path) -> int:
 
 def _certify(folder: Path) -> tuple[bytes, list[str]]:
     """The authority of a certificate for the loopback, and how a server is told of it."""
-    authority = trustme.CA()
-    issued = authority.issue_cert("127.0.0.1")
-    issued.cert_chain_pems[0].write_to_path(folder / "tls.crt")
-    issued.private_key_pem.write_to_path(folder / "tls.key")
-    arguments = ["--tls-cert", str(folder / "tls.crt"), "--tls-key", str(folder / "tls.key")]
-    return authority.cert_pem.bytes(), arguments
+    authority = Authority()
+    pair = authority.server().write(folder)
+    return authority.pem, ["--tls-cert", str(pair.cert), "--tls-key", str(pair.key)]
 
 
 def _channel(address: str, authority: bytes | None) -> grpc.aio.Channel:

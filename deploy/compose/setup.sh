@@ -29,7 +29,9 @@ fi
 if [ ! -e secrets/comity/tls.crt ]; then
     openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=comity \
         -keyout secrets/comity/tls.key -out secrets/tls.csr 2>/dev/null
-    printf %s 'subjectAltName=DNS:localhost,DNS:comity-a,DNS:comity-b,IP:127.0.0.1' >secrets/tls.ext
+    printf '%s\n' 'subjectAltName=DNS:localhost,DNS:comity-a,DNS:comity-b,IP:127.0.0.1' 'extendedKeyUsage=serverAuth' \
+        'basicConstraints=critical,CA:FALSE' 'keyUsage=critical,digitalSignature' 'subjectKeyIdentifier=hash' \
+        'authorityKeyIdentifier=keyid' >secrets/tls.ext
     openssl x509 -req -in secrets/tls.csr -CA secrets/ca.crt -CAkey secrets/ca.key -days 365 \
         -set_serial "0x$(openssl rand -hex 16)" -extfile secrets/tls.ext -out secrets/comity/tls.crt 2>/dev/null
     rm secrets/tls.csr secrets/tls.ext
@@ -43,7 +45,7 @@ if [ ! -e secrets/comity.env ]; then
         echo "user comity on #$(sha256 "$password") ~comity:* resetchannels -@all +info +config|get +time +eval +evalsha" \
             '+get +set +incr +type +hget +hmget +hgetall +hkeys +hlen +hscan +hset +hincrby +hdel +smembers +sadd +srem' \
             '+scard +xadd +xread +xrange +xtrim +zadd +zrem +zscore +zcard +zrangebylex +zrangebyscore +zmscore' \
-            '+rename +expire +persist +unlink'
+            '+rename +expire +persist +unlink +scan +xlen +xrevrange' # the last three are for comity copy
     } >secrets/redis/users.acl
 fi
 [ -e secrets/comity/policy.toml ] || cp policy.toml secrets/comity/policy.toml

@@ -15,7 +15,7 @@ EPILOG = f"""\b
 Each option is also a variable, as {PREFIX}DRAIN_TIMEOUT (of --listen with commas),
 and a key of the file of --config, as drain_timeout. An option wins over a
 variable, and a variable over the file."""
-METAVARS: dict[object, str] = {int: "INTEGER", float: "NUMBER", str: "TEXT", Path | None: "FILE"}
+METAVARS: dict[object, str] = {int: "INTEGER", float: "NUMBER", str: "TEXT", str | None: "TEXT", Path | None: "FILE"}
 
 
 def settings_options(function: Function) -> Function:

@@ -66,9 +66,6 @@ def _options(settings: Settings) -> list[tuple[str, Any]]:
         *connections.options(settings),
         ("grpc.max_receive_message_length", REQUEST_BYTES),
         ("grpc.max_concurrent_streams", STREAMS),
-        ("grpc.max_allowed_incoming_connections", settings.max_connections),  # of each address
-        ("grpc.max_connection_idle_ms", int(settings.connection_idle * 1000)),
-        ("grpc.server_handshake_timeout_ms", int(settings.handshake_timeout * 1000)),
         ("grpc.max_metadata_size", METADATA_BYTES),
         ("grpc.absolute_max_metadata_size", METADATA_BYTES),
     ]

@@ -12,7 +12,7 @@ from typing import Any
 import click
 import structlog
 
-from comity_server import open_files, workers
+from comity_server import ending, open_files, workers
 from comity_server.access import exposure
 from comity_server.access.files import FileError
 from comity_server.access.setup import Access
@@ -138,7 +138,7 @@ def _announce(addresses: Sequence[str], health: Sequence[str]) -> None:
 async def serve(settings: Settings, store: Store, serving: Serving, worker: int = 0) -> None:
     """Serve until a signal to stop, then drain. `worker`: which of several processes this is, from 1."""
     gc.set_threshold(*COLLECT_AFTER)
-    stopped = _stop_signal()
+    stopped = _stop_signal(ending.seconds(settings))
     open_files.allow(settings.max_connections * (len(settings.listen) + len(settings.health_listen)))
     server = Server(settings, store, worker=worker)
     await server.start()
@@ -149,13 +149,15 @@ async def serve(settings: Settings, store: Store, serving: Serving, worker: int 
     await server.stop()
 
 
-def _stop_signal() -> asyncio.Event:
-    """An event that the first SIGTERM or SIGINT sets. The second one ends the process as if nobody handled it."""
+def _stop_signal(seconds: float) -> asyncio.Event:
+    """An event that the first SIGTERM or SIGINT sets. The second one ends the process as if nobody handled it, and so
+    does the end of these seconds."""
     loop = asyncio.get_running_loop()
     stopped = asyncio.Event()
     signals = (signal.SIGTERM, signal.SIGINT)
 
     def stop(*_: object) -> None:
+        ending.within(seconds)
         for number in signals:
             signal.signal(number, signal.SIG_DFL)
         loop.call_soon_threadsafe(stopped.set)

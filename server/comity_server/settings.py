@@ -4,6 +4,7 @@ Everything is said once, in `Settings`: the flags, the variables, the keys of th
 """
 
 import difflib
+import os
 import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
@@ -21,10 +22,15 @@ from comity_server.stores.url import default_url
 PREFIX = "COMITY_"
 OTHERS = (  # variables that are not settings: most are the client's
     *("CONFIG", "ADDRESS", "NAMESPACE", "AUTHOR", "DEBUG", "SOAK"),
-    *("TLS", "TLS_CA", "TLS_SERVER_NAME", "TOKEN", "TOKEN_FILE"),
+    *("TLS", "TLS_CA", "TLS_CLIENT_CERT", "TLS_CLIENT_KEY", "TLS_SERVER_NAME", "TOKEN", "TOKEN_FILE"),
 )
 # What Kubernetes and Docker give to each container beside a service of that name.
 LINKS = re.compile(r"SERVICE_(HOST|PORT(_\w+)?)|PORT(_\d+_(TCP|UDP)(_\w+)?)?|NAME|ENV_\w+")
+PROTECTING = (  # settings that keep others out or back, and are none unless set
+    *("tls_cert", "tls_key", "tls_client_ca", "tokens", "policy"),
+    *("jwks", "jwt_issuer", "jwt_audience", "jwt_principal_claim"),
+    *("rate_principal", "rate_principal_bytes", "rate_namespace", "rate_namespace_bytes"),
+)
 LIMIT = "limit_"
 RETENTION = "retention_"
 
@@ -100,7 +106,7 @@ class Settings(BaseSettings):
     max_pending: int = Field(
         10_000, ge=1, le=10_000_000, description="Writes that may wait to be committed before others are refused."
     )
-    max_streams: int = Field(
+    max_connection_calls: int = Field(
         1_000, ge=1, le=1_000_000, description="Calls that one connection may have open at a time; others wait."
     )
     max_connection_bytes: int = Field(
@@ -169,7 +175,10 @@ class Settings(BaseSettings):
         600.0, ge=1, le=86400, description="How long a connection without calls is kept, in seconds."
     )
     handshake_timeout: float = Field(
-        10.0, ge=0.1, le=3600, description="How long a new connection may take to become one of HTTP/2, in seconds."
+        10.0,
+        ge=0.1,
+        le=3600,
+        description="How long a new connection may take to become one of TLS and HTTP/2, in seconds.",
     )
     keepalive_time: float = Field(
         30.0, ge=1, le=86400, description="How long a connection is quiet before the server pings it, in seconds."
@@ -194,8 +203,8 @@ class Settings(BaseSettings):
     jwks: Path | None = Field(
         None, description="Bearer tokens may be JWTs, signed by a key of this file, which is a JWK set."
     )
-    jwt_issuer: str = Field("", description="The issuer that a JWT must be of.")
-    jwt_audience: str = Field("", description="The audience that a JWT must be for.")
+    jwt_issuer: str | None = Field(None, min_length=1, description="The issuer that a JWT must be of.")
+    jwt_audience: str | None = Field(None, min_length=1, description="The audience that a JWT must be for.")
     jwt_principal_claim: str = Field("sub", min_length=1, description="The claim of a JWT that names its principal.")
     policy: Path | None = Field(
         None, description="The file that says who may do what; without it all who may call may do everything."
@@ -371,6 +380,7 @@ def load(flags: Mapping[str, Any], config: Path | None = None) -> Settings:
     """Bring the settings together, given the flags that were set. Raises SettingsError if one is wrong."""
     file = _read(config) if config is not None else {}
     variables = EnvSettingsSource(Settings)()
+    _check_empty(os.environ, flags)
     try:
         return Settings(**{**file, **variables, **flags})
     except ValidationError as error:
@@ -392,6 +402,15 @@ def unknown(variables: Iterable[str]) -> Iterator[tuple[str, str]]:
         rest = name.upper().removeprefix(PREFIX)
         if rest != name.upper() and rest not in known and not LINKS.fullmatch(rest):
             yield name, "".join(PREFIX + near for near in difflib.get_close_matches(rest, known, 1))
+
+
+def _check_empty(variables: Mapping[str, str], flags: Mapping[str, Any]) -> None:
+    """An empty variable is as good as none, but for those without which everybody may do more: what was to fill it may
+    have failed. Raises SettingsError."""
+    for variable, value in variables.items():
+        name = variable.lower().removeprefix(PREFIX.lower())
+        if not value and variable.upper() == PREFIX + name.upper() and name in PROTECTING and name not in flags:
+            raise SettingsError(f"{variable}: is empty: say what it is to be, or unset it to do without")
 
 
 def _is_address(text: str) -> bool:

@@ -52,7 +52,7 @@ async def test_calls_beyond_what_may_be_open_are_shed() -> None:
         await asyncio.gather(*puts)
         await until(lambda: not running.server._access.bounds.open)
         await running.state.Get(GET, timeout=TIMEOUT)
-        assert running.server._access.gate.shed == {"max_calls": 2}
+        assert running.server._tally.shed == {"max_calls": 2}
 
 
 async def test_calls_of_a_principal_leave_room_for_others() -> None:
@@ -106,7 +106,9 @@ async def test_streams_of_a_principal_leave_room_for_others() -> None:
 async def test_a_table_of_the_policy_bounds_whom_it_names() -> None:
     async with run() as running:
         as_principals(running)
-        running.server._access.bounds.use([Table(principals=["guest-*"], max_calls=1, max_streams=0)])
+        running.server._access.bounds.use(
+            [Table(principals=["guest-*"], max_principal_calls=1, max_principal_streams=0)]
+        )
         puts = await held(running, 1, metadata=by("guest-1"))
         answer = await refused(running.state.Get(GET, timeout=TIMEOUT, metadata=by("guest-1")))
         is_shed(answer, "max_principal_calls", "guest-1", 1)

@@ -15,10 +15,10 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
-from comity_server.access import certificates
+from comity_server.access import certificates, files
 from comity_server.access.certificates import Certificates
 from comity_server.access.files import FileError
-from tests.access.authority import DAY, Authority
+from tests.authority import DAY, Authority
 
 AUTHORITY = Authority()
 ISSUED = AUTHORITY.server()
@@ -81,7 +81,7 @@ def test_what_is_wrong_with_files(tmp_path: Path, cert: bytes, key: bytes, ca: b
     ],
 )
 def test_the_log_reminds_of_what_expires(tmp_path: Path, lasts: timedelta, event: str | None) -> None:
-    cert, key = AUTHORITY.server(lasts).write(tmp_path)
+    cert, key = AUTHORITY.server(lasts=lasts).write(tmp_path)
     with structlog.testing.capture_logs() as logs:
         Certificates(cert, key).remind()
     assert [line["event"] for line in logs] == ([event] if event else [])
@@ -90,7 +90,8 @@ def test_the_log_reminds_of_what_expires(tmp_path: Path, lasts: timedelta, event
         assert "localhost" in logs[0]["subject"]
 
 
-async def test_a_pair_is_not_taken_by_half(tmp_path: Path) -> None:
+async def test_a_pair_is_not_taken_by_half(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "SETTLE_SECONDS", 0.0)
     cert, key = ISSUED.write(tmp_path)
     found = Certificates(cert, key)
     before = found.pair.value
@@ -104,6 +105,7 @@ async def test_a_pair_is_not_taken_by_half(tmp_path: Path) -> None:
         assert "is not the key" in logs[0]["error"]
         key.write_bytes(OTHER.key)
         await found.pair.look()
+        await found.pair.look()
         assert found.pair.value is not before
 
 
@@ -111,6 +113,7 @@ async def test_of_authorities_that_were_removed_those_go_that_have_expired(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(certificates, "REMOVED", 2)
+    monkeypatch.setattr(files, "SETTLE_SECONDS", 0.0)
     cert, key = ISSUED.write(tmp_path)
     ca = tmp_path / "ca.pem"
     authorities = [Authority(f"a{number}", lasts) for number, lasts in enumerate([DAY, -DAY, DAY, -DAY, DAY])]
@@ -118,6 +121,7 @@ async def test_of_authorities_that_were_removed_those_go_that_have_expired(
     server = Certificates(cert, key, ca)
     for authority in authorities[1:]:
         ca.write_bytes(authority.pem)
+        await server.pair.look()  # it has to be seen twice
         await server.pair.look()
     clients = [x509.load_pem_x509_certificate(authority.client("ann").cert) for authority in authorities]
     assert [server.distrusts(client) for client in clients] == [True, False, True, False, False]

@@ -11,9 +11,9 @@ from click.testing import CliRunner
 from comity_server.access import exposure
 from comity_server.listening import ListenError
 from comity_server.serve import command
-from comity_server.settings import Settings
+from comity_server.settings import PROTECTING, Settings, load
 from tests import servers
-from tests.access.authority import Authority
+from tests.authority import Authority
 
 LACKS = "there is no TLS (--tls-cert and --tls-key) and no authentication (--tokens, --jwks or --tls-client-ca)"
 
@@ -83,6 +83,7 @@ def test_a_name_that_leads_nowhere_is_an_error() -> None:
         (["--policy", ""], "--policy: names no file"),
         (["--tokens", ""], "--tokens: names no file"),
         (["--jwks", "/none.json"], "Error: jwks: /none.json: No such file or directory"),
+        (["--jwt-audience", ""], "--jwt-audience: '' is empty"),
         (["--listen", "0.0.0.0:0"], f"could reach 0.0.0.0:0, and {LACKS}"),
         (["--listen", "127.0.0.1:0", "--listen", "[::]:0"], f"could reach [::]:0, and {LACKS}"),
     ],
@@ -120,3 +121,21 @@ def test_a_server_is_insecure_that_is_said_to_be() -> None:
         assert server.address in line or "0.0.0.0:0" in line
         assert "--tls-cert" in line
         assert '"level":"warning"' in line.replace(" ", "")
+
+
+def test_an_empty_variable_of_what_keeps_others_out_ends_the_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is as good as none elsewhere; but here what was to fill it may have failed."""
+    files = {name for name, field in Settings.model_fields.items() if field.annotation == Path | None}
+    assert files <= set(PROTECTING) <= Settings.model_fields.keys()
+    for name in PROTECTING:
+        for variable in (f"COMITY_{name.upper()}", f"comity_{name}"):
+            with monkeypatch.context() as patch:
+                patch.setenv(variable, "")
+                ended = CliRunner().invoke(command, ["--store", "memory:"])
+            assert ended.exit_code == 2
+            assert ended.stderr == f"Error: {variable}: is empty: say what it is to be, or unset it to do without\n"
+    monkeypatch.setenv("COMITY_POLICY", "")
+    file = tmp_path / "policy.toml"
+    assert load({"policy": str(file)}).policy == file, "a flag wins"

@@ -65,7 +65,7 @@ async def test_who_shows_wrong_tokens_is_shed_before_they_are_looked_into(
         assert (shed.code, shed.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "RATE_LIMITED")
         assert (shed.metadata["limit"], shed.metadata["of"]) == ("rate_unauthenticated", "127.0.0.1")
         assert shed.retry_after
-    assert site.running.server._access.gate.shed == {"rate_unauthenticated": 3}
+    assert site.running.server._tally.shed == {"rate_unauthenticated": 3}
     # Who is known already goes on.
     for token in (TOKEN, remembered):
         await site.get(bearing(token))

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import pytest
 from click.testing import CliRunner
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from comity_server.access.checking import command
@@ -118,7 +118,12 @@ def test_all_that_is_wrong_is_known() -> None:
     assert caught.value.problems[1] == "p: rule 2, principals must not be empty"
 
 
-@given(st.binary(max_size=60) | st.text(max_size=60).map(str.encode))
+WORDS = ["principals", "namespaces", "prefixes", "allow", "[[limits]]", "rate", "read", *"""=[],.'"{}#*?\n\0\u00e91"""]
+TEXTS = st.lists(st.sampled_from(WORDS), max_size=30).map("".join)
+
+
+@settings(max_examples=50)
+@given(st.binary(max_size=60) | TEXTS.map(str.encode))
 def test_any_content_is_a_policy_or_a_line(content: bytes) -> None:
     problem = "p: "
     try:

@@ -226,7 +226,7 @@ async def test_a_call_beyond_the_rate_of_a_principal_is_refused() -> None:
         assert answer.metadata == {"limit": "rate_principal", "of": "127.0.0.1", "rate": "1e-06", "unit": "operations"}
         assert answer.retry_after == 24 * 3600, "it would be eleven days"
         assert running.store.commits_begun == 3
-        assert running.server._access.gate.shed == {"rate_principal": 1}
+        assert running.server._tally.shed == {"rate_principal": 1}
         await running.health.Check(health_pb2.HealthCheckRequest(), timeout=TIMEOUT)
 
 

@@ -9,6 +9,7 @@ import comity
 from comity.access import Access
 from comity.agents.process import Start, Work
 from comity.agents.running import ProcessRun
+from tests.agents.steps import Calls
 from tests.servers import Server
 
 TTL = 60.0  # of what is to live through a test, whatever the machine does meanwhile
@@ -21,6 +22,11 @@ Launch = Callable[..., Awaitable[ProcessRun]]
 async def state(server: Server, namespace: str) -> AsyncIterator[comity.Client]:
     async with comity.connect(server.address, namespace=namespace, author="ann") as client:
         yield client
+
+
+@pytest.fixture
+def calls() -> Calls:
+    return Calls()
 
 
 @pytest.fixture

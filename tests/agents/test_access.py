@@ -20,16 +20,14 @@ Connect = Callable[..., comity.Client]
 
 @pytest.fixture
 async def connect(tmp_path: Path, namespace: str) -> AsyncIterator[Connect]:
-    authority = Authority(tmp_path)
-    pair = authority.issue("server", "127.0.0.1")
+    authority = Authority()
+    ca, pair = authority.write(tmp_path), authority.server().write(tmp_path)
     known = tmp_path / "tokens"
     known.write_text(tokens(team=TOKEN))
     with servers.start(
         *("--tls-cert", str(pair.cert), "--tls-key", str(pair.key), "--tokens", str(known)),
     ) as server:
-        yield lambda **options: comity.connect(
-            server.address, namespace=namespace, tls=comity.TLS(authority.path), **options
-        )
+        yield lambda **options: comity.connect(server.address, namespace=namespace, tls=comity.TLS(ca), **options)
 
 
 async def test_a_process_calls_as_its_supervisor_does(connect: Connect) -> None:

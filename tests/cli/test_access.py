@@ -17,18 +17,27 @@ OTHER = f"cmt_{'b' * 43}"
 
 
 @pytest.fixture(scope="module")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    return Authority(tmp_path_factory.mktemp("ca"))
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The files of an authority, and of a certificate that it has issued."""
+    folder = tmp_path_factory.mktemp("certificates")
+    authority = Authority()
+    authority.write(folder)
+    authority.server().write(folder)
+    return folder
 
 
 @pytest.fixture(scope="module")
-def address(authority: Authority, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def ca(folder: Path) -> Path:
+    return folder / "ca.pem"
+
+
+@pytest.fixture(scope="module")
+def address(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Of a server by TLS that knows who calls by tokens."""
-    pair = authority.issue("server", "127.0.0.1")
     known = tmp_path_factory.mktemp("tokens") / "tokens"
     known.write_text(tokens(ann=TOKEN))
     with servers.start(
-        *("--tls-cert", str(pair.cert), "--tls-key", str(pair.key), "--tokens", str(known)),
+        *("--tls-cert", str(folder / "cert.pem"), "--tls-key", str(folder / "key.pem"), "--tokens", str(known)),
     ) as running:
         yield running.address
 
@@ -45,22 +54,22 @@ def token(tmp_path: Path) -> Path:
     return path
 
 
-def test_flags_and_variables(comity: Comity, authority: Authority, token: Path) -> None:
-    flags = ("--tls-ca", str(authority.path), "--token-file", str(token))
+def test_flags_and_variables(comity: Comity, ca: Path, token: Path) -> None:
+    flags = ("--tls-ca", str(ca), "--token-file", str(token))
     comity("put", "a", "1", *flags)
-    assert comity("get", "a", COMITY_TLS_CA=str(authority.path), COMITY_TOKEN=TOKEN).text == "1\n"
+    assert comity("get", "a", COMITY_TLS_CA=str(ca), COMITY_TOKEN=TOKEN).text == "1\n"
     assert comity("get", "a", *flags, COMITY_TLS="0", COMITY_TLS_CA="none", COMITY_TOKEN=OTHER).text == "1\n"
     assert comity("health", *flags).text == "SERVING\n"
     assert [found["author"] for found in comity("log", "--json", *flags).objects] == ["ann"]
 
 
-def test_what_a_command_starts_has_them_too(comity: Comity, authority: Authority, token: Path) -> None:
-    flags = ("--tls-ca", str(authority.path), "--token-file", str(token))
+def test_what_a_command_starts_has_them_too(comity: Comity, ca: Path, token: Path) -> None:
+    flags = ("--tls-ca", str(ca), "--token-file", str(token))
     shown = "import json, os; print(json.dumps({k: v for k, v in os.environ.items() if k.startswith('COMITY_T')}))"
     ran = comity("lock", "name", *flags, "--", sys.executable, "-c", shown, COMITY_TOKEN=OTHER)
     assert json.loads(ran.text) == {
         "COMITY_TLS": "1",
-        "COMITY_TLS_CA": str(authority.path),
+        "COMITY_TLS_CA": str(ca),
         "COMITY_TOKEN": "",
         "COMITY_TOKEN_FILE": str(token),
     }
@@ -69,20 +78,20 @@ def test_what_a_command_starts_has_them_too(comity: Comity, authority: Authority
     assert not found["errors"]
 
 
-def test_what_goes_wrong_is_one_line(comity: Comity, authority: Authority, token: Path, tmp_path: Path) -> None:
-    stranger = Authority(tmp_path, "stranger")
-    ca = ("--tls-ca", str(authority.path))
-    assert "bearer token is required" in comity("get", "a", *ca, code=1).errors
-    refused = comity("get", "a", "--json", *ca, code=1, COMITY_TOKEN=OTHER)
+def test_what_goes_wrong_is_one_line(comity: Comity, ca: Path, token: Path, tmp_path: Path) -> None:
+    stranger = Authority("stranger").write(tmp_path)
+    flags = ("--tls-ca", str(ca))
+    assert "bearer token is required" in comity("get", "a", *flags, code=1).errors
+    refused = comity("get", "a", "--json", *flags, code=1, COMITY_TOKEN=OTHER)
     assert refused.error["code"] == "UNAUTHENTICATED"
     assert OTHER not in refused.errors
     why = "signed by none of the authorities that are trusted here"
-    assert why in comity("get", "a", "--tls-ca", str(stranger.path), "--timeout", "60", code=5).errors
+    assert why in comity("get", "a", "--tls-ca", str(stranger), "--timeout", "60", code=5).errors
     assert "expects TLS" in comity("get", "a", "--no-tls", "--timeout", "0.5", code=5).errors
     for arguments, complaint in (
         (["--tls-ca", str(tmp_path / "none")], "TLS ca: cannot read"),
         (["--tls-ca", str(token)], "holds no certificate in PEM"),
-        (["--tls-cert", str(token)], "TLS cert is given without TLS key"),
+        (["--tls-client-cert", str(token)], "TLS cert is given without TLS key"),
         (["--tls-server-name", "a b"], "TLS server_name must be a host name"),
         (["--token-file", str(tmp_path / "none")], "the token file: cannot read"),
         (["--address", "10.0.0.1", "--token-file", str(token)], "is not sent in plain text to another machine"),

@@ -6,7 +6,10 @@ from contextlib import contextmanager
 from threading import Event, Thread
 
 import comity as client
-from comity.server_status import Histogram
+from comity.cli.readings import Reading
+from comity.cli.top import together
+from comity.server_status import Histogram, from_message
+from comity.v1 import server_pb2, state_pb2
 from tests import servers
 from tests.cli.processes import DEAD, Comity
 
@@ -62,13 +65,27 @@ def test_in_a_pipe_each_line_says_what_it_is_about(comity: Comity) -> None:
     assert trouble == [DEAD, f"cannot reach {DEAD}: connection refused"]
 
 
-def test_it_shows_several_servers_together(comity: Comity) -> None:
-    with servers.start() as other:
-        comity("put", "k", "1")
-        comity("put", "k", "1", "--address", other.address)
-        both = comity(*ONCE, "--address", f"{comity.address},{other.address}").text
-    rows = [line.split("\t")[1] for line in both.splitlines() if line.startswith("namespace")]
-    assert rows.count(comity.namespace) == 1
+def test_operations_are_those_of_pipelines_and_calls_that_are_no_streams() -> None:
+    before, now = server_pb2.ServerStatus(), server_pb2.ServerStatus(shed=[server_pb2.ShedCount(limit="l", count=2)])
+    now.time.FromSeconds(10)
+    now.pipelines.operations.add(kind=state_pb2.PIPELINE_KIND_GET, count=100)
+    for method in ("StateService/Put", "CheckpointService/Diff", "LeaseService/GrantLease", "NamespaceService/Fork"):
+        now.methods.add(method=f"comity.v1.{method}").codes.add(code="OK", count=5)
+    for method in ("StateService/Pipeline", "StateService/Watch", "LeaseService/KeepAlive", "ServerService/GetStatus"):
+        now.methods.add(method=f"comity.v1.{method}").codes.add(code="OK", count=1000)
+    shown = Reading("a", now=from_message(now), before=from_message(before)).object()
+    assert shown["operations_per_second"] == 12
+    assert shown["shed"] == {"l": 2}
+
+
+def test_what_several_servers_say_of_the_same_is_put_together() -> None:
+    one = {"namespace": "a", "revision": 5, "revisions_per_second": 2.0, "writes_per_second": 1.5, "lease_count": 1}
+    other = {"namespace": "a", "revision": 6, "revisions_per_second": 3.0, "writes_per_second": 2.0, "lease_count": 1}
+    alone = {"namespace": "b", "revision": 1, "revisions_per_second": 0.0, "writes_per_second": 0.0, "lease_count": 0}
+    assert together("namespace", [[one], [other, alone]]) == [{**other, "writes_per_second": 3.5}, alone]
+    slow, fast = {"method": "m", "open": 1, "p50_ms": 9.0}, {"method": "m", "open": 2, "p50_ms": None}
+    assert together("method", [[slow], [fast]]) == together("method", [[fast], [slow]]) == [{**slow, "open": 3}]
+    assert together("method", [[slow], [dict(slow)]]) == [{**slow, "open": 2}]
 
 
 def test_on_a_terminal_it_goes_on_until_q_or_an_interrupt(comity: Comity) -> None:

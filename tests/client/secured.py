@@ -53,7 +53,7 @@ async def listener(pair: Pair | None, clients: Authority | None = None) -> Async
     else:
         credentials = grpc.ssl_server_credentials(
             [(pair.key.read_bytes(), pair.cert.read_bytes())],
-            None if clients is None else clients.path.read_bytes(),
+            None if clients is None else clients.pem,
             clients is not None,
         )
         port = server.add_secure_port("127.0.0.1:0", credentials)

@@ -20,7 +20,7 @@ from comity.channel import Connection
 from comity.leases import renewal
 from comity.v1 import lease_pb2
 from tests import servers
-from tests.client.test_leases import renewed
+from tests.client.leases import renewed
 from tests.proxy import Proxy
 from tests.servers import Server
 from tests.waiting import until

@@ -11,7 +11,7 @@ import comity
 from comity import retry, sync
 from comity.certificates import Certificates
 from tests import servers
-from tests.authority import Authority, Pair
+from tests.authority import DAY, Authority, Pair
 from tests.client.secured import listener
 from tests.servers import Server
 
@@ -19,27 +19,39 @@ HERE = "127.0.0.1"
 
 
 @pytest.fixture(scope="module")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    return Authority(tmp_path_factory.mktemp("ca"))
+def authority() -> Authority:
+    return Authority()
 
 
 @pytest.fixture(scope="module")
-def stranger(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    return Authority(tmp_path_factory.mktemp("stranger"))
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """For the files of certificates that several tests use."""
+    return tmp_path_factory.mktemp("certificates")
 
 
 @pytest.fixture(scope="module")
-def own(authority: Authority) -> Pair:
+def ca(authority: Authority, folder: Path) -> Path:
+    """The file of the authority's certificate."""
+    return authority.write(folder)
+
+
+@pytest.fixture(scope="module")
+def stranger() -> Authority:
+    return Authority("stranger")
+
+
+@pytest.fixture(scope="module")
+def own(authority: Authority, folder: Path) -> Pair:
     """A client's own certificate."""
-    return authority.issue("client", "client.test", common_name="ann")
+    return authority.client("ann").write(folder, "client")
 
 
 @pytest.fixture(scope="module")
-def mutual(authority: Authority) -> Iterator[Server]:
+def mutual(authority: Authority, ca: Path, folder: Path) -> Iterator[Server]:
     """A server that asks its clients for certificates."""
-    pair = authority.issue("server", HERE)
+    pair = authority.server(HERE).write(folder, "server")
     with servers.start(
-        *("--tls-cert", str(pair.cert), "--tls-key", str(pair.key), "--tls-client-ca", str(authority.path))
+        *("--tls-cert", str(pair.cert), "--tls-key", str(pair.key), "--tls-client-ca", str(ca))
     ) as running:
         yield running
 
@@ -50,8 +62,8 @@ def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(retry, "ROTATION_SECONDS", 0.1)
 
 
-async def test_calls_and_streams(mutual: Server, authority: Authority, own: Pair, namespace: str) -> None:
-    tls = comity.TLS(authority.path, own.cert, own.key)
+async def test_calls_and_streams(mutual: Server, own: Pair, namespace: str, ca: Path) -> None:
+    tls = comity.TLS(ca, own.cert, own.key)
     async with comity.connect(mutual.address, namespace=namespace, tls=tls) as state, state.lease(5.0) as lease:
         await state.put("a", 1, lease=lease)
         await state.wait_for_ready()
@@ -63,8 +75,8 @@ async def test_calls_and_streams(mutual: Server, authority: Authority, own: Pair
         assert [commit.author async for commit in state.history()] == ["ann", "ann"]
 
 
-async def test_two_event_loops_and_threads(mutual: Server, authority: Authority, own: Pair, namespace: str) -> None:
-    tls = comity.TLS(authority.path, own.cert, own.key)
+async def test_two_event_loops_and_threads(mutual: Server, own: Pair, namespace: str, ca: Path) -> None:
+    tls = comity.TLS(ca, own.cert, own.key)
     client = comity.connect(mutual.address, namespace=namespace, tls=tls)
     with sync.connect(mutual.address, namespace=namespace, tls=tls) as other:
         await client.put("a", 1)
@@ -76,9 +88,9 @@ async def test_two_event_loops_and_threads(mutual: Server, authority: Authority,
 
 
 async def test_the_variables_say_it_all(
-    mutual: Server, authority: Authority, own: Pair, namespace: str, monkeypatch: pytest.MonkeyPatch
+    mutual: Server, own: Pair, namespace: str, monkeypatch: pytest.MonkeyPatch, ca: Path
 ) -> None:
-    for name, value in {"CA": authority.path, "CERT": own.cert, "KEY": own.key}.items():
+    for name, value in {"CA": ca, "CLIENT_CERT": own.cert, "CLIENT_KEY": own.key}.items():
         monkeypatch.setenv(f"COMITY_TLS_{name}", str(value))
     async with comity.connect(mutual.address, namespace=namespace) as state:
         await state.put("a", 1)
@@ -86,36 +98,44 @@ async def test_the_variables_say_it_all(
     monkeypatch.setenv("COMITY_TLS", "0")
     assert comity.connect()._access.tls is None
     told = comity.connect(tls=True)._access.tls
-    assert told == comity.TLS(authority.path, own.cert, own.key)
+    assert told == comity.TLS(ca, own.cert, own.key)
     monkeypatch.setenv("COMITY_TLS", "perhaps")
     with pytest.raises(ValueError, match="COMITY_TLS is 1 or 0, not 'perhaps'"):
         comity.connect()
 
 
-async def test_a_server_may_be_for_another_name(authority: Authority, hasty: None) -> None:
-    pair = authority.issue("named", "state.test")
-    tls = comity.TLS(authority.path, server_name="state.test")
+async def test_a_server_may_be_for_another_name(authority: Authority, hasty: None, ca: Path, tmp_path: Path) -> None:
+    pair = authority.server("state.test").write(tmp_path)
+    tls = comity.TLS(ca, server_name="state.test")
     async with listener(pair) as address, comity.connect(address, tls=tls, timeout=20) as state:
         with pytest.raises(comity.Unimplemented):  # it was reached
             await state.namespace_info()
 
 
 @pytest.mark.parametrize(
-    ("of", "names", "expired", "why"),
+    ("of", "name", "expired", "why"),
     [
-        ("stranger", [HERE], False, "its certificate is signed by none of the authorities that are trusted here"),
-        ("authority", ["state.test"], False, "its certificate is for another name"),
-        ("authority", [HERE], True, "its certificate has expired"),
-        ("", [], False, "it does not speak TLS"),
+        ("stranger", HERE, False, "its certificate is signed by none of the authorities that are trusted here"),
+        ("authority", "state.test", False, "its certificate is for another name"),
+        ("authority", HERE, True, "its certificate has expired"),
+        ("", "", False, "it does not speak TLS"),
     ],
     ids=["stranger", "name", "expired", "plain"],
 )
 async def test_what_cannot_be_a_connection_fails_soon(
-    authority: Authority, stranger: Authority, hasty: None, of: str, names: list[str], expired: bool, why: str
+    authority: Authority,
+    stranger: Authority,
+    hasty: None,
+    of: str,
+    name: str,
+    expired: bool,
+    why: str,
+    ca: Path,
+    tmp_path: Path,
 ) -> None:
     signs = {"authority": authority, "stranger": stranger}.get(of)
-    pair = None if signs is None else signs.issue(f"wrong-{expired}-{names[0]}", *names, expired=expired)
-    tls = comity.TLS(authority.path)
+    pair = None if signs is None else signs.server(name, lasts=-DAY if expired else DAY).write(tmp_path)
+    tls = comity.TLS(ca)
     async with listener(pair) as address, comity.connect(address, tls=tls, timeout=0.5) as state:
         for call in (state.get("a"), state.watch("a").ready(), state.delete_namespace()):
             with pytest.raises(comity.Unavailable) as raised:
@@ -124,22 +144,22 @@ async def test_what_cannot_be_a_connection_fails_soon(
             assert raised.value.message == f"cannot reach {address}: {why}"
 
 
-async def test_public_authorities_have_not_signed_it(authority: Authority, hasty: None) -> None:
-    async with listener(authority.issue("private", HERE)) as address, comity.connect(address, tls=True) as state:
+async def test_public_authorities_have_not_signed_it(authority: Authority, hasty: None, tmp_path: Path) -> None:
+    async with listener(authority.server(HERE).write(tmp_path)) as address, comity.connect(address, tls=True) as state:
         with pytest.raises(comity.Unavailable, match="signed by none of the authorities that are trusted here"):
             await state.get("a")
 
 
 @pytest.mark.parametrize("shown", ["plain", "nothing", "stranger"])
 async def test_a_server_that_just_hangs_up_may_expect_something(
-    mutual: Server, authority: Authority, stranger: Authority, shown: str
+    mutual: Server, stranger: Authority, shown: str, ca: Path, tmp_path: Path
 ) -> None:
     """It may also be one that ends, so that another try may help."""
-    foreign = stranger.issue("foreign", "client.test")
+    foreign = stranger.client("ann").write(tmp_path)
     tls = {
         "plain": None,
-        "nothing": comity.TLS(authority.path),
-        "stranger": comity.TLS(authority.path, foreign.cert, foreign.key),
+        "nothing": comity.TLS(ca),
+        "stranger": comity.TLS(ca, foreign.cert, foreign.key),
     }[shown]
     async with comity.connect(mutual.address, tls=tls, timeout=0.5) as state:
         with pytest.raises(comity.Unavailable, match="expects TLS, or another client certificate") as raised:
@@ -149,10 +169,9 @@ async def test_a_server_that_just_hangs_up_may_expect_something(
 
 async def test_new_certificates_on_both_sides_go_unnoticed(tmp_path: Path, namespace: str) -> None:
     """The old ones hold no more on either side. Calls that meet the change wait for it."""
-    old, new = Authority(tmp_path, "old"), Authority(tmp_path, "new")
-    trusted = tmp_path / "trusted.pem"
-    trusted.write_bytes(old.path.read_bytes())
-    serving, calling = old.issue("serving", HERE), old.issue("calling", "client.test", common_name="ann")
+    old, new = Authority("old"), Authority("new")
+    trusted = old.write(tmp_path)
+    serving, calling = old.server(HERE).write(tmp_path, "serving"), old.client("ann").write(tmp_path, "calling")
     with servers.start(
         *("--store", f"sqlite:{tmp_path / 'state.db'}", "--tls-client-ca", str(trusted)),
         *("--tls-cert", str(serving.cert), "--tls-key", str(serving.key)),
@@ -164,9 +183,9 @@ async def test_new_certificates_on_both_sides_go_unnoticed(tmp_path: Path, names
             await state.put("a", 1)
             server.kill()
             again = asyncio.ensure_future(state.put("a", 2))
-            trusted.write_bytes(new.path.read_bytes())
-            serving.replace(new.issue("serving-new", HERE))
-            calling.replace(new.issue("calling-new", "client.test", common_name="ann"))
+            new.write(tmp_path)
+            new.server(HERE).write(tmp_path, "serving")
+            new.client("ann").write(tmp_path, "calling")
             await asyncio.to_thread(server.restart)
             await again
             events = [await anext(watch), await anext(watch)]
@@ -176,16 +195,16 @@ async def test_new_certificates_on_both_sides_go_unnoticed(tmp_path: Path, names
 def test_files_are_taken_whole_or_not_at_all(
     tmp_path: Path, authority: Authority, stranger: Authority, caplog: pytest.LogCaptureFixture
 ) -> None:
-    pair = Authority(tmp_path).issue("pair", "client.test")
-    other = Authority(tmp_path, "other").issue("other", "client.test")
+    pair = authority.client("ann").write(tmp_path)
+    other = stranger.client("ann")
     certificates = Certificates(comity.TLS(cert=pair.cert, key=pair.key))
     first = certificates.current()
-    pair.key.write_bytes(other.key.read_bytes())
+    pair.key.write_bytes(other.key)
     assert certificates.current() == first
     assert "is not the key of the certificate in" in caplog.text
-    pair.cert.write_bytes(other.cert.read_bytes())
+    pair.cert.write_bytes(other.cert)
     second = certificates.current()
-    assert (second.cert, second.key) == (other.cert.read_bytes(), other.key.read_bytes())
+    assert (second.cert, second.key) == (other.cert, other.key)
     pair.cert.unlink()
     assert certificates.current() == second
     assert f"cannot read {pair.cert}" in caplog.text
@@ -200,7 +219,7 @@ def test_files_that_cannot_be_used_are_refused(tmp_path: Path, authority: Author
     huge.write_bytes(b"\n" * (1024 * 1024 + 1))
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
-    other = authority.issue("other", "client.test")
+    other = authority.client("ann").write(tmp_path)
     _encrypt(own.key, encrypted)
     for tls, why in (
         (comity.TLS(tmp_path / "none"), f"TLS ca: cannot read {tmp_path / 'none'}: No such file or directory"),
@@ -239,13 +258,11 @@ def test_what_is_no_path_or_name_is_refused(arguments: dict[str, object], kind: 
         comity.TLS(**arguments)  # type: ignore[arg-type]
 
 
-def test_paths_hold_wherever_the_process_goes(
-    tmp_path: Path, authority: Authority, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(authority.path.parent)
-    tls = comity.TLS(authority.path.name)
+def test_paths_hold_wherever_the_process_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ca: Path) -> None:
+    monkeypatch.chdir(ca.parent)
+    tls = comity.TLS(ca.name)
     monkeypatch.chdir(tmp_path)
-    assert comity.connect(tls=tls)._access.tls == comity.TLS(authority.path)
+    assert comity.connect(tls=tls)._access.tls == comity.TLS(ca)
 
 
 def test_tls_is_what_it_says() -> None:

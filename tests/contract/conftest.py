@@ -27,6 +27,11 @@ STORES: dict[str, Callable[[pytest.FixtureRequest], str]] = {
 ON_A_CLUSTER = {
     "test_model",
     "test_leases",
+    "test_lease_ends",
+    "test_lease_guards",
+    "test_lease_namespaces",
+    "test_lease_requests",
+    "test_lease_ttls",
     "test_forks",
     "test_merge",
     "test_namespaces",

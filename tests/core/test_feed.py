@@ -2,10 +2,7 @@
 
 import asyncio
 import random
-import time
 import tracemalloc
-from collections.abc import AsyncIterator, Awaitable, Sequence
-from typing import Any
 
 import pytest
 
@@ -14,63 +11,12 @@ from comity_server import topics
 from comity_server.errors import Compacted, Draining, EpochChanged, RevisionInFuture
 from comity_server.feed import Batch, Cursor, Feed
 from comity_server.limits import Limits
-from comity_server.model import Commit, Delete, DeletePrefix, Event, Operation, Position, Put, Transaction
-from comity_server.record import KEY
-from comity_server.services.wire import watch_fragment
+from comity_server.model import Delete, Operation, Position, Put
 from comity_server.stores.memory.store import MemoryStore
 from comity_server.stores.protocol import Listener
 from comity_server.topics import TOPIC_COMMITS, Interest
+from tests.core.feeding import EVERYTHING, World, encode, read, read_until, text
 from tests.waiting import until
-
-EVERYTHING = Interest("", is_prefix=True)
-
-
-def encode(commit: Commit, events: Sequence[Event], start: int, previous: bool) -> tuple[bytes, int]:
-    """Two events at a time."""
-    keys = [("-" if event.is_delete else "+") + event.entry[KEY] for event in events[start : start + 2]]
-    return f"{commit.revision}:{','.join(keys)};".encode(), start + len(keys)
-
-
-class World:
-    def __init__(self, store: MemoryStore | None = None) -> None:
-        self.store = store or MemoryStore(Limits())
-        self.encoded = 0
-        self.feed = Feed(self.store, self._encode)
-
-    def _encode(self, commit: Commit, events: Sequence[Event], start: int, previous: bool) -> tuple[bytes, int]:
-        self.encoded += 1
-        return encode(commit, events, start, previous)
-
-    async def write(self, *operations: Operation, namespace: str = "n") -> int:
-        (outcome,) = await self.store.commit(namespace, [Transaction(then=operations)])
-        assert not isinstance(outcome, Exception)
-        return outcome.revision
-
-    async def fill(self, count: int, key: str = "k", value: bytes = b"") -> None:
-        await self.store.commit("n", [Transaction(then=[Put(key, value)])] * count)
-
-
-@pytest.fixture
-async def world() -> AsyncIterator[World]:
-    made = World()
-    yield made
-    assert not made.feed._followed, "a cursor was left open"
-    assert not made.store._listeners
-
-
-def text(batch: Batch) -> str:
-    return b"".join(batch.fragments).decode()
-
-
-async def read(cursor: Cursor, max_bytes: int = 1_000_000) -> str:
-    return text(await cursor.read(max_bytes, 10))
-
-
-async def read_until(cursor: Cursor, revision: int, max_bytes: int = 1_000_000) -> str:
-    found = ""
-    while cursor.revision < revision:
-        found += await read(cursor, max_bytes)
-    return found
 
 
 async def test_a_cursor_reads_what_follows_it(world: World) -> None:
@@ -123,161 +69,6 @@ async def test_what_is_in_memory_already_is_not_waited_for_after_a_gap_without_a
         assert text(await resuming.read(1000, 60)) == "11:+a/k;12:+a/k;13:+a/k;"
     await resuming.close()
     await stalled.close()
-
-
-async def test_a_commit_in_parts_stays_below_its_revision_until_the_last(world: World) -> None:
-    cursor = await world.feed.watch("n", EVERYTHING)
-    await world.write(*(Put(f"k{i}", b"") for i in range(6)))
-    first = await cursor.read(1, 10)
-    assert (first.revision, text(first)) == (0, "1:+k0,+k1;")
-    second = await cursor.read(1, 10)
-    assert (second.revision, text(second)) == (0, "1:+k2,+k3;")
-    last = await cursor.read(1, 10)
-    assert (last.revision, text(last)) == (1, "1:+k4,+k5;")
-    await cursor.close()
-
-
-async def test_of_a_large_commit_no_more_is_in_memory_than_is_read(world: World) -> None:
-    """However many watch it and whether they read or not: a part at a time is serialised, as the first takes it off."""
-    await world.write(*(Put(f"k{i:03}", b"") for i in range(900)))
-    cursors = [await world.feed.watch("n", EVERYTHING, from_revision=1) for _ in range(10)]
-    for cursor in cursors:
-        assert text(await cursor.read(1, 10)) == "1:+k000,+k001;"
-    assert world.encoded == 1
-    for cursor in cursors:
-        await cursor.close()
-
-
-async def large_commit(world: World, count: int = 20_000) -> None:
-    for first in range(0, count, 1000):
-        await world.write(*(Put("k" * 100 + f"{number:05}", b"") for number in range(first, first + 1000)))
-
-
-async def longest_step(work: Awaitable[object]) -> float:
-    """How many seconds of the processor something takes at most without letting others in."""
-    longest = 0.0
-
-    async def look() -> None:
-        nonlocal longest
-        while True:
-            before = time.process_time()
-            await asyncio.sleep(0)
-            longest = max(longest, time.process_time() - before)
-
-    looking = asyncio.create_task(look())
-    await asyncio.sleep(0)
-    await work
-    await asyncio.sleep(0)
-    looking.cancel()
-    return longest
-
-
-async def test_of_a_large_commit_each_part_is_serialised_once_for_all() -> None:
-    encoded = 0
-
-    def note(*arguments: Any) -> tuple[bytes, int]:
-        nonlocal encoded
-        encoded += 1
-        return watch_fragment(*arguments)
-
-    store = MemoryStore(Limits())
-    world = World(store)
-    await large_commit(world)
-    feed = Feed(store, note)
-    cursors = [await feed.watch("n", EVERYTHING) for _ in range(50)]
-    revision = await world.write(DeletePrefix(""))
-    parts = dict.fromkeys(cursors, b"")
-    while any(cursor.revision < revision for cursor in cursors):
-        for cursor in cursors:
-            parts[cursor] += b"".join((await cursor.read(1, 10)).fragments)
-    assert len(set(parts.values())) == 1
-    assert encoded < 10
-    for cursor in cursors:
-        await cursor.close()
-
-
-async def test_what_is_kept_of_large_commits_is_bounded(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(topics, "RECENT_BYTES", 30)
-    cursor = await world.feed.watch("n", EVERYTHING)
-    await world.write(*(Put(f"k{number}", b"") for number in range(8)))
-    while cursor.revision < 1:
-        await cursor.read(1, 10)
-    assert 0 < sum(len(part) for part, _ in world.feed.recent._parts.values()) <= 30
-    await cursor.close()
-
-
-@pytest.mark.parametrize("matching", [True, False])
-async def test_a_large_commit_is_published_in_steps(matching: bool) -> None:
-    """Whether many topics are concerned, or none of even more: 20,000 keys, each cut to each length of a prefix."""
-    world = World()
-    await large_commit(world)
-    target = "k" if matching else "x"
-    lengths = range(1, 101 if matching else 501)
-    cursors = [await world.feed.watch("n", Interest(target * length, True)) for length in lengths]
-
-    async def read(cursor: Cursor) -> None:
-        batch = await cursor.read(1, 60 if matching else 2)
-        assert bool(batch.fragments) is matching
-        while matching and cursor.revision < batch.revision:
-            await cursor.read(1, 60)
-
-    reading = asyncio.gather(*(read(cursor) for cursor in cursors))
-    await asyncio.sleep(0)
-    step = await longest_step(world.write(DeletePrefix("")))
-    step = max(step, await longest_step(reading))
-    assert step < 0.3, "the commit itself takes about 0.1 s of the store"
-    for cursor in cursors:
-        await cursor.close()
-
-
-async def test_a_commit_that_is_being_published_is_shown_whole_to_who_comes_meanwhile(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(topics, "STEP", 1)
-    world = World()
-    first = await world.feed.watch("n", EVERYTHING)
-    await world.write(*(Put(f"k{number}", b"") for number in range(9)))
-    late = await world.feed.watch("n", Interest("k", True), from_revision=1)
-    await world.write(Put("k", b""))
-    now = await world.feed.watch("n", Interest("", True, puts=True, deletes=False))
-    await world.write(Delete("k1"), Put("l", b""))
-    shown = "1:+k0,+k1;1:+k2,+k3;1:+k4,+k5;1:+k6,+k7;1:+k8;2:+k;"
-    assert await read_until(late, 3) == shown + "3:-k1;"
-    assert await read_until(first, 3) == shown + "3:-k1,+l;"
-    assert await read_until(now, 3) == "3:+l;"
-    for cursor in (first, late, now):
-        await cursor.close()
-
-
-async def test_a_history_that_ends_while_it_is_published(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(topics, "STEP", 1)
-    world = World()
-    old = await world.feed.watch("n", EVERYTHING)
-    await world.write(*(Put(f"k{number}", b"") for number in range(9)))
-    await world.store.delete_namespace("n")
-    new = await world.feed.watch("n", EVERYTHING)
-    revision = await world.write(Put("new", b""))
-    assert await read_until(new, revision) == f"{revision}:+new;"
-    with pytest.raises(Compacted):
-        await old.read(1, 10)
-    await old.close()
-    await new.close()
-
-
-async def test_a_commit_that_is_published_before_follow_returns_is_not_lost() -> None:
-    class Early(MemoryStore):
-        """Commits come while the store is still busy with making the namespace followed, as over a network."""
-
-        async def follow(self, namespace: str, listener: Listener) -> Position:
-            position = await super().follow(namespace, listener)
-            await self.commit(namespace, [Transaction(then=[Put("a", b"")])])
-            return position
-
-    world = World(Early(Limits()))
-    cursor = await world.feed.watch("n", EVERYTHING, from_revision=1)
-    await world.write(Put("b", b""))
-    assert await read_until(cursor, 2) == "1:+a;2:+b;"
-    await cursor.close()
 
 
 async def test_streams_that_watch_the_same_share_one_serialisation(world: World) -> None:

@@ -46,14 +46,14 @@ class Files:
 def make_files(folder: Path, policy: str) -> Files:
     """In a folder, under the names that deploy/ uses. The token is operator's."""
     folder.mkdir(parents=True, exist_ok=True)
-    authority = Authority(folder)
-    pair = authority.issue("made", "localhost", "127.0.0.1")
-    pair.cert.rename(folder / "tls.crt")
-    pair.key.rename(folder / "tls.key")
+    authority = Authority()
+    made = authority.server()
+    (folder / "tls.crt").write_bytes(made.cert)
+    (folder / "tls.key").write_bytes(made.key)
     token = new_token()
     (folder / "tokens").write_text(line_of("operator", token, None) + "\n")
     (folder / "policy.toml").write_text(policy)
-    return Files(folder, authority.path, token)
+    return Files(folder, authority.write(folder), token)
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from tests import servers
 from tests.deploy.deployed import ROOT
 from tests.redis_servers import free_port
 
-SECONDS = 60
+SECONDS = 100
 KEYS = 50  # that are written in each commit
 PAUSE = 0.02  # seconds between commits: they are to be many, but to leave room for the drill
 

@@ -1,6 +1,7 @@
 """compose.yaml: by Compose's own schema, what it promises, and all that it starts, started."""
 
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -66,6 +67,8 @@ def test_what_is_mounted_is_a_folder() -> None:
 
 def setup(folder: Path, *names: str, code: int = 0) -> str:
     """Run setup.sh in a folder of its own."""
+    if shutil.which("openssl") is None:
+        pytest.skip("there is no openssl")
     folder.mkdir(exist_ok=True)
     for file in (SETUP, SETUP.with_name("policy.toml")):
         (folder / file.name).write_bytes(file.read_bytes())
@@ -107,12 +110,19 @@ def test_setup_takes_no_name_that_is_none(name: str, tmp_path: Path) -> None:
 
 
 def test_the_user_of_redis_is_the_one_of_the_docs(secrets: Path) -> None:
-    line = re.compile(r"^user comity .*?(?=~)(.*)$", re.MULTILINE)
-    made = line.search((secrets / "redis" / "users.acl").read_text())
-    told = line.search((ROOT / "docs" / "stores.md").read_text())
-    assert made is not None
-    assert told is not None
-    assert made[1].split() == told[1].split()
+    """With what `comity copy` needs, for backups."""
+    line, page = re.compile(r"^user comity .*?(?=~)(.*)$", re.MULTILINE), (ROOT / "docs" / "stores.md").read_text()
+    (made,) = line.findall((secrets / "redis" / "users.acl").read_text())
+    (told,) = line.findall(page)
+    (of_copy,) = re.findall(r"^\| `comity copy` \| `(.*)` \|$", page, re.MULTILINE)
+    assert made.split() == f"{told} {of_copy}".split()
+
+
+def test_the_certificate_is_one_for_strict_clients(secrets: Path) -> None:
+    command = ["openssl", "verify", "-x509_strict", "-purpose", "sslserver", "-verify_hostname", "localhost"]
+    command += ["-CAfile", str(secrets / "ca.crt"), str(secrets / "comity" / "tls.crt")]
+    verified = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert verified.returncode == 0, verified.stderr
 
 
 def test_it_serves(secrets: Path, tmp_path: Path) -> None:

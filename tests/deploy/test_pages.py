@@ -8,6 +8,7 @@ import pytest
 from comity.cli.app import app
 from comity_server import errors
 from comity_server.services.status import CODES
+from comity_server.settings import Settings
 from tests.deploy.deployed import ROOT
 
 DOCS = ROOT / "docs"
@@ -39,6 +40,19 @@ def test_each_reason_is_explained_under_its_code() -> None:
     assert set(told()) - explained == set()
 
 
+def test_each_reason_is_in_the_contract_under_its_code() -> None:
+    """And what is there is told by something."""
+    page = (DOCS / "wire.md").read_text()
+    (rows,) = re.findall(r"^\| code \| reason \| metadata \|.*\n\|[-|]+\n((?:\|.*\n)+)", page, re.MULTILINE)
+    written = set()
+    code = ""
+    for row in rows.splitlines():
+        named, reasons, *_ = (cell.strip() for cell in row.strip("|").split(" | "))
+        code = named or code
+        written |= {(code, reason) for reason in re.findall(r"`(\w+)`", reasons)}
+    assert written == set(told())
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_links_lead_somewhere(page: str) -> None:
     for target in re.findall(r"\]\(([^)]+)\)", (DOCS / f"{page}.md").read_text()):
@@ -54,6 +68,22 @@ def test_links_lead_somewhere(page: str) -> None:
 
 def _anchor(heading: str) -> str:
     return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_metrics_are_those_that_there_are(page: str) -> None:
+    there = (DOCS / "observability.md").read_text()
+    for name in re.findall(r"`((?:comity|process)_\w+)`", (DOCS / f"{page}.md").read_text()):
+        assert f"`{name}`" in there or name.startswith("process_"), name
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_settings_are_those_that_there_are(page: str) -> None:
+    """What is written as `max_pending` is, of the names that only settings have."""
+    for name in re.findall(
+        r"`((?:limit|max|retention|rate|tls|jwt|drain|keepalive|log)_[a-z_]+)`", (DOCS / f"{page}.md").read_text()
+    ):
+        assert name in Settings.model_fields, name
 
 
 @pytest.mark.parametrize("page", [*PAGES, "server"])

@@ -6,7 +6,8 @@ import pytest
 
 from comity_server.access import exposure
 from comity_server.settings import Settings, unknown
-from tests.deploy.deployed import DEPLOY, MARGIN, Launch, env_file, launches
+from tests.deploy import settings_table
+from tests.deploy.deployed import DEPLOY, MARGIN, Launch, compose, container, env_file, launches
 
 LAUNCHES = launches()
 SECURE = [name for name in LAUNCHES if name != "image"]  # which has no certificate of its own
@@ -35,6 +36,14 @@ def test_a_stop_has_the_time_it_may_take(launch: Launch) -> None:
     assert launch.grace >= settings.drain_delay + settings.drain_timeout + MARGIN
 
 
+def test_what_is_being_answered_leaves_room_in_the_container() -> None:
+    memory = {"redis": 1 << 30, "sqlite": 1 << 30, "compose": 1 << 30}
+    assert {container(folder)["resources"]["limits"]["memory"] for folder in ("redis", "sqlite")} == {"1Gi"}
+    assert compose()["services"]["comity-a"]["deploy"]["resources"]["limits"]["memory"] == "1g"
+    for name, bytes_ in memory.items():
+        assert LAUNCHES[name].settings().max_bytes <= bytes_ // 4
+
+
 @pytest.mark.parametrize("launch", LAUNCHES.values(), ids=LAUNCHES)
 def test_what_is_stored_lasts(launch: Launch) -> None:
     settings = launch.settings()
@@ -53,6 +62,11 @@ def test_flags_and_variables_in_comments() -> None:
     pages = [DEPLOY.parent / "docs" / f"{name}.md" for name in ("operations", "upgrades", "backup", "capacity")]
     flags = {"--" + name.replace("_", "-") for name in Settings.model_fields}
     for file in [*DEPLOY.rglob("*"), *pages]:
-        if file.is_file() and "secrets" not in file.parts and file.suffix != ".json":
+        if file in pages or (file.is_file() and "secrets" not in file.parts and file.suffix != ".json"):
             for line in re.findall(r"comity serve[^\n`|]*", file.read_text()):
                 assert set(re.findall(r"(?<!\S)--[a-z-]+", line)) <= {*flags, "--config", "--help"}, f"{file}: {line}"
+
+
+def test_the_page_has_all_settings_as_they_are() -> None:
+    """`make docs` brings it up to date."""
+    assert list(settings_table.found()) == [settings_table.table()]

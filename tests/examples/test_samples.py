@@ -16,6 +16,8 @@ import pytest
 import comity
 from comity import Client
 from tests import servers
+from tests.access.principals import token_of, write_tokens
+from tests.authority import Authority
 from tests.servers import Server
 from tests.waiting import until
 
@@ -28,7 +30,7 @@ def samples(name: str) -> list[str]:
 
 CLIENT = samples("docs/client.md")
 TESTED = (
-    *("comity.connect(", "state.history(", "def spend(", "def retire(", "conditions=[", "as watch:"),
+    *("comity.connect(", "comity.TLS(", "state.history(", "def spend(", "def retire(", "conditions=[", "as watch:"),
     *("state.checkpoint(", "state.fork(", "state.lease(", "state.grant_lease(", "state.keep_alive("),
     *("state.cell(", "comity.sync.connect("),
 )
@@ -36,7 +38,7 @@ TESTED = (
 
 def sample(word: str) -> str:
     """The sample of docs/client.md in which the word stands."""
-    return next(code for code in CLIENT if word in code)
+    return CLIENT[TESTED.index(word)]
 
 
 class OutOfBudget(Exception):
@@ -108,7 +110,8 @@ def test_the_sample_of_the_readme(server: Server, namespace: str, tmp_path: Path
 
 
 def test_each_sample_of_the_client_has_a_test() -> None:
-    assert [next((word for word in TESTED if word in code), code) for code in CLIENT] == list(TESTED)
+    assert len(CLIENT) == len(TESTED)
+    assert all(word in code for word, code in zip(TESTED, CLIENT, strict=True))
 
 
 async def test_connecting(state: Client, server: Server) -> None:
@@ -117,6 +120,33 @@ async def test_connecting(state: Client, server: Server) -> None:
     entry = await state.get("plan")
     assert entry is not None
     assert (entry.value, entry.version) == ({"step": 2}, 2)
+
+
+async def test_connecting_by_tls_with_a_token(tmp_path: Path) -> None:
+    authority = Authority()
+    ca = authority.write(tmp_path)
+    own = authority.server("state.internal").write(tmp_path, "server")
+    pair = authority.client("nobody").write(tmp_path, "client")
+    (tmp_path / "token").write_text(token_of("ann"))
+    settings = {"tls-cert": own.cert, "tls-key": own.key, "tls-client-ca": ca}
+    settings["tokens"] = write_tokens(tmp_path / "tokens", ["ann"])
+    with servers.start(*(f"--{name}={path}" for name, path in settings.items())) as server:
+        places = {
+            "state.internal:7171": server.address,
+            "/etc/comity/ca.pem": str(ca),
+            "/etc/comity/client.pem": str(pair.cert),
+            "/etc/comity/client.key": str(pair.key),
+            "/run/secrets/comity-token": str(tmp_path / "token"),
+        }
+        code = sample("comity.TLS(")
+        for said, place in places.items():
+            assert said in code
+            code = code.replace(said, place)
+        known: dict[str, Any] = {"comity": comity}
+        exec(code, known)
+        async with known["state"] as state:
+            await state.put("plan", 1)
+            assert [commit.author async for commit in state.history()] == ["ann"]
 
 
 async def test_reading(state: Client, server: Server) -> None:

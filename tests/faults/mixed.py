@@ -136,7 +136,7 @@ class Follower:
         assert sequence not in seen, f"{commit.message} was applied twice: {seen[sequence]} and {commit.revision}"
         seen[sequence] = commit.revision
         self.made[writer.partition("-")[0]] += 1
-        for old in [one for one in seen if one < sequence - KEPT]:
+        for old in [one for one in seen if one < sequence - KEPT and (writer, one) not in self._books.answered]:
             del seen[old]
 
 

@@ -8,11 +8,10 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-import trustme
-
 import comity
 from comity_server.access.tokens import line_of, new_token
 from tests import servers
+from tests.authority import Authority
 from tests.proxy import Proxy
 from tests.servers import Server
 
@@ -38,10 +37,9 @@ class Papers:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._authority = trustme.CA()
+        self._authority = Authority()
         self._turn = 0
-        self.ca = folder / "ca.pem"
-        self._authority.cert_pem.write_to_path(str(self.ca))
+        self.ca = self._authority.write(folder)
         self._guest = new_token()
         self._tokens: list[str] = []
         self.renew_certificate()
@@ -62,9 +60,7 @@ class Papers:
         return {"tls": comity.TLS(ca=self.ca), "token": self._guest}
 
     def renew_certificate(self) -> None:
-        issued = self._authority.issue_cert("127.0.0.1", "localhost")
-        self._write("key.pem", issued.private_key_pem.bytes())
-        self._write("cert.pem", b"".join(part.bytes() for part in issued.cert_chain_pems))
+        self._authority.server().write(self._folder)
 
     def change_policy(self, *, welcome: bool) -> None:
         """Whether guests are welcome."""

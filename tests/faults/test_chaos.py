@@ -31,14 +31,14 @@ pytestmark = pytest.mark.skipif(program() is None, reason="there is no redis-ser
 SOAK = os.environ.get("COMITY_SOAK") == "1"
 DURATION = float(os.environ.get("COMITY_SOAK_SECONDS", "3600")) if SOAK else 120.0
 PAUSE = 0.2 if SOAK else 2.0  # seconds between two calls of one that makes them
-BETWEEN = 60 if SOAK else 4  # calls of each, between two blows
+BETWEEN = 250 if SOAK else 4  # calls of each, between two blows
 TTL = 20.0  # seconds, of leases
 RETENTION = 5_000 if SOAK else 1_000  # commits: so many are there when memory is weighed, and no more
 SECONDS = 90.0  # in which all goes on after a blow
 SAMPLE_SECONDS = 5.0 if SOAK else 1.0
 SETTLE_SECONDS = DURATION / 6  # in which the history comes to its bound, and nothing is weighed
-WARM_SECONDS = 60.0 if SOAK else 5.0  # likewise of each process, which takes up what it needs
-MOST_MIB_PER_HOUR = 40.0
+WARM_SECONDS = 120.0 if SOAK else 5.0  # likewise of each process, which takes up what it needs
+MOST_MIB_PER_HOUR = 60.0
 JUDGED_SECONDS = 1800.0  # of a shorter run the slopes are only told
 
 # A call that fails says so by one of these: that it may be made again, or that what it held is lost.

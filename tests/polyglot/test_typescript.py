@@ -6,9 +6,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-import trustme
 
 from comity_server.access.tokens import line_of, new_token
+from tests.authority import Authority
 from tests.polyglot.control import controlled
 from tests.polyglot.install import HERE, find_node, install, npm
 from tests.servers import Server, environment, start
@@ -49,16 +49,16 @@ def run(node: str, *arguments: str, folder: Path = PACKAGE, **variables: str) ->
 @contextmanager
 def asking_who_calls(folder: Path) -> Iterator[Server]:
     """A server with TLS that takes client certificates and tokens. Its clients need the files ca, cert, key, token."""
-    authority = trustme.CA()
-    authority.cert_pem.write_to_path(str(folder / "ca"))
-    authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(str(folder / "server"))
-    shown = authority.issue_cert(common_name="node")
-    shown.cert_chain_pems[0].write_to_path(str(folder / "cert"))
-    shown.private_key_pem.write_to_path(str(folder / "key"))
+    authority = Authority()
+    authority.write(folder, "ca")
+    serving = authority.server("127.0.0.1").write(folder, "server")
+    shown = authority.client("node")
+    (folder / "cert").write_bytes(shown.cert)
+    (folder / "key").write_bytes(shown.key)
     token = new_token()
     (folder / "token").write_text(token)
     (folder / "tokens").write_text(line_of("planner", token))
-    arguments = {"tls-cert": "server", "tls-key": "server", "tls-client-ca": "ca", "tokens": "tokens"}
+    arguments = {"tls-cert": serving.cert.name, "tls-key": serving.key.name, "tls-client-ca": "ca", "tokens": "tokens"}
     with start(*(f"--{name}={folder / value}" for name, value in arguments.items())) as server:
         yield server
 
@@ -83,6 +83,7 @@ def test_its_tests_pass(node: str, server: Server, tmp_path: Path) -> None:
     with (
         controlled(f"sqlite:{tmp_path / 'state.db'}", tmp_path / "server.log") as url,
         asking_who_calls(tmp_path) as secure,
+        start("--rate-principal=2") as limited,
     ):
         said = run(
             node,
@@ -94,6 +95,7 @@ def test_its_tests_pass(node: str, server: Server, tmp_path: Path) -> None:
             COMITY_TEST_CONTROL=url,
             COMITY_TEST_SECURE=secure.address,
             COMITY_TEST_FILES=str(tmp_path),
+            COMITY_TEST_LIMITED=limited.address,
         )
     assert "# fail 0" in said
     assert "# skipped 0" in said

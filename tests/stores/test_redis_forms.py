@@ -10,7 +10,6 @@ from urllib.parse import quote
 
 import pytest
 import redis
-import trustme
 
 from comity_server.errors import StoreUnavailable
 from comity_server.limits import Limits
@@ -18,6 +17,7 @@ from comity_server.model import Put, RequestId
 from comity_server.stores.protocol import Store
 from comity_server.stores.url import open_store
 from tests import servers
+from tests.authority import Authority
 from tests.contract.space import Space, fresh_name
 from tests.redis_servers import RedisCluster, RedisServer, Replicated, free_port
 
@@ -187,16 +187,17 @@ async def test_other_programs_keys_are_left_alone(redis_server: RedisServer) -> 
 @pytest.fixture
 async def tls(redis_server: RedisServer, tmp_path: Path) -> AsyncIterator[tuple[int, dict[str, str]]]:
     """A port where Redis is behind TLS that wants a client's certificate; and the files that let one in."""
-    authority = trustme.CA()
+    authority = Authority()
+    ca, server, client = (
+        authority.write(tmp_path),
+        authority.server("localhost").write(tmp_path, "server"),
+        authority.client("client").write(tmp_path, "client"),
+    )
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert("localhost").configure_cert(context)
-    authority.configure_trust(context)
+    context.load_cert_chain(*server)
+    context.load_verify_locations(ca)
     context.verify_mode = ssl.CERT_REQUIRED
-    files = {name: str(tmp_path / name) for name in ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")}
-    authority.cert_pem.write_to_path(files["ssl_ca_certs"])
-    client = authority.issue_cert("client")
-    client.private_key_pem.write_to_path(files["ssl_keyfile"])
-    client.cert_chain_pems[0].write_to_path(files["ssl_certfile"])
+    files = {"ssl_ca_certs": str(ca), "ssl_certfile": str(client.cert), "ssl_keyfile": str(client.key)}
     tasks: set[asyncio.Task[None]] = set()
 
     async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

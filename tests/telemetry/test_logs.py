@@ -6,12 +6,15 @@ from typing import Any
 import grpc
 import pytest
 from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-untyped]
+from structlog.testing import capture_logs
 
+import comity
 from comity.v1 import state_pb2 as s
 from comity.v1 import state_pb2_grpc
+from comity_server.telemetry.trail import merge
 from tests import servers
 from tests.access.bearers import bearing
-from tests.telemetry.busy import CANARY, NAME, REQUEST_ID, TRACE, TRACED
+from tests.telemetry.busy import CANARY, KEY, NAME, REQUEST_ID, TRACE, TRACED
 from tests.telemetry.conftest import Busy
 from tests.waiting import until
 from tests.wire.calls import TIMEOUT, Metadata
@@ -50,6 +53,9 @@ def test_each_call_has_a_line(busy_server: Busy) -> None:
         *("OK", "CANCELLED", "INVALID_ARGUMENT", "NOT_FOUND", "ABORTED", "OUT_OF_RANGE"),
         *("UNAUTHENTICATED", "PERMISSION_DENIED"),
     }
+    reasons = {(line["code"], line["reason"]) for line in calls(busy_server.server) if "reason" in line}
+    assert reasons >= {("RESOURCE_EXHAUSTED", "TOO_MANY_CALLS"), ("PERMISSION_DENIED", "AUTHOR_NOT_PRINCIPAL")}
+    assert "OK" not in dict(reasons)
     names = {line.get("namespace") for line in calls(busy_server.server)}
     assert names >= {NAME, None}
 
@@ -95,6 +101,22 @@ async def test_an_error_says_by_which_id_the_log_has_the_call(
         assert len(request.request_id) == 32
 
 
+async def test_an_error_of_the_client_has_it_too(busy_server: Busy) -> None:
+    """What is told on a stream that calls share has the id of the stream."""
+    address, token = busy_server.server.address, busy_server.token
+    async with comity.connect(address, namespace=NAME, token=token, timeout=TIMEOUT) as state:
+        with pytest.raises(comity.Conflict) as shared:
+            await state.put(KEY, 1, if_version=99)
+        with pytest.raises(comity.NotFound) as alone:
+            await state.with_options(namespace=f"{NAME}-nothing").namespace_info()
+        with pytest.raises(comity.OutOfRange) as streamed:
+            await state.watch(KEY, from_revision=10**6).ready()
+    ids = [raised.value.request_id for raised in (shared, alone, streamed)]
+    await until(lambda: {*ids} <= {line["request_id"] for line in calls(busy_server.server)})
+    methods = {line["request_id"]: line["method"].rpartition("/")[2] for line in calls(busy_server.server)}
+    assert [methods[id] for id in ids] == ["Pipeline", "GetNamespace", "Watch"]
+
+
 async def test_a_defect_is_in_the_log_under_the_id_of_its_call(monkeypatch: pytest.MonkeyPatch) -> None:
     async def fail(*_: object, **__: object) -> None:
         raise RuntimeError
@@ -108,24 +130,22 @@ async def test_a_defect_is_in_the_log_under_the_id_of_its_call(monkeypatch: pyte
 
 
 async def test_a_watch_that_nobody_wants_any_more_is_no_failure() -> None:
-    with servers.start("--log-calls", "failed") as server:
-        async with grpc.aio.insecure_channel(server.address) as channel:
-            stub: state_pb2_grpc.StateServiceAsyncStub = state_pb2_grpc.StateServiceStub(channel)
-            await stub.Get(s.GetRequest(namespace=NAME, key="k"))
-            watch = stub.Watch(s.WatchRequest(namespace=NAME, key="k"))
+    with capture_logs() as log:
+        async with run(log_calls="failed") as running:
+            await running.state.Get(s.GetRequest(namespace=NAME, key="k"))
+            watch = running.state.Watch(s.WatchRequest(namespace=NAME, key="k"))
             await watch.read()
             watch.cancel()
             with pytest.raises(grpc.aio.AioRpcError):
-                await stub.Get(s.GetRequest(namespace=NAME))
-        server.stop()
-        assert [line["code"] for line in calls(server)] == ["INVALID_ARGUMENT"]
+                await running.state.Get(s.GetRequest(namespace=NAME))
+    assert [line["code"] for line in log if line["event"] == "call"] == ["INVALID_ARGUMENT"]
 
 
-def test_a_trace_of_the_client_is_named_where_the_server_makes_none() -> None:
-    with servers.start("--log-calls", "all") as server, grpc.insecure_channel(server.address) as channel:
-        stub = state_pb2_grpc.StateServiceStub(channel)
-        for metadata in (TRACED, (("traceparent", f"00-{CANARY}"),)):
-            stub.Get(s.GetRequest(namespace=NAME, key="k"), metadata=metadata, timeout=TIMEOUT)
-        traced, untraced = calls(server)
+async def test_a_trace_of_the_client_is_named_where_the_server_makes_none() -> None:
+    with capture_logs(processors=[merge]) as log:
+        async with run(log_calls="all") as running:
+            for metadata in (TRACED, (("traceparent", f"00-{CANARY}"),)):
+                await running.state.Get(s.GetRequest(namespace=NAME, key="k"), metadata=metadata)
+    traced, untraced = [line for line in log if line["event"] == "call"]
     assert traced["trace_id"] == TRACE
     assert "trace_id" not in untraced

@@ -1,12 +1,15 @@
 """What a collector is told of calls and commits."""
 
 from collections.abc import Callable
+from functools import partial
 
 import grpc
 import pytest
 
+from comity.v1 import server_pb2, server_pb2_grpc, state_pb2_grpc
 from comity.v1 import state_pb2 as s
-from comity.v1 import state_pb2_grpc
+from comity_server.observing.exporting import Exporting
+from comity_server.settings import Settings, SettingsError
 from tests import servers
 from tests.telemetry.busy import NAME, PARENT, TRACE
 from tests.telemetry.collector import Collector, Span, collecting
@@ -20,6 +23,13 @@ async def one(collector: Collector, matches: Callable[[Span], bool]) -> Span:
     """The first span that is like this, once it has come."""
     await until(lambda: any(map(matches, collector.spans)))
     return next(filter(matches, collector.spans))
+
+
+async def has_no_watch(channel: grpc.aio.Channel) -> bool:
+    """Whether the server has seen its end, too."""
+    stub: server_pb2_grpc.ServerServiceAsyncStub = server_pb2_grpc.ServerServiceStub(channel)
+    status = (await stub.GetStatus(server_pb2.GetStatusRequest())).status
+    return all(method.open == 0 for method in status.methods if method.method == f"{STATE}/Watch")
 
 
 async def test_a_call_goes_on_with_the_trace_of_its_client(busy_server: Busy) -> None:
@@ -71,9 +81,10 @@ async def test_what_was_not_sent_yet_is_sent_at_the_end_and_a_deadline_is_an_err
                 await watch.read()
                 with pytest.raises(grpc.aio.AioRpcError):
                     await watch.read()
+                await until(partial(has_no_watch, channel))
             assert not collector.spans
             server.stop()
-        (span,) = collector.spans
+        (span,) = [span for span in collector.spans if span.name == f"{STATE}/Watch"]
         assert (span.attributes["rpc.response.status_code"], span.is_error) == ("DEADLINE_EXCEEDED", True)
         assert not collector.metrics
 
@@ -89,15 +100,22 @@ def test_a_collector_that_is_not_there_holds_up_nothing() -> None:
         assert server.stop(timeout=15) == 0
 
 
-def test_nothing_is_sent_where_all_is_switched_off() -> None:
-    with collecting() as collector:
-        env = SOON | {"OTEL_SDK_DISABLED": "true"}
-        with (
-            servers.start("--otlp-endpoint", f"http://{collector.address}", env=env) as server,
-            grpc.insecure_channel(server.address) as channel,
-        ):
-            state_pb2_grpc.StateServiceStub(channel).Get(s.GetRequest(namespace=NAME, key="k"), timeout=5)
-            server.stop()
-            assert '"call"' not in server.log()
-        assert not collector.spans
-        assert not collector.metrics
+@pytest.mark.parametrize(
+    ("variables", "traced"),
+    [({}, True), ({"OTEL_TRACES_EXPORTER": "none"}, False), ({"OTEL_SDK_DISABLED": "true"}, False)],
+)
+async def test_variables_switch_traces_off(
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], traced: bool
+) -> None:
+    for name, said in variables.items():
+        monkeypatch.setenv(name, said)
+    exporting = Exporting(Settings(otlp_endpoint="http://127.0.0.1:1"), "1")
+    assert (exporting.tracing is not None) == traced
+    await exporting.stop()
+
+
+@pytest.mark.parametrize("signal", ["TRACES", "METRICS"])
+def test_an_exporter_that_is_not_installed_is_refused(monkeypatch: pytest.MonkeyPatch, signal: str) -> None:
+    monkeypatch.setenv(f"OTEL_{signal}_EXPORTER", "none, carrier-pigeon")
+    with pytest.raises(SettingsError, match=f"^OTEL_{signal}_EXPORTER: 'carrier-pigeon' is no exporter"):
+        Exporting(Settings(), "1")

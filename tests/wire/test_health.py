@@ -107,6 +107,22 @@ async def test_health_is_answered_where_a_connection_has_no_room_for_anything_el
         await asyncio.gather(*puts)
 
 
+async def test_health_is_answered_where_no_other_call_may_be_made() -> None:
+    async with run(max_calls=1, max_principal_calls=1, max_principal_streams=1) as running:
+        running.store.gate.clear()
+        held = asyncio.ensure_future(running.state.Put(put("k"), timeout=TIMEOUT))
+        await until(lambda: running.store.commits_begun == 1)
+        late = running.state.Put(put("late"), timeout=TIMEOUT)
+        assert await late.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert (await ask(running.health, "")).status == SERVING
+        streams = [watch(running.health, "readiness") for _ in range(3)]
+        assert [(await stream.read()).status for stream in streams] == [SERVING] * 3
+        for stream in streams:
+            stream.cancel()
+        running.store.gate.set()
+        await held
+
+
 class SlowStore(MemoryStore):
     """Takes as long to open as a test wants."""
 

@@ -149,6 +149,8 @@ def test_a_variable_that_is_misspelt_is_warned_of() -> None:
         "COMITY_AUTHOR": "ann",
         "COMITY_TOKEN_FILE": "/run/secrets/token",
         "COMITY_TLS_CA": "/etc/comity/ca.pem",
+        "COMITY_TLS_CLIENT_CERT": "/etc/comity/client.pem",
+        "COMITY_TLS_CLIENT_KEY": "/etc/comity/client.key",
     }
     with servers.start(env=env) as server:
         logged = [json.loads(line) for line in server.log().splitlines()]

@@ -18,28 +18,11 @@ from .outcome import MapError, Outcome
 from .presence import Directory, Presence, PresenceChange, PresenceEvent
 from .restarts import Restart, Strategy
 from .supervisor import Supervisor
-from .workflow import (
-    Results,
-    RunContext,
-    RunDiffers,
-    RunIsHeld,
-    RunKeys,
-    RunState,
-    RunStatus,
-    Step,
-    StepContext,
-    StepFailure,
-    StepState,
-    StepStatus,
-    Workflow,
-    WorkflowError,
-    WorkflowFailed,
-    each,
-    parallel,
-    sequence,
-    step,
-    when,
-)
+from .workflow.context import Results, RunContext, RunKeys, StepContext
+from .workflow.errors import RunDiffers, RunIsHeld, StepFailure, WorkflowError, WorkflowFailed
+from .workflow.plan import Step, each, parallel, sequence, step, when
+from .workflow.status import RunState, RunStatus, StepState, StepStatus
+from .workflow.workflow import Workflow
 
 __all__ = [
     "Agent",

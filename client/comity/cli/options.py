@@ -213,8 +213,14 @@ _COMMON = (
         help="The certificates that may have signed the server's, PEM; else public authorities."
         f"  {_variable('COMITY_TLS_CA')}",
     ),
-    click.option("--tls-cert", metavar="PATH", help=f"The certificate to show, PEM.  {_variable('COMITY_TLS_CERT')}"),
-    click.option("--tls-key", metavar="PATH", help=f"Its private key, PEM.  {_variable('COMITY_TLS_KEY')}"),
+    click.option(
+        "--tls-client-cert",
+        metavar="PATH",
+        help=f"The certificate to show, PEM.  {_variable('COMITY_TLS_CLIENT_CERT')}",
+    ),
+    click.option(
+        "--tls-client-key", metavar="PATH", help=f"Its private key, PEM.  {_variable('COMITY_TLS_CLIENT_KEY')}"
+    ),
     click.option(
         "--tls-server-name",
         metavar="NAME",
@@ -226,7 +232,7 @@ _COMMON = (
         help="Where the token is, by which the server knows who calls.  [env var: COMITY_TOKEN_FILE, COMITY_TOKEN]",
     ),
 )
-_FILES = ("tls_ca", "tls_cert", "tls_key", "tls_server_name", "token_file")
+_FILES = ("tls_ca", "tls_client_cert", "tls_client_key", "tls_server_name", "token_file")
 _AUTHOR = click.option(
     "--author",
     metavar="NAME",

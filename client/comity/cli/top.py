@@ -6,6 +6,7 @@ import dataclasses
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from comity.client import Client
     from comity.server_status import ServerStatus
 
-__all__ = ["top"]
+__all__ = ["together", "top"]
 
 LEAST, MOST = 0.1, 3600  # seconds of the interval
 ASK_SECONDS = 1.0  # how long an answer is waited for at least, where the interval is shorter
@@ -60,18 +61,18 @@ def top(options: Options, interval: float, once: bool) -> None:
     """Show rates, latencies, namespaces, watches and leases of the server, or of each of several addresses, until q or
     Ctrl-C.
 
-    Rates are those of the last interval; latencies are the bound that 50 or 99 of 100 did not pass. Methods and
-    namespaces are shown of all the addresses, the busiest first. In a pipe a frame is lines with tabs, that begin with
-    what they are about; with --json it is an object for each address. A server that cannot be reached is shown as that,
-    until it is there again; with --once it is exit code 5. Where there are permissions, it needs admin on every
-    namespace.
+    Rates are those of the last interval, that of operations of those in pipelines and of calls that are no streams;
+    latencies are the bound that 50 or 99 of 100 did not pass. Methods and namespaces are shown of all the addresses,
+    the busiest first. In a pipe a frame is lines with tabs, that begin with what they are about; with --json it is an
+    object for each address. A server that cannot be reached is shown as that, until it is there again; with --once it
+    is exit code 5. Where there are permissions, it needs admin on every namespace.
     """
 
     if not LEAST <= interval <= MOST:
         raise click.BadParameter(f"must be from {LEAST} to {MOST}", param_hint="--interval")
 
-    async def work(client: "Client") -> None:
-        servers = [_Server(one, options.timeout) for one in _each(client._access)]
+    async def work(_: "Client") -> None:
+        servers = [_Server(one, options.timeout) for one in _each(options.access())]
         try:
             await _show(servers, Output(as_json=options.json), interval, once)
         finally:
@@ -206,10 +207,10 @@ def _sections(readings: Sequence[Reading]) -> Sequence[tuple[str, Sequence[Row]]
         ("server", [_server(reading) for reading in readings]),
         ("trouble", [(reading.address, reading.trouble) for reading in readings if reading.trouble]),
         ("sizes", [_sizes(reading) for reading in there]),
-        ("method", [_method(method) for method in _together("method", [reading.methods() for reading in there])]),
+        ("method", [_method(method) for method in together("method", [reading.methods() for reading in there])]),
         (
             "namespace",
-            [_namespace(one) for one in _together("namespace", [reading.namespaces() for reading in there])],
+            [_namespace(one) for one in together("namespace", [reading.namespaces() for reading in there])],
         ),
     ]
 
@@ -261,19 +262,19 @@ def _namespace(found: Mapping[str, Any]) -> Row:
     )
 
 
-def _together(name: str, of_servers: Sequence[Sequence[Mapping[str, Any]]]) -> Sequence[Mapping[str, Any]]:
+def together(name: str, of_servers: Sequence[Sequence[Mapping[str, Any]]]) -> Sequence[Mapping[str, Any]]:
     """What several servers say of the same: counts and rates of calls added up, and of all else the largest."""
     found: dict[str, dict[str, Any]] = {}
-    for shown in of_servers:
-        for one in shown:
-            known = found.setdefault(one[name], dict(one))
-            if known == one:
-                continue
-            for field, value in one.items():
-                if field == "revisions_per_second" or not field.endswith(("_per_second", "open")):
-                    known[field] = max((each for each in (known[field], value) if each is not None), default=None)
-                else:
-                    known[field] += value
+    for one in chain.from_iterable(of_servers):
+        known = found.get(one[name])
+        if known is None:
+            found[one[name]] = dict(one)
+            continue
+        for field, value in one.items():
+            if field == "revisions_per_second" or not field.endswith(("_per_second", "open")):
+                known[field] = max((each for each in (known[field], value) if each is not None), default=None)
+            else:
+                known[field] += value
     return list(found.values())
 
 

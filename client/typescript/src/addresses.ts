@@ -1,8 +1,11 @@
 /** The addresses of servers, as people write them. */
 
-import { isIP, isIPv6 } from 'node:net';
+import { BlockList, isIP, isIPv6 } from 'node:net';
 
 const DEFAULT_PORT = '7171';
+const LOOPBACK = new BlockList();
+LOOPBACK.addSubnet('127.0.0.0', 8); // as IPv6 writes them, too
+LOOPBACK.addAddress('::1', 'ipv6');
 
 /** The gRPC targets of `host:port[,host:port]`, in the order in which to try them. The port is 7171 unless said. */
 export function targets(addresses: string): string[] {
@@ -13,6 +16,14 @@ export function targets(addresses: string): string[] {
 /** A target as people write it. */
 export function plain(target: string): string {
   return target.replace(/^(dns:\/\/\/|ipv4:|ipv6:)/, '');
+}
+
+/** Whether what is sent to a target does not leave this machine. */
+export function isHere(target: string): boolean {
+  const host = plain(target).replace(/:\d+$/, '').replace(/^\[(.*)\]$/, '$1');
+  const version = isIP(host);
+  if (version) return LOOPBACK.check(host, version === 4 ? 'ipv4' : 'ipv6');
+  return /^localhost\.?$/i.test(host);
 }
 
 function target(address: string): string {

@@ -6,7 +6,8 @@ export type Int = bigint | number;
 const MAX_INT64 = 2n ** 63n - 1n;
 /** Half of the time for which a server remembers the request ids of a silent client, in ms. */
 export const MAX_WRITE_MS = 300_000;
-const MAX_TIMEOUT_MS = 2 ** 31 - 1; // what a timer of Node.js can hold
+/** What a timer of Node.js can hold. */
+export const MAX_TIMEOUT_MS = 2 ** 31 - 1;
 
 export function int(name: string, value: Int): bigint {
   if (typeof value !== 'bigint' && typeof value !== 'number') {

@@ -1,7 +1,7 @@
 /** Connections to the servers: made when first used, one an address. The one place that knows the stubs of gRPC. */
 
-import { Client, connectivityState } from '@grpc/grpc-js';
-import type { ClientDuplexStream, ClientReadableStream, Metadata } from '@grpc/grpc-js';
+import { Client, connectivityState, Metadata } from '@grpc/grpc-js';
+import type { ClientDuplexStream, ClientReadableStream } from '@grpc/grpc-js';
 import { fromBinary, toBinary } from '@bufbuild/protobuf';
 import type {
   DescMessage,
@@ -12,14 +12,17 @@ import type {
   MessageShape,
 } from '@bufbuild/protobuf';
 
+import type { Access } from './access.ts';
 import { plain, targets } from './addresses.ts';
-import { channelCredentials, checked, identified, tlsOptions } from './credentials.ts';
-import type { Tls, Token } from './credentials.ts';
-import { Unavailable } from './errors.ts';
-import { now } from './retry.ts';
+import { channelCredentials, tlsOptions } from './credentials.ts';
+import { DeadlineExceeded, Unauthenticated, Unavailable } from './errors.ts';
+import { now, within } from './retry.ts';
 import { errorFrom } from './status.ts';
+import { ask } from './tokens.ts';
+import { UNREACHABLE } from './unreachable.ts';
 
-const CONNECT_MS = 2_000; // that one attempt to connect may take
+const CONNECT_MS = 2_000; // that a call waits for a connection
+const STUCK_MS = 20_000; // after which an attempt to connect is given up, as gRPC elsewhere does; grpc-js never does
 const OPTIONS = {
   // How large messages may be is the server's to say: it bounds what it takes, and what it sends.
   'grpc.max_receive_message_length': -1,
@@ -34,33 +37,110 @@ const OPTIONS = {
   'grpc.service_config_disable_resolution': 1,
 };
 
+/** A stream that was opened, and the token that it bears: whether another one would do better, `hasNewToken` tells. */
+export interface Opened<Stream> {
+  readonly stream: Stream;
+  readonly token: string | undefined;
+}
+
 /** A channel to one address. */
 export class Connection {
   readonly address: string;
+  readonly #access: Access;
   readonly #client: Client;
-  readonly #token: Token | undefined;
+  #connecting: number | undefined; // since when, by `now`, if no state but that was seen since
 
-  constructor(target: string, tls: Tls | boolean | undefined, token: Token | undefined) {
+  /** attempt: 0 shares what connects other clients of the process; another number, what those of that number have. */
+  constructor(target: string, access: Access, attempt: number) {
     this.address = plain(target);
-    this.#client = new Client(target, channelCredentials(tls), { ...OPTIONS, ...tlsOptions(tls) });
-    this.#token = token;
+    this.#access = access;
+    const options = { ...OPTIONS, ...tlsOptions(access.tls), 'comity.attempt': attempt };
+    this.#client = new Client(target, channelCredentials(access.tls), options);
   }
 
-  /** Call once, with an end at `deadline` by `now`. Throws ComityError, and what the signal's reason is. */
+  /**
+   * Call once, and once more with a new token if the server has refused an old one, with an end at `deadline` by `now`.
+   * Throws ComityError, and what the signal's reason is.
+   */
   async unary<I extends DescMessage, O extends DescMessage>(
     method: DescMethodUnary<I, O>,
     request: MessageShape<I>,
     deadline: number,
     signal?: AbortSignal,
   ): Promise<MessageShape<O>> {
-    const metadata = await this.#ready(deadline, signal);
+    const token = await this.#ready(deadline, signal);
+    try {
+      return await this.#call(method, request, token, deadline, signal);
+    } catch (error) {
+      if (!(error instanceof Unauthenticated)) throw error;
+      const renewed = await this.#ask(deadline, signal);
+      if (renewed === token) throw error;
+      return await this.#call(method, request, renewed, deadline, signal);
+    }
+  }
+
+  /** Open a stream of answers, without a deadline. It fails as gRPC says: see `errorFrom`. */
+  async serverStream<I extends DescMessage, O extends DescMessage>(
+    method: DescMethodServerStreaming<I, O>,
+    request: MessageShape<I>,
+    deadline: number,
+    signal?: AbortSignal,
+  ): Promise<Opened<ClientReadableStream<MessageShape<O>>>> {
+    const token = await this.#ready(deadline, signal);
+    const stream = this.#client.makeServerStreamRequest(
+      path(method),
+      (message: MessageShape<I>) => bytes(method.input, message),
+      (data) => parsed(method.output, data),
+      request,
+      bearing(token),
+    );
+    return { stream, token };
+  }
+
+  /** Open a stream in both directions, as of `serverStream`. */
+  async bidiStream<I extends DescMessage, O extends DescMessage>(
+    method: DescMethodBiDiStreaming<I, O>,
+    deadline: number,
+    signal?: AbortSignal,
+  ): Promise<Opened<ClientDuplexStream<MessageShape<I>, MessageShape<O>>>> {
+    const token = await this.#ready(deadline, signal);
+    const stream = this.#client.makeBidiStreamRequest(
+      path(method),
+      (message: MessageShape<I>) => bytes(method.input, message),
+      (data) => parsed(method.output, data),
+      bearing(token),
+    );
+    return { stream, token };
+  }
+
+  /** Whether calls bear another token now than one that the server refused. */
+  async hasNewToken(since: string | undefined, signal?: AbortSignal): Promise<boolean> {
+    return (await this.#ask(now() + CONNECT_MS, signal)) !== since;
+  }
+
+  /** Whether it has been connecting for so long that nothing will come of it. */
+  get isStuck(): boolean {
+    return this.#connecting !== undefined && now() - this.#connecting >= STUCK_MS;
+  }
+
+  close(): void {
+    this.#client.close();
+  }
+
+  #call<I extends DescMessage, O extends DescMessage>(
+    method: DescMethodUnary<I, O>,
+    request: MessageShape<I>,
+    token: string | undefined,
+    deadline: number,
+    signal?: AbortSignal,
+  ): Promise<MessageShape<O>> {
     return new Promise((resolve, reject) => {
       const call = this.#client.makeUnaryRequest(
         path(method),
         (message: MessageShape<I>) => bytes(method.input, message),
         (data) => parsed(method.output, data),
         request,
-        metadata,
+        bearing(token),
         { deadline: Date.now() + Math.max(0, deadline - now()) },
         (failure, answer) => {
           signal?.removeEventListener('abort', cancel);
@@ -74,82 +154,64 @@ export class Connection {
     });
   }
 
-  /** Open a stream of answers, without a deadline. It fails as gRPC says: see `errorFrom`. */
-  async serverStream<I extends DescMessage, O extends DescMessage>(
-    method: DescMethodServerStreaming<I, O>,
-    request: MessageShape<I>,
-    deadline: number,
-    signal?: AbortSignal,
-  ): Promise<ClientReadableStream<MessageShape<O>>> {
-    const metadata = await this.#ready(deadline, signal);
-    return this.#client.makeServerStreamRequest(
-      path(method),
-      (message: MessageShape<I>) => bytes(method.input, message),
-      (data) => parsed(method.output, data),
-      request,
-      metadata,
-    );
-  }
-
-  /** Open a stream in both directions, as of `serverStream`. */
-  async bidiStream<I extends DescMessage, O extends DescMessage>(
-    method: DescMethodBiDiStreaming<I, O>,
-    deadline: number,
-    signal?: AbortSignal,
-  ): Promise<ClientDuplexStream<MessageShape<I>, MessageShape<O>>> {
-    const metadata = await this.#ready(deadline, signal);
-    return this.#client.makeBidiStreamRequest(
-      path(method),
-      (message: MessageShape<I>) => bytes(method.input, message),
-      (data) => parsed(method.output, data),
-      metadata,
-    );
-  }
-
-  close(): void {
-    this.#client.close();
-  }
-
-  /** What says who calls, once there is a connection, or it is known that there will be none. */
-  async #ready(deadline: number, signal?: AbortSignal): Promise<Metadata> {
+  /** What to call with, once there is a connection, or it is known that there will be none. */
+  async #ready(deadline: number, signal?: AbortSignal): Promise<string | undefined> {
     signal?.throwIfAborted();
-    const metadata = await identified(this.#token);
-    signal?.throwIfAborted();
-    const channel = this.#client.getChannel();
-    const until = Date.now() + Math.min(CONNECT_MS, Math.max(0, deadline - now()));
+    const token = await this.#ask(deadline, signal);
+    const until = now() + Math.min(CONNECT_MS, Math.max(0, deadline - now()));
     for (;;) {
-      const state = channel.getConnectivityState(true);
+      const state = this.#state();
       // A call that is made where connecting has failed says at once why.
-      if (state === connectivityState.READY || state === connectivityState.TRANSIENT_FAILURE) return metadata;
-      if (state === connectivityState.SHUTDOWN) throw new Error('the client is closed');
-      const changed = await new Promise<boolean>((resolve) => {
-        channel.watchConnectivityState(state, until, (late) => resolve(!late));
-      });
-      signal?.throwIfAborted();
-      if (!changed) {
-        throw new Unavailable(`cannot reach ${this.address}: it does not answer`, { reason: 'UNREACHABLE' });
-      }
+      if (state === connectivityState.READY || state === connectivityState.TRANSIENT_FAILURE) return token;
+      if (state === connectivityState.SHUTDOWN) throw this.#silent(); // another took its place
+      if (!(await within(this.#change(state, until), signal))) throw this.#silent();
     }
+  }
+
+  /** The token as it is now. */
+  #ask(deadline: number, signal?: AbortSignal): Promise<string | undefined> {
+    const { token } = this.#access;
+    const late = () => new DeadlineExceeded('the function of the token did not answer in time');
+    return within(ask(token), signal, deadline - now(), late);
+  }
+
+  #state(): connectivityState {
+    const state = this.#client.getChannel().getConnectivityState(true);
+    if (state === connectivityState.CONNECTING) this.#connecting ??= now();
+    else this.#connecting = undefined;
+    return state;
+  }
+
+  /** Whether another state than this one comes in time. */
+  #change(state: connectivityState, until: number): Promise<boolean> {
+    return new Promise((resolve) => {
+      const end = Date.now() + Math.max(0, until - now());
+      this.#client.getChannel().watchConnectivityState(state, end, (late) => resolve(!late));
+    });
+  }
+
+  #silent(): Unavailable {
+    return new Unavailable(`cannot reach ${this.address}: it does not answer`, { reason: UNREACHABLE });
   }
 }
 
 /** The connections of a client and of all that share them. Stays at one address until that one fails. */
 export class Channels {
-  readonly address: string;
+  readonly #access: Access;
   readonly #targets: string[];
-  readonly #tls: Tls | boolean | undefined;
-  readonly #token: Token | undefined;
   readonly #connections = new Map<number, Connection>();
   readonly #closing = new AbortController();
+  #stuck = 0; // how many were given up since they did not come to connect
   #place = 0; // of the target that answered last, or is to be tried next
 
-  constructor(address: string, tls: Tls | boolean | undefined, token: Token | undefined) {
-    this.address = address;
-    this.#targets = targets(address);
-    this.#tls = tls;
-    this.#token = token;
-    if (typeof token !== 'function' && token !== undefined) checked(token);
-    channelCredentials(tls); // what does not fit is said now
+  constructor(access: Access) {
+    this.#access = access;
+    this.#targets = targets(access.address);
+  }
+
+  /** Where the servers are, as it was said. */
+  get address(): string {
+    return this.#access.address;
   }
 
   /** Fires when the client is closed. */
@@ -163,7 +225,7 @@ export class Channels {
     const place = this.#place;
     let connection = this.#connections.get(place);
     if (!connection) {
-      connection = new Connection(this.#targets[place] as string, this.#tls, this.#token);
+      connection = new Connection(this.#targets[place] as string, this.#access, this.#stuck);
       this.#connections.set(place, connection);
     }
     return connection;
@@ -171,7 +233,12 @@ export class Channels {
 
   /** The connection is of no use now: others are to try the next address. Only the first to find out moves on. */
   failed(connection: Connection): void {
-    if (this.#connections.get(this.#place) === connection) this.#place = (this.#place + 1) % this.#targets.length;
+    const place = this.#place;
+    if (this.#connections.get(place) === connection) this.#place = (place + 1) % this.#targets.length;
+    if (!connection.isStuck) return;
+    this.#stuck++;
+    for (const [at, known] of this.#connections) if (known === connection) this.#connections.delete(at);
+    connection.close();
   }
 
   close(): void {
@@ -189,6 +256,13 @@ function bytes<Desc extends DescMessage>(schema: Desc, message: MessageShape<Des
 /** Values in it are plain bytes, and no Buffers, which print and slice differently. */
 function parsed<Desc extends DescMessage>(schema: Desc, data: Buffer): MessageShape<Desc> {
   return fromBinary(schema, new Uint8Array(data.buffer, data.byteOffset, data.byteLength));
+}
+
+/** Says who calls. */
+function bearing(token: string | undefined): Metadata {
+  const metadata = new Metadata();
+  if (token !== undefined) metadata.set('authorization', `Bearer ${token}`);
+  return metadata;
 }
 
 function path(method: DescMethod): string {

@@ -1,25 +1,26 @@
 /** Where a program begins. */
 
-import { readFile } from 'node:fs/promises';
-import { readFileSync } from 'node:fs';
-
+import { access } from './access.ts';
 import { Calls } from './calls.ts';
 import { Channels } from './channel.ts';
 import { Client } from './client.ts';
-import type { Tls, Token } from './credentials.ts';
+import type { Tls } from './credentials.ts';
 import { Keeper } from './keeper.ts';
 import type { ClientOptions } from './options.ts';
 import { Writer } from './requestIds.ts';
+import type { Token } from './tokens.ts';
 
 /** What may be said to `connect`. */
 export interface ConnectOptions extends ClientOptions {
-  /** true, or what to know the server by. Default: the COMITY_TLS variables, or plain text. */
+  /**
+   * What to know the server by; true: what the COMITY_TLS variables say of that; false: plain text, to which a token is
+   * trusted too. Default: what the variables say, or plain text, in which no token goes to another machine.
+   */
   readonly tls?: Tls | boolean | undefined;
   /** Who calls. Default: COMITY_TOKEN, or what the file COMITY_TOKEN_FILE holds at each call. */
   readonly token?: Token | undefined;
 }
 
-const ADDRESS = '127.0.0.1:7171';
 const TIMEOUT_MS = 10_000;
 
 /**
@@ -34,11 +35,7 @@ const TIMEOUT_MS = 10_000;
  */
 export function connect(address?: string, options: ConnectOptions = {}): Client {
   const { env } = process;
-  const channels = new Channels(
-    address || env['COMITY_ADDRESS'] || ADDRESS,
-    options.tls ?? tlsOf(env),
-    options.token ?? tokenOf(env),
-  );
+  const channels = new Channels(access({ ...options, address }, env));
   return new Client(
     { calls: new Calls(channels), writer: new Writer(), keeper: new Keeper(channels) },
     {
@@ -47,17 +44,4 @@ export function connect(address?: string, options: ConnectOptions = {}): Client 
       timeoutMs: options.timeoutMs ?? TIMEOUT_MS,
     },
   );
-}
-
-function tlsOf(env: NodeJS.ProcessEnv): Tls | boolean {
-  const file = (name: string) => (env[name] ? readFileSync(env[name]) : undefined);
-  const [ca, cert, key] = [file('COMITY_TLS_CA'), file('COMITY_TLS_CERT'), file('COMITY_TLS_KEY')];
-  const serverName = env['COMITY_TLS_SERVER_NAME'] || undefined;
-  return ca || cert || key || serverName ? { ca, cert, key, serverName } : env['COMITY_TLS'] === '1';
-}
-
-function tokenOf(env: NodeJS.ProcessEnv): Token | undefined {
-  const path = env['COMITY_TOKEN_FILE'];
-  if (env['COMITY_TOKEN'] || !path) return env['COMITY_TOKEN'] || undefined;
-  return async () => (await readFile(path, 'utf8')).trim();
 }

@@ -1,6 +1,6 @@
-/** How a server is known, and what it is told of who calls. */
+/** How a server is known. */
 
-import { credentials, Metadata } from '@grpc/grpc-js';
+import { credentials } from '@grpc/grpc-js';
 import type { ChannelCredentials, ChannelOptions } from '@grpc/grpc-js';
 
 /** PEM: certificates and keys as node:tls takes them. Read files with node:fs. */
@@ -14,41 +14,40 @@ export interface Tls {
   readonly serverName?: string | undefined;
 }
 
-/** A bearer token, or a function that is asked for it before each call. */
-export type Token = string | (() => string | undefined | Promise<string | undefined>);
+const SERVER_NAME = /^[A-Za-z0-9_.:-]{1,253}$/;
 
-const TOKEN = /^[\x21-\x7e]+$/;
-
-export function channelCredentials(tls: Tls | boolean | undefined): ChannelCredentials {
-  if (tls === undefined || tls === false) return credentials.createInsecure();
-  if (tls === true) return credentials.createSsl();
+/** The same. Throws TypeError and RangeError for what no connection can be made by. */
+export function checkedTls(tls: Tls | false | undefined): Tls | false | undefined {
+  if (tls === undefined || tls === false) return tls;
   if (tls === null || typeof tls !== 'object') throw new TypeError('tls must be true, false or an object');
   if (!tls.cert !== !tls.key) throw new TypeError('tls.cert and tls.key are given together or not at all');
+  const { serverName } = tls;
+  if (serverName !== undefined && typeof serverName !== 'string') {
+    throw new TypeError('tls.serverName must be a string');
+  }
+  if (serverName !== undefined && !SERVER_NAME.test(serverName)) {
+    throw new RangeError(`tls.serverName must be a host name or an IP address, not '${serverName.slice(0, 100)}'`);
+  }
+  channelCredentials(tls);
+  return tls;
+}
+
+/** By TLS, or in plain text. */
+export function channelCredentials(tls: Tls | undefined): ChannelCredentials {
+  if (tls === undefined) return credentials.createInsecure();
   return credentials.createSsl(pem('ca', tls.ca), pem('key', tls.key), pem('cert', tls.cert));
 }
 
-export function tlsOptions(tls: Tls | boolean | undefined): ChannelOptions {
-  const name = typeof tls === 'object' ? tls.serverName : undefined;
+export function tlsOptions(tls: Tls | undefined): ChannelOptions {
+  const name = tls?.serverName;
   return name ? { 'grpc.ssl_target_name_override': name, 'grpc.default_authority': name } : {};
-}
-
-/** Says with each call who makes it. */
-export async function identified(token: Token | undefined): Promise<Metadata> {
-  const metadata = new Metadata();
-  const said = typeof token === 'function' ? await token() : token;
-  if (said !== undefined) metadata.set('authorization', `Bearer ${checked(said)}`);
-  return metadata;
-}
-
-/** The token itself is never part of a message. */
-export function checked(token: string): string {
-  if (typeof token !== 'string') throw new TypeError('token must be a string, or a function that answers one');
-  if (!TOKEN.test(token)) throw new RangeError('token must be printable ASCII without spaces, and not empty');
-  return token;
 }
 
 function pem(name: string, value: string | Uint8Array | undefined): Buffer | null {
   if (value === undefined) return null;
+  if (typeof value !== 'string' && !(value instanceof Uint8Array)) {
+    throw new TypeError(`tls.${name} must be PEM, as a string or bytes`);
+  }
   const data =
     typeof value === 'string' ? Buffer.from(value) : Buffer.from(value.buffer, value.byteOffset, value.length);
   if (!data.includes('-----BEGIN ')) throw new RangeError(`tls.${name} is not PEM (to name a file, read it first)`);

@@ -43,6 +43,9 @@ export interface ErrorDetails {
 
 /** The base of all errors of this client. */
 export class ComityError extends Error {
+  /** The gRPC status of this class of errors. */
+  static readonly code: string = 'UNKNOWN';
+
   /** The gRPC status: `ABORTED`. */
   readonly code: string;
   /** What happened, for programs, in UPPER_SNAKE_CASE; empty where gRPC says none. */
@@ -54,10 +57,10 @@ export class ComityError extends Error {
   /** The id under which the server's log has the call; empty if it said none. */
   readonly requestId: string;
 
-  constructor(message: string, details: ErrorDetails = {}, code = 'UNKNOWN') {
+  constructor(message: string, details: ErrorDetails = {}) {
     super(message, details.cause === undefined ? undefined : { cause: details.cause });
     this.name = new.target.name;
-    this.code = details.code ?? code;
+    this.code = details.code ?? new.target.code;
     this.reason = details.reason ?? '';
     this.metadata = details.metadata ?? {};
     this.violations = details.violations ?? [];
@@ -74,9 +77,7 @@ export class ComityError extends Error {
 
 /** A condition of the write did not hold, or a transaction function lost each time until its time was up. */
 export class Conflict extends ComityError {
-  constructor(message: string, details?: ErrorDetails) {
-    super(message, details, 'ABORTED');
-  }
+  static override readonly code: string = 'ABORTED';
 
   /** The key that the condition was on; undefined if it was on a prefix or a namespace. */
   get key(): string | undefined {
@@ -105,29 +106,21 @@ export class Conflict extends ComityError {
 }
 
 export class InvalidArgument extends ComityError {
-  constructor(message: string, details?: ErrorDetails) {
-    super(message, details, 'INVALID_ARGUMENT');
-  }
+  static override readonly code: string = 'INVALID_ARGUMENT';
 }
 
 export class NotFound extends ComityError {
-  constructor(message: string, details?: ErrorDetails) {
-    super(message, details, 'NOT_FOUND');
-  }
+  static override readonly code: string = 'NOT_FOUND';
 }
 
 export class LeaseNotFound extends NotFound {}
 
 export class AlreadyExists extends ComityError {
-  constructor(message: string, details?: ErrorDetails) {
-    super(message, details, 'ALREADY_EXISTS');
-  }
+  static override readonly code: string = 'ALREADY_EXISTS';
 }
 
 export class OutOfRange extends ComityError {
-  constructor(message: string, details?: ErrorDetails) {
-    super(message, details, 'OUT_OF_RANGE');
-  }
+  static override readonly code: string = 'OUT_OF_RANGE';
 
   /** The oldest revision that can be read. */
   get floor(): bigint | undefined {
@@ -143,17 +136,13 @@ export class OutOfRange extends ComityError {
 export class Compacted extends OutOfRange {}
 
 export class ResourceExhausted extends ComityError {
-  constructor(message: string, details?: ErrorDetails) {
-    super(message, details, 'RESOURCE_EXHAUSTED');
-  }
+  static override readonly code: string = 'RESOURCE_EXHAUSTED';
 }
 
 export class RateLimited extends ResourceExhausted {}
 
 export class FailedPrecondition extends ComityError {
-  constructor(message: string, details?: ErrorDetails) {
-    super(message, details, 'FAILED_PRECONDITION');
-  }
+  static override readonly code: string = 'FAILED_PRECONDITION';
 }
 
 export class LeaseLost extends FailedPrecondition {
@@ -163,43 +152,29 @@ export class LeaseLost extends FailedPrecondition {
 }
 
 export class Unauthenticated extends ComityError {
-  constructor(message: string, details?: ErrorDetails) {
-    super(message, details, 'UNAUTHENTICATED');
-  }
+  static override readonly code: string = 'UNAUTHENTICATED';
 }
 
 export class PermissionDenied extends ComityError {
-  constructor(message: string, details?: ErrorDetails) {
-    super(message, details, 'PERMISSION_DENIED');
-  }
+  static override readonly code: string = 'PERMISSION_DENIED';
 }
 
 export class Unavailable extends ComityError {
-  constructor(message: string, details?: ErrorDetails) {
-    super(message, details, 'UNAVAILABLE');
-  }
+  static override readonly code: string = 'UNAVAILABLE';
 }
 
 export class DeadlineExceeded extends ComityError {
-  constructor(message: string, details?: ErrorDetails) {
-    super(message, details, 'DEADLINE_EXCEEDED');
-  }
+  static override readonly code: string = 'DEADLINE_EXCEEDED';
 }
 
 export class Unimplemented extends ComityError {
-  constructor(message: string, details?: ErrorDetails) {
-    super(message, details, 'UNIMPLEMENTED');
-  }
+  static override readonly code: string = 'UNIMPLEMENTED';
 }
 
 export class Internal extends ComityError {
-  constructor(message: string, details?: ErrorDetails) {
-    super(message, details, 'INTERNAL');
-  }
+  static override readonly code: string = 'INTERNAL';
 }
 
 export class DecodeError extends ComityError {
-  constructor(message: string, details?: ErrorDetails) {
-    super(message, details, 'FAILED_PRECONDITION');
-  }
+  static override readonly code: string = 'FAILED_PRECONDITION';
 }

@@ -18,7 +18,7 @@ export type {
   WatchOptions,
   WriteOptions,
 } from './options.ts';
-export type { Tls, Token } from './credentials.ts';
+export type { Tls } from './credentials.ts';
 export * from './errors.ts';
 export type { Guard, LeaseGuard, OfLease } from './guards.ts';
 export { Lease } from './lease.ts';
@@ -49,6 +49,7 @@ export type {
 } from './operations.ts';
 export { Pages } from './pages.ts';
 export type { RequestId } from './requestIds.ts';
+export type { Token } from './tokens.ts';
 export { Transaction } from './transaction.ts';
 export type { TransactionPutOptions } from './transaction.ts';
 export { Watch } from './watch.ts';

@@ -8,6 +8,7 @@ import type { ClientDuplexStream } from '@grpc/grpc-js';
 import { create } from '@bufbuild/protobuf';
 
 import type { Channels, Connection } from './channel.ts';
+import { PermissionDenied, RateLimited, Unauthenticated } from './errors.ts';
 import { KeepAliveRequestSchema, LeaseService } from './gen/comity/v1/lease_pb.ts';
 import type { KeepAliveRequest, KeepAliveResponse } from './gen/comity/v1/lease_pb.ts';
 import type { Lease } from './lease.ts';
@@ -105,16 +106,19 @@ export class Keeper {
     const backoff = new Backoff();
     while (this.#kept.size > 0 && !this.#channels.closing.aborted) {
       const connection = this.#channels.connection();
+      let rest = 0; // ms that the server asks for
       try {
         await this.#renewing(connection, () => backoff.reset());
       } catch (error) {
         // Whatever it was: what can be done is to open another one while there is time.
-        this.#failure = errorFrom(error, connection.address);
-        this.#channels.failed(connection);
+        const failure = (this.#failure = errorFrom(error, connection.address));
+        if (failure instanceof PermissionDenied) this.#deny(failure);
+        else if (failure instanceof RateLimited) rest = failure.retryAfterMs ?? 0;
+        else if (!(failure instanceof Unauthenticated)) this.#channels.failed(connection); // there, a new token may do
       }
       if (this.#kept.size === 0) break;
       const shortest = Math.min(...[...this.#kept.keys()].map(({ ttlMs }) => ttlMs));
-      await sleep(Math.min(backoff.delay(Infinity) ?? 0, shortest * SHARE_OF_TTL));
+      await sleep(rest + Math.min(backoff.delay(Infinity) ?? 0, shortest * SHARE_OF_TTL));
     }
     this.#running = false;
   }
@@ -122,7 +126,7 @@ export class Keeper {
   /** Renew on a stream until it ends, which throws. */
   async #renewing(connection: Connection, answered: () => void): Promise<void> {
     const deadlines = [...this.#kept.keys()].map(({ deadline }) => deadline);
-    const stream = await connection.bidiStream(LeaseService.method.keepAlive, Math.min(...deadlines));
+    const { stream } = await connection.bidiStream(LeaseService.method.keepAlive, Math.min(...deadlines));
     stream.on('error', () => undefined); // told to who reads
     this.#stream = stream;
     try {
@@ -137,6 +141,14 @@ export class Keeper {
     } finally {
       this.#stream = undefined;
       stream.cancel();
+    }
+  }
+
+  /** What may not be renewed any more is lost. The others go on. */
+  #deny({ metadata, message }: PermissionDenied): void {
+    for (const lease of [...this.#kept.keys()]) {
+      const which = metadata['lease_id'] ?? String(lease.id);
+      if (lease.namespace === metadata['namespace'] && which === String(lease.id)) lease.lose(message);
     }
   }
 

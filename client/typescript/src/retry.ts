@@ -2,8 +2,12 @@
 
 import { setTimeout as delayed } from 'node:timers/promises';
 
-import { DeadlineExceeded } from './errors.ts';
+import { MAX_TIMEOUT_MS } from './arguments.ts';
+import { DeadlineExceeded, Unavailable } from './errors.ts';
 import { isTransient } from './status.ts';
+import { TLS_FAILED } from './unreachable.ts';
+
+const ROTATION_MS = 2_000; // for which certificates that do not fit may be those of two sides that are about to be replaced
 
 /** Milliseconds of a clock that never steps. */
 export function now(): number {
@@ -17,6 +21,30 @@ export async function sleep(ms: number, signal?: AbortSignal): Promise<void> {
   } catch (error) {
     signal?.throwIfAborted();
     throw error;
+  }
+}
+
+/**
+ * What is worked on, unless the signal fires first, or `ms` pass: then it is left to itself, and it rejects with the
+ * signal's reason, or with what `late` says.
+ */
+export async function within<T>(
+  work: Promise<T>,
+  signal?: AbortSignal,
+  ms: number = Infinity,
+  late?: () => Error,
+): Promise<T> {
+  signal?.throwIfAborted();
+  const given = Promise.withResolvers<T>();
+  const abort = () => given.reject(signal?.reason);
+  const timer = setTimeout(() => given.reject(late?.()), Math.max(0, Math.min(ms, MAX_TIMEOUT_MS)));
+  signal?.addEventListener('abort', abort, { once: true });
+  work.then(given.resolve, given.reject);
+  try {
+    return await given.promise;
+  } finally {
+    clearTimeout(timer);
+    signal?.removeEventListener('abort', abort);
   }
 }
 
@@ -50,10 +78,26 @@ export class Backoff {
   }
 }
 
+/** For how long every try has failed since no connection by TLS can be made, which will hardly pass by itself. */
+export class Misfit {
+  #since: number | undefined;
+
+  /** Whether it has, with this error, for so long that there is no use in another try. */
+  lasts(error: unknown): boolean {
+    if (!(error instanceof Unavailable && error.reason === TLS_FAILED)) {
+      this.#since = undefined;
+      return false;
+    }
+    this.#since ??= now();
+    return now() - this.#since >= ROTATION_MS;
+  }
+}
+
 /** The tries of one call, until a deadline by `now`. */
 export class Retry {
   readonly #deadline: number;
   readonly #backoff = new Backoff();
+  readonly #misfit = new Misfit();
   #last: unknown;
 
   constructor(deadline: number) {
@@ -73,7 +117,7 @@ export class Retry {
     const last = this.#last;
     this.#last = error;
     if (error instanceof DeadlineExceeded && last !== undefined) throw last;
-    if (!isTransient(error)) throw error;
+    if (!isTransient(error) || this.#misfit.lasts(error)) throw error;
     const delay = this.#backoff.delay(this.remaining(), error.retryAfterMs);
     if (delay === undefined) throw error;
     return delay;

@@ -88,6 +88,7 @@ export class Snapshot {
         // Of reads that begin together, the others wait for the revision of the first.
         const first = read(0n);
         this.#revision = first.then(({ revision }) => revision);
+        this.#revision.catch(() => undefined); // told to who reads first, and there may be no other
         return (await first).found;
       }
       const revision = await this.#revision;

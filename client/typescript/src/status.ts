@@ -28,21 +28,26 @@ const BY_REASON: Record<string, Kind | undefined> = {
   LEASE_LOST: errors.LeaseLost,
   LEASE_NOT_FOUND: errors.LeaseNotFound,
 };
-const BY_CODE: Record<number, Kind | undefined> = {
-  [Code.ABORTED]: errors.Conflict,
-  [Code.INVALID_ARGUMENT]: errors.InvalidArgument,
-  [Code.NOT_FOUND]: errors.NotFound,
-  [Code.ALREADY_EXISTS]: errors.AlreadyExists,
-  [Code.OUT_OF_RANGE]: errors.OutOfRange,
-  [Code.RESOURCE_EXHAUSTED]: errors.ResourceExhausted,
-  [Code.FAILED_PRECONDITION]: errors.FailedPrecondition,
-  [Code.UNAUTHENTICATED]: errors.Unauthenticated,
-  [Code.PERMISSION_DENIED]: errors.PermissionDenied,
-  [Code.UNAVAILABLE]: errors.Unavailable,
+const BY_CODE: Record<string, Kind | undefined> = {
   // Of a call that nobody here cancelled: gRPC's server does so with what it has no room for.
-  [Code.CANCELLED]: errors.Unavailable,
-  [Code.DEADLINE_EXCEEDED]: errors.DeadlineExceeded,
-  [Code.UNIMPLEMENTED]: errors.Unimplemented,
+  CANCELLED: errors.Unavailable,
+  ...Object.fromEntries(
+    [
+      errors.Conflict,
+      errors.InvalidArgument,
+      errors.NotFound,
+      errors.AlreadyExists,
+      errors.OutOfRange,
+      errors.ResourceExhausted,
+      errors.FailedPrecondition,
+      errors.Unauthenticated,
+      errors.PermissionDenied,
+      errors.Unavailable,
+      errors.DeadlineExceeded,
+      errors.Unimplemented,
+      errors.Internal,
+    ].map((kind) => [kind.code, kind]),
+  ),
 };
 
 // What grpc-js says when a connection broke under a call, with codes that may mean other things too.
@@ -78,7 +83,7 @@ export function errorFrom(failure: unknown, address: string): unknown {
   if (failure.code === Code.DEADLINE_EXCEEDED && !known) {
     return new errors.DeadlineExceeded(`no answer from ${address} in time`, { cause: failure });
   }
-  let kind = BY_REASON[reason] ?? BY_CODE[failure.code] ?? errors.Internal;
+  let kind = BY_REASON[reason] ?? BY_CODE[code] ?? errors.Internal;
   if (kind === errors.ResourceExhausted && retryAfterMs !== undefined) kind = errors.RateLimited;
   return new kind(message, {
     code,

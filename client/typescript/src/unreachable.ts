@@ -1,16 +1,44 @@
 /** Why a server cannot be reached, from what grpc-js says: a line that names attempts, errors and notes. */
 
+/** The reason of a server that was not reached. */
+export const UNREACHABLE = 'UNREACHABLE';
+/** The reason of one that was, by no connection by TLS: soon, the same will be so. */
+export const TLS_FAILED = 'TLS_FAILED';
+
 const OF_CONNECTING = /^(No connection established|Name resolution failed)/i;
 const LAST = /Last error: (?:Error(?: \[\w+\])?: )?(.*?)\.?(?: Resolution note: .*)?$/s;
-const OF_TLS = /certificate|altnames|\bssl\b|\btls|wrong version number/i;
+const OF_CLOSING = /^Failed to connect|Client network socket disconnected|socket hang up|ECONNRESET|EPIPE|Socket closed/i;
+const OF_TLS: readonly (readonly [RegExp, string])[] = [
+  [/alert certificate required/i, 'it asks for a client certificate'],
+  [/alert unknown ca/i, 'it does not trust the client certificate'],
+  [/alert bad certificate/i, 'it does not accept the client certificate'],
+  [/alert certificate expired/i, 'it says that the client certificate has expired'],
+  [/alert certificate unknown/i, 'it does not accept the client certificate'],
+  [/certificate has expired/i, 'its certificate has expired'],
+  [/certificate is not yet valid/i, 'its certificate is not valid yet'],
+  [/altnames|certificate's CN/i, 'its certificate is for another name'],
+  [
+    /unable to (verify|get).* certificate|self[- ]signed certificate/i,
+    'its certificate is signed by none of the authorities that are trusted here',
+  ],
+  [/wrong version number|packet length too long/i, 'it does not speak TLS'],
+];
+const OF_OPENSSL = /ssl routines:(?:[^:]*:)?([^:]+?)(?::\.\.\/.*)?\s*$/i;
 
 /** The same for people and programs: `cannot reach 127.0.0.1:7171: …`. undefined: it is about something else. */
 export function explained(message: string, address: string): { message: string; reason: string } | undefined {
   if (!OF_CONNECTING.test(message)) return undefined;
   const said = LAST.exec(message)?.[1] ?? message;
-  const why = /^Failed to connect/.test(said)
+  const known = OF_TLS.find(([words]) => words.test(said))?.[1];
+  if (known !== undefined) return { message: `cannot reach ${address}: ${known}`, reason: TLS_FAILED };
+  const failed = OF_OPENSSL.exec(said)?.[1];
+  if (failed !== undefined) {
+    const why = `no connection by TLS could be made: ${failed}`;
+    return { message: `cannot reach ${address}: ${why}`, reason: TLS_FAILED };
+  }
+  // A server that wants TLS, or a certificate, closes without a word what comes without. So does one that just ends.
+  const why = OF_CLOSING.test(said)
     ? 'it closed the connection at once, as one does that expects TLS, or another client certificate'
-    : said.replace(/; if the root CA is installed locally.*/s, '');
-  const reason = OF_TLS.test(said) ? 'TLS_FAILED' : 'UNREACHABLE';
-  return { message: `cannot reach ${address}: ${why}`, reason };
+    : said;
+  return { message: `cannot reach ${address}: ${why}`, reason: UNREACHABLE };
 }

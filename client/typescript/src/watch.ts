@@ -8,11 +8,11 @@ import type { Calls } from './calls.ts';
 import type { Connection } from './channel.ts';
 import { Cursor } from './cursor.ts';
 import type { Item } from './cursor.ts';
-import { Compacted, DeadlineExceeded, OutOfRange, Unavailable } from './errors.ts';
+import { Compacted, DeadlineExceeded, OutOfRange, RateLimited, Unauthenticated, Unavailable } from './errors.ts';
 import { StateService, WatchRequestSchema } from './gen/comity/v1/state_pb.ts';
 import type { WatchResponse } from './gen/comity/v1/state_pb.ts';
 import type { Entry, Event, Resync } from './model.ts';
-import { Backoff, now, sleep } from './retry.ts';
+import { Backoff, Misfit, now, sleep } from './retry.ts';
 import { errorFrom, isTransient } from './status.ts';
 
 const SILENT_INTERVALS = 3; // after as many intervals without a word a stream is taken for dead
@@ -47,10 +47,14 @@ export class Watch<T = unknown> implements AsyncIterableIterator<Event<T> | Resy
   readonly #cursor: Cursor;
   readonly #stop = new AbortController();
   readonly #backoff = new Backoff();
+  readonly #misfit = new Misfit();
+  #listening = false; // to what may end it
   #stepping: Promise<void> | undefined;
   #stream: ClientReadableStream<WatchResponse> | undefined;
   #messages: AsyncIterator<WatchResponse> | undefined;
   #connection: Connection | undefined;
+  #token: string | undefined; // that the stream bears
+  #renewed = false; // a stream was opened since there is another token, and has said nothing yet
   #epoch = '';
   #live: bigint | undefined; // what the first stream said
   #giveUp: number | undefined; // when, unless there was a stream
@@ -62,9 +66,6 @@ export class Watch<T = unknown> implements AsyncIterableIterator<Event<T> | Resy
     this.#watching = watching;
     this.#cursor = new Cursor(watching.fromRevision > 0n ? watching.fromRevision - 1n : 0n);
     this.#lost = watching.initial;
-    const { signal } = watching;
-    if (signal?.aborted) this.#close();
-    else signal?.addEventListener('abort', this.#close, { once: true, signal: this.#stop.signal });
   }
 
   /**
@@ -78,14 +79,14 @@ export class Watch<T = unknown> implements AsyncIterableIterator<Event<T> | Resy
   /** Wait until the stream is open: the revision after which it shows every change. */
   async ready(): Promise<bigint> {
     while (this.#live === undefined) {
-      if (this.#stop.signal.aborted) throw new Error('the watch has ended');
+      if (this.#hasEnded()) throw new Error('the watch has ended');
       await this.#step();
     }
     return this.#live;
   }
 
   async next(): Promise<IteratorResult<Event<T> | Resync<T>, undefined>> {
-    while (!this.#stop.signal.aborted) {
+    while (!this.#hasEnded()) {
       const value = this.#cursor.take() as Event<T> | Resync<T> | undefined;
       if (value) return { done: false, value };
       await this.#step();
@@ -110,7 +111,38 @@ export class Watch<T = unknown> implements AsyncIterableIterator<Event<T> | Resy
   readonly #close = (): void => {
     this.#stop.abort();
     this.#hangUp();
+    this.#listen(false);
   };
+
+  /** The client is closed: nothing more comes, and who asks is told so. */
+  readonly #shut = (): void => {
+    this.#stop.abort(this.#calls.channels.closing.reason);
+    this.#close();
+  };
+
+  /** Be told by the signals that end it, or no more: they may live for longer than it does. */
+  #listen(whether: boolean): void {
+    if (whether === this.#listening) return;
+    this.#listening = whether;
+    const { signal } = this.#watching;
+    const { closing } = this.#calls.channels;
+    if (whether) {
+      signal?.addEventListener('abort', this.#close);
+      closing.addEventListener('abort', this.#shut);
+    } else {
+      signal?.removeEventListener('abort', this.#close);
+      closing.removeEventListener('abort', this.#shut);
+    }
+  }
+
+  /** Throws Error if the client is closed. */
+  #hasEnded(): boolean {
+    const { closing } = this.#calls.channels;
+    if (this.#watching.signal?.aborted) this.#close();
+    if (closing.aborted) this.#shut();
+    if (this.#stop.signal.reason === closing.reason) closing.throwIfAborted();
+    return this.#stop.signal.aborted;
+  }
 
   /** Open the stream, or read a message from it. All who wait at the same time wait for one step. */
   async #step(): Promise<void> {
@@ -121,10 +153,12 @@ export class Watch<T = unknown> implements AsyncIterableIterator<Event<T> | Resy
   }
 
   async #advance(): Promise<void> {
+    this.#listen(true);
     try {
       if (this.#messages) {
         this.#cursor.receive(await this.#read());
         this.#backoff.reset();
+        this.#renewed = false;
       } else {
         await this.#open();
       }
@@ -132,9 +166,13 @@ export class Watch<T = unknown> implements AsyncIterableIterator<Event<T> | Resy
       const connection = this.#connection;
       this.#hangUp();
       if (this.#stop.signal.aborted) return;
-      this.#calls.channels.closing.throwIfAborted();
-      const delay = this.#healing(error, connection);
-      await sleep(delay, this.#stop.signal).catch(() => undefined);
+      try {
+        await sleep(await this.#healing(error, connection), this.#stop.signal);
+      } catch (failure) {
+        if (this.#stop.signal.aborted) return;
+        this.#listen(false);
+        throw failure;
+      }
     }
   }
 
@@ -144,15 +182,13 @@ export class Watch<T = unknown> implements AsyncIterableIterator<Event<T> | Resy
     const epoch = !this.#lost && this.#live !== undefined ? this.#epoch : '';
     const request = create(WatchRequestSchema, { ...this.#watching.request, fromRevision: from, epoch });
     const connection = (this.#connection = this.#calls.channels.connection());
-    const stop = AbortSignal.any([this.#stop.signal, this.#calls.channels.closing]);
-    const stream = await connection.serverStream(StateService.method.watch, request, now() + this.#remaining(), stop);
-    if (stop.aborted) {
-      stream.on('error', () => undefined);
-      stream.cancel();
-      stop.throwIfAborted();
-    }
-    stop.addEventListener('abort', () => stream.cancel(), { once: true });
+    const stop = this.#stop.signal;
+    const until = now() + this.#remaining();
+    const { stream, token } = await connection.serverStream(StateService.method.watch, request, until, stop);
     this.#stream = stream;
+    this.#token = token;
+    if (stop.aborted) this.#hangUp();
+    stop.throwIfAborted();
     this.#messages = (stream as AsyncIterable<WatchResponse>)[Symbol.asyncIterator]();
     const created = await this.#read();
     this.#cursor.begin();
@@ -200,15 +236,23 @@ export class Watch<T = unknown> implements AsyncIterableIterator<Event<T> | Resy
   }
 
   /** Milliseconds until a new stream may heal the error. Throws it if none can. */
-  #healing(error: unknown, connection: Connection | undefined): number {
+  async #healing(error: unknown, connection: Connection | undefined): Promise<number> {
     const gone = error instanceof Compacted || (error instanceof OutOfRange && this.#live !== undefined);
     if (gone && this.#watching.resync && !this.#lost) {
       this.#lost = true;
       return 0;
     }
+    if (error instanceof Unauthenticated && connection && !this.#renewed) {
+      this.#renewed = await connection.hasNewToken(this.#token, this.#stop.signal);
+      if (this.#renewed) return 0;
+    }
     const heals = (gone && this.#watching.resync) || isTransient(error) || error instanceof DeadlineExceeded;
     if (!heals) throw error;
-    if (connection) this.#calls.channels.failed(connection);
+    if (this.#live === undefined && this.#misfit.lasts(error)) {
+      this.#giveUp = undefined;
+      throw error;
+    }
+    if (connection && !(error instanceof RateLimited)) this.#calls.channels.failed(connection);
     const delay = this.#backoff.delay(this.#remaining(), error.retryAfterMs);
     if (delay === undefined) {
       const refused = this.#refused;

@@ -1,23 +1,15 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
-import { Metadata, status } from '@grpc/grpc-js';
-import { create, toBinary } from '@bufbuild/protobuf';
+import { status } from '@grpc/grpc-js';
+import { create } from '@bufbuild/protobuf';
 import { anyPack } from '@bufbuild/protobuf/wkt';
-import type { Any } from '@bufbuild/protobuf/wkt';
 
 import { Internal, RateLimited, ResourceExhausted } from '../src/index.ts';
 import { ErrorInfoSchema, RetryInfoSchema } from '../src/gen/google/rpc/error_details_pb.ts';
-import { StatusSchema } from '../src/gen/google/rpc/status_pb.ts';
 import { Backoff } from '../src/retry.ts';
 import { errorFrom, isTransient } from '../src/status.ts';
-
-function failure(code: status, details: string, packed?: Any[] | Uint8Array) {
-  const metadata = new Metadata();
-  const trailer = Array.isArray(packed) ? toBinary(StatusSchema, create(StatusSchema, { details: packed })) : packed;
-  if (trailer) metadata.set('grpc-status-details-bin', Buffer.from(trailer));
-  return Object.assign(new Error(details), { code, details, metadata });
-}
+import { failure } from './scripted.ts';
 
 test('what is exhausted for a while is told from what is exhausted for good', () => {
   const info = anyPack(ErrorInfoSchema, create(ErrorInfoSchema, { domain: 'comity', reason: 'SO_MANY' }));

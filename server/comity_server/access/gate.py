@@ -3,7 +3,6 @@
 import asyncio
 import math
 import time
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from itertools import islice
 from typing import Any, Final, Protocol
@@ -70,8 +69,6 @@ class Gate:
         self._permissions = permissions
         self._bounds = bounds or Bounds()
         self._guesses = guesses or Guesses()
-        self.shed: Counter[str] = Counter()
-        """How many calls were turned away for being too much, by the name of the setting that bounds it."""
         self._standings: set[Standing] = set()
         self._due: dict[Standing, None] = {}  # to be looked at, in this order
         self._hurry = asyncio.Event()

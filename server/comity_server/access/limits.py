@@ -25,7 +25,7 @@ _Amount = Annotated[float, Field(ge=0, le=MOST, allow_inf_nan=False)]
 _Count = Annotated[int, Field(ge=0, le=MOST)]
 _Positive = Annotated[int, Field(ge=1, le=MOST)]
 
-_OF_PRINCIPALS: Final = ("max_calls", "max_streams")
+_OF_PRINCIPALS: Final = ("max_principal_calls", "max_principal_streams")
 _LIMITS: Final = {
     "keys": "namespace_keys",
     "bytes": "namespace_bytes",
@@ -47,8 +47,8 @@ class Table(BaseModel):
     burst: _Amount | None = None
     rate_bytes: _Amount | None = None
     burst_bytes: _Amount | None = None
-    max_calls: _Count | None = None
-    max_streams: _Count | None = None
+    max_principal_calls: _Count | None = None
+    max_principal_streams: _Count | None = None
     keys: _Positive | None = None
     bytes: _Positive | None = None
     leases: _Count | None = None
@@ -163,8 +163,8 @@ class Rules:
         default = self._principal
         return PrincipalLimits(
             _rates(said, default.rates),
-            said.get("max_calls", default.max_calls),
-            said.get("max_streams", default.max_streams),
+            said.get("max_principal_calls", default.max_calls),
+            said.get("max_principal_streams", default.max_streams),
         )
 
     def _namespace_anew(self, name: str) -> NamespaceLimits:

@@ -8,8 +8,11 @@ from comity_server.stores.protocol import Store
 
 
 def required(caller: Caller, namespace: str) -> str | None:
-    """The principal that a lease of a namespace has to be of, for its caller to renew or end it; None: of any."""
-    return None if caller.rights(namespace).may(WRITE, "") else caller.principal
+    """The principal that a lease of a namespace has to be of, for its caller to renew or end it.
+
+    None: of any, as where nobody is asked who they are.
+    """
+    return None if not caller.guard.asks or caller.rights(namespace).may(WRITE, "") else caller.principal
 
 
 async def check(store: Store, principal: str, namespace: str, lease_id: int) -> None:

@@ -171,7 +171,7 @@ class Calls:
                 async with bound:
                     place = await admission.enter(context.peer(), meter.payer)
                     _after_this_task(place.leave)
-                    data = await _read(context, trail)
+                    data = await _read(context, trail, caller)
                     place.resize(len(data))
                     begun = 0 if tool else 1
                     self.unary_calls += begun
@@ -216,9 +216,9 @@ class Calls:
                 trail.principal = caller.principal
                 meter = self._begin(caller, context, tool, stream=True)
                 if method.client_streaming:
-                    request: Any = Requests(admission, context, meter.payer, trail, parse)
+                    request: Any = Requests(admission, context, caller, meter.payer, trail, parse)
                 else:
-                    data = await _read_small(admission, context, meter.payer, trail)
+                    data = await _read_small(admission, context, caller, meter.payer, trail)
                     request = parse(data)
                     trail.asks(request)
                     meter.begin(request, len(data))
@@ -265,15 +265,17 @@ class Calls:
         elif isinstance(error, EOFError):
             error = InvalidRequest(Violation("request", "is required"))
         self._refused += self._draining  # also where there was no room to be waited for any more
+        tally = self._trails.tally
         if isinstance(error, TooManyCalls | RateLimited):
-            self._gate.shed[error.metadata["limit"]] += 1
+            tally.shed[error.metadata["limit"]] += 1
         if isinstance(error, StateError):
             answer = status.answer(error, trail.request_id)
-            self._trails.tally.errors[error.reason] += 1
+            trail.reason = error.reason
         else:
             log.error("a call failed", method=trail.method.full_name, error_id=trail.request_id, exc_info=error)
             answer = status.internal(trail.request_id)
-            self._trails.tally.errors[status.DEFECT] += 1
+            trail.reason = status.DEFECT
+        tally.errors[trail.reason] += 1
         trail.code = answer.code.name
         await context.abort(answer.code, answer.message, answer.trailer)
 
@@ -286,10 +288,17 @@ class Requests:
     """The requests of one stream, as they come: an iterator of small ones, which `admitted` is for large ones."""
 
     def __init__(
-        self, admission: Admission, context: Context, payer: Payer, trail: Trail, parse: Callable[[bytes], Message]
+        self,
+        admission: Admission,
+        context: Context,
+        caller: Caller,
+        payer: Payer,
+        trail: Trail,
+        parse: Callable[[bytes], Message],
     ) -> None:
         self._admission = admission
         self._context = context
+        self._caller = caller
         self._payer = payer
         self._trail = trail
         self._parse = parse
@@ -297,15 +306,17 @@ class Requests:
     async def __aiter__(self) -> AsyncGenerator[Message]:
         with contextlib.suppress(EOFError):
             while True:
-                yield self._parse(await _read_small(self._admission, self._context, self._payer, self._trail))
+                yield self._parse(
+                    await _read_small(self._admission, self._context, self._caller, self._payer, self._trail)
+                )
 
     async def admitted(self, *, soon: bool) -> tuple[Any, Place]:
         """Read a request of any size, and what it takes up of the connection's room until its place is left.
 
         What is on its way takes up nothing, since the next request of a stream may be long in coming: longer than
-        REQUEST_SECONDS unless it has to come `soon`. Raises EOFError if there is none, RequestTimeout.
+        REQUEST_SECONDS unless it has to come `soon`. Raises EOFError if there is none, RequestTimeout, Unauthenticated.
         """
-        data = await _read(self._context, self._trail, soon=soon)
+        data = await _read(self._context, self._trail, self._caller, soon=soon)
         place = await self._admission.enter(self._context.peer(), self._payer, patient=True)
         place.resize(len(data))
         try:
@@ -317,11 +328,12 @@ class Requests:
         return request, place
 
 
-async def _read_small(admission: Admission, context: Context, payer: Payer, trail: Trail) -> bytes:
-    """Read a request of a stream. It lasts as long as the stream, so it must not be large. Raises EOFError."""
+async def _read_small(admission: Admission, context: Context, caller: Caller, payer: Payer, trail: Trail) -> bytes:
+    """Read a request of a stream. It lasts as long as the stream, so it must not be large. Raises EOFError,
+    Unauthenticated."""
     place = await admission.enter(context.peer(), payer)
     try:
-        data = await _read(context, trail)
+        data = await _read(context, trail, caller)
     finally:
         place.leave()
     if len(data) > STREAM_REQUEST_BYTES:
@@ -329,8 +341,9 @@ async def _read_small(admission: Admission, context: Context, payer: Payer, trai
     return data
 
 
-async def _read(context: Context, trail: Trail, *, soon: bool = True) -> bytes:
-    """Read a request. Raises EOFError if there is none, and RequestTimeout if it has to come soon and does not."""
+async def _read(context: Context, trail: Trail, caller: Caller, *, soon: bool = True) -> bytes:
+    """Read a request. Raises EOFError if there is none, RequestTimeout if it has to come soon and does not, and
+    Unauthenticated if by the time that it comes the caller's identity does not hold any more."""
     seconds = REQUEST_SECONDS if soon else None
     try:
         async with asyncio.timeout(seconds):
@@ -341,6 +354,7 @@ async def _read(context: Context, trail: Trail, *, soon: bool = True) -> bytes:
         raise RequestTimeout(seconds) from None
     if data is grpc.aio.EOF:
         raise EOFError
+    caller.check()  # who was let in by the headers, and that may be long ago
     trail.took(len(data))
     return bytes(data)
 

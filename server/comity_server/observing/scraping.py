@@ -27,7 +27,7 @@ class _Request(WSGIRequestHandler):
 
 
 class Scraping(ThreadingMixIn, WSGIServer):
-    """Serves a registry, from its construction on until `shutdown`. Raises OSError, OverflowError.
+    """Serves a registry, from its construction on until `end`. Raises OSError, OverflowError.
 
     Args:
         host: where to listen.
@@ -46,6 +46,11 @@ class Scraping(ThreadingMixIn, WSGIServer):
         super().__init__(place[:2], _Request)
         self.set_app(make_wsgi_app(registry))
         threading.Thread(target=self.serve_forever, daemon=True).start()
+
+    def end(self) -> None:
+        """Serve nobody else, and wait for nobody that is being served."""
+        self.shutdown()
+        self.server_close()
 
     def process_request(self, request: Any, client_address: Any) -> None:
         """Read a request on a thread, if there is room for one."""

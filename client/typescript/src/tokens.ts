@@ -1,0 +1,56 @@
+/** The token by which the server knows who calls: a string, what a function answers, or what a file holds. */
+
+import { readFileSync } from 'node:fs';
+import { readFile } from 'node:fs/promises';
+
+import { shown } from './arguments.ts';
+import { ComityError, Unauthenticated } from './errors.ts';
+
+/** A bearer token, or a function that is asked for it before each call. undefined: none, for this call. */
+export type Token = string | (() => string | undefined | Promise<string | undefined>);
+
+const MOST_CHARACTERS = 8_000; // a server reads 8 KiB of the header
+const TOKEN = /^[A-Za-z0-9._~+/-]+=*$/; // RFC 6750, section 2.1
+
+/** The token, or the function. Throws TypeError and RangeError, which do not show it, for what is none. */
+export function checkedToken<T extends Token>(token: T, what = 'token'): T {
+  if (typeof token === 'function') return token;
+  if (typeof token !== 'string') {
+    throw new TypeError(`${what} must be a string, or a function that answers one, not ${shown(token)}`);
+  }
+  if (!token) throw new RangeError(`${what} is empty`);
+  if (token.length > MOST_CHARACTERS) throw new RangeError(`${what} has more than ${MOST_CHARACTERS} characters`);
+  if (!TOKEN.test(token)) throw new RangeError(`${what} must be of letters, digits and ._~+/- alone`);
+  return token;
+}
+
+/** The token as it is now. Throws Unauthenticated where the function has none. */
+export async function ask(token: Token | undefined): Promise<string | undefined> {
+  if (typeof token !== 'function') return token;
+  try {
+    const said = await token();
+    if (typeof said === 'function') throw new TypeError('it must answer a string');
+    return said === undefined ? undefined : checkedToken(said, 'what the function of the token answers');
+  } catch (error) {
+    if (error instanceof ComityError) throw error;
+    const why = error instanceof Error ? error.message : String(error);
+    throw new Unauthenticated(`there is no token: ${why}`, { reason: 'NO_TOKEN', cause: error });
+  }
+}
+
+/**
+ * What a file holds, read at each call; what was there before stays while it holds no token, as in the midst of being
+ * replaced. Throws what reading it throws, and RangeError for what holds none.
+ */
+export function tokenFile(path: string): () => Promise<string> {
+  const checked = (text: string) => checkedToken(text.trim(), `the token in ${path}`);
+  let last = checked(readFileSync(path, 'utf8'));
+  return async () => {
+    try {
+      last = checked(await readFile(path, 'utf8'));
+    } catch {
+      // The server says so, if it does not take the old one any more.
+    }
+    return last;
+  };
+}
