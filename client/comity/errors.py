@@ -192,8 +192,8 @@ class ResourceExhausted(ComityError):
 class RateLimited(ResourceExhausted):
     """Too many calls at a time or a second, by this caller or by all.
 
-    The client has tried again by itself, for as long as the timeout lasts. No try that ends so does anything; but one
-    before it may have, of which no answer came.
+    The client has tried again by itself, for as long as the timeout lasts. Nothing was done: where a try before had no
+    answer, DeadlineExceeded is raised instead.
     """
 
     @property
@@ -252,7 +252,8 @@ class Unavailable(ComityError):
 
 
 class DeadlineExceeded(ComityError):
-    """The time was up before an answer came. A write may have been applied all the same."""
+    """The time was up before an answer came. A write may have been applied all the same, or be applied yet, unless the
+    reason is DEADLINE_PASSED. What failed another try of the same call is the `__cause__`, and in the message."""
 
     default_code = grpc.StatusCode.DEADLINE_EXCEEDED
 

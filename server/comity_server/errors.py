@@ -274,6 +274,7 @@ class TooManyCalls(Exhausted):
         "max_calls": "calls open",
         "max_principal_calls": "calls open",
         "max_principal_streams": "streams open",
+        "anybody_streams": "streams open that need no identity",
         "max_bytes": "bytes of requests and answers in memory",
     }
 

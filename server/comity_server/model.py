@@ -376,12 +376,14 @@ class Outcome(NamedTuple):
     """How a write ended. `revision` is the one that it made, or the newest that it saw if it made none.
 
     An action has one result at the most. It is not `committed` where it was a dry run, or a merge met conflicts.
+    `searched` is how many operations it counts for, beside its own, by what was looked through for it.
     """
 
     committed: bool
     revision: int
     results: Sequence[Result] = ()
     failed: Sequence[FailedCondition] = ()
+    searched: int = 0
 
 
 class Cause(IntEnum):

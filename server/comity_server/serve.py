@@ -67,7 +67,7 @@ def command(config: Path | None, **options: Any) -> None:
         except ValueError as error:
             raise UsageError(f"workers: {error}") from None
     try:
-        access = _checked_access(settings)
+        warnings, reloads = _check_access(settings)
     except ListenError as error:
         raise click.ClickException(str(error)) from None
     except ValueError as error:
@@ -82,12 +82,14 @@ def command(config: Path | None, **options: Any) -> None:
             log.warning("others can reach the server, which is insecure", addresses=open_to, without=lacks)
         if settings.jwks is not None and not settings.jwt_audience:
             log.warning("JWTs are taken that were made for others: no jwt_audience is set")
+        for warning in warnings:
+            log.warning("the policy may not say what it is meant to", warning=warning)
         _announce(addresses, health)
         notify_ready()
 
     try:
         if settings.workers > 1:
-            code = asyncio.run(workers.serve(settings, serving, reloads=bool(access.files)))
+            code = asyncio.run(workers.serve(settings, serving, reloads=reloads))
             if code:
                 raise click.exceptions.Exit(code)
             return
@@ -105,10 +107,10 @@ def command(config: Path | None, **options: Any) -> None:
         raise click.ClickException(error.message) from None
 
 
-def _checked_access(settings: Settings) -> Access:
-    """What the settings of access say. Raises ValueError if they do not fit together, if a file that they name is
-    wrong, or if others could reach a server without TLS or without authentication that is not said to be `insecure`.
-    Raises ListenError."""
+def _check_access(settings: Settings) -> tuple[Sequence[str], bool]:
+    """What the policy can hardly mean, and whether there are files to read again. Raises ValueError if the settings of
+    access do not fit together, if a file that they name is wrong, or if others could reach a server without TLS or
+    without authentication that is not said to be `insecure`; ListenError."""
     exposure.check(settings)
     access = Access(settings)
     lacks = exposure.missing(settings)
@@ -117,7 +119,7 @@ def _checked_access(settings: Settings) -> Access:
             f"others than this machine could reach {', '.join(open_to)}, and there is no {' and no '.join(lacks)}. "
             "Set it up, listen on 127.0.0.1, or say --insecure to serve all the same"
         )
-    return access
+    return access.warnings(), bool(access.files)
 
 
 def store_of(settings: Settings) -> Store:
@@ -147,6 +149,7 @@ async def serve(settings: Settings, store: Store, serving: Serving, worker: int 
     serving(server.addresses, server.health_addresses)
     await stopped.wait()
     await server.stop()
+    ending.soon()
 
 
 def _stop_signal(seconds: float) -> asyncio.Event:

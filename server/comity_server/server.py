@@ -14,6 +14,7 @@ from grpc_reflection.v1alpha import reflection_pb2
 
 from comity.v1 import checkpoint_pb2, lease_pb2, namespace_pb2, server_pb2, state_pb2
 from comity_server import connections, tasks
+from comity_server.access.anybody import AnybodysGate
 from comity_server.access.setup import Access
 from comity_server.committer import Committer
 from comity_server.compactor import Compactor
@@ -118,6 +119,7 @@ class Server:
             tools[REFLECTION] = Reflection([service.full_name for service in services])
         # Room of its own: who asks how the server is is answered whatever else a connection asks for, and in a drain.
         health_room = Admission(HEALTH_CALLS * request_bytes(settings), request_bytes(settings))
+        gates = {HEALTH: AnybodysGate(), REFLECTION: AnybodysGate(bounds)}
         for service, servicer in tools.items():
             self.calls.add(
                 service,
@@ -125,6 +127,7 @@ class Server:
                 tool=True,
                 anybody=service not in (CHANNELZ, SERVER),
                 admission=health_room if service in (HEALTH, SERVER) else None,
+                gate=gates.get(service),
             )
         self._tasks: list[asyncio.Task[None]] = []
 

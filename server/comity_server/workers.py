@@ -56,7 +56,9 @@ async def serve(settings: Settings, serving: Serving, *, reloads: bool) -> int:
         told = settings.model_copy(update={"listen": addresses, "health_listen": health}).model_dump_json()
         patience = ending.seconds(settings) + KILL_SECONDS
         workers = Workers(COMMAND, told, settings.workers, patience, reloads=reloads)
-        return await workers.run(lambda: serving(addresses, health))
+        code = await workers.run(lambda: serving(addresses, health))
+        ending.soon()
+        return code
 
 
 @contextmanager

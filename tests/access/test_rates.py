@@ -23,6 +23,7 @@ from comity_server.access.rights import NOTHING, Rights
 from comity_server.errors import RateLimited
 from comity_server.model import Put, Transaction
 from comity_server.services import watch
+from comity_server.stores.memory import judge
 from tests.access.believing import as_principals, by, refused
 from tests.waiting import until
 from tests.wire.calls import TIMEOUT, read_refusal
@@ -425,4 +426,24 @@ async def test_a_renewal_waits_for_no_rate() -> None:
                 assert isinstance(answer, lease_pb2.KeepAliveResponse)
                 assert answer.ttl.seconds
             stream.cancel()
+        assert (await refused(running.state.Get(GET, timeout=TIMEOUT))).reason == "RATE_LIMITED"
+
+
+async def test_what_a_transaction_looks_through_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(judge, "STEPS", 1)
+    search = s.TransactRequest(namespace="n", conditions=[s.Condition(prefix="a", unchanged_since=1)] * 2)
+    async with run(rate_namespace=NEVER, rate_namespace_burst=100) as running:
+        for prefix in "ab":
+            await running.store.commit("n", [Transaction(then=[Put(f"{prefix}{n}", b"") for n in range(50)])])
+        assert (await running.state.Transact(search, timeout=TIMEOUT)).committed
+        assert (await refused(running.state.Get(GET, timeout=TIMEOUT))).reason == "RATE_LIMITED"
+    async with (
+        run(rate_namespace=NEVER, rate_namespace_burst=100) as running,
+        grpc.aio.insecure_channel(running.server.addresses[0]) as channel,
+        piped(channel, "n") as pipe,
+    ):
+        for prefix in "ab":
+            await running.store.commit("n", [Transaction(then=[Put(f"{prefix}{n}", b"") for n in range(50)])])
+        search.namespace = ""
+        await pipe.ask(s.PipelineOperation(kind=s.PIPELINE_KIND_TRANSACT, transact=search))
         assert (await refused(running.state.Get(GET, timeout=TIMEOUT))).reason == "RATE_LIMITED"

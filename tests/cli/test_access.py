@@ -94,6 +94,8 @@ def test_what_goes_wrong_is_one_line(comity: Comity, ca: Path, token: Path, tmp_
         (["--tls-client-cert", str(token)], "TLS cert is given without TLS key"),
         (["--tls-server-name", "a b"], "TLS server_name must be a host name"),
         (["--token-file", str(tmp_path / "none")], "the token file: cannot read"),
+        (["--token-file", ""], "--token-file is empty"),
+        (["--tls-ca", ""], "--tls-ca is empty"),
         (["--address", "10.0.0.1", "--token-file", str(token)], "is not sent in plain text to another machine"),
     ):
         assert complaint in comity("get", "a", *arguments, code=2).errors

@@ -273,8 +273,13 @@ def client_options(function: Callable[..., None]) -> Callable[..., None]:
 
 
 def _variables(tls: bool | None, files: Mapping[str, str | None]) -> Mapping[str, str]:
-    """What flags say, as variables that win over those of the environment."""
-    said = {f"COMITY_{name.upper()}": value for name, value in files.items() if value is not None}
+    """What flags say, as variables that win over those of the environment. Raises click's UsageError."""
+    said = {}
+    for name, value in files.items():
+        if value == "":  # as of a variable of the shell that is not set: it must not mean to do without
+            raise click.UsageError(f"--{name.replace('_', '-')} is empty", click.get_current_context())
+        if value is not None:
+            said[f"COMITY_{name.upper()}"] = value
     if tls is not None or said.keys() - {"COMITY_TOKEN_FILE"}:
         said["COMITY_TLS"] = "0" if tls is False else "1"
     if "COMITY_TOKEN_FILE" in said:

@@ -10,11 +10,11 @@ from urllib.parse import unquote
 from comity.v1 import state_pb2
 from comity_server.access.caller import Caller
 from comity_server.access.limits import Rules, Table
+from comity_server.access.patterns import NAMESPACE_LENGTH
 from comity_server.access.rates import Account, Accounts
 from comity_server.access.rights import ADMIN, EVERYTHING, READ, WRITE
 from comity_server.errors import RateLimited, TooManyCalls
 
-NAMESPACE_LENGTH: Final = 63  # no namespace has a longer name, so no account
 NETWORK_BITS: Final = 64  # of an IPv6 address, of which one caller may have all that share them
 PEERS: Final = 4096  # whose addresses are remembered
 
@@ -114,7 +114,7 @@ class Meter:
 
     def within(self, namespace: str) -> None:
         """From now on it takes of a namespace, too: of one that is its caller's, since others would pay for it."""
-        if len(namespace) <= NAMESPACE_LENGTH:
+        if len(namespace) <= NAMESPACE_LENGTH:  # of a longer name there is none, so no account
             rights = self._caller.rights(namespace)
             if rights is EVERYTHING or rights.may_somewhere(READ | WRITE | ADMIN):
                 self._namespace = namespace

@@ -115,7 +115,7 @@ class Policy:
     """
 
     def __init__(self, document: Document) -> None:
-        self.rules = len(document.rules)
+        self.document = document
         self.limits = document.limits
         self._rules = [_Rule(number, rule) for number, rule in enumerate(document.rules, 1)]
         self.knows_anonymous = any(rule.knows_anonymous for rule in self._rules)

@@ -156,6 +156,7 @@ class _Stream:
     async def close(self) -> None:
         if self._reader is not None:
             await tasks.end(self._reader)
+        self._end = None  # whose frames have what was read last
 
     async def answers(self) -> AsyncGenerator[bytes]:
         while True:

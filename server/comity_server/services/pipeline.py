@@ -32,7 +32,7 @@ from comity_server.errors import (
     Violation,
 )
 from comity_server.limits import Limits
-from comity_server.model import DeletePrefix, List, Transaction
+from comity_server.model import DeletePrefix, List, Outcome, Transaction
 from comity_server.services import requests
 from comity_server.services.admission import Place
 from comity_server.services.call import Call
@@ -199,6 +199,7 @@ class _Stream:
                 batch.answer.cancel()
         for message in self._messages:
             message.place.leave()
+        self._end = None  # it has been raised, or nobody is there any more: its frames have what was read last
 
     async def _read(self, messages: Requests) -> None:
         try:
@@ -450,6 +451,8 @@ class _Stream:
             return
         self._end_changing(batch)
         outcomes = answer.result()
+        if self._meter.counts:
+            self._meter.charge(sum(outcome.searched for outcome in outcomes if isinstance(outcome, Outcome)), 0)
         results = [
             (id, kind, transaction, outcome)
             for (id, kind, transaction), outcome in zip(batch.operations, outcomes, strict=True)

@@ -15,7 +15,7 @@ from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
 
-from comity_server.access.bounds import Meter, Payer
+from comity_server.access.bounds import Payer
 from comity_server.access.caller import Caller
 from comity_server.access.gate import ANYBODY, Gate
 from comity_server.errors import (
@@ -71,7 +71,7 @@ class Calls:
         self._admission = admission
         self._trails = trails
         self._max_deadline = max_deadline
-        self._open_gate = Gate()
+        self._free = Gate()  # of tools, whose calls nothing counts
         self.unary_calls = 0
         self.streams = 0
         self._draining = False
@@ -86,18 +86,22 @@ class Calls:
         tool: bool = False,
         anybody: bool = False,
         admission: Admission | None = None,
+        gate: Gate | None = None,
     ) -> None:
         """Register the methods that the servicer has under their names in the contract.
 
         A method that it has not answers UNIMPLEMENTED. One that streams its answer is a function that returns an
         iterator of serialised messages; one to which requests are streamed gets an iterator of them. The calls of a
         tool are answered to the last, and nobody waits for their end. With `anybody` it is not asked who calls. Calls
-        that have an `admission` of their own take up none of the room of others, and wait for none.
+        that have an `admission` of their own take up none of the room of others, and wait for none. A `gate` of their
+        own counts them.
         """
         enter = _anybody if anybody else self._gate.enter
+        if gate is None:
+            gate = self._free if tool else self._gate
         room = self._admission if admission is None else admission
         handlers = {
-            method.name: self._handler(method, getattr(servicer, method.name, None), tool, enter, room)
+            method.name: self._handler(method, getattr(servicer, method.name, None), tool, enter, room, gate)
             for method in service.methods
         }
         self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service.full_name, handlers),))
@@ -136,85 +140,70 @@ class Calls:
             refused = self._refused
             await asyncio.sleep(QUIET_SECONDS)
 
-    def _handler(self, method: MethodDescriptor, handler: Any, tool: bool, enter: Enter, admission: Admission) -> Any:
+    def _handler(
+        self, method: MethodDescriptor, handler: Any, tool: bool, enter: Enter, admission: Admission, gate: Gate
+    ) -> Any:
         # To gRPC all requests are streamed, which is the same on the wire: so they are read when there is room, and for
         # no longer than a client may take. They arrive as bytes, since what cannot be parsed has to fail here.
         behaviour: Behaviour
         if handler is None:
             behaviour = self._unimplemented(method)
         elif method.server_streaming:
-            behaviour = self._stream(method, handler, tool, enter, admission)
+            behaviour = self._stream(method, handler, tool, enter, admission, gate)
         else:
-            behaviour = self._unary(method, handler, tool, enter, admission)
+            behaviour = self._unary(method, handler, tool, enter, admission, gate)
         if method.server_streaming:
             return grpc.stream_stream_rpc_method_handler(behaviour)
         return grpc.stream_unary_rpc_method_handler(behaviour)
 
-    def _begin(self, caller: Caller, context: Context, tool: bool, *, stream: bool = False) -> Meter:
-        return (self._open_gate if tool else self._gate).begin(caller, context, stream=stream)
-
     def _unary(
-        self, method: MethodDescriptor, handler: Unary, tool: bool, enter: Enter, admission: Admission
+        self, method: MethodDescriptor, handler: Unary, tool: bool, enter: Enter, admission: Admission, gate: Gate
     ) -> Behaviour:
         parse = GetMessageClass(method.input_type).FromString
-        counted = self._trails.tally.method(method.full_name)
 
-        async def behave(_: object, context: Context) -> bytes:
-            begun = 0
+        async def respond(context: Context, trail: Trail) -> bytes:
             bound = asyncio.timeout(None if tool else self._max_deadline)
-            trail = self._trails.begin(counted, context)
+            caller = enter(context)
+            trail.principal = caller.principal
+            meter = gate.begin(caller, context, stream=False)
+            _after_this_task(meter.leave)  # which ends when the client has the answer
             try:
-                caller = enter(context)
-                trail.principal = caller.principal
-                meter = self._begin(caller, context, tool)
-                _after_this_task(meter.leave)  # which ends when the client has the answer
                 async with bound:
                     place = await admission.enter(context.peer(), meter.payer)
                     _after_this_task(place.leave)
                     data = await _read(context, trail, caller)
                     place.resize(len(data))
-                    begun = 0 if tool else 1
-                    self.unary_calls += begun
-                    if self._draining and begun:
-                        raise Draining
+                    if not tool:
+                        self.unary_calls += 1
+                        _after_this_task(self._unary_ended)
+                        if self._draining:
+                            raise Draining
                     request = parse(data)
                     trail.asks(request)
                     meter.begin(request, len(data))
                     call = Call(context, caller, meter, _deadline(context, bound.when()))
                     answer = (await handler(request, call)).SerializeToString()
-                place.resize(len(answer))
-                meter.charge(0, len(answer))
-                trail.gave(len(answer))
-                trail.code = "OK"
-                return answer
-            except grpc.aio.BaseError:  # the client went away before its answer
-                raise
-            except Exception as error:  # noqa: BLE001 - the one place where defects end
-                if isinstance(error, TimeoutError) and bound.expired():
-                    error = DeadlineReached(self._max_deadline or 0)
-                await self._fail(method, context, error, trail)
-            finally:
-                self.unary_calls -= begun
-                if self._draining:
-                    self._ended.set()
-                trail.end()
+            except TimeoutError:
+                if not bound.expired():
+                    raise
+                raise DeadlineReached(self._max_deadline or 0) from None
+            place.resize(len(answer))
+            meter.charge(0, len(answer))
+            trail.gave(len(answer))
+            return answer
 
-        return behave
+        return self._behaviour(method, respond)
 
     def _stream(
-        self, method: MethodDescriptor, handler: Stream, tool: bool, enter: Enter, admission: Admission
+        self, method: MethodDescriptor, handler: Stream, tool: bool, enter: Enter, admission: Admission, gate: Gate
     ) -> Behaviour:
         parse = GetMessageClass(method.input_type).FromString
-        counted = self._trails.tally.method(method.full_name)
 
-        async def behave(_: object, context: Context) -> None:
-            begun = 0
-            meter = None
-            trail = self._trails.begin(counted, context)
+        async def respond(context: Context, trail: Trail) -> None:
+            caller = enter(context)
+            trail.principal = caller.principal
+            meter = gate.begin(caller, context, stream=True)
             try:
-                caller = enter(context)
-                trail.principal = caller.principal
-                meter = self._begin(caller, context, tool, stream=True)
                 if method.client_streaming:
                     request: Any = Requests(admission, context, caller, meter.payer, trail, parse)
                 else:
@@ -222,44 +211,67 @@ class Calls:
                     request = parse(data)
                     trail.asks(request)
                     meter.begin(request, len(data))
-                begun = 0 if tool else 1
-                self.streams += begun
-                if self._draining and begun:
-                    raise Draining
+                if not tool:
+                    self.streams += 1
+                    _after_this_task(self._stream_ended)
+                    if self._draining:
+                        raise Draining
                 async with contextlib.aclosing(handler(request, Call(context, caller, meter))) as messages:
                     async for message in messages:
                         await context.write(message)
                         trail.gave(len(message))
                         meter.charge(0, len(message))
-                trail.code = "OK"
-            except grpc.aio.BaseError:  # the client went away before its answer
-                raise
-            except Exception as error:  # noqa: BLE001 - the one place where defects end
-                await self._fail(method, context, error, trail)
             finally:
-                if meter is not None:
-                    meter.leave()
-                self.streams -= begun
-                if self._draining:
-                    self._ended.set()
+                meter.leave()
+
+        return self._behaviour(method, respond)
+
+    def _unary_ended(self, _: object) -> None:
+        self.unary_calls -= 1
+        if self._draining:
+            self._ended.set()
+
+    def _stream_ended(self, _: object) -> None:
+        self.streams -= 1
+        if self._draining:
+            self._ended.set()
+
+    def _behaviour(self, method: MethodDescriptor, respond: Callable[[Context, Trail], Awaitable[Any]]) -> Behaviour:
+        """Answer with what `respond` returns, or with what it raises.
+
+        gRPC keeps the exception by which a call is aborted, in a cycle with the call, and so every frame that it comes
+        through, until Python collects cycles. So it comes through none that has the request: what `respond` had is
+        gone by then.
+        """
+        counted = self._trails.tally.method(method.full_name)
+
+        async def behave(_: object, context: Context) -> Any:
+            trail = self._trails.begin(counted, context)
+            try:
+                try:
+                    answer = await respond(context, trail)
+                except grpc.aio.BaseError:  # the client went away before its answer
+                    raise
+                except Exception as error:  # noqa: BLE001 - the one place where defects end
+                    refusal = self._refusal(method, error, trail)
+                    _forget(error)
+                else:
+                    trail.code = "OK"
+                    return answer
+                await context.abort(refusal.code, refusal.message, refusal.trailer)
+            finally:
                 trail.end()
 
         return behave
 
-    def _unimplemented(self, method: MethodDescriptor) -> Callable[[Any, Context], Awaitable[NoReturn]]:
-        counted = self._trails.tally.method(method.full_name)
+    def _unimplemented(self, method: MethodDescriptor) -> Behaviour:
+        async def respond(_: Context, __: Trail) -> NoReturn:
+            raise NotImplementedYet(f"this server does not offer {method.full_name}")
 
-        async def call(request: object, context: Context) -> NoReturn:
-            trail = self._trails.begin(counted, context)
-            error = NotImplementedYet(f"this server does not offer {method.full_name}")
-            try:
-                await self._fail(method, context, error, trail)
-            finally:
-                trail.end()
+        return self._behaviour(method, respond)
 
-        return call
-
-    async def _fail(self, method: MethodDescriptor, context: Context, error: Exception, trail: Trail) -> NoReturn:
+    def _refusal(self, method: MethodDescriptor, error: Exception, trail: Trail) -> status.Answer:
+        """What a call is answered that ends with an error."""
         if isinstance(error, DecodeError):
             error = InvalidRequest(Violation("request", f"is not a {method.input_type.full_name}"))
         elif isinstance(error, EOFError):
@@ -277,7 +289,15 @@ class Calls:
             trail.reason = status.DEFECT
         tally.errors[trail.reason] += 1
         trail.code = answer.code.name
-        await context.abort(answer.code, answer.message, answer.trailer)
+        return answer
+
+
+def _forget(error: BaseException) -> None:
+    """Let go of the frames that an error came through: one that has it in a variable is in a cycle with it, and keeps
+    the request and whatever else it has."""
+    following: BaseException | None = error
+    while following is not None:
+        following.__traceback__, following.__cause__, following = None, None, following.__context__
 
 
 def _anybody(_: Context) -> Caller:

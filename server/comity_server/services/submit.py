@@ -34,4 +34,6 @@ async def submit(
     checks.namespace(namespace, name)
     write = build(request, call.metadata, checks)
     checks.finish()
-    return write, await committer.submit(name, write, deadline=call.deadline)
+    outcome = await committer.submit(name, write, deadline=call.deadline)
+    call.meter.charge(outcome.searched, 0)
+    return write, outcome
