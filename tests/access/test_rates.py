@@ -405,6 +405,22 @@ async def test_messages_without_operations_are_held_back_too() -> None:
             assert method.received_messages == 10
 
 
+async def test_what_the_rate_of_a_namespace_refuses_takes_nothing_of_the_principals() -> None:
+    rates = {"rate_principal": NEVER, "rate_principal_burst": 6, "rate_namespace": NEVER, "rate_namespace_burst": 2}
+    async with run(**rates) as running:
+        two = s.TransactRequest(namespace="n", then=[s.Operation(put=s.PutOperation(key=key)) for key in "ab"])
+        await running.state.Transact(two, timeout=TIMEOUT)
+        for request in (two, two, two):
+            answer = await refused(running.state.Transact(request, timeout=TIMEOUT))
+            assert answer.metadata["limit"] == "rate_namespace"
+        two.namespace = "another"
+        await running.state.Transact(two, timeout=TIMEOUT)
+        for namespace in ("third", "fourth"):
+            await running.state.Get(s.GetRequest(namespace=namespace, key="k"), timeout=TIMEOUT)
+        answer = await refused(running.state.Get(s.GetRequest(namespace="fifth", key="k"), timeout=TIMEOUT))
+        assert answer.metadata["limit"] == "rate_principal"
+
+
 class Policied:
     """The planner may read, and nobody else may do anything."""
 

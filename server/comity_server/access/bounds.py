@@ -14,7 +14,7 @@ from comity_server.access.limits import Rules, Table
 from comity_server.access.patterns import NAMESPACE_LENGTH
 from comity_server.access.rates import WAIT_SECONDS, Account, Accounts
 from comity_server.access.rights import ADMIN, EVERYTHING, READ, WRITE
-from comity_server.errors import TooManyCalls
+from comity_server.errors import RateLimited, TooManyCalls
 
 NETWORK_BITS: Final = 64  # of an IPv6 address, of which one caller may have all that share them
 PEERS: Final = 4096  # whose addresses are remembered
@@ -131,7 +131,8 @@ class Meter:
             await account.pay_in_turn(operations, self._patience)
 
     async def begin(self, request: Any, size: int) -> None:
-        """Take what a request costs, of which one operation is paid. Raises RateLimited."""
+        """Take what a request costs, of which one operation is paid. Raises RateLimited: what the rate of a namespace
+        refuses takes nothing of the principal's."""
         self.within(getattr(request, "namespace", ""))
         if not self._bounds.counts:
             return
@@ -139,7 +140,12 @@ class Meter:
         if count > 1:
             await self.pay(count - 1)
         if (account := self._of_namespace()) is not None:
-            await account.pay_in_turn(count, self._patience)
+            try:
+                await account.pay_in_turn(count, self._patience)
+            except RateLimited:
+                if (own := self._of_principal()) is not None:
+                    own.give(count)
+                raise
         self.charge(0, size)
 
     def charge(self, operations: int, size: int) -> None:

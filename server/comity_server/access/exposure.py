@@ -7,11 +7,6 @@ from comity_server.listening import ListenError, host_of, places
 from comity_server.settings import Settings
 
 
-def has_files(settings: Settings) -> bool:
-    """Whether there are files that are read again when they change."""
-    return bool(settings.tls_cert or settings.tokens or settings.jwks or settings.policy)
-
-
 def authenticates(settings: Settings) -> bool:
     """Whether callers have to show who they are."""
     return bool(settings.tokens or settings.jwks or settings.tls_client_ca)

@@ -74,11 +74,15 @@ class Account:
 
     def pay(self, operations: int) -> None:
         """Take so many operations. Raises RateLimited, having taken none, if they are not there or bytes are owed."""
+        self.check(operations)
+        self.charge(operations, 0)
+
+    def check(self, operations: int) -> None:
+        """Raise RateLimited if so many operations are not there, or bytes are owed."""
         now = self._clock()
         for bucket, cost, unit in zip(self._buckets, (operations, 0), UNITS, strict=True):
             if bucket is not None and (seconds := bucket.wait(cost, now)):
                 raise RateLimited(self._limit, self._name, bucket.rate.per_second, unit, seconds)
-        self.charge(operations, 0)
 
     async def pay_in_turn(self, operations: int, patience: float = WAIT_SECONDS) -> None:
         """The same; where others wait, do so in turn with them, for some seconds at the most."""
@@ -109,6 +113,12 @@ class Account:
         for bucket in self._buckets:
             if bucket is not None:
                 bucket.take(bucket.rate.burst + bucket.rate.per_second * seconds, now)
+
+    def give(self, operations: int) -> None:
+        """Put operations back that were taken."""
+        bucket = self._buckets[0]
+        if bucket is not None:
+            bucket.give(operations)
 
     def owes(self) -> float:
         """How many seconds it takes until what was taken is there."""
@@ -187,6 +197,10 @@ class Accounts:
         else:
             account.owe(FULL_SECONDS)
         return account
+
+    def known(self, name: str, address: str = "") -> Account | None:
+        """The same if something was taken from it."""
+        return self._accounts.get((name, address))
 
     def changed(self) -> None:
         """The rates are others."""
