@@ -20,7 +20,7 @@ PROTOS := protos/comity/v1 $(wildcard protos/comity/v1/*.proto)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help serve test check breaking polyglot typescript proto bench soak clean FORCE
+.PHONY: help serve test check breaking polyglot typescript proto docs bench soak clean FORCE
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -60,6 +60,9 @@ typescript: $(TYPESCRIPT)/src/gen/.made ## check the types of the TypeScript cli
 proto: $(VENV)/.dev ## generate client/comity/v1 from protos/
 	$(BIN)/python hatch_build.py
 	@touch $(VENV)/.serve $(VENV)/.stubs
+
+docs: $(VENV)/.stubs ## write the table of settings in docs/server.md anew
+	$(BIN)/python -m tests.deploy.settings_table
 
 bench: $(VENV)/.bench ## measure Comity beside its peers (ARGS goes to benchmarks/)
 	$(BIN)/python -m benchmarks $(ARGS)

@@ -66,16 +66,23 @@ class Authority:
         names = names or ("localhost", "127.0.0.1")
         return self._issue(names[:1], [_host(name) for name in names], lasts)
 
-    def client(self, *common: str, uris: tuple[str, ...] = (), lasts: timedelta = 90 * DAY) -> Issued:
-        """With so many common names and URIs."""
-        return self._issue(common, [x509.UniformResourceIdentifier(uri) for uri in uris], lasts)
+    def client(
+        self, *common: str, uris: tuple[str, ...] = (), raw_names: bytes = b"", lasts: timedelta = 90 * DAY
+    ) -> Issued:
+        """With so many common names and URIs; or names in DER for the extension of them, be they right or not."""
+        return self._issue(common, [x509.UniformResourceIdentifier(uri) for uri in uris], lasts, raw_names)
 
-    def _issue(self, common: tuple[str, ...], names: list[x509.GeneralName], lasts: timedelta) -> Issued:
+    def _issue(
+        self, common: tuple[str, ...], names: list[x509.GeneralName], lasts: timedelta, raw_names: bytes = b""
+    ) -> Issued:
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name) for name in common])
         builder = self._builder(subject, key, lasts)
         if names:
             builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=not common)
+        if raw_names:
+            raw = x509.UnrecognizedExtension(x509.SubjectAlternativeName.oid, raw_names)
+            builder = builder.add_extension(raw, critical=False)
         certificate = builder.sign(self._key, hashes.SHA256())
         pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
         return Issued(certificate.public_bytes(Encoding.PEM), pem)

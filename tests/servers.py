@@ -7,6 +7,7 @@ with servers.start("--store", "memory:") as server:
 """
 
 import importlib.util
+import json
 import os
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import Self
 
 START_SECONDS = 30.0
-STOP_SECONDS = 40.0
+STOP_SECONDS = 60.0  # by then a server has ended by itself, whatever hangs, and its log says what
 LISTENING = "listening on "
 HEALTH = "health on "
 
@@ -57,6 +58,12 @@ class Server:
         self.output: list[str] = []
         self._start()
 
+    @property
+    def metrics_address(self) -> str:
+        """Where Prometheus reads, of a server of one process that was started anew with --metrics-listen."""
+        said = map(json.loads, self.log().splitlines())
+        return next(str(line["address"]) for line in said if line["event"] == "metrics can be read")
+
     def log(self) -> str:
         """What the server wrote to standard error up to now, over all of its starts."""
         return Path(self._log.name).read_text()
@@ -91,6 +98,7 @@ class Server:
         """End it by force if need be, and let go of everything."""
         try:
             self.stop()
+            assert "Timeout (0:" not in self.log(), f"it did not end by itself:\n{self.log()}"
         except subprocess.TimeoutExpired:
             self.kill()
             raise

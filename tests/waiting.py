@@ -2,6 +2,7 @@
 
 import asyncio
 import inspect
+import time
 from collections.abc import Awaitable, Callable
 
 
@@ -15,3 +16,12 @@ async def until(condition: Callable[[], bool | Awaitable[bool]], seconds: float 
             if holds:
                 return
             await asyncio.sleep(0.005)
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 60) -> None:
+    """The same where there is no event loop."""
+    end = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > end:
+            raise TimeoutError
+        time.sleep(0.005)

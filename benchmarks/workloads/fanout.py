@@ -71,7 +71,7 @@ async def run(options: Options) -> Report:
         found: dict[str, tuple[Found, int, int]] = {}
         for name in ("bare grpc.aio", "comity"):
             if name == "comity":
-                with comity.serve("memory:", "--max-streams", str(2 * STREAMS_OF_ONE)) as server:
+                with comity.serve("memory:", "--max-connection-calls", str(2 * STREAMS_OF_ONE)) as server:
                     told = Told(server.address, streams, f"bench-{uuid.uuid4().hex}", commits, bursts)
                     found[name] = await asyncio.to_thread(_measure, server.process, told)
             else:

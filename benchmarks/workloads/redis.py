@@ -29,6 +29,7 @@ from comity_server.limits import Limits
 from comity_server.model import Condition, Put, PutResult, Test, Transaction
 from comity_server.record import VERSION
 from comity_server.stores.url import open_store
+from comity_server.telemetry.tally import Tally
 
 VALUE: Final = b"v" * 256
 POLICIES: Final = ("always", "everysec")
@@ -230,7 +231,7 @@ class _Server:
 async def _store(url: str) -> AsyncIterator[Peer]:
     store = open_store(url, Limits())
     await store.open()
-    committer = Committer(store)
+    committer = Committer(store, Tally())
     try:
         yield _Store(committer)
     finally:

@@ -15,8 +15,8 @@ __all__ = ["Access", "access"]
 ADDRESS: Final = "127.0.0.1:7171"
 OF_TLS: Final = {
     "ca": "COMITY_TLS_CA",
-    "cert": "COMITY_TLS_CERT",
-    "key": "COMITY_TLS_KEY",
+    "cert": "COMITY_TLS_CLIENT_CERT",
+    "key": "COMITY_TLS_CLIENT_KEY",
     "server_name": "COMITY_TLS_SERVER_NAME",
 }
 YES: Final = frozenset({"1", "true", "yes", "on"})

@@ -11,11 +11,10 @@ from . import errors, tracing
 from .arguments import shown
 from .channel import Channels, Connection
 from .leases.keeper import Keepers
-from .retry import MAX_WRITE_SECONDS, Retry
+from .retry import MAX_WRITE_SECONDS, REFUSED, Retry
 from .status import error_from_call, is_transient
 from .tasks import is_task_cancelled
 from .turns import Turns
-from .unreachable import TLS_FAILED, UNREACHABLE
 
 __all__ = ["Calls", "Method", "TraceParent", "check_timeout", "traced"]
 
@@ -27,10 +26,6 @@ Metadata = tuple[tuple[str, str], ...]
 
 # Of the W3C: version, trace, parent, flags; neither the version ff, nor a trace or a parent of zeros.
 TRACE_PARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
-
-
-# Of a server that was not reached, or that did not take the request since it ends.
-REFUSED = frozenset({UNREACHABLE, TLS_FAILED, "DRAINING"})
 
 
 class Call(Protocol[Sent, Answer]):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol, cast
 import grpc
 
 from .access import Access
-from .addresses import shown, targets
+from .addresses import is_here, shown, targets
 from .coalesce import Lanes
 from .tokens import Bearer
 from .v1.checkpoint_pb2_grpc import CheckpointServiceStub
@@ -39,6 +39,8 @@ OPTIONS = (
     # Retries are this client's, since only it knows when they are safe; and nothing is to be looked up in DNS for them.
     ("grpc.service_config_disable_resolution", 1),
 )
+# A proxy, as in the variable http_proxy, would read a token that is in plain text, and has no way to this machine.
+DIRECT = ("grpc.enable_http_proxy", 0)
 
 
 class Watching(Protocol):
@@ -92,10 +94,11 @@ class Connection:
 
 def _channel(target: str, certificates: "Certificates | None", material: "Material | None") -> grpc.aio.Channel:
     if certificates is None or material is None:
-        return grpc.aio.insecure_channel(target, options=OPTIONS)
+        return grpc.aio.insecure_channel(target, options=(*OPTIONS, DIRECT))
     name = certificates.server_name
     named = () if name is None else (("grpc.ssl_target_name_override", name),)
-    return grpc.aio.secure_channel(target, material.credentials(), options=(*OPTIONS, *named))
+    direct = (DIRECT,) if is_here(target) else ()
+    return grpc.aio.secure_channel(target, material.credentials(), options=(*OPTIONS, *named, *direct))
 
 
 class Channels:

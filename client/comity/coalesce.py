@@ -71,14 +71,14 @@ class Detour:
 class Lanes:
     """The lanes of one connection. They end with it.
 
-    open: begins a Pipeline.
+    open: begins a Pipeline, with the metadata that it is given.
     answers: asks the server for any other answer.
     address: of the server, for messages.
     failed: called when the server is of no use now.
     """
 
     def __init__(
-        self, open: Callable[[], Call], answers: Callable[..., Any], address: str, failed: Callable[[], None]
+        self, open: Callable[..., Call], answers: Callable[..., Any], address: str, failed: Callable[[], None]
     ) -> None:
         self.open = open
         self.answers = answers
@@ -196,7 +196,7 @@ class Lane:
         if isinstance(outcome, Exception):
             error = outcome
         elif outcome.code:
-            error = error_from_result(outcome)
+            error = error_from_result(outcome, stream.request_id)
         else:
             return outcome
         if isinstance(error, Unauthenticated):

@@ -38,8 +38,8 @@ def connect(
         commit. What is no traceparent makes the write raise ValueError. Without it, or where it returns None, it is
         that of OpenTelemetry's current span, if the program uses OpenTelemetry.
     tls: connect by TLS: a `comity.TLS` says with which certificates, True leaves that to COMITY_TLS_CA,
-        COMITY_TLS_CERT, COMITY_TLS_KEY and COMITY_TLS_SERVER_NAME. Default: as True if one of these is set or
-        COMITY_TLS is 1, else plain text.
+        COMITY_TLS_CLIENT_CERT, COMITY_TLS_CLIENT_KEY and COMITY_TLS_SERVER_NAME. Default: as True if one of these is
+        set or COMITY_TLS is 1, else plain text.
     token: by which the server knows who calls: a str; a `comity.TokenFile`; or a function, asked at the start of each
         call and stream, in the event loop, so it should answer from memory. It is asked again, and the call made once
         more, if the server refuses the token that it gave before. Default: COMITY_TOKEN, else the token in the file

@@ -64,7 +64,8 @@ class ComityError(Exception):
 
     `message` is for people. `code` (the gRPC status), `reason` (UPPER_SNAKE_CASE; empty where gRPC says none) and
     `metadata` are for programs. `retry_delay` is how many seconds the server asked to wait before the next try; None if
-    it said nothing. What gRPC said is in the `__cause__`.
+    it said nothing. `request_id` is by which the server's log knows the call that it answered so; empty where the error
+    is not of its making. Calls that share a stream share that of the stream. What gRPC said is in the `__cause__`.
     """
 
     default_code: ClassVar[grpc.StatusCode] = grpc.StatusCode.UNKNOWN
@@ -78,6 +79,7 @@ class ComityError(Exception):
         metadata: Mapping[str, str] | None = None,
         violations: tuple[Violation, ...] = (),
         retry_delay: float | None = None,
+        request_id: str = "",
     ) -> None:
         # Only `message` goes to Exception: pickle calls the class with it, and brings the rest by __dict__.
         super().__init__(message)
@@ -87,6 +89,7 @@ class ComityError(Exception):
         self.metadata = dict(metadata or {})
         self.violations = violations
         self.retry_delay = retry_delay
+        self.request_id = request_id
 
     def _number(self, name: str) -> int | None:
         text = self.metadata.get(name)
@@ -189,8 +192,8 @@ class ResourceExhausted(ComityError):
 class RateLimited(ResourceExhausted):
     """Too many calls at a time or a second, by this caller or by all.
 
-    The client has tried again by itself, for as long as the timeout lasts. No try that ends so does anything; but one
-    before it may have, of which no answer came.
+    The client has tried again by itself, for as long as the timeout lasts. Nothing was done: where a try before had no
+    answer, DeadlineExceeded is raised instead.
     """
 
     @property
@@ -249,7 +252,8 @@ class Unavailable(ComityError):
 
 
 class DeadlineExceeded(ComityError):
-    """The time was up before an answer came. A write may have been applied all the same."""
+    """The time was up before an answer came. A write may have been applied all the same, or be applied yet, unless the
+    reason is DEADLINE_PASSED. What failed another try of the same call is the `__cause__`, and in the message."""
 
     default_code = grpc.StatusCode.DEADLINE_EXCEEDED
 

@@ -66,7 +66,7 @@ class Following:
         self._backoff = Backoff()
         self._misfit = Misfit()
         self._token = ""  # that the stream bears
-        self._renewed = False  # it was opened anew for the sake of a new token
+        self._unknown: float | None = None  # since when the server has refused each token, if it has
         self._stepping: asyncio.Task[None] | None = None
         self._call: Stream | None = None
         self._connection: Connection | None = None
@@ -138,7 +138,8 @@ class Following:
         elif self.live is None:
             self.cursor.receive(created, whole=False)
         self._epoch = created.epoch
-        self._lost = self._renewed = False
+        self._lost = False
+        self._unknown = None
         if self.live is None:
             self.live = created.revision
             self._give_up = self._refused = None
@@ -178,29 +179,40 @@ class Following:
         if gone and self._resync and not self._lost:
             self._lost = True
             return 0.0
-        if isinstance(error, Unauthenticated) and not self._renewed and connection is not None:
-            self._renewed = connection.has_new_token(self._token)
-            if self._renewed:
+        renewed = False
+        if isinstance(error, Unauthenticated) and connection is not None:
+            is_first = self._unknown is None
+            renewed = self._has_new_token(connection)
+            if renewed and is_first:
                 return 0.0
-        if not ((gone and self._resync) or is_retriable(error) or isinstance(error, DeadlineExceeded)):
+        if not (renewed or (gone and self._resync) or is_retriable(error) or isinstance(error, DeadlineExceeded)):
             raise error
-        if self.live is None and self._misfit.lasts(error, asyncio.get_running_loop().time()):
+        now = asyncio.get_running_loop().time()
+        if self.live is None and self._misfit.lasts(error, now):
             self._give_up = None
             raise error
-        if connection is not None and not isinstance(error, RateLimited):
+        if connection is not None and not isinstance(error, (RateLimited, Unauthenticated)):
             self._calls.channels.failed(connection)
         delay = self._backoff.delay(self._remaining(), error.retry_delay)
         if delay is None:
             refused, self._refused = self._refused, None
             self._give_up = None  # whoever asks again, tries again
             if refused is not None and isinstance(error, DeadlineExceeded):
-                raise refused  # it says more than that the time was up
-            raise error
+                raise self._misfit.known(refused, now)  # it says more than that the time was up
+            raise self._misfit.known(error, now)
         if self.live is None:
             self._refused = error
         elif not gone:
             self._notice(error)
         return delay
+
+    def _has_new_token(self, connection: Connection) -> bool:
+        """Whether there is another token than the one that was refused. What has new ones without end, of which the
+        server takes none, is asked as long as the first stream may take."""
+        now = asyncio.get_running_loop().time()
+        if self._unknown is None:
+            self._unknown = now
+        return now - self._unknown < self._timeout and connection.has_new_token(self._token)
 
     def _notice(self, lost: ComityError | None) -> None:
         """Tell who wants to know, unless it is no news."""

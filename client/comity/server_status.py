@@ -5,9 +5,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from . import convert, model
-from .v1 import server_pb2, state_pb2
+from .v1 import checkpoint_pb2, lease_pb2, namespace_pb2, server_pb2, state_pb2
 
 __all__ = ["Histogram", "MethodStats", "NamespaceStats", "ServerStatus", "from_message"]
+
+UNARY = frozenset(
+    f"{service.full_name}/{method.name}"
+    for file in (state_pb2, checkpoint_pb2, namespace_pb2, lease_pb2)
+    for service in file.DESCRIPTOR.services_by_name.values()
+    for method in service.methods
+    if not (method.client_streaming or method.server_streaming)
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +98,7 @@ class ServerStatus:
     connections: int  # that have a call whose request or answer is on its way
     methods: Mapping[str, MethodStats]  # by SERVICE/METHOD, as comity.v1.StateService/Get
     errors: Mapping[str, int]  # by reason, of calls and of pipelined operations
+    shed: Mapping[str, int]  # calls that were turned away for being too much, by the setting that bounds it
     operations: Mapping[str, int]  # pipelined ones, by kind: get, put, create, …
     message_durations: Histogram  # of pipelines: from when one was read until its last answer was off
     pending: int  # writes that wait for their group
@@ -125,6 +134,12 @@ class ServerStatus:
         """Seconds since its start."""
         return (self.time - self.start_time).total_seconds()
 
+    @property
+    def done(self) -> int:
+        """Pipelined operations, and calls that ended and were neither streams nor about the server itself."""
+        calls = (method.ended for name, method in self.methods.items() if name in UNARY)
+        return sum(self.operations.values()) + sum(calls)
+
 
 def from_message(message: server_pb2.ServerStatus) -> ServerStatus:
     """From the message of the wire contract."""
@@ -143,6 +158,7 @@ def from_message(message: server_pb2.ServerStatus) -> ServerStatus:
         connections=message.connections,
         methods={method.method: _method(method) for method in message.methods},
         errors={error.reason: error.count for error in message.errors},
+        shed={shed.limit: shed.count for shed in message.shed},
         operations={_kind(operation.kind): operation.count for operation in message.pipelines.operations},
         message_durations=_histogram(message.pipelines.message_durations),
         pending=commits.pending,

@@ -86,6 +86,7 @@ def error_from_status(code: grpc.StatusCode, message: str | None, trailer: Trail
         info = None
     violations = _detail(details, error_details_pb2.BadRequest)
     retry = _detail(details, error_details_pb2.RetryInfo)
+    request = _detail(details, error_details_pb2.RequestInfo)
 
     reason = "" if info is None else info.reason
     kind = BY_REASON.get(reason) or BY_CODE.get(code, errors.Internal)
@@ -102,6 +103,7 @@ def error_from_status(code: grpc.StatusCode, message: str | None, trailer: Trail
         if violations is None
         else tuple(errors.Violation(found.field, found.description) for found in violations.field_violations),
         retry_delay=None if retry is None else retry.retry_delay.seconds + retry.retry_delay.nanos / 1e9,
+        request_id="" if request is None else request.request_id,
     )
 
 
@@ -117,8 +119,11 @@ def error_from_call(error: grpc.aio.AioRpcError, address: str) -> errors.ComityE
     return made
 
 
-def error_from_result(result: state_pb2.PipelineResult) -> errors.ComityError:
-    """The error for what a pipeline says of an operation: the one that a call by itself would raise."""
+def error_from_result(result: state_pb2.PipelineResult, request_id: str) -> errors.ComityError:
+    """The error for what a pipeline says of an operation: the one that a call by itself would raise.
+
+    request_id: of the pipeline.
+    """
     said = result.error
     code = BY_NUMBER.get(result.code, grpc.StatusCode.UNKNOWN)
     kind = BY_REASON.get(said.reason) or BY_CODE.get(code, errors.Internal)
@@ -137,6 +142,7 @@ def error_from_result(result: state_pb2.PipelineResult) -> errors.ComityError:
             for field, description in sorted(said.violations.items())
         ),
         retry_delay=said.retry_delay.seconds + said.retry_delay.nanos / 1e9 if said.HasField("retry_delay") else None,
+        request_id=request_id,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import math
+import uuid
 from collections import OrderedDict, deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
@@ -34,6 +35,7 @@ MESSAGE_BYTES: Final = 512 * 1024  # about as much a message carries
 UNANSWERED: Final = 2000  # operations of one stream, beyond which callers wait; a server stops reading at 4,000
 UNSENT_BYTES: Final = 4 * 1024 * 1024  # likewise
 
+REQUEST_ID: Final = "x-request-id"  # says by which id the server's log is to know a call
 DRAINING: Final = "DRAINING"  # the reason of a server that shuts down
 
 # What gRPC still has to say of a call that was cancelled, it says to the event loop some moments later. If that is
@@ -58,6 +60,7 @@ class Stream:
     def __init__(self, lane: Lane, lanes: Lanes) -> None:
         self.is_full = False
         self.given_up = False  # somebody waits no longer, perhaps for what was not sent
+        self.request_id = uuid.uuid4().hex  # by which the server's log knows it
         self._lane = lane
         self._lanes = lanes
         self._loop = loop = lanes.loop
@@ -80,7 +83,7 @@ class Stream:
         self._left = False
         # In a context of its own: the stream is no part of whatever its first call is part of.
         context = contextvars.Context()
-        self._call: Call = context.run(tracing.untraced, lanes.open)
+        self._call: Call = context.run(tracing.untraced, self._open)
         self._writer = loop.create_task(self._write(), context=context)
         for task in (self._writer, loop.create_task(self._read(), context=context)):
             lanes.tasks.add(task)
@@ -88,6 +91,9 @@ class Stream:
         self._doubting: asyncio.Task[None] | None = None
         self._doubt_handle = loop.call_later(PATIENCE_SECONDS, self._doubt, context=context)  # again until it answers
         self._idle_handle = loop.call_later(IDLE_SECONDS, self._end_if_idle, context=context)
+
+    def _open(self) -> Call:
+        return self._lanes.open(metadata=((REQUEST_ID, self.request_id),))
 
     # Asking
 

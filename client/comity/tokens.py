@@ -51,7 +51,7 @@ class TokenFile:
         return TokenFile, (self.path,)  # another process reads it itself
 
     def _read(self) -> str:
-        text = files.read("the token file", self.path).decode(errors="replace").strip()
+        text = files.read("the token file", self.path).decode("utf-8-sig", errors="replace").strip()
         return checked(text, f"the token in {self.path}")
 
 

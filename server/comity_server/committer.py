@@ -65,18 +65,18 @@ class Committer:
 
     Args:
         store: where groups go.
-        max_pending: writes that may wait for their group, of all namespaces; one more is Overloaded.
         tally: where groups and their ends are counted.
+        max_pending: writes that may wait for their group, of all namespaces; one more is Overloaded.
         tracing: makes the spans of groups; None: they have none.
     """
 
     def __init__(
-        self, store: Store, *, max_pending: int = 10_000, tally: Tally | None = None, tracing: "Tracing | None" = None
+        self, store: Store, tally: Tally, *, max_pending: int = 10_000, tracing: "Tracing | None" = None
     ) -> None:
         self._store = store
         self._tracing = tracing
         self._context = contextvars.copy_context()  # in which lanes run, which are of no call
-        self._tally = tally or Tally()
+        self._tally = tally
         self._max_pending = max_pending
         self._lanes: dict[str, _Lane] = {}
         self._pending = 0

@@ -19,13 +19,11 @@ _PAGE = 200  # namespaces
 class Compactor:
     """Compacts all namespaces every `interval` seconds, each as `retention` says of its name."""
 
-    def __init__(
-        self, store: Store, retention: Callable[[str], Retention], interval: float, tally: Tally | None = None
-    ) -> None:
+    def __init__(self, store: Store, retention: Callable[[str], Retention], interval: float, tally: Tally) -> None:
         self._store = store
         self._retention = retention
         self._interval = interval
-        self._tally = tally or Tally()
+        self._tally = tally
 
     async def run(self) -> None:
         """Compact until cancelled. A failure is logged, and tried again the next time."""

@@ -32,10 +32,10 @@ class Expiry:
         tally: where they are counted.
     """
 
-    def __init__(self, store: Store, committer: Committer, tally: Tally | None = None) -> None:
+    def __init__(self, store: Store, committer: Committer, tally: Tally) -> None:
         self._store = store
         self._committer = committer
-        self._tally = tally or Tally()
+        self._tally = tally
         self._busy: dict[str, Answer] = {}  # namespaces whose leases are being ended
         self._trouble = ""  # why it is not known which have run out, as the log was told
 

@@ -6,7 +6,7 @@ They cannot be changed once made. What is made with every write is a NamedTuple,
 
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from typing import NamedTuple
 
@@ -231,6 +231,9 @@ class Revoke(Action):
     """End a lease, and delete its keys."""
 
     lease_id: int
+    # The lease has to be this principal's; None: it may be anybody's. No part of what is asked for, so not of the
+    # fingerprint: what a principal may do can be another by the time that it repeats a request.
+    principal: str | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -373,12 +376,14 @@ class Outcome(NamedTuple):
     """How a write ended. `revision` is the one that it made, or the newest that it saw if it made none.
 
     An action has one result at the most. It is not `committed` where it was a dry run, or a merge met conflicts.
+    `searched` is how many operations it counts for, beside its own, by what was looked through for it.
     """
 
     committed: bool
     revision: int
     results: Sequence[Result] = ()
     failed: Sequence[FailedCondition] = ()
+    searched: int = 0
 
 
 class Cause(IntEnum):

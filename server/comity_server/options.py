@@ -15,7 +15,7 @@ EPILOG = f"""\b
 Each option is also a variable, as {PREFIX}DRAIN_TIMEOUT (of --listen with commas),
 and a key of the file of --config, as drain_timeout. An option wins over a
 variable, and a variable over the file."""
-METAVARS: dict[object, str] = {int: "INTEGER", float: "NUMBER", str: "TEXT", Path | None: "FILE"}
+METAVARS: dict[object, str] = {int: "INTEGER", float: "NUMBER", str: "TEXT", str | None: "TEXT", Path | None: "FILE"}
 
 
 def settings_options(function: Function) -> Function:
@@ -41,9 +41,9 @@ def _option(name: str, field: FieldInfo) -> Callable[[Function], Function]:
     kind = field.annotation
     default = field.get_default(call_default_factory=True)
     about: dict[str, Any] = {"metavar": METAVARS.get(kind, "TEXT")}
-    if kind is bool:
+    if kind in (bool, bool | None):
         flag = f"{flag}/--no-{flag.removeprefix('--')}"
-        default = "on" if default else "off"
+        default = None if default is None else "on" if default else "off"
         about = {}
     elif get_origin(kind) is list:
         default = ", ".join(default) or "none"

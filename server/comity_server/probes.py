@@ -11,6 +11,7 @@ import grpc
 from grpc_health.v1 import health_pb2
 
 from comity_server import connections
+from comity_server.access.anybody import AnybodysGate
 from comity_server.access.gate import Gate
 from comity_server.listening import bind
 from comity_server.services.admission import Admission
@@ -44,7 +45,7 @@ class Probes:
         self._grpc = grpc.aio.server(options=_options(settings)) if self._listen else None
         if self._grpc is not None:
             self.calls = Calls(self._grpc, Gate(), Admission(CONNECTION_BYTES, REQUEST_BYTES), Trails(Tally()))
-            self.calls.add(HEALTH, health, tool=True, anybody=True)
+            self.calls.add(HEALTH, health, tool=True, anybody=True, gate=AnybodysGate())
 
     async def start(self) -> None:
         """Raises ListenError; then it is to be stopped all the same."""
@@ -66,9 +67,6 @@ def _options(settings: Settings) -> list[tuple[str, Any]]:
         *connections.options(settings),
         ("grpc.max_receive_message_length", REQUEST_BYTES),
         ("grpc.max_concurrent_streams", STREAMS),
-        ("grpc.max_allowed_incoming_connections", settings.max_connections),  # of each address
-        ("grpc.max_connection_idle_ms", int(settings.connection_idle * 1000)),
-        ("grpc.server_handshake_timeout_ms", int(settings.handshake_timeout * 1000)),
         ("grpc.max_metadata_size", METADATA_BYTES),
         ("grpc.absolute_max_metadata_size", METADATA_BYTES),
     ]

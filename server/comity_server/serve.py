@@ -12,7 +12,7 @@ from typing import Any
 import click
 import structlog
 
-from comity_server import open_files, workers
+from comity_server import ending, open_files, workers
 from comity_server.access import exposure
 from comity_server.access.files import FileError
 from comity_server.access.setup import Access
@@ -67,7 +67,7 @@ def command(config: Path | None, **options: Any) -> None:
         except ValueError as error:
             raise UsageError(f"workers: {error}") from None
     try:
-        _check_access(settings)
+        warnings = _check_access(settings)
     except ListenError as error:
         raise click.ClickException(str(error)) from None
     except ValueError as error:
@@ -82,6 +82,11 @@ def command(config: Path | None, **options: Any) -> None:
             log.warning("others can reach the server, which is insecure", addresses=open_to, without=lacks)
         if settings.jwks is not None and not settings.jwt_audience:
             log.warning("JWTs are taken that were made for others: no jwt_audience is set")
+        if exposure.shows_metrics(settings):
+            names = exposure.names_namespaces(settings)
+            log.warning("others can read the metrics", address=settings.metrics_listen, metrics_namespaces=names)
+        for warning in warnings:
+            log.warning("the policy may not say what it is meant to", warning=warning)
         _announce(addresses, health)
         notify_ready()
 
@@ -105,17 +110,17 @@ def command(config: Path | None, **options: Any) -> None:
         raise click.ClickException(error.message) from None
 
 
-def _check_access(settings: Settings) -> None:
-    """Raise ValueError if the settings of access do not fit together, if a file that they name is wrong, or if others
-    could reach a server without TLS or without authentication that is not said to be `insecure`. Raises ListenError."""
-    exposure.check(settings)
-    Access(settings)
+def _check_access(settings: Settings) -> Sequence[str]:
+    """What the policy can hardly mean. Raises ValueError if a file that the settings of access name is wrong, or if
+    others could reach a server without TLS or without authentication that is not said to be `insecure`; ListenError."""
+    warnings = Access(settings).warnings()
     lacks = exposure.missing(settings)
     if lacks and not settings.insecure and (open_to := exposure.exposed(settings)):
         raise ValueError(
             f"others than this machine could reach {', '.join(open_to)}, and there is no {' and no '.join(lacks)}. "
             "Set it up, listen on 127.0.0.1, or say --insecure to serve all the same"
         )
+    return warnings
 
 
 def store_of(settings: Settings) -> Store:
@@ -136,7 +141,7 @@ def _announce(addresses: Sequence[str], health: Sequence[str]) -> None:
 async def serve(settings: Settings, store: Store, serving: Serving, worker: int = 0) -> None:
     """Serve until a signal to stop, then drain. `worker`: which of several processes this is, from 1."""
     gc.set_threshold(*COLLECT_AFTER)
-    stopped = _stop_signal()
+    stopped = _stop_signal(ending.seconds(settings))
     open_files.allow(settings.max_connections * (len(settings.listen) + len(settings.health_listen)))
     server = Server(settings, store, worker=worker)
     await server.start()
@@ -145,15 +150,18 @@ async def serve(settings: Settings, store: Store, serving: Serving, worker: int 
     serving(server.addresses, server.health_addresses)
     await stopped.wait()
     await server.stop()
+    ending.soon()
 
 
-def _stop_signal() -> asyncio.Event:
-    """An event that the first SIGTERM or SIGINT sets. The second one ends the process as if nobody handled it."""
+def _stop_signal(seconds: float) -> asyncio.Event:
+    """An event that the first SIGTERM or SIGINT sets. The second one ends the process as if nobody handled it, and so
+    does the end of these seconds."""
     loop = asyncio.get_running_loop()
     stopped = asyncio.Event()
     signals = (signal.SIGTERM, signal.SIGINT)
 
     def stop(*_: object) -> None:
+        ending.within(seconds)
         for number in signals:
             signal.signal(number, signal.SIG_DFL)
         loop.call_soon_threadsafe(stopped.set)

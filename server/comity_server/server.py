@@ -14,12 +14,15 @@ from grpc_reflection.v1alpha import reflection_pb2
 
 from comity.v1 import checkpoint_pb2, lease_pb2, namespace_pb2, server_pb2, state_pb2
 from comity_server import connections, tasks
+from comity_server.access.anybody import AnybodysGate
 from comity_server.access.setup import Access
 from comity_server.committer import Committer
 from comity_server.compactor import Compactor
 from comity_server.expiry import Expiry
 from comity_server.feed import Feed
 from comity_server.listening import ListenError, bind
+from comity_server.observing.exporting import Exporting
+from comity_server.observing.snapshot import Observer
 from comity_server.probes import HEALTH, Probes
 from comity_server.services.admission import Admission
 from comity_server.services.checkpoint import CheckpointService
@@ -34,8 +37,6 @@ from comity_server.services.wire import watch_fragment
 from comity_server.settings import Settings
 from comity_server.stores.protocol import Store
 from comity_server.stores.url import shown
-from comity_server.telemetry.exporting import Exporting
-from comity_server.telemetry.snapshot import Observer
 from comity_server.telemetry.tally import Tally
 from comity_server.telemetry.trail import Trails
 
@@ -57,6 +58,8 @@ STREAM_END_SECONDS: Final = 2.0  # how long a client may take to hear that its w
 HEALTH_CALLS: Final = 4  # that are read at a time of one connection, which are not so small as to be no danger
 REFUSE_SECONDS: Final = 2.0  # how long clients that go on with calls are told to go elsewhere
 GRACE_SECONDS: Final = 1.0  # how long what else is open, as a watch of health, may take to end
+GRPC_END_SECONDS: Final = 3.0  # how long gRPC may take to end, with that
+TASKS_END_SECONDS: Final = 3.0  # how long what goes on in the background may take
 STORE_END_SECONDS: Final = 5.0  # how long the store may take with writes whose callers are gone
 
 
@@ -85,10 +88,10 @@ class Server:
         tracing = self._exporting.tracing
         admission = Admission(settings.max_connection_bytes, request_bytes(settings), settings.max_bytes)
         trails = Trails(tally, settings.log_calls, tracing)
-        self.calls = Calls(self._grpc, self._access.gate, admission, trails, settings.max_deadline)
+        self.calls = Calls(self._grpc, self._access.gate, admission, trails, settings.max_deadline, limits)
         bounds = self._access.bounds
         store.bound(lambda namespace: bounds.rules.namespace(namespace).limits)
-        self._committer = Committer(store, max_pending=settings.max_pending, tally=tally, tracing=tracing)
+        self._committer = Committer(store, tally, max_pending=settings.max_pending, tracing=tracing)
         self._feed = Feed(store, watch_fragment)
         self._compactor = Compactor(
             store, lambda namespace: bounds.rules.namespace(namespace).retention, settings.compaction_interval, tally
@@ -116,6 +119,7 @@ class Server:
             tools[REFLECTION] = Reflection([service.full_name for service in services])
         # Room of its own: who asks how the server is is answered whatever else a connection asks for, and in a drain.
         health_room = Admission(HEALTH_CALLS * request_bytes(settings), request_bytes(settings))
+        gates = {HEALTH: AnybodysGate(), REFLECTION: AnybodysGate(bounds)}
         for service, servicer in tools.items():
             self.calls.add(
                 service,
@@ -123,6 +127,7 @@ class Server:
                 tool=True,
                 anybody=service not in (CHANNELZ, SERVER),
                 admission=health_room if service in (HEALTH, SERVER) else None,
+                gate=gates.get(service),
             )
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -176,13 +181,15 @@ class Server:
         await _within(STREAM_END_SECONDS, self.calls.streams_ended())
         # What gRPC itself turns away ends with CANCELLED, which no client repeats: so all that is on its way is let in.
         await _within(REFUSE_SECONDS, self.calls.refusals_ended())
-        await self._grpc.stop(GRACE_SECONDS)
+        if not await _within(GRPC_END_SECONDS, self._grpc.stop(GRACE_SECONDS)):
+            log.warning("calls were still open when the server ended")
         if not await _within(STORE_END_SECONDS, self._committer.drain()):
             log.warning("writes were still in the store's hands when the server ended")
         await self._exporting.stop()
-        await asyncio.gather(*map(tasks.end, self._tasks))
-        await self._store.close()
-        await self._probes.stop()
+        if not await _within(TASKS_END_SECONDS, _ended(self._tasks)):
+            log.warning("what went on in the background did not end")
+        await self._store.close()  # without a bound: it holds what another server must not open before it is written
+        await _within(GRPC_END_SECONDS, self._probes.stop())
         log.info("stopped")
 
     @property
@@ -221,7 +228,7 @@ def grpc_options(settings: Settings) -> list[tuple[str, Any]]:
         *connections.options(settings),
         ("grpc.max_receive_message_length", request_bytes(settings)),
         ("grpc.max_send_message_length", -1),  # what is sent has bounds of its own
-        ("grpc.max_concurrent_streams", settings.max_streams),
+        ("grpc.max_concurrent_streams", settings.max_connection_calls),
         ("grpc.http2.bdp_probe", 0),  # it would let in megabytes of each request before the request is read
         # Calls that were read but not begun yet. Those beyond these bounds end with a bare CANCELLED, which no client
         # repeats; how many may wait is the committer's to say, which answers OVERLOADED.
@@ -236,13 +243,19 @@ def grpc_options(settings: Settings) -> list[tuple[str, Any]]:
 
 
 async def _within(timeout: float, wait: Coroutine[Any, Any, None]) -> bool:
-    """Whether a wait ends within so many seconds; with 0, without having to wait at all."""
-    try:
-        async with asyncio.timeout(timeout):
-            await wait
-    except TimeoutError:
+    """Whether a wait ends within so many seconds; with 0, without having to wait at all. One that does not is
+    cancelled, and nobody waits for what becomes of that."""
+    task = asyncio.create_task(wait)
+    await asyncio.wait([task], timeout=timeout)
+    if not task.done():
+        task.cancel()
         return False
+    await task
     return True
+
+
+async def _ended(background: Sequence[asyncio.Task[None]]) -> None:
+    await asyncio.gather(*map(tasks.end, background))
 
 
 def _background(work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:

@@ -4,27 +4,34 @@ Everything is said once, in `Settings`: the flags, the variables, the keys of th
 """
 
 import difflib
+import os
 import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError, ValidationInfo, field_validator
+from pydantic import Field, ValidationError, field_validator
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, EnvSettingsSource, NoDecode, SettingsConfigDict
 
 from comity_server.access.limits import MOST, NamespaceLimits, PrincipalLimits, Rates, Rules, rate
+from comity_server.fitting import misfits
 from comity_server.limits import UNBOUNDED, Limits, Retention
 from comity_server.stores.url import default_url
 
 PREFIX = "COMITY_"
 OTHERS = (  # variables that are not settings: most are the client's
     *("CONFIG", "ADDRESS", "NAMESPACE", "AUTHOR", "DEBUG", "SOAK"),
-    *("TLS", "TLS_CA", "TLS_SERVER_NAME", "TOKEN", "TOKEN_FILE"),
+    *("TLS", "TLS_CA", "TLS_CLIENT_CERT", "TLS_CLIENT_KEY", "TLS_SERVER_NAME", "TOKEN", "TOKEN_FILE"),
 )
 # What Kubernetes and Docker give to each container beside a service of that name.
 LINKS = re.compile(r"SERVICE_(HOST|PORT(_\w+)?)|PORT(_\d+_(TCP|UDP)(_\w+)?)?|NAME|ENV_\w+")
+PROTECTING = (  # settings that keep others out or back, and are none unless set
+    *("tls_cert", "tls_key", "tls_client_ca", "tokens", "policy"),
+    *("jwks", "jwt_issuer", "jwt_audience", "jwt_principal_claim"),
+    *("rate_principal", "rate_principal_bytes", "rate_namespace", "rate_namespace_bytes"),
+)
 LIMIT = "limit_"
 RETENTION = "retention_"
 
@@ -73,6 +80,11 @@ class Settings(BaseSettings):
     metrics_listen: str = Field(
         "", description="Where Prometheus reads metrics, in plain text: HOST:PORT; empty: nowhere."
     )
+    metrics_namespaces: bool | None = Field(
+        None,
+        description="Whether metrics have namespaces by name, or all of them together. Unless said, only where "
+        "metrics_listen is on loopback, or empty.",
+    )
     otlp_endpoint: str = Field(
         "",
         description="Where to send metrics and traces by OTLP over gRPC: http://HOST:PORT or https://HOST:PORT; empty: "
@@ -100,7 +112,7 @@ class Settings(BaseSettings):
     max_pending: int = Field(
         10_000, ge=1, le=10_000_000, description="Writes that may wait to be committed before others are refused."
     )
-    max_streams: int = Field(
+    max_connection_calls: int = Field(
         1_000, ge=1, le=1_000_000, description="Calls that one connection may have open at a time; others wait."
     )
     max_connection_bytes: int = Field(
@@ -162,7 +174,10 @@ class Settings(BaseSettings):
         600.0, ge=1, le=86400, description="How long a connection without calls is kept, in seconds."
     )
     handshake_timeout: float = Field(
-        10.0, ge=0.1, le=3600, description="How long a new connection may take to become one of HTTP/2, in seconds."
+        10.0,
+        ge=0.1,
+        le=3600,
+        description="How long a new connection may take to become one of TLS and HTTP/2, in seconds.",
     )
     keepalive_time: float = Field(
         30.0, ge=1, le=86400, description="How long a connection is quiet before the server pings it, in seconds."
@@ -187,8 +202,8 @@ class Settings(BaseSettings):
     jwks: Path | None = Field(
         None, description="Bearer tokens may be JWTs, signed by a key of this file, which is a JWK set."
     )
-    jwt_issuer: str = Field("", description="The issuer that a JWT must be of.")
-    jwt_audience: str = Field("", description="The audience that a JWT must be for.")
+    jwt_issuer: str | None = Field(None, min_length=1, description="The issuer that a JWT must be of.")
+    jwt_audience: str | None = Field(None, min_length=1, description="The audience that a JWT must be for.")
     jwt_principal_claim: str = Field("sub", min_length=1, description="The claim of a JWT that names its principal.")
     policy: Path | None = Field(
         None, description="The file that says who may do what; without it all who may call may do everything."
@@ -308,15 +323,7 @@ class Settings(BaseSettings):
                 raise ValueError(f"{address!r} is not HOST:PORT")
         return listen
 
-    @field_validator(*(f"rate_{of}_burst" for of in ("principal", "principal_bytes", "namespace", "namespace_bytes")))
-    @classmethod
-    def _check_burst(cls, burst: float, info: ValidationInfo) -> float:
-        rate = str(info.field_name).removesuffix("_burst")
-        if burst and not info.data.get(rate):
-            raise ValueError(f"is of no use without {rate}")
-        return burst
-
-    @field_validator("tls_cert", "tls_key", "tls_client_ca", "tokens", "jwks", mode="before")
+    @field_validator("tls_cert", "tls_key", "tls_client_ca", "tokens", "jwks", "policy", mode="before")
     @classmethod
     def _check_files(cls, path: object) -> object:
         if path == "":
@@ -364,18 +371,25 @@ def load(flags: Mapping[str, Any], config: Path | None = None) -> Settings:
     """Bring the settings together, given the flags that were set. Raises SettingsError if one is wrong."""
     file = _read(config) if config is not None else {}
     variables = EnvSettingsSource(Settings)()
+    _check_empty(os.environ, flags)
+
+    def source(name: str, like: str | None = None) -> str:
+        """What a setting is called where it was set, or where `like` was."""
+        where = like or name
+        if where in flags:
+            return "--" + name.replace("_", "-")
+        if where in variables:
+            return PREFIX + name.upper()
+        return name if like else f"{config}: {name}"
+
     try:
-        return Settings(**{**file, **variables, **flags})
+        settings = Settings(**{**file, **variables, **flags})
     except ValidationError as error:
         first = error.errors()[0]
-        name = str(first["loc"][0])
-        if name in flags:
-            source = "--" + name.replace("_", "-")
-        elif name in variables:
-            source = PREFIX + name.upper()
-        else:
-            source = f"{config}: {name}"
-        raise SettingsError(f"{source}: {_explain(first)}") from None
+        raise SettingsError(f"{source(str(first['loc'][0]))}: {_explain(first)}") from None
+    for name, other, problem in misfits(settings):
+        raise SettingsError(f"{source(name)}: {problem.format(source(other, like=name))}")
+    return settings
 
 
 def unknown(variables: Iterable[str]) -> Iterator[tuple[str, str]]:
@@ -385,6 +399,15 @@ def unknown(variables: Iterable[str]) -> Iterator[tuple[str, str]]:
         rest = name.upper().removeprefix(PREFIX)
         if rest != name.upper() and rest not in known and not LINKS.fullmatch(rest):
             yield name, "".join(PREFIX + near for near in difflib.get_close_matches(rest, known, 1))
+
+
+def _check_empty(variables: Mapping[str, str], flags: Mapping[str, Any]) -> None:
+    """An empty variable is as good as none, but for those without which everybody may do more: what was to fill it may
+    have failed. Raises SettingsError."""
+    for variable, value in variables.items():
+        name = variable.lower().removeprefix(PREFIX.lower())
+        if not value and variable.upper() == PREFIX + name.upper() and name in PROTECTING and name not in flags:
+            raise SettingsError(f"{variable}: is empty: say what it is to be, or unset it to do without")
 
 
 def _is_address(text: str) -> bool:

@@ -16,6 +16,7 @@ from typing import Final
 
 import structlog
 
+from comity_server import ending
 from comity_server.access import exposure
 from comity_server.hangup import on_hangup
 from comity_server.listening import ListenError, Serving, free, host_of, places
@@ -28,6 +29,7 @@ COMMAND: Final = (sys.executable, "-m", "comity_server.worker")
 SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 TRIES: Final = 10  # to start a worker again, before all of them are ended
 STEADY_SECONDS: Final = 60.0  # one that lived so long is no reason to give up
+KILL_SECONDS: Final = 5.0  # after which one that ought to have ended by itself is killed
 BACKOFF_SECONDS: Final = (0.25, 10.0)  # before the second try, and at the most
 
 
@@ -53,8 +55,11 @@ async def serve(settings: Settings, serving: Serving) -> int:
     the exit code. Raises WorkerError or ListenError."""
     with reserved(settings.listen) as addresses, reserved(settings.health_listen) as health:
         told = settings.model_copy(update={"listen": addresses, "health_listen": health}).model_dump_json()
-        workers = Workers(COMMAND, told, settings.workers, reloads=exposure.has_files(settings))
-        return await workers.run(lambda: serving(addresses, health))
+        patience = ending.seconds(settings) + KILL_SECONDS
+        workers = Workers(COMMAND, told, settings.workers, patience, reloads=exposure.has_files(settings))
+        code = await workers.run(lambda: serving(addresses, health))
+        ending.soon()
+        return code
 
 
 @contextmanager
@@ -90,14 +95,18 @@ class Workers:
             because the store is `unavailable`.
         told: the line.
         count: how many.
+        patience: how many seconds they have to end before they are killed.
         reloads: whether they know a SIGHUP once they serve; it is passed on to them.
     """
 
-    def __init__(self, command: Sequence[str], told: str, count: int, *, reloads: bool = False) -> None:
+    def __init__(
+        self, command: Sequence[str], told: str, count: int, patience: float, *, reloads: bool = False
+    ) -> None:
         self._command = command
         self._told = told
         self._count = count
         self._reloads = reloads
+        self._patience = patience
         self._running: dict[int, asyncio.subprocess.Process] = {}
         self._serving: set[int] = set()
         self._one_serves = asyncio.Event()
@@ -133,8 +142,17 @@ class Workers:
             self._pass_on(number)
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
-        self._stopping.set()
+        self._stop_all(number)
+
+    def _stop_all(self, number: int) -> None:
+        if not self._stopping.is_set():
+            self._stopping.set()
+            asyncio.get_running_loop().call_later(self._patience, self._kill)
         self._pass_on(number)
+
+    def _kill(self) -> None:
+        log.warning("workers that do not end are killed", seconds=self._patience)
+        self._pass_on(signal.SIGKILL)
 
     def _reload(self) -> None:
         for number in self._serving:  # another one reads its files when it starts, and may not know the signal yet
@@ -147,8 +165,7 @@ class Workers:
 
     def _give_up(self, failure: WorkerError) -> None:
         self._failure = self._failure or failure
-        self._stopping.set()
-        self._pass_on(signal.SIGTERM)
+        self._stop_all(signal.SIGTERM)
 
     async def _keep(self, number: int) -> int:
         """Run a worker, and another one when it has died, until all are to stop. Returns its exit code."""

@@ -8,9 +8,11 @@ from typing import Any
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2
+from grpc_reflection.v1alpha import reflection_pb2
 
 from comity.v1 import lease_pb2, lease_pb2_grpc, state_pb2_grpc
 from comity.v1 import state_pb2 as s
+from comity_server.access import anybody
 from comity_server.access.limits import Table
 from tests.access.believing import as_principals, by, refused
 from tests.waiting import until
@@ -22,6 +24,7 @@ PUT = s.PutRequest(namespace="n", key="k")
 GET = s.GetRequest(namespace="n", key="k")
 WATCH = s.WatchRequest(namespace="n", prefix="")
 HEALTH = health_pb2.HealthCheckRequest()
+REFLECT = reflection_pb2.ServerReflectionRequest(list_services="")
 
 
 async def held(running: Running, count: int, **call: Any) -> list[asyncio.Task[Any]]:
@@ -52,7 +55,7 @@ async def test_calls_beyond_what_may_be_open_are_shed() -> None:
         await asyncio.gather(*puts)
         await until(lambda: not running.server._access.bounds.open)
         await running.state.Get(GET, timeout=TIMEOUT)
-        assert running.server._access.gate.shed == {"max_calls": 2}
+        assert running.server._tally.shed == {"max_calls": 2}
 
 
 async def test_calls_of_a_principal_leave_room_for_others() -> None:
@@ -103,10 +106,63 @@ async def test_streams_of_a_principal_leave_room_for_others() -> None:
         await running.state.Watch(WATCH, metadata=by("a")).read()
 
 
+@pytest.mark.parametrize(
+    ("path", "request_"),
+    [
+        ("grpc.health.v1.Health/Watch", HEALTH),
+        ("grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", REFLECT),
+    ],
+)
+@pytest.mark.parametrize("of", ["OF_CONNECTION", "OF_ADDRESS"])
+async def test_streams_that_need_no_identity_are_bounded(
+    of: str, path: str, request_: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before they have said what they ask for, which they may put off. A check of health is answered all the same."""
+    monkeypatch.setattr(anybody, of, 3)
+    async with run() as running, AsyncExitStack() as stack:
+        channels = []
+        for number in range(4):
+            options = [("grpc.channel_id", number if of == "OF_ADDRESS" else 0)]
+            channel = grpc.aio.insecure_channel(running.server.addresses[0], options=options)
+            channels.append(await stack.enter_async_context(channel))
+        calls: list[Any] = [channel.stream_stream(f"/{path}")() for channel in channels[:3]]
+        for call in calls:
+            await call.write(request_.SerializeToString())
+            assert await call.read()
+        late: Any = channels[3].stream_stream(f"/{path}")(timeout=TIMEOUT)
+        is_shed(await refused(late.read()), "anybody_streams", "127.0.0.1", 3)
+        assert (await running.health.Check(HEALTH, timeout=TIMEOUT)).status == health_pb2.HealthCheckResponse.SERVING
+        await running.state.Get(GET, timeout=TIMEOUT)
+        await running.state.Watch(WATCH, timeout=TIMEOUT).read()
+        calls[0].cancel()
+
+        async def has_room() -> bool:
+            call: Any = channels[3].stream_stream(f"/{path}")()
+            try:
+                await call.write(request_.SerializeToString())
+                return bool(await call.read())
+            except grpc.aio.AioRpcError:
+                return False
+
+        await until(has_room)
+
+
+async def test_reflection_counts_as_streams_of_its_address() -> None:
+    async with run(max_principal_streams=1) as running:
+        await running.state.Watch(WATCH).read()
+        async with grpc.aio.insecure_channel(running.server.addresses[0]) as channel:
+            call: Any = channel.stream_stream("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo")(
+                timeout=TIMEOUT
+            )
+            is_shed(await refused(call.read()), "max_principal_streams", "127.0.0.1", 1)
+
+
 async def test_a_table_of_the_policy_bounds_whom_it_names() -> None:
     async with run() as running:
         as_principals(running)
-        running.server._access.bounds.use([Table(principals=["guest-*"], max_calls=1, max_streams=0)])
+        running.server._access.bounds.use(
+            [Table(principals=["guest-*"], max_principal_calls=1, max_principal_streams=0)]
+        )
         puts = await held(running, 1, metadata=by("guest-1"))
         answer = await refused(running.state.Get(GET, timeout=TIMEOUT, metadata=by("guest-1")))
         is_shed(answer, "max_principal_calls", "guest-1", 1)

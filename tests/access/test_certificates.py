@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
+from comity_server.access import files
 from comity_server.access.certificates import Certificates
 from comity_server.access.files import FileError
 from tests.authority import DAY, Authority
@@ -88,7 +89,8 @@ def test_the_log_reminds_of_what_expires(tmp_path: Path, lasts: timedelta, event
         assert "localhost" in logs[0]["subject"]
 
 
-async def test_a_pair_is_not_taken_by_half(tmp_path: Path) -> None:
+async def test_a_pair_is_not_taken_by_half(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "SETTLE_SECONDS", 0.0)
     cert, key = ISSUED.write(tmp_path)
     certificates = Certificates(cert, key)
     before = certificates.pair.value
@@ -101,5 +103,6 @@ async def test_a_pair_is_not_taken_by_half(tmp_path: Path) -> None:
         assert certificates.pair.value is before
         assert "is not the key" in logs[0]["error"]
         key.write_bytes(OTHER.key)
+        await certificates.pair.look()
         await certificates.pair.look()
         assert certificates.pair.value is not before

@@ -4,6 +4,7 @@ import asyncio
 import os
 from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import structlog
@@ -18,7 +19,7 @@ Logs = list[structlog.typing.EventDict]
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(files, "LOOK_SECONDS", 0.01)
-    monkeypatch.setattr(files, "SETTLE_SECONDS", 0.005)
+    monkeypatch.setattr(files, "SETTLE_SECONDS", 0.0)
 
 
 @pytest.fixture
@@ -133,8 +134,55 @@ async def test_a_file_that_is_wrong_for_one_look_is_not_worth_a_line(path: Path)
         await watched.look()
         write(path, "2")
         await watched.look()
+        await watched.look()
     assert watched.value == 2
     assert [line["log_level"] for line in logs] == ["info"]
+
+
+async def test_what_is_being_written_is_not_taken(path: Path) -> None:
+    """Nor while the content is as it was at the look before, by chance or since that is how it begins each time."""
+    watched = Watched("value", [path], number)
+    with path.open("w") as file:
+        for digit in "234":
+            file.write(digit)
+            file.flush()
+            assert not await watched.look()
+    assert watched.value == 1
+    assert await watched.look()
+    assert watched.value == 234
+
+
+async def test_how_long_a_file_has_to_be_as_it_is(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Looks that are asked for do not shorten it; nor does it go by the clock of the files."""
+    now = 0.0
+    monkeypatch.setattr(files, "time", SimpleNamespace(monotonic=lambda: now))
+    monkeypatch.setattr(files, "SETTLE_SECONDS", 0.9)
+    watched = Watched("value", [path], number)
+    write(path, "2")
+    for written in (3e9, 1.0):
+        os.utime(path, (written, written))
+        for _ in range(3):
+            assert not await watched.look()
+            now += 0.4
+        os.utime(path, (2.0, 2.0))
+    assert not await watched.look()
+    now += 1
+    assert await watched.look()
+    assert watched.value == 2
+
+
+async def test_a_file_that_is_written_again_and_again_counts_in_the_end(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 0.0
+    monkeypatch.setattr(files, "time", SimpleNamespace(monotonic=lambda: now))
+    monkeypatch.setattr(files, "SETTLE_SECONDS", 0.9)
+    watched = Watched("value", [path], number)
+    for second in range(11):
+        now = float(second)
+        write(path, "2")
+        os.utime(path, (now, now))
+        assert await watched.look() == (second == 10)
 
 
 async def test_a_look_is_had_at_once_on_request(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -144,8 +192,12 @@ async def test_a_look_is_had_at_once_on_request(path: Path, monkeypatch: pytest.
     watch.add(watched)
     run = asyncio.create_task(watch.run())
     write(path, "2")
-    watch.look()
-    await until(lambda: watched.value == 2)
+
+    def is_new() -> bool:
+        watch.look()
+        return watched.value == 2
+
+    await until(is_new)
     run.cancel()
 
 

@@ -13,6 +13,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from comity.v1 import checkpoint_pb2 as c
 from comity.v1 import lease_pb2 as le
+from comity.v1 import lease_pb2_grpc
 from comity.v1 import namespace_pb2 as n
 from comity.v1 import state_pb2 as s
 from comity.v1.types_pb2 import Ref, WriteOptions
@@ -219,6 +220,25 @@ async def test_whoever_is_nobody_does_not_write_as_somebody(tmp_path: Path) -> N
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await running.state.Get(GET, metadata=bearing(OTHER))
         assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
+
+
+async def test_where_nobody_is_asked_a_lease_is_whosever_uses_it(tmp_path: Path) -> None:
+    """Also where a policy says what everybody may do: an author is whatever a client says."""
+    (tmp_path / "policy").write_text(
+        '[[rules]]\nprincipals = ["anonymous"]\nnamespaces = ["*"]\nprefixes = ["a/"]\nallow = ["read", "write"]\n'
+    )
+    async with (
+        run(policy=tmp_path / "policy") as running,
+        grpc.aio.insecure_channel(running.server.addresses[0]) as channel,
+    ):
+        leases: lease_pb2_grpc.LeaseServiceAsyncStub = lease_pb2_grpc.LeaseServiceStub(channel)
+        grant = le.GrantLeaseRequest(namespace="n", ttl=Duration(seconds=60), options=WriteOptions(author="agent"))
+        lease = (await leases.GrantLease(grant)).lease
+        renewals: Any = leases.KeepAlive()
+        await renewals.write(le.KeepAliveRequest(namespace="n", lease_id=lease.id))
+        assert (await renewals.read()).ttl.seconds > 0
+        renewals.cancel()
+        await leases.RevokeLease(le.RevokeLeaseRequest(namespace="n", lease_id=lease.id))
 
 
 async def test_where_nobody_is_asked_a_header_means_nothing() -> None:

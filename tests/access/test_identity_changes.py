@@ -15,6 +15,7 @@ import psutil
 import pytest
 import structlog
 from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import Message
 
 from comity.v1 import lease_pb2 as le
 from comity.v1 import lease_pb2_grpc, state_pb2_grpc
@@ -39,7 +40,7 @@ GET = s.GetRequest(namespace="n", key="k")
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(files, "LOOK_SECONDS", 0.02)
-    monkeypatch.setattr(files, "SETTLE_SECONDS", 0.005)
+    monkeypatch.setattr(files, "SETTLE_SECONDS", 0.0)
     monkeypatch.setattr(gate, "LOOK_SECONDS", 0.02)
 
 
@@ -72,15 +73,17 @@ class Streams:
     async def ends(self) -> list[Refusal]:
         """Wait for the ends of all."""
         async with asyncio.timeout(TIMEOUT):
-            return [await self._end(call) for call in (self._watch, self._pipeline, self._keepalive)]
+            return [await _end(call) for call in (self._watch, self._pipeline, self._keepalive)]
 
-    async def _end(self, call: Any) -> Refusal:
-        try:
-            while await call.read() is not grpc.aio.EOF:
-                pass
-        except grpc.aio.AioRpcError as error:
-            return read_refusal(error)
-        raise AssertionError(await call.code())
+
+async def _end(call: Any) -> Refusal:
+    """How a stream is refused, once it is."""
+    try:
+        while await call.read() is not grpc.aio.EOF:
+            pass
+    except grpc.aio.AioRpcError as error:
+        return read_refusal(error)
+    raise AssertionError(await call.code())
 
 
 @asynccontextmanager
@@ -122,6 +125,34 @@ async def test_streams_of_a_token_that_is_somebody_elses_by_now_end(tmp_path: Pa
         ends = await first.ends()
         assert problems(ends) == [(UNAUTHENTICATED, "unknown")] * 3
         assert "somebody else's" in ends[0].message
+
+
+async def test_a_request_that_comes_late_is_refused_where_the_token_was_taken_away_meanwhile(tmp_path: Path) -> None:
+    """Whoever was let in by the headers of a call may send its request whenever it likes."""
+    write_tokens(tmp_path / "tokens", first=FIRST, second=SECOND)
+    requests: dict[str, Message] = {
+        "Put": s.PutRequest(namespace="n", key="late"),
+        "Get": GET,
+        "Watch": s.WatchRequest(namespace="n"),
+    }
+    async with (
+        run(tokens=tmp_path / "tokens") as running,
+        grpc.aio.insecure_channel(running.server.addresses[0]) as channel,
+    ):
+        calls: dict[str, Any] = {
+            name: channel.stream_stream(f"/comity.v1.StateService/{name}")(metadata=bearing(FIRST)) for name in requests
+        }
+        await until(lambda: running.server._access.bounds.open == len(calls))
+        write_tokens(tmp_path / "tokens", second=SECOND)
+        tokens = running.server._access.gate._identify._tokens  # type: ignore[union-attr]
+        await until(lambda: len(tokens.value) == 1)
+        for name, request in requests.items():
+            await calls[name].write(request.SerializeToString())
+            await calls[name].done_writing()
+        ends = [await _end(call) for call in calls.values()]
+        assert problems(ends) == [(UNAUTHENTICATED, "unknown")] * len(calls)
+        found = await running.state.Get(s.GetRequest(namespace="n", key="late"), metadata=bearing(SECOND))
+        assert not found.HasField("entry")
 
 
 async def test_a_wrong_file_ends_nothing(tmp_path: Path) -> None:

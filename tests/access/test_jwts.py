@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from comity_server.access import jwts
+from comity_server.access import files, jwts
 from comity_server.access.caller import Identity
 from comity_server.access.files import FileError
 from comity_server.access.jwts import Jwts, parse
@@ -234,11 +234,15 @@ def test_what_is_remembered_has_a_bound(verifier: Jwts, monkeypatch: pytest.Monk
     assert len(verifier._remembered) == 3
 
 
-async def test_a_new_file_makes_forget_what_was_verified(verifier: Jwts, file: Path) -> None:
+async def test_a_new_file_makes_forget_what_was_verified(
+    verifier: Jwts, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "SETTLE_SECONDS", 0.0)
     token = sign(claims())
     assert whose(verifier, token) == "planner"
     write(file, SET["keys"][:1])
     await verifier.keys.look()
+    assert await verifier.keys.look()
     assert problem(verifier, token) == ("unknown", "the token is signed by no key that the server knows")
     assert whose(verifier, sign(claims(), "RS256")) == "planner"
 

@@ -6,12 +6,15 @@ from typing import Any, NamedTuple
 
 import pytest
 from click.testing import CliRunner
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from comity_server.access.checking import command
-from comity_server.access.policy import Document, Policy, PolicyError, parse
+from comity_server.access.hints import hints
+from comity_server.access.policy import PRINCIPALS, Document, Policy, PolicyError, parse
 from comity_server.access.rights import ADMIN, NOTHING, READ, WRITE, Access
+from tests import servers
+from tests.waiting import wait_until
 
 RULE = {"principals": ["planner"], "namespaces": ["research"], "allow": ["read"]}
 
@@ -52,6 +55,22 @@ def rule(**fields: object) -> str:
         (
             rule(principals=[""]),
             "rule 1, principals[0]: must not be empty: 'anonymous' stands for nobody in particular",
+        ),
+        (
+            "[[limits]]\nprincipals = ['a/{principal}']\nrate = 1",
+            "limit 1, principals[0]: must not have {principal} in it: each that matches has all of a limit for itself",
+        ),
+        (
+            "[[limits]]\nnamespaces = ['Research']\nrate = 1",
+            "limit 1, namespaces[0]: matches no namespace: they are made of a-z, 0-9, '.', '_' and '-'",
+        ),
+        (
+            rule(namespaces=["-a"]),
+            "rule 1, namespaces[0]: matches no namespace: they begin with one of a-z and 0-9",
+        ),
+        (
+            rule(namespaces=["a" * 63, "a*" * 64]),
+            "rule 1, namespaces[1]: matches no namespace: they have 63 characters at the most",
         ),
         (rule(namespaces=[""]), "rule 1, namespaces[0]: must not be empty: '*' matches every namespace"),
         (
@@ -118,7 +137,12 @@ def test_all_that_is_wrong_is_known() -> None:
     assert caught.value.problems[1] == "p: rule 2, principals must not be empty"
 
 
-@given(st.binary(max_size=60) | st.text(max_size=60).map(str.encode))
+WORDS = ["principals", "namespaces", "prefixes", "allow", "[[limits]]", "rate", "read", *"""=[],.'"{}#*?\n\0\u00e91"""]
+TEXTS = st.lists(st.sampled_from(WORDS), max_size=30).map("".join)
+
+
+@settings(max_examples=50)
+@given(st.binary(max_size=60) | TEXTS.map(str.encode))
 def test_any_content_is_a_policy_or_a_line(content: bytes) -> None:
     problem = "p: "
     try:
@@ -260,7 +284,20 @@ def test_what_is_remembered_has_bounds() -> None:
         said.rights(f"p{number}", "n")
     remembered = [each for each in vars(said).values() if hasattr(each, "cache_info")]
     assert remembered
-    assert all(each.cache_info().currsize <= 4096 for each in remembered)
+    large = [each for each in remembered if each.cache_info().currsize > 4096]
+    assert large == [said._matching]  # a number for each principal
+    assert said._matching.cache_info().maxsize == PRINCIPALS
+
+
+def test_the_patterns_of_principals_are_gone_through_once_for_each() -> None:
+    said = policy(*({"principals": ["p*"], "namespaces": ["n"], "prefixes": [each]} for each in ("", "a/{principal}/")))
+    for _ in range(2):
+        for number in range(5_000):  # more than grants are remembered of
+            said.rights(f"p{number}", "n")
+    assert said._matching.cache_info().misses == 5_000
+    (shared, own), (same, other) = (said.grants(principal, "n") for principal in ("p1", "p2"))
+    assert shared is same
+    assert (own.prefixes, other.prefixes) == (("a/p1/",), ("a/p2/",))
 
 
 # Against a plain reference
@@ -359,17 +396,31 @@ allow = ["read"]
 principals = ["ops"]
 namespaces = ["*"]
 allow = ["admin"]
+[[limits]]
+principals = ["planner"]
+rate = 5
+burst = 20
+[[limits]]
+principals = ["plan*"]
+rate = 8
+burst = 9
+max_principal_calls = 3
+[[limits]]
+namespaces = ["research"]
+history_age = 1.5
 """
 
 
 @pytest.mark.parametrize(
     ("asked", "answer"),
     [
-        ([], "FILE: 3 rules"),
+        ([], "FILE: 3 rules and 3 limits"),
         (
             ["--principal", "planner", "--namespace", "research"],
             "read 'plans/': rule 1\nread 'agents/planner/': rule 1\n"
-            "write 'plans/': rule 1\nwrite 'agents/planner/': rule 1\nread all keys: rule 2",
+            "write 'plans/': rule 1\nwrite 'agents/planner/': rule 1\nread all keys: rule 2\n"
+            "rate of the principal: 5: limit 1\nburst of the principal: 20: limit 1\n"
+            "max_principal_calls of the principal: 3: limit 2\nhistory_age of the namespace: 1.5: limit 3",
         ),
         (["--principal", "ops", "--namespace", "a"], "read all keys: rule 2\nadmin: rule 3"),
         (["--principal", "anonymous", "--namespace", "a"], "everything: denied"),
@@ -384,9 +435,9 @@ allow = ["admin"]
         (
             ["--principal", "a", "--namespace", "b", "--key", "c", "--json"],
             '{"principal":"a","namespace":"b","allowed":[{"access":"read","rules":[2]},{"access":"write","rules":[]},'
-            '{"access":"admin","rules":[]}]}',
+            '{"access":"admin","rules":[]}],"limits":[]}',
         ),
-        (["--json"], '{"file":"FILE","rules":3}'),
+        (["--json"], '{"file":"FILE","rules":3,"limits":3,"warnings":[]}'),
     ],
     ids=lambda each: " ".join(each) if isinstance(each, list) else "",
 )
@@ -419,10 +470,43 @@ def test_check_says_all_that_is_wrong(tmp_path: Path) -> None:
     file.write_text(rule(allow=["a"]) + rule(principals=[]))
     done = CliRunner().invoke(command, ["check", str(file)])
     assert done.exit_code == 1
-    assert [line.removeprefix("Error: ") for line in done.output.splitlines()] == [
+    assert [line.partition(": ")[2] for line in done.output.splitlines()] == [
         f"{file}: rule 1, allow[0] is not 'read', 'write' or 'admin'",
         f"{file}: rule 2, principals must not be empty",
     ]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", ["0 rules", "warning: no rule allows anything, so nobody may do anything"]),
+        (
+            "[[limits]]\nprincipals = ['*']\nrate = 1",
+            ["0 rules and 1 limit", "warning: no rule allows anything, so nobody may do anything"],
+        ),
+        (
+            rule(prefixes=["b/", "a/*"]),
+            [
+                "1 rule",
+                "warning: rule 1, prefixes[1]: '*' stands for itself in a prefix, after which all is free anyway",
+            ],
+        ),
+    ],
+)
+def test_check_tells_what_can_hardly_be_meant(tmp_path: Path, text: str, said: list[str]) -> None:
+    file = tmp_path / "policy.toml"
+    file.write_text(text)
+    done = CliRunner().invoke(command, ["check", str(file)])
+    assert (done.exit_code, done.output.splitlines()) == (0, [f"{file}: {each}" for each in said])
+
+
+def test_a_server_that_does_not_ask_who_calls_tells_that_nobody_may_do_anything(tmp_path: Path) -> None:
+    file = tmp_path / "policy.toml"
+    file.write_text(rule())
+    with servers.start("--store", "memory:", "--policy", str(file)) as server:
+        wait_until(lambda: "nobody may do anything: there is no authentication" in server.log())
+    assert list(hints(policy({}), authenticates=True)) == []
+    assert list(hints(policy({"principals": ["anonymous"]}), authenticates=False)) == []
 
 
 def test_check_of_no_file(tmp_path: Path) -> None:

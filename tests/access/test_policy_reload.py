@@ -1,24 +1,24 @@
 """The policy is read again when it changes: what is granted can be done at once, and what is taken away ends."""
 
-import os
-import signal
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
+import structlog
 from click.testing import CliRunner
 from google.protobuf.duration_pb2 import Duration
 
 from comity.v1 import lease_pb2 as le
 from comity.v1 import lease_pb2_grpc, state_pb2_grpc
 from comity.v1 import state_pb2 as s
+from comity_server.access import files
 from comity_server.serve import command
-from tests import servers
 from tests.access.principals import Rule, replaced, shown, write_policy, write_tokens
 from tests.waiting import until
 from tests.wire.calls import TIMEOUT, Refusal, read_refusal
+from tests.wire.inprocess import run
 from tests.wire.pipes import get, piped, put
 
 TEAM = "team"
@@ -40,22 +40,16 @@ def rule(*prefixes: str, allow: str = "read write", principals: str = "ann") -> 
 class Ruled:
     """A server, and its policy."""
 
-    def __init__(self, server: servers.Server, file: Path) -> None:
-        self.server = server
+    def __init__(self, address: str, file: Path) -> None:
+        self.address = address
         self.file = file
         self._said = 0
-
-    def write(self, text: str) -> None:
-        """Put a file in the policy's place."""
-        replaced(self.file, text)
-        os.kill(self.server.process.pid, signal.SIGHUP)
 
     async def says(self, state: Any, *rules: Rule) -> None:
         """Put another policy in force, beside which root may do everything."""
         self._said += 1
         mark = f"said-{self._said}"  # where this policy alone allows something
         write_policy(self.file, [ROOT, {"principals": ["witness"], "namespaces": [mark], "allow": ["read"]}, *rules])
-        os.kill(self.server.process.pid, signal.SIGHUP)
 
         async def holds() -> bool:
             return await code(state, "witness", namespace=mark) is OK
@@ -63,18 +57,19 @@ class Ruled:
         await until(holds)
 
 
-@pytest.fixture(scope="module")
-def ruled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ruled]:
-    directory = tmp_path_factory.mktemp("reload")
-    tokens = write_tokens(directory / "tokens", ["ann", "bob", "root", "witness"])
-    policy = write_policy(directory / "policy.toml", [ROOT])
-    with servers.start("--tokens", str(tokens), "--policy", str(policy)) as server:
-        yield Ruled(server, policy)
+@pytest.fixture
+async def ruled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Ruled]:
+    monkeypatch.setattr(files, "LOOK_SECONDS", 0.02)
+    monkeypatch.setattr(files, "SETTLE_SECONDS", 0.0)
+    tokens = write_tokens(tmp_path / "tokens", ["ann", "bob", "root", "witness"])
+    policy = write_policy(tmp_path / "policy.toml", [ROOT])
+    async with run(tokens=tokens, policy=policy) as running:
+        yield Ruled(running.server.addresses[0], policy)
 
 
 @pytest.fixture
 async def channel(ruled: Ruled) -> AsyncIterator[grpc.aio.Channel]:
-    async with grpc.aio.insecure_channel(ruled.server.address) as channel:
+    async with grpc.aio.insecure_channel(ruled.address) as channel:
         yield channel
 
 
@@ -100,6 +95,13 @@ async def end_of(stream: Any) -> Refusal:
     except grpc.aio.AioRpcError as error:
         return read_refusal(error)
     raise AssertionError("the stream ended without an error")
+
+
+async def refused(problem: str, change: Callable[[], object]) -> None:
+    """Make a change, and wait for the line that says what is wrong with it."""
+    with structlog.testing.capture_logs() as logs:
+        change()
+        await until(lambda: any(problem in line.get("error", "") for line in logs))
 
 
 async def watching(state: Any, principal: str, prefix: str = "in/") -> Any:
@@ -217,16 +219,13 @@ async def test_a_file_that_is_no_policy_changes_nothing(ruled: Ruled, state: Any
         ("[[rules]]\nprincipals = ['ann']\n", "rule 1, namespaces is required"),
         ("rules = 1", "rules is not a list"),
     ]:
-        ruled.write(text)
-        await until(lambda problem=problem: problem in ruled.server.log())  # type: ignore[misc]
+        await refused(problem, lambda text=text: replaced(ruled.file, text))  # type: ignore[misc]
         assert await code(state, "ann") is OK
-    ruled.file.unlink()
-    os.kill(ruled.server.process.pid, signal.SIGHUP)
-    await until(lambda: "No such file" in ruled.server.log())
+    await refused("No such file", ruled.file.unlink)
     await state.Put(s.PutRequest(namespace=TEAM, key="in/key"), timeout=TIMEOUT, metadata=shown("ann"))
     assert (await stream.read()).commits
     # An empty one is a policy: it denies everything.
-    ruled.write("")
+    replaced(ruled.file, "")
     assert (await end_of(stream)).code is PERMISSION_DENIED
     assert await code(state, "root") is PERMISSION_DENIED
 

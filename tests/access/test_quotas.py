@@ -7,6 +7,7 @@ import grpc
 import pytest
 
 from comity.v1 import state_pb2 as s
+from comity_server.access import files
 from comity_server.access.buckets import Rate
 from comity_server.access.limits import NamespaceLimits, PrincipalLimits, Rates, Rules, Table
 from comity_server.access.policy import PolicyError, parse
@@ -35,7 +36,7 @@ def table(**fields: object) -> str:
         (table(principals=["a"]), "limit 1, principals: the table has no limit for them"),
         (table(namespaces=["a"]), "limit 1, namespaces: the table has no limit for them"),
         (table(principals=["a"], keys=1), "limit 1, keys: is a limit of namespaces"),
-        (table(namespaces=["a"], max_calls=1), "limit 1, max_calls: is a limit of principals"),
+        (table(namespaces=["a"], max_principal_calls=1), "limit 1, max_principal_calls: is a limit of principals"),
         (table(principals=["a"], burst=1), "limit 1, burst: needs a rate above 0"),
         (table(principals=["a"], rate=0, burst=1), "limit 1, burst: needs a rate above 0"),
         (table(principals=["a"], burst_bytes=1), "limit 1, burst_bytes: needs a rate_bytes above 0"),
@@ -50,9 +51,10 @@ def table(**fields: object) -> str:
         (table(principals=["a"], rate="1"), "limit 1, rate should be a valid number"),
         ("[[limits]]\nprincipals = ['a']\nrate = nan", "limit 1, rate should be a finite number"),
         ("[[limits]]\nprincipals = ['a']\nrate = inf", "limit 1, rate should be a finite number"),
-        (table(principals=["a"], max_calls=1.5), "limit 1, max_calls should be a valid integer"),
+        (table(principals=["a"], max_principal_calls=1.5), "limit 1, max_principal_calls should be a valid integer"),
         (table(namespaces=["a"], keys=0), "limit 1, keys should be greater than or equal to 1"),
         (table(namespaces=["a"], keys=True), "limit 1, keys should be a valid integer"),
+        (table(principals=["a"], max_calls=1), "limit 1, max_calls is nothing that a policy has"),
         (table(principals=["a"], speed=1), "limit 1, speed is nothing that a policy has"),
         (table(principals=["a"], rate=1) + table(rate=1), "limit 2, principals: a table has either"),
     ],
@@ -68,7 +70,7 @@ def test_the_first_table_that_has_a_figure_holds_for_a_namespace() -> None:
     policy = parse(
         (
             table(namespaces=["scratch-*"], keys=10, history_commits=5)
-            + table(principals=["*"], max_calls=1)
+            + table(principals=["*"], max_principal_calls=1)
             + table(namespaces=["scratch-big", "?"], keys=1000, bytes=2000, rate=3)
             + table(namespaces=["*"], leases=0, checkpoints=0, history_age=0, history_bytes=7)
         ).encode(),
@@ -86,9 +88,9 @@ def test_the_first_table_that_has_a_figure_holds_for_a_namespace() -> None:
 def test_the_first_table_that_has_a_figure_holds_for_a_principal() -> None:
     default = PrincipalLimits(Rates(Rate(1, 1), None), 7, 8)
     tables = [
-        Table(principals=["team-*"], max_calls=1),
-        Table(principals=["team-a", "x[1]", "anonymous"], max_calls=2, rate=20.0, burst=40.0),
-        Table(principals=["*"], rate=0.5, rate_bytes=100, max_streams=0),
+        Table(principals=["team-*"], max_principal_calls=1),
+        Table(principals=["team-a", "x[1]", "anonymous"], max_principal_calls=2, rate=20.0, burst=40.0),
+        Table(principals=["*"], rate=0.5, rate_bytes=100, max_principal_streams=0),
     ]
     rules = Rules(default, NamespaceLimits(), tables)
     assert rules.principal("team-a") == ((Rate(20, 40), Rate(100, 100)), 1, 0)
@@ -115,7 +117,10 @@ def test_settings_hold_where_no_table_does() -> None:
         ({"rate_principal": "fast"}, "--rate-principal: 'fast' is not a number"),
         ({"rate_principal": "nan"}, "--rate-principal: "),
         ({"rate_principal": "inf"}, "--rate-principal: "),
-        ({"rate_namespace_bytes_burst": 5}, "--rate-namespace-bytes-burst: is of no use without rate_namespace_bytes"),
+        (
+            {"rate_namespace_bytes_burst": 5},
+            "--rate-namespace-bytes-burst: is of no use without --rate-namespace-bytes",
+        ),
         ({"max_deadline": 0}, "--max-deadline: 0 must be at least 0.1"),
         ({"max_calls": -1}, "--max-calls: -1 must be at least 0"),
         ({"max_calls": 1.5}, "--max-calls: 1.5 is not a whole number"),
@@ -129,7 +134,11 @@ def test_what_is_wrong_with_a_setting_is_one_line(flags: dict[str, object], prob
     assert "\n" not in str(wrong.value)
 
 
-async def test_a_policy_bounds_what_there_may_be_and_is_read_again(tmp_path: Path) -> None:
+async def test_a_policy_bounds_what_there_may_be_and_is_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "LOOK_SECONDS", 0.02)
+    monkeypatch.setattr(files, "SETTLE_SECONDS", 0.0)
     rule = '[[rules]]\nprincipals = ["anonymous"]\nnamespaces = ["*"]\nallow = ["read", "write", "admin"]\n'
     file = tmp_path / "policy.toml"
     file.write_text(rule + table(namespaces=["small*"], keys=1, history_commits=1))
@@ -152,7 +161,6 @@ async def test_a_policy_bounds_what_there_may_be_and_is_read_again(tmp_path: Pat
         await until(is_compacted)
         assert (await running.store.position("large")).floor == 0
         file.write_text(rule + table(namespaces=["small*"], keys=2))
-        running.server._access.files.look()
 
         async def is_allowed() -> bool:
             return running.server._access.bounds.rules.namespace("small").limits.namespace_keys == 2
@@ -160,7 +168,6 @@ async def test_a_policy_bounds_what_there_may_be_and_is_read_again(tmp_path: Pat
         await until(is_allowed)
         await put("small", "b")
         file.write_text(rule + table(namespaces=["small*"], keys="many"))
-        running.server._access.files.look()
         await until(lambda: running.server._access.files._watched[0]._wrong is not None)
         answer = await refused(running.state.Put(s.PutRequest(namespace="small", key="c"), timeout=TIMEOUT))
         assert answer.metadata == {"quota": "keys", "limit": "2"}, "what was in force stays"

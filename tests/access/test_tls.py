@@ -26,6 +26,8 @@ from tests.wire.inprocess import Running, run
 
 AUTHORITY = Authority()
 CLIENTS = Authority("clients")
+X400_ADDRESS = b"\x30\x04\xa3\x02\x30\x00"  # which is a name, but one that hardly anything knows
+NO_TEXT = b"\x30\x03\x86\x01\xff"  # a URI
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,8 @@ def test_a_client_is_who_its_certificate_says(secured: Secured, namespace: str, 
         (CLIENTS.client("anonymous"), "may not be 'anonymous'"),
         (CLIENTS.client("a\nb"), "cannot be printed"),
         (CLIENTS.client("a", uris=("spiffe://a/" + "b" * 128,)), "SPIFFE ID of the client's certificate is longer"),
+        (CLIENTS.client("a", raw_names=X400_ADDRESS), "cannot be read"),
+        (CLIENTS.client("a", raw_names=NO_TEXT), "cannot be read"),
     ],
 )
 def test_a_certificate_has_to_name_one(secured: Secured, shown: Issued, says: str) -> None:
@@ -144,6 +148,7 @@ async def refused(connection: grpc.aio.Channel) -> Refusal | None:
 @pytest.fixture
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(files, "LOOK_SECONDS", 0.02)
+    monkeypatch.setattr(files, "SETTLE_SECONDS", 0.0)
 
 
 def test_a_certificate_may_expire_while_its_client_is_connected(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """The token file, and `comity token`, which writes it."""
 
+import codecs
 import contextlib
 import re
 from datetime import UTC, datetime, timedelta
@@ -32,6 +33,7 @@ planner {HEX}   # another one
         bytes.fromhex(OTHER): Token("dashboard", datetime(2027, 1, 31, tzinfo=UTC).timestamp()),
     }
     assert parse(b"", PATH) == {}
+    assert parse(codecs.BOM_UTF8 + f"planner {HEX}".encode(), PATH)[bytes.fromhex(HEX)].principal == "planner"
 
 
 @pytest.mark.parametrize(
@@ -49,6 +51,7 @@ planner {HEX}   # another one
         (f"planner {HEX} expires=0001-01-01T00:00:00+23:00", "is not a time with its zone"),
         (f"planner {HEX} expires=2027-02-31T00:00:00Z", "is not a time with its zone"),
         (f"anonymous {HEX}", "the name may not be 'anonymous'"),
+        (f"anonymous/x {HEX}", "the name may not begin with 'anonymous/'"),
         (f"a\x07b {HEX}", "the name has characters that cannot be printed"),
         (f"{'n' * 129} {HEX}", "the name is longer than 128 bytes"),
         (f"{'n' * 2000} {HEX}", "is longer than 1024 bytes"),
@@ -111,8 +114,8 @@ def test_without_a_file_the_line_is_told_beside_the_token() -> None:
 
 def test_the_line_of_a_token_that_there_is() -> None:
     token = "0123456789abcdefghijklmn"
-    for ending in ("", "\n", "\r\n"):
-        made = run("hash", "planner", "--expires", "2999-01-01T00:00:00Z", stdin=token + ending)
+    for stdin in (token, f"{token}\n", f"{token}\r\n", f"\N{ZERO WIDTH NO-BREAK SPACE}{token}"):
+        made = run("hash", "planner", "--expires", "2999-01-01T00:00:00Z", stdin=stdin)
         assert parse(made.stdout.encode(), PATH).keys() == {digest_of(token)}
         assert "expires=2999-01-01T00:00:00Z" in made.stdout
 

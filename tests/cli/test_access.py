@@ -91,9 +91,11 @@ def test_what_goes_wrong_is_one_line(comity: Comity, ca: Path, token: Path, tmp_
     for arguments, complaint in (
         (["--tls-ca", str(tmp_path / "none")], "TLS ca: cannot read"),
         (["--tls-ca", str(token)], "holds no certificate in PEM"),
-        (["--tls-cert", str(token)], "TLS cert is given without TLS key"),
+        (["--tls-client-cert", str(token)], "TLS cert is given without TLS key"),
         (["--tls-server-name", "a b"], "TLS server_name must be a host name"),
         (["--token-file", str(tmp_path / "none")], "the token file: cannot read"),
+        (["--token-file", ""], "--token-file is empty"),
+        (["--tls-ca", ""], "--tls-ca is empty"),
         (["--address", "10.0.0.1", "--token-file", str(token)], "is not sent in plain text to another machine"),
     ):
         assert complaint in comity("get", "a", *arguments, code=2).errors

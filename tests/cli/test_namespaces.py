@@ -4,7 +4,9 @@ from tests.cli.processes import Comity
 
 
 def test_the_status_of_a_namespace(comity: Comity) -> None:
-    assert comity("status", "--json", code=4).error["reason"] == "NAMESPACE_NOT_FOUND"
+    error = comity("status", "--json", code=4).error
+    assert error["reason"] == "NAMESPACE_NOT_FOUND"
+    assert len(error["request_id"]) == 32  # by which the server's log has the call
     comity("put", "key", "value")
     comity("put", "key", "value")
     found = comity("status", "--json").object

@@ -117,3 +117,13 @@ def test_backup_and_check_are_the_servers(comity: Comity, tmp_path: Path) -> Non
     comity("check", str(tmp_path / "none.db"), code=4)
     assert "--force" in comity("backup", "--help").text
     assert "--chekc" in comity("check", "--chekc", code=2).errors
+
+
+def test_what_is_wrong_with_a_policy_has_lines_of_its_own_or_is_one_object(tmp_path: Path, namespace: str) -> None:
+    file = tmp_path / "policy.toml"
+    file.write_text("[[rules]]\nprincipals = []\nnamespaces = ['a']\nallow = ['a']")
+    comity = Comity(DEAD, namespace)
+    said = comity.shell(f"comity policy check {file}").errors
+    assert [line.partition(",")[0] for line in said.splitlines()] == [f"comity: {file}: rule 1"] * 2
+    said = comity("policy", "check", str(file), "--json", code=1).error["message"]
+    assert said.count(f"{file}: rule 1, ") == 2

@@ -6,8 +6,10 @@ from contextlib import contextmanager
 from threading import Event, Thread
 
 import comity as client
+from comity.cli.readings import Reading
 from comity.cli.top import together
-from comity.server_status import Histogram
+from comity.server_status import Histogram, from_message
+from comity.v1 import server_pb2, state_pb2
 from tests import servers
 from tests.cli.processes import DEAD, Comity
 
@@ -61,6 +63,19 @@ def test_in_a_pipe_each_line_says_what_it_is_about(comity: Comity) -> None:
     assert [row[1:3] for row in rows if row[0] == "server"] == [[comity.address, "SERVING"], [DEAD, "UNAVAILABLE"]]
     (trouble,) = [row[1:] for row in rows if row[0] == "trouble"]
     assert trouble == [DEAD, f"cannot reach {DEAD}: connection refused"]
+
+
+def test_operations_are_those_of_pipelines_and_calls_that_are_no_streams() -> None:
+    before, now = server_pb2.ServerStatus(), server_pb2.ServerStatus(shed=[server_pb2.ShedCount(limit="l", count=2)])
+    now.time.FromSeconds(10)
+    now.pipelines.operations.add(kind=state_pb2.PIPELINE_KIND_GET, count=100)
+    for method in ("StateService/Put", "CheckpointService/Diff", "LeaseService/GrantLease", "NamespaceService/Fork"):
+        now.methods.add(method=f"comity.v1.{method}").codes.add(code="OK", count=5)
+    for method in ("StateService/Pipeline", "StateService/Watch", "LeaseService/KeepAlive", "ServerService/GetStatus"):
+        now.methods.add(method=f"comity.v1.{method}").codes.add(code="OK", count=1000)
+    shown = Reading("a", now=from_message(now), before=from_message(before)).object()
+    assert shown["operations_per_second"] == 12
+    assert shown["shed"] == {"l": 2}
 
 
 def test_what_several_servers_say_of_the_same_is_put_together() -> None:

@@ -34,9 +34,9 @@ class Watched:
     def release(self) -> None:
         self._open.set()
 
-    def _begin(self) -> Any:
+    def _begin(self, **options: Any) -> Any:
         self.streams += 1
-        return _Call(self._client_opens(), self._wrote)
+        return _Call(self._client_opens(**options), self._wrote)
 
     async def _wrote(self, message: state_pb2.PipelineRequest) -> None:
         copy = state_pb2.PipelineRequest()

@@ -192,8 +192,8 @@ async def test_what_was_sent_both_ways_is_done_once(
         watched = Watched(client)
         client_opens: Any = lanes(client).open
 
-        def deaf() -> Any:
-            call = client_opens()
+        def deaf(**options: Any) -> Any:
+            call = client_opens(**options)
 
             async def read() -> Any:
                 await call._call.read()  # an answer, which nobody gets
@@ -225,8 +225,8 @@ async def test_an_unforeseen_error_ends_the_stream_and_is_told(
         Watched(client)
         client_opens: Any = lanes(client).open
 
-        def broken_stream() -> Any:
-            call = client_opens()
+        def broken_stream(**options: Any) -> Any:
+            call = client_opens(**options)
 
             async def fail(*message: Any) -> Any:
                 await getattr(call._call, broken)(*message)

@@ -73,8 +73,8 @@ async def test_what_is_left_out_of_a_message_leaves_its_room_to_the_next(
     client_opens: Any = lanes(state).open
     written = asyncio.Event()
 
-    def slow() -> Any:
-        call = client_opens()
+    def slow(**options: Any) -> Any:
+        call = client_opens(**options)
         write = call.write
 
         async def write_slowly(message: Any) -> None:

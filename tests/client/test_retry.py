@@ -69,15 +69,48 @@ def test_a_server_that_is_away_is_tried_until_the_time_is_up() -> None:
     assert len(tries) > 100
 
 
-def test_a_try_that_runs_out_of_time_raises_why_the_one_before_failed() -> None:
+NOTHING_DONE = comity.RateLimited("planner has 5 operations a second; nothing was done", reason="RATE_LIMITED")
+
+
+def test_a_try_that_runs_out_of_time_leaves_the_end_open_and_says_why_the_one_before_failed() -> None:
     retry = Retry(deadline=100)
-    first, last = comity.Unavailable("refused"), comity.DeadlineExceeded("time is up")
+    retry.delay(NOTHING_DONE, now=0)
+    with pytest.raises(comity.DeadlineExceeded) as caught:
+        retry.delay(comity.DeadlineExceeded("no answer from h:1 in time"), now=100)
+    assert caught.value.message == f"no answer from h:1 in time; another try: {NOTHING_DONE.message}"
+    assert caught.value.__cause__ is NOTHING_DONE
+
+
+def test_a_try_that_runs_out_of_time_leaves_a_server_that_is_away_as_open_as_it_was() -> None:
+    retry = Retry(deadline=100)
+    first, last = comity.Unavailable("refused"), comity.DeadlineExceeded("no answer from h:1 in time")
     first.__cause__ = cause = OSError("refused")
     retry.delay(first, now=0)
     with pytest.raises(comity.Unavailable) as caught:
         retry.delay(last, now=100)
     assert caught.value is first
     assert caught.value.__cause__ is cause
+
+
+def test_a_try_that_was_refused_does_not_hide_one_that_had_no_answer() -> None:
+    for refused in (NOTHING_DONE, comity.DeadlineExceeded("nothing was done", reason="DEADLINE_PASSED")):
+        retry = Retry(deadline=100)
+        retry.delay(comity.Unavailable("socket closed"), now=0)
+        with pytest.raises(comity.DeadlineExceeded) as caught:
+            retry.delay(refused, now=100)
+        assert caught.value.reason == ""
+        assert caught.value.message.startswith("the time is up, and of one try no answer came")
+        assert caught.value.__cause__ is refused
+
+
+def test_tries_that_were_all_refused_say_that_nothing_was_done() -> None:
+    retry = Retry(deadline=100)
+    retry.delay(NOTHING_DONE, now=0)
+    with pytest.raises(comity.RateLimited):
+        retry.delay(NOTHING_DONE, now=100)
+    with pytest.raises(comity.DeadlineExceeded) as caught:
+        retry.delay(comity.DeadlineExceeded("nothing was done", reason="DEADLINE_PASSED"), now=100)
+    assert caught.value.reason == "DEADLINE_PASSED"
 
 
 def test_a_first_try_that_runs_out_of_time_says_so() -> None:
@@ -96,3 +129,33 @@ def test_certificates_that_do_not_fit_may_be_replaced_in_a_moment_but_not_later(
     with pytest.raises(comity.Unavailable) as raised:
         retry.delay(misfit, 22.0)
     assert raised.value is misfit
+
+
+@pytest.mark.parametrize(
+    "misfit",
+    [
+        comity.Unavailable("it is for another name", reason="TLS_FAILED"),
+        comity.Unavailable("it closed the connection at once", reason="UNREACHABLE"),
+    ],
+)
+def test_what_one_address_says_is_more_than_that_nobody_listens_at_another(
+    misfit: comity.Unavailable,
+) -> None:
+    refused = comity.Unavailable("connection refused", reason="UNREACHABLE")
+    for last, at, raised in (
+        (refused, 99.0, misfit),
+        (comity.DeadlineExceeded("time is up"), 100.0, misfit),
+        (refused, 120.0, refused),
+    ):
+        retry = Retry(at + 0.01)
+        retry.delay(misfit, 98.0)
+        retry.delay(refused, 98.5)
+        with pytest.raises(comity.Unavailable) as caught:
+            retry.delay(last, at)
+        assert caught.value is raised
+    retry = Retry(100.01)
+    retry.delay(misfit, 98.0)
+    retry.delay(comity.Unavailable("draining", reason="DRAINING"), 98.5)
+    with pytest.raises(comity.Unavailable) as caught:
+        retry.delay(refused, 100.0)
+    assert caught.value is refused, "it was reached since"

@@ -10,6 +10,7 @@ from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-untyped]
 
 import comity
+from comity.retry import Backoff
 from comity.status import error_from_status, is_retriable, is_transient
 from comity.unreachable import explained
 
@@ -86,6 +87,13 @@ def test_the_wish_to_wait_is_kept() -> None:
     retry.retry_delay.FromMilliseconds(1500)
     error = error_from_status(grpc.StatusCode.UNAVAILABLE, "busy", trailer(info("OVERLOADED"), retry))
     assert error.retry_delay == 1.5
+
+
+def test_the_id_of_the_call_is_kept() -> None:
+    """Also where the reason is not known."""
+    said = trailer(error_details_pb2.RequestInfo(request_id="7f"))
+    assert error_from_status(grpc.StatusCode.INTERNAL, "", said).request_id == "7f"
+    assert error_from_status(grpc.StatusCode.INTERNAL, "", []).request_id == ""
 
 
 @pytest.mark.parametrize(
@@ -236,8 +244,10 @@ def test_a_lack_of_room_is_no_quota_and_no_absence() -> None:
     assert not is_retriable(full)
 
 
-async def test_a_server_that_cannot_be_reached() -> None:
-    async with comity.connect("127.0.0.1:1", timeout=0.3) as client:
+async def test_a_server_that_cannot_be_reached(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a try ends with, of which there is one: how many there are in a time is for the machine to say."""
+    monkeypatch.setattr(Backoff, "delay", lambda *_: None)
+    async with comity.connect("127.0.0.1:1", timeout=60) as client:
         for call in (client.get("a"), client.put("a", 1), client.watch("a").ready(), client.wait_for_ready()):
             with pytest.raises(comity.Unavailable) as raised:
                 await call

@@ -2,8 +2,7 @@
 
 import inspect
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, assert_type
 
 import pytest
@@ -12,6 +11,7 @@ import comity
 from comity import LeaseGuard, LeaseLost, LeaseNotFound, Put, sync
 from tests.client.test_contexts import run_script
 from tests.servers import Server
+from tests.waiting import wait_until
 
 KEPT = 3.0  # a ttl that passes while a test waits, but not while it is held up
 
@@ -20,13 +20,6 @@ KEPT = 3.0  # a ttl that passes while a test waits, but not while it is held up
 def state(server: Server, namespace: str) -> Iterator[sync.Client]:
     with comity.sync.connect(server.address, namespace=namespace, author="ann") as client:
         yield client
-
-
-def until(condition: Callable[[], bool], seconds: float = 20) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.005)
 
 
 def is_alive(lease: sync.Lease) -> bool:
@@ -67,7 +60,7 @@ def test_a_block_holds_a_lease(state: sync.Client) -> None:
         state.transact(lambda tx: tx.put("b", 1, lease=lease), guard=lease)
         state.cell("c", int).set(1, lease=lease, guard=lease)
         first = state.get_lease(lease).expire_time
-        until(lambda: (state.get_lease(lease).expire_time - first).total_seconds() > KEPT)
+        wait_until(lambda: (state.get_lease(lease).expire_time - first).total_seconds() > KEPT)
         assert is_alive(lease)
         assert 0 < lease.remaining <= KEPT
         assert (lease.namespace, lease.ttl) == (state.namespace, KEPT)
@@ -88,7 +81,7 @@ def test_a_lease_that_is_lost(state: sync.Client) -> None:
         lease.lost(timeout=0.01)
     state.revoke_lease(lease.id)
     lease.lost()
-    until(lambda: bool(told))
+    wait_until(lambda: bool(told))
     assert told == [(lease, "comity")]
     with pytest.raises(LeaseLost, match="the server says that it has ended"):
         lease.check()
@@ -127,7 +120,7 @@ def test_a_lease_of_a_put(state: sync.Client) -> None:
     assert (lease.id, lease.ttl) == (put.revision, KEPT)
     assert state.renew_lease(lease) <= KEPT
     lease.close()
-    until(lambda: gone(state, lease.id))
+    wait_until(lambda: gone(state, lease.id))
     state.transact(then=[Put("b", 1, ttl=10)])
     (found,) = state.list_leases()
     assert found.ttl == 10
@@ -139,7 +132,7 @@ def test_a_client_that_is_closed_revokes_nothing(server: Server, namespace: str,
     client.close()
     assert not gone(state, lease.id)
     lease.lost()
-    until(lambda: gone(state, lease.id))
+    wait_until(lambda: gone(state, lease.id))
 
 
 def test_programs_end_without_a_word(server: Server, namespace: str) -> None:

@@ -90,7 +90,7 @@ async def test_two_event_loops_and_threads(mutual: Server, own: Pair, namespace:
 async def test_the_variables_say_it_all(
     mutual: Server, own: Pair, namespace: str, monkeypatch: pytest.MonkeyPatch, ca: Path
 ) -> None:
-    for name, value in {"CA": ca, "CERT": own.cert, "KEY": own.key}.items():
+    for name, value in {"CA": ca, "CLIENT_CERT": own.cert, "CLIENT_KEY": own.key}.items():
         monkeypatch.setenv(f"COMITY_TLS_{name}", str(value))
     async with comity.connect(mutual.address, namespace=namespace) as state:
         await state.put("a", 1)

@@ -108,11 +108,38 @@ async def test_a_function_whose_tokens_are_all_refused_is_not_asked_for_ever(gua
         return f"cmt_{asked:043}"
 
     async with comity.connect(guarded.address, namespace=namespace, token=ask, timeout=60) as state:
-        for call in (state.namespace_info(), state.watch().ready()):
-            before = asked
-            with pytest.raises(comity.Unauthenticated):
-                await asyncio.wait_for(call, 20)
-            assert asked - before == 3  # of a call, for the comparison with what there is then, and of the second call
+        with pytest.raises(comity.Unauthenticated):
+            await asyncio.wait_for(state.namespace_info(), 20)
+        assert asked == 3  # of a call, for the comparison with what there is then, and of the second call
+    async with comity.connect(guarded.address, namespace=namespace, token=ask, timeout=0.5) as state:
+        with pytest.raises((comity.Unauthenticated, comity.DeadlineExceeded)):
+            await asyncio.wait_for(state.watch().ready(), 20)
+
+
+async def test_a_watch_goes_on_over_several_new_tokens_in_one_outage(
+    guarded: Server, known: Path, namespace: str
+) -> None:
+    """Each that it finds is tried, until the server takes one; if there is none, that is its end."""
+    await take(guarded, known, FIRST)
+    rest = [f"cmt_{turn:043}" for turn in range(6)]  # two are asked for in each turn
+    given: list[str] = []
+
+    def ask() -> str:
+        return given.pop(0) if given else SECOND
+
+    given.append(FIRST)
+    async with comity.connect(guarded.address, namespace=namespace, token=ask, timeout=60) as state:
+        watch = state.watch("a")
+        await watch.ready()
+        given.extend(rest)
+        await take(guarded, known, SECOND)
+        async with comity.connect(guarded.address, namespace=namespace, token=SECOND, timeout=60) as writer:
+            await writer.put("a", 1)
+        assert await asyncio.wait_for(values_of(watch, 1), 20) == [1]
+        assert not given
+        await take(guarded, known, THIRD)
+        with pytest.raises(comity.Unauthenticated):
+            await asyncio.wait_for(anext(watch), 20)
 
 
 @pytest.mark.parametrize(
@@ -202,6 +229,8 @@ def test_a_file_that_is_wrong_later_leaves_the_token_as_it_was(
     assert file() == FIRST
     replace(path, f"  {SECOND}\n")
     assert file() == SECOND
+    path.write_text(FIRST + "\n", "utf-8-sig")  # as some editors do
+    assert file() == FIRST
     assert len(caplog.messages) == 2
     assert not any("no token" in said for said in caplog.messages)
 

@@ -5,17 +5,17 @@ import time
 
 import pytest
 
-from comity_server.errors import (
-    LeaseNotFound,
-)
+from comity_server.errors import LeaseNotFound, PermissionDenied
 from comity_server.model import (
     Cause,
     DeleteResult,
     Expire,
+    Grant,
     Guard,
     Lease,
     Outcome,
     Put,
+    RequestId,
     Revoke,
     Transaction,
 )
@@ -171,6 +171,33 @@ async def test_revoking_ends_a_lease_now(space: Space) -> None:
     other = await space.put_for(HOUR, "a")
     await space.commit(Revoke(lease_id=other, message="enough"))
     assert (await newest(space)).message == "enough"
+
+
+async def test_a_lease_is_revoked_by_whose_it_is(space: Space) -> None:
+    ids = [(await space.grant(author=author)).id for author in ("ann", "ann/part", "anna", "")]
+    denied = await refused(space, PermissionDenied, Revoke(lease_id=ids[2], principal="ann"))
+    where = {"principal": "ann", "access": "WRITE", "namespace": space.name, "lease_id": str(ids[2])}
+    assert denied.metadata == where
+    await refused(space, PermissionDenied, Revoke(lease_id=ids[3], principal="ann"))
+    await refused(space, PermissionDenied, Revoke(lease_id=ids[0], principal=""))
+    await refused(space, LeaseNotFound, Revoke(lease_id=99, principal="ann"))
+    revokes = [Revoke(lease_id=id, principal=who) for id, who in zip(ids, ("ann", "ann", None, ""), strict=True)]
+    assert [type(outcome) for outcome in await space.group(*revokes)] == [Outcome] * 4
+
+
+async def test_whose_a_lease_is_is_judged_in_the_order_of_the_writes(space: Space) -> None:
+    guessed, grant = Revoke(lease_id=1, principal="eve"), Grant(ttl=HOUR, author="ann")
+    answers = await space.group(guessed, grant, guessed, Revoke(lease_id=2, principal="eve"))
+    assert [type(answer) for answer in answers] == [LeaseNotFound, Outcome, PermissionDenied, LeaseNotFound]
+    assert await space.leases() == {1: 0}
+
+
+async def test_a_repeated_revoke_is_the_same_whatever_its_principal_may_do_by_then(space: Space) -> None:
+    lease = await space.grant(author="ann")
+    await space.put_with(lease, "a")
+    name = RequestId("c", 1)
+    first = await space.commit(Revoke(lease_id=lease.id, principal="ann", request_id=name))
+    assert plain(await space.commit(Revoke(lease_id=lease.id, request_id=name))) == plain(first)
 
 
 # Renewals

@@ -21,6 +21,7 @@ from comity_server.limits import Limits
 from comity_server.model import Increment, Outcome, Put, Transaction, Write
 from comity_server.record import KEY, MOD_REVISION
 from comity_server.stores.memory.store import MemoryStore
+from comity_server.telemetry.tally import Tally
 
 
 class GatedStore(MemoryStore):
@@ -53,7 +54,7 @@ async def begin(committer: Committer, namespace: str, *transactions: Transaction
 async def test_what_arrives_together_is_one_group() -> None:
     store = GatedStore()
     store.gate.set()
-    committer = Committer(store)
+    committer = Committer(store, Tally())
     outcomes = await asyncio.gather(*(committer.submit("n", put(f"k{i}")) for i in range(100)))
     assert store.groups == [("n", 100)]
     assert [outcome.revision for outcome in outcomes] == list(range(1, 101))
@@ -61,7 +62,7 @@ async def test_what_arrives_together_is_one_group() -> None:
 
 async def test_what_arrives_during_a_commit_is_the_next_group() -> None:
     store = GatedStore()
-    committer = Committer(store)
+    committer = Committer(store, Tally())
     first = await begin(committer, "n", put("a"))
     await store.arrived.wait()
     rest = await begin(committer, "n", *(put(f"k{i}") for i in range(10)))
@@ -72,7 +73,7 @@ async def test_what_arrives_during_a_commit_is_the_next_group() -> None:
 
 async def test_nothing_is_answered_before_the_store_is_done() -> None:
     store = GatedStore()
-    committer = Committer(store)
+    committer = Committer(store, Tally())
     (task,) = await begin(committer, "n", put("a"))
     await store.arrived.wait()
     assert not task.done()
@@ -82,7 +83,7 @@ async def test_nothing_is_answered_before_the_store_is_done() -> None:
 
 async def test_namespaces_do_not_wait_for_each_other() -> None:
     store = GatedStore()
-    committer = Committer(store)
+    committer = Committer(store, Tally())
     tasks = [*await begin(committer, "one", put("a")), *await begin(committer, "two", put("a"))]
     await asyncio.sleep(0)
     assert store.groups == [("one", 1), ("two", 1)]
@@ -93,7 +94,7 @@ async def test_namespaces_do_not_wait_for_each_other() -> None:
 async def test_groups_are_bounded_by_count_and_by_bytes() -> None:
     store = GatedStore()
     store.gate.set()
-    committer = Committer(store)
+    committer = Committer(store, Tally())
     await asyncio.gather(*(committer.submit("n", put(f"k{i}")) for i in range(GROUP_TRANSACTIONS + 1)))
     await asyncio.gather(*(committer.submit("n", put(f"k{i}", bytes(1024 * 1024))) for i in range(8)))
     assert [size for _, size in store.groups] == [GROUP_TRANSACTIONS, 1, 4, 4]
@@ -102,7 +103,7 @@ async def test_groups_are_bounded_by_count_and_by_bytes() -> None:
 async def test_groups_are_bounded_by_what_is_inside_of_their_transactions() -> None:
     store = GatedStore()
     store.gate.set()
-    committer = Committer(store)
+    committer = Committer(store, Tally())
     many = Transaction(then=[Increment(f"k{i}", 1) for i in range(1000)])
     await asyncio.gather(*(committer.submit("n", many) for _ in range(GROUP_PARTS // 1000 + 2)))
     assert [size for _, size in store.groups] == [GROUP_PARTS // 1000, 2]
@@ -115,7 +116,7 @@ async def test_groups_are_bounded_by_what_is_inside_of_their_transactions() -> N
 
 async def test_what_goes_ahead_is_begun_before_all_that_waits() -> None:
     store = GatedStore()
-    committer = Committer(store)
+    committer = Committer(store, Tally())
     await begin(committer, "n", put("first"))
     await store.arrived.wait()
     waits = committer.submit_all("n", [put("waits")], GROUP_BYTES)
@@ -134,7 +135,7 @@ async def test_others_have_their_turn_between_groups() -> None:
     """The store of this test never waits for anything."""
     store = GatedStore()
     store.gate.set()
-    committer = Committer(store)
+    committer = Committer(store, Tally())
     answers = [committer.submit_all("n", [put("k")] * GROUP_TRANSACTIONS, 1000) for _ in range(5)]
     begun: list[int] = []
     while not answers[-1].done():
@@ -145,7 +146,7 @@ async def test_others_have_their_turn_between_groups() -> None:
 
 async def test_a_caller_that_is_cancelled_while_it_waits_leaves_nothing() -> None:
     store = GatedStore()
-    committer = Committer(store)
+    committer = Committer(store, Tally())
     (first,) = await begin(committer, "n", put("a"))
     await store.arrived.wait()
     gone, stays = await begin(committer, "n", put("gone"), put("stays"))
@@ -159,7 +160,7 @@ async def test_a_caller_that_is_cancelled_while_it_waits_leaves_nothing() -> Non
 
 async def test_a_caller_that_is_cancelled_under_way_is_committed() -> None:
     store = GatedStore()
-    committer = Committer(store)
+    committer = Committer(store, Tally())
     (task,) = await begin(committer, "n", put("a"))
     await store.arrived.wait()
     task.cancel()
@@ -169,7 +170,7 @@ async def test_a_caller_that_is_cancelled_under_way_is_committed() -> None:
 
 
 async def test_one_failure_does_not_touch_the_others() -> None:
-    committer = Committer(GatedStore())
+    committer = Committer(GatedStore(), Tally())
     committer._store.gate.set()  # type: ignore[attr-defined]
     outcomes = await asyncio.gather(
         committer.submit("n", put("k", b"text")),
@@ -183,7 +184,7 @@ async def test_one_failure_does_not_touch_the_others() -> None:
 
 async def test_more_than_may_wait_is_overloaded_and_not_done() -> None:
     store = GatedStore()
-    committer = Committer(store, max_pending=2)
+    committer = Committer(store, Tally(), max_pending=2)
     (first,) = await begin(committer, "n", put("a"))
     await store.arrived.wait()
     waiting = await begin(committer, "n", put("b"), put("c"))
@@ -197,7 +198,7 @@ async def test_more_than_may_wait_is_overloaded_and_not_done() -> None:
 
 async def test_drain_finishes_what_was_taken_and_takes_no_more() -> None:
     store = GatedStore()
-    committer = Committer(store)
+    committer = Committer(store, Tally())
     (first,) = await begin(committer, "n", put("a"))
     await store.arrived.wait()
     (second,) = await begin(committer, "n", put("b"))
@@ -217,7 +218,7 @@ async def test_a_group_that_fails_as_a_whole_fails_for_each(failure: StateError)
         async def commit(self, namespace: str, group: Sequence[Write]) -> Sequence[Outcome | StateError]:
             raise failure
 
-    committer = Committer(Failing(Limits()))
+    committer = Committer(Failing(Limits()), Tally())
     outcomes = await asyncio.gather(
         committer.submit("n", put("a")), committer.submit("n", put("b")), return_exceptions=True
     )
@@ -229,7 +230,7 @@ async def test_a_store_that_leaves_out_an_outcome_holds_up_nobody() -> None:
         async def commit(self, namespace: str, group: Sequence[Write]) -> Sequence[Outcome | StateError]:
             return (await super().commit(namespace, group))[1:]
 
-    committer = Committer(Short(Limits()))
+    committer = Committer(Short(Limits()), Tally())
     for _ in range(2):
         with pytest.raises(StoreUnavailable):
             await committer.submit("n", put("a"))
@@ -249,7 +250,7 @@ async def test_an_unforeseen_failure_of_the_store_is_an_answer_and_the_lane_goes
             return await super().commit(namespace, group)
 
     store = Broken(Limits())
-    committer = Committer(store)
+    committer = Committer(store, Tally())
     async with asyncio.timeout(30):
         with pytest.raises(StoreUnavailable) as raised:
             await committer.submit("n", put("a"))
@@ -261,7 +262,7 @@ async def test_an_unforeseen_failure_of_the_store_is_an_answer_and_the_lane_goes
 
 async def test_a_lane_that_is_cancelled_ends() -> None:
     store = GatedStore()
-    committer = Committer(store)
+    committer = Committer(store, Tally())
     (waiting,) = await begin(committer, "n", put("a"))
     await store.arrived.wait()
     lane = committer._lanes["n"].task
@@ -274,7 +275,7 @@ async def test_a_lane_that_is_cancelled_ends() -> None:
 
 async def test_what_is_submitted_together_stays_together() -> None:
     store = GatedStore()
-    committer = Committer(store)
+    committer = Committer(store, Tally())
     (first,) = await begin(committer, "n", put("a"))
     await store.arrived.wait()
     two = committer.submit_all("n", [put("b"), Transaction(then=[Increment("a", 1)]), put("c")], 300)
@@ -296,7 +297,7 @@ async def test_what_is_submitted_together_stays_together() -> None:
 async def test_groups_end_between_what_was_submitted_together() -> None:
     store = GatedStore()
     store.gate.set()
-    committer = Committer(store)
+    committer = Committer(store, Tally())
     writes = [put(f"k{number}") for number in range(GROUP_TRANSACTIONS - 1)]
     answers = [committer.submit_all("n", writes, 1000) for _ in range(3)]
     for answer in answers:
@@ -309,7 +310,7 @@ async def test_groups_end_between_what_was_submitted_together() -> None:
 
 async def test_what_has_to_wait_for_longer_than_it_may_is_not_begun() -> None:
     store = GatedStore()
-    committer = Committer(store)
+    committer = Committer(store, Tally())
     begun = committer.submit_all("n", [put("begun")], 100, timeout=0.01)
     await store.arrived.wait()
     late = committer.submit_all("n", [put("late"), put("late")], 200, timeout=0.01)
@@ -328,7 +329,7 @@ async def test_what_has_to_wait_for_longer_than_it_may_is_not_begun() -> None:
 
 async def test_what_its_caller_waits_for_no_longer_is_not_begun() -> None:
     store = GatedStore()
-    committer = Committer(store)
+    committer = Committer(store, Tally())
     [first] = await begin(committer, "n", put("first"))
     await store.arrived.wait()
     deadline = asyncio.get_running_loop().time() + 0.01
@@ -347,7 +348,7 @@ async def test_a_time_that_is_up_already(timeout: float) -> None:
     """Also where the loop comes to the group before it comes to its timers."""
     store = GatedStore()
     store.gate.set()
-    committer = Committer(store)
+    committer = Committer(store, Tally())
     late = committer.submit_all("n", [put("late")], 100, timeout=timeout)
     [outcome] = await late
     assert isinstance(outcome, DeadlinePassed)
@@ -357,7 +358,7 @@ async def test_a_time_that_is_up_already(timeout: float) -> None:
 
 async def test_what_is_cancelled_together_is_not_begun() -> None:
     store = GatedStore()
-    committer = Committer(store)
+    committer = Committer(store, Tally())
     begun = committer.submit_all("n", [put("begun"), put("also")], 100)
     await store.arrived.wait()
     gone = committer.submit_all("n", [put("gone"), put("gone, too")], 100, timeout=60)
@@ -378,7 +379,7 @@ async def test_what_is_cancelled_together_is_not_begun() -> None:
 
 async def test_who_waits_for_room_leaves_some_to_others() -> None:
     store = GatedStore()
-    committer = Committer(store, max_pending=4)
+    committer = Committer(store, Tally(), max_pending=4)
     (first,) = await begin(committer, "n", put("a"))
     await store.arrived.wait()
     await committer.room()
@@ -401,7 +402,7 @@ async def test_who_waits_for_room_leaves_some_to_others() -> None:
 async def test_room_is_for_one_after_another() -> None:
     """Each looks again when its turn has come: the one before may have taken all that there was."""
     store = GatedStore()
-    committer = Committer(store, max_pending=4)
+    committer = Committer(store, Tally(), max_pending=4)
     (first,) = await begin(committer, "n", put("a"))
     await store.arrived.wait()
     submitted: list[int] = []
@@ -422,7 +423,7 @@ async def test_room_is_for_one_after_another() -> None:
 
 async def test_room_is_bounded_by_bytes_too() -> None:
     store = GatedStore()
-    committer = Committer(store)
+    committer = Committer(store, Tally())
     (first,) = await begin(committer, "n", put("a"))
     await store.arrived.wait()
     large = committer.submit_all("n", [put("b")], PENDING_BYTES // 2)
@@ -436,7 +437,7 @@ async def test_room_is_bounded_by_bytes_too() -> None:
 
 async def test_drain_ends_the_wait_for_room() -> None:
     store = GatedStore()
-    committer = Committer(store, max_pending=1)
+    committer = Committer(store, Tally(), max_pending=1)
     (first,) = await begin(committer, "n", put("a"))
     await store.arrived.wait()
     waiting = committer.submit_all("n", [put("b")], 100)

@@ -10,6 +10,7 @@ from comity_server.errors import StoreUnavailable
 from comity_server.limits import Limits, Retention
 from comity_server.model import NamespaceInfo, Put, Transaction
 from comity_server.stores.memory.store import MemoryStore
+from comity_server.telemetry.tally import Tally
 from tests.waiting import until
 
 KEEP_ONE = Retention(commits=1)
@@ -44,7 +45,7 @@ async def test_a_failure_holds_up_no_other_namespace_and_is_not_the_end(failure:
     async def floors() -> list[int]:
         return [(await store.position(name)).floor for name in ("a", "b", "c")]
 
-    running = asyncio.create_task(Compactor(store, lambda _: KEEP_ONE, 0.001).run())
+    running = asyncio.create_task(Compactor(store, lambda _: KEEP_ONE, 0.001, Tally()).run())
     try:
         await until(lambda: store.listed > 5 or running.done(), 10)
         assert not running.done()

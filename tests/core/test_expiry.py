@@ -14,6 +14,7 @@ from comity_server.limits import Limits
 from comity_server.model import Outcome, Write
 from comity_server.stores.memory import store as store_module
 from comity_server.stores.memory.store import MemoryStore
+from comity_server.telemetry.tally import Tally
 from tests.contract.space import HOUR, SECOND, Space
 from tests.stores.sharing import before
 from tests.waiting import until
@@ -45,8 +46,8 @@ class Failing(MemoryStore):
 
 @asynccontextmanager
 async def expiring(store: Failing) -> AsyncIterator[None]:
-    committer = Committer(store)
-    task = asyncio.create_task(Expiry(store, committer).run())
+    committer = Committer(store, Tally())
+    task = asyncio.create_task(Expiry(store, committer, Tally()).run())
     try:
         yield
     finally:

@@ -16,6 +16,7 @@ import yaml
 from dockerfile_parse import DockerfileParser
 
 from comity_server import serve
+from comity_server.ending import LAST_SECONDS
 from comity_server.options import given
 from comity_server.settings import Settings, load
 
@@ -25,7 +26,7 @@ DOCKERFILE = DEPLOY / "docker" / "Dockerfile"
 COMPOSE = DEPLOY / "compose" / "compose.yaml"
 KUBERNETES = DEPLOY / "kubernetes"
 UNIT = DEPLOY / "systemd" / "comity.service"
-MARGIN = 10  # seconds that a stop may take beside its delay and its timeout
+MARGIN = LAST_SECONDS  # that a stop may take beside its delay and its timeout
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +14,7 @@ from tests.deploy.deployed import ROOT
 
 DOCS = ROOT / "docs"
 PAGES = ["operations", "upgrades", "backup", "capacity", "security", "troubleshooting"]
+LINKING = [ROOT / "README.md", *sorted(DOCS.glob("*.md"))]
 SOURCE = "\n".join(path.read_text() for path in (ROOT / "server" / "comity_server").rglob("*.py"))
 
 
@@ -40,13 +42,26 @@ def test_each_reason_is_explained_under_its_code() -> None:
     assert set(told()) - explained == set()
 
 
-@pytest.mark.parametrize("page", PAGES)
-def test_links_lead_somewhere(page: str) -> None:
-    for target in re.findall(r"\]\(([^)]+)\)", (DOCS / f"{page}.md").read_text()):
+def test_each_reason_is_in_the_contract_under_its_code() -> None:
+    """And what is there is told by something."""
+    page = (DOCS / "wire.md").read_text()
+    (rows,) = re.findall(r"^\| code \| reason \| metadata \|.*\n\|[-|]+\n((?:\|.*\n)+)", page, re.MULTILINE)
+    written = set()
+    code = ""
+    for row in rows.splitlines():
+        named, reasons, *_ = (cell.strip() for cell in row.strip("|").split(" | "))
+        code = named or code
+        written |= {(code, reason) for reason in re.findall(r"`(\w+)`", reasons)}
+    assert written == set(told())
+
+
+@pytest.mark.parametrize("page", LINKING, ids=lambda page: page.stem)
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
         if target.startswith("https://"):
             continue
         path, _, anchor = target.partition("#")
-        found = (DOCS / path).resolve() if path else DOCS / f"{page}.md"
+        found = (page.parent / path).resolve() if path else page
         assert found.exists(), target
         if anchor:
             headings = re.findall(r"^#+ (.*)$", found.read_text(), re.MULTILINE)

@@ -47,6 +47,17 @@ def test_image(tmp_path: Path, namespace: str) -> None:
         assert server.stop() == 0
 
 
+def test_image_with_all_that_makes_it_safe_in_variables(files: Files, tmp_path: Path) -> None:
+    """HEALTHCHECK has the variables of the server, and the port that it asks speaks no TLS."""
+    cert, key, tokens = (str(files.folder / name) for name in ("tls.crt", "tls.key", "tokens"))
+    with started(LAUNCHES["image"], tmp_path, COMITY_TLS_CERT=cert, COMITY_TLS_KEY=key, COMITY_TOKENS=tokens) as server:
+        check = [server.health_addresses[0] if word == "127.0.0.1:7172" else word for word in image().healthcheck]
+        run = Comity(server.address, "default")
+        done = run(*check[1:], COMITY_TLS_CERT=cert, COMITY_TLS_KEY=key, COMITY_TOKENS=tokens)
+        assert done.text == "SERVING\n"
+        write(server, files)
+
+
 @pytest.mark.parametrize("folder", ["redis", "sqlite"])
 def test_kubernetes(folder: str, files: Files, redis_url: str, tmp_path: Path) -> None:
     """Each probe is answered as it asks, and SIGTERM ends it in order, after the delay that it has."""

@@ -1,7 +1,7 @@
 """A client that asks for much and takes off nothing, or begins much and finishes nothing, holds up only itself."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -92,6 +92,36 @@ async def test_what_waits_for_room_is_refused_at_the_end() -> None:
             assert isinstance(error, grpc.aio.AioRpcError)
             assert read_refusal(error).reason == "DRAINING"
         assert running.store.commits_begun == 1
+
+
+async def refused_put(state: "state_pb2_grpc.StateServiceAsyncStub", value: bytes) -> None:
+    await state.Put(s.PutRequest(namespace="n", key="k", value=value), timeout=TIMEOUT)
+
+
+async def refused_transact(state: "state_pb2_grpc.StateServiceAsyncStub", value: bytes) -> None:
+    put = s.Operation(put=s.PutOperation(key="k", value=value))
+    await state.Transact(s.TransactRequest(namespace="n", then=[put]), timeout=TIMEOUT)
+
+
+async def refused_pipeline(state: "state_pb2_grpc.StateServiceAsyncStub", value: bytes) -> None:
+    pipeline = state.Pipeline(timeout=TIMEOUT)
+    operation = s.PipelineOperation(id=1, kind=s.PIPELINE_KIND_PUT, key="k", value=value)
+    await pipeline.write(s.PipelineRequest(namespace="No", operations=[operation]))
+    await pipeline.read()
+
+
+@pytest.mark.parametrize("ask", [refused_put, refused_transact, refused_pipeline])
+async def test_refused_requests_are_not_kept(
+    own: Server,
+    state: "state_pb2_grpc.StateServiceAsyncStub",
+    ask: "Callable[[state_pb2_grpc.StateServiceAsyncStub, bytes], Awaitable[None]]",
+) -> None:
+    before = await settled(own, state)
+    for _ in range(60):
+        with pytest.raises(grpc.aio.AioRpcError) as error:
+            await ask(state, bytes(4 * MIB))
+        assert read_refusal(error.value).reason == "INVALID_REQUEST"
+    assert await settled(own, state) - before < 60 * MIB, "all of them are 240 MiB"
 
 
 async def test_requests_of_many_connections_are_bounded(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import psutil
 import pytest
 
 from comity.v1 import state_pb2 as s
-from comity_server.telemetry.scraping import READERS
+from comity_server.observing.scraping import READERS
 from tests import servers
 from tests.access.channels import channel
 from tests.authority import Authority
@@ -24,14 +24,7 @@ SILENT = 60  # connections
 
 
 @pytest.fixture(scope="module")
-def metrics() -> str:
-    """HOST:PORT that is free."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        return f"127.0.0.1:{free.getsockname()[1]}"
-
-
-@pytest.fixture(scope="module")
-def secured(metrics: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     cert, key = AUTHORITY.server().write(tmp_path_factory.mktemp("tls"))
     arguments = (
         "--tls-cert",
@@ -39,7 +32,7 @@ def secured(metrics: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         "--tls-key",
         str(key),
         "--metrics-listen",
-        metrics,
+        "127.0.0.1:0",
         "--handshake-timeout",
         "1",
     )
@@ -68,7 +61,9 @@ async def test_who_begins_no_tls_is_let_go(secured: Server) -> None:
             assert connection.recv(1) == b""
 
 
-async def test_readers_of_metrics_are_bounded(secured: Server, metrics: str) -> None:
+async def test_readers_of_metrics_are_bounded(secured: Server) -> None:
+    metrics = secured.metrics_address
+
     def read() -> bool:
         try:
             with urllib.request.urlopen(f"http://{metrics}/metrics", timeout=TIMEOUT) as answer:

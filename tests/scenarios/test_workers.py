@@ -226,7 +226,7 @@ print("{{}}", flush=True)
 sys.stdin.readline() if number == 1 or first else sys.exit(7)
 """
     command = [sys.executable, "-c", script]
-    running = asyncio.create_task(workers.Workers(command, "", 2).run(served.set))
+    running = asyncio.create_task(workers.Workers(command, "", 2, patience=60).run(served.set))
     async with asyncio.timeout(60):
         await served.wait()
         (tmp_path / "died").touch()
@@ -261,7 +261,7 @@ print("{{}}", flush=True)
 sys.stdin.readline()
 """
     command = [sys.executable, "-c", script]
-    running = asyncio.create_task(workers.Workers(command, "", 2).run(served.set))
+    running = asyncio.create_task(workers.Workers(command, "", 2, patience=60).run(served.set))
 
     def ours() -> Sequence[psutil.Process]:
         return [one for one in psutil.Process().children() if str(tmp_path) in " ".join(one.cmdline())]
@@ -274,6 +274,22 @@ sys.stdin.readline()
         await until(lambda: len(ours()) == 2)
         signal.raise_signal(signal.SIGTERM)
         await running
+
+
+async def test_a_worker_that_does_not_end_is_killed() -> None:
+    script = """
+import signal, sys
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+print("{}", flush=True)
+while True:
+    signal.pause()
+"""
+    served = asyncio.Event()
+    running = asyncio.create_task(workers.Workers([sys.executable, "-c", script], "", 2, patience=0.1).run(served.set))
+    async with asyncio.timeout(60):
+        await served.wait()
+        signal.raise_signal(signal.SIGTERM)
+        assert await running == 128 + signal.SIGKILL
 
 
 def test_a_worker_says_that_the_store_is_not_there() -> None:

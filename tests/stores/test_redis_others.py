@@ -14,6 +14,7 @@ from comity_server.model import Commit
 from comity_server.stores.redis import followers, keys
 from comity_server.stores.redis.store import RedisStore
 from comity_server.stores.redis.url import parse
+from comity_server.telemetry.tally import Tally
 from tests.contract.space import Space
 from tests.redis_servers import RedisServer, program
 from tests.stores.sharing import NAME, Shared, redis_store
@@ -65,7 +66,7 @@ async def test_a_namespace_that_cannot_be_read_keeps_nothing_from_others(
         METAS[what](client, keys.Keys(prefix, ALIEN))
         client.zadd(keys.names(prefix), {ALIEN: 0, b"\xff\xfe": 0, "": 0})
     store = redis_store(space)
-    await Compactor(store, lambda _: Retention(commits=5), 1)._compact_all()
+    await Compactor(store, lambda _: Retention(commits=5), 1, Tally())._compact_all()
     assert (await space.position()).floor == 5
     assert [info.name for info in await store.namespaces("", limit=100)] == [NAME]
     assert store.writable()

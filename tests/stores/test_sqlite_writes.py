@@ -24,6 +24,7 @@ from comity_server.model import (
     Write,
 )
 from comity_server.stores.sqlite.store import SqliteStore
+from comity_server.telemetry.tally import Tally
 from tests.contract.space import Space
 from tests.waiting import until
 
@@ -85,7 +86,7 @@ def on_disk(path: Path) -> dict[str, int]:
 
 
 async def test_one_transaction_carries_the_groups_of_many_namespaces(store: SqliteStore, path: Path) -> None:
-    committer = Committer(store)
+    committer = Committer(store, Tally())
     before = transactions(path)
     with held(path):
         writing = [

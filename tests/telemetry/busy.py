@@ -1,7 +1,7 @@
 """Calls of every method and with every kind of end, each with secrets in all places that have room for one."""
 
 import contextlib
-import time
+from collections.abc import Callable
 from typing import Any, Final
 
 import grpc
@@ -14,6 +14,7 @@ from comity.v1 import state_pb2 as s
 from comity.v1.server_pb2 import GetStatusRequest
 from comity.v1.types_pb2 import Ref, WriteOptions
 from tests.access.bearers import bearing
+from tests.waiting import wait_until
 from tests.wire.calls import TIMEOUT, Metadata, Wire
 
 NAME: Final = "busy"
@@ -52,11 +53,37 @@ def work(channel: grpc.Channel, token: str) -> None:
         garbage(b"\xff" + VALUE, metadata=metadata, timeout=TIMEOUT)
     with contextlib.suppress(grpc.RpcError):
         wire.call(s.WatchRequest(namespace=NAME, prefix=CANARY, from_revision=10**6), metadata=metadata)
+    _until(channel, token, _is_through)
+
+
+def open_streams(channel: grpc.Channel, token: str, count: int) -> None:
+    """Have so many streams be open at the same time, where that is one too many."""
+    wire, request = Wire(channel), s.WatchRequest(namespace=NAME, prefix=CANARY)
+    _until(channel, token, _is_quiet)
+    watches = [wire.state.Watch(request, metadata=bearing(token), timeout=TIMEOUT) for _ in range(count)]
+    ends = 0
+    for watch in watches:
+        try:
+            next(watch)
+        except grpc.RpcError:
+            ends += 1
+    assert ends == 1
+    for watch in watches:
+        watch.cancel()
+    _until(channel, token, _is_quiet)
+
+
+def _until(channel: grpc.Channel, token: str, condition: Callable[[Any], bool]) -> None:
+    """Wait until it holds of the server's status."""
     stub = server_pb2_grpc.ServerServiceStub(channel)
-    deadline = time.monotonic() + TIMEOUT
-    while not _is_through(stub.GetStatus(GetStatusRequest(), metadata=metadata, timeout=TIMEOUT).status):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    wait_until(
+        lambda: condition(stub.GetStatus(GetStatusRequest(), metadata=bearing(token), timeout=TIMEOUT).status), TIMEOUT
+    )
+
+
+def _is_quiet(status: Any) -> bool:
+    """Whether nothing is open beside the question."""
+    return bool(sum(method.open for method in status.methods) == 1)
 
 
 def _is_through(status: Any) -> bool:

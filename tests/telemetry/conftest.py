@@ -1,6 +1,5 @@
 """One server that is asked for all there is, and all that it tells of it."""
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -14,6 +13,7 @@ from tests.telemetry import busy
 from tests.telemetry.collector import Collector, collecting
 from tests.telemetry.prometheus import read
 
+STREAMS = 4
 SOON = {"OTEL_METRIC_EXPORT_INTERVAL": "200", "OTEL_BSP_SCHEDULE_DELAY": "50"}
 
 
@@ -26,9 +26,7 @@ class Busy:
 
     def scrape(self) -> str:
         """What Prometheus reads."""
-        found = re.search(r'"address": "([^"]+)", "event": "metrics can be read"', self.server.log())
-        assert found is not None
-        return read(found[1])
+        return read(self.server.metrics_address)
 
 
 @pytest.fixture(scope="session")
@@ -41,11 +39,13 @@ def busy_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Busy]:
         servers.start(
             *("--tokens", str(tokens), "--log-level", "debug", "--log-calls", "all"),
             *("--metrics-listen", "127.0.0.1:0", "--otlp-endpoint", f"http://{collector.address}"),
+            *("--max-principal-streams", str(STREAMS)),
             *("--compaction-interval", "0.1", "--retention-commits", "20", "--limit-lease-ttl-least", "0.1"),
             env=SOON,
         ) as server,
         grpc.insecure_channel(server.address) as channel,
     ):
         busy.work(channel, token)
+        busy.open_streams(channel, token, STREAMS + 1)
         made = Busy(server, collector, token)
         yield replace(made, first=made.scrape())

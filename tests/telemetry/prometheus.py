@@ -4,7 +4,7 @@ import re
 import urllib.request
 from collections.abc import Mapping
 
-from comity_server.telemetry.metrics import MEASURED, Measured, Observed
+from comity_server.observing.metrics import MEASURED, Measured, Observed
 
 UNITS = {"s": "_seconds", "By": "_bytes"}
 SAMPLE = re.compile(r"(\w+)(?:\{(.*)\})? (\S+)")

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from comity_server.observing.metrics import MEASURED, OBSERVED
 from comity_server.settings import Settings
-from comity_server.telemetry.metrics import MEASURED, OBSERVED
 from tests.telemetry.prometheus import row
 
 FLAG = re.compile(r"comity serve --([a-z-]+)|`--((?:log|metrics|otlp)[a-z-]*)")

@@ -8,18 +8,21 @@ import pytest
 from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-untyped]
 from structlog.testing import capture_logs
 
+import comity
 from comity.v1 import state_pb2 as s
 from comity.v1 import state_pb2_grpc
 from comity_server.telemetry.trail import merge
 from tests import servers
 from tests.access.bearers import bearing
-from tests.telemetry.busy import CANARY, NAME, REQUEST_ID, TRACE, TRACED
+from tests.telemetry.busy import CANARY, KEY, NAME, REQUEST_ID, TRACE, TRACED
 from tests.telemetry.conftest import Busy
 from tests.waiting import until
 from tests.wire.calls import TIMEOUT, Metadata
 from tests.wire.inprocess import run
 
 Line = dict[str, Any]
+
+PARENT_SAID = f"00-{'a' * 32}-{'b' * 16}-01"
 
 
 def lines(server: servers.Server) -> list[Line]:
@@ -38,6 +41,21 @@ def test_there_is_nothing_in_it_that_is_secret(busy_server: Busy) -> None:
     assert "authorization" not in log
 
 
+@pytest.mark.parametrize("name", ["tracestate", "baggage"])
+async def test_what_anybody_says_of_a_trace_is_not_in_it(busy_server: Busy, name: str) -> None:
+    said = [("traceparent", PARENT_SAID), (name, ",".join([f"!no name {CANARY}", "=", f"a={CANARY} b"] * 30))]
+    async with grpc.aio.insecure_channel(busy_server.server.address) as channel:
+        call: state_pb2_grpc.StateServiceAsyncStub = state_pb2_grpc.StateServiceStub(channel)
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await call.Get(s.GetRequest(), metadata=said, timeout=TIMEOUT)
+    assert refused.value.code() is grpc.StatusCode.UNAUTHENTICATED
+    _, request = details(refused.value)
+    await until(lambda: request.request_id in busy_server.server.log())
+    log = busy_server.server.log()
+    assert CANARY not in log
+    assert "Loaded running loop" not in log, "nor what a library says of each call"
+
+
 def test_each_call_has_a_line(busy_server: Busy) -> None:
     (first, *_) = [line for line in calls(busy_server.server) if line["code"] == "OK"]
     assert first["method"] == "comity.v1.StateService/Put"
@@ -52,6 +70,9 @@ def test_each_call_has_a_line(busy_server: Busy) -> None:
         *("OK", "CANCELLED", "INVALID_ARGUMENT", "NOT_FOUND", "ABORTED", "OUT_OF_RANGE"),
         *("UNAUTHENTICATED", "PERMISSION_DENIED"),
     }
+    reasons = {(line["code"], line["reason"]) for line in calls(busy_server.server) if "reason" in line}
+    assert reasons >= {("RESOURCE_EXHAUSTED", "TOO_MANY_CALLS"), ("PERMISSION_DENIED", "AUTHOR_NOT_PRINCIPAL")}
+    assert "OK" not in dict(reasons)
     names = {line.get("namespace") for line in calls(busy_server.server)}
     assert names >= {NAME, None}
 
@@ -95,6 +116,22 @@ async def test_an_error_says_by_which_id_the_log_has_the_call(
     assert line["code"] == "INVALID_ARGUMENT"
     if not kept:
         assert len(request.request_id) == 32
+
+
+async def test_an_error_of_the_client_has_it_too(busy_server: Busy) -> None:
+    """What is told on a stream that calls share has the id of the stream."""
+    address, token = busy_server.server.address, busy_server.token
+    async with comity.connect(address, namespace=NAME, token=token, timeout=TIMEOUT) as state:
+        with pytest.raises(comity.Conflict) as shared:
+            await state.put(KEY, 1, if_version=99)
+        with pytest.raises(comity.NotFound) as alone:
+            await state.with_options(namespace=f"{NAME}-nothing").namespace_info()
+        with pytest.raises(comity.OutOfRange) as streamed:
+            await state.watch(KEY, from_revision=10**6).ready()
+    ids = [raised.value.request_id for raised in (shared, alone, streamed)]
+    await until(lambda: {*ids} <= {line["request_id"] for line in calls(busy_server.server)})
+    methods = {line["request_id"]: line["method"].rpartition("/")[2] for line in calls(busy_server.server)}
+    assert [methods[id] for id in ids] == ["Pipeline", "GetNamespace", "Watch"]
 
 
 async def test_a_defect_is_in_the_log_under_the_id_of_its_call(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,7 +5,7 @@ import json
 import re
 import socket
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import grpc
 import pytest
@@ -16,11 +16,11 @@ from comity_server.committer import Committer
 from comity_server.feed import Feed
 from comity_server.limits import Limits
 from comity_server.model import NamespaceInfo, Put, Transaction
+from comity_server.observing.metrics import MEASURED, NAMESPACE, OBSERVED, Measured, Observed
+from comity_server.observing.snapshot import Observer
 from comity_server.services.wire import watch_fragment
 from comity_server.settings import SettingsError, load
 from comity_server.stores.memory.store import MemoryStore
-from comity_server.telemetry.metrics import MEASURED, NAMESPACE, OBSERVED, Measured, Observed
-from comity_server.telemetry.snapshot import Observer
 from comity_server.telemetry.tally import NAMESPACES, OTHER, Histogram, Tally
 from tests import servers
 from tests.access.bearers import bearing
@@ -76,6 +76,9 @@ def test_the_counts_are_those_of_what_was_done(busy_server: Busy) -> None:
     assert value(text, "comity_errors_total", reason="AUTHOR_NOT_PRINCIPAL") == 1
     assert value(text, "comity_commit_writes_total", outcome="conflict") == 4
     assert value(text, "comity_errors_total", reason="CONFLICT") == 4
+    assert value(text, "comity_errors_total", reason="TOO_MANY_CALLS") == 1
+    assert value(text, "comity_calls_shed_total", limit="max_principal_streams") == 1
+    assert value(text, "comity_loop_answering") == 1
     for kind in ("get", "create", "delete", "increment", "list", "transact"):
         assert value(text, "comity_pipeline_operations_total", kind=kind) == 2
     assert value(text, "comity_pipeline_operations_total", kind="put") == 3
@@ -144,7 +147,7 @@ class Idle(NamedTuple):
 
 async def test_of_many_namespaces_some_are_shown_and_the_others_together() -> None:
     store, tally = MemoryStore(Limits()), Tally()
-    committer = Committer(store, tally=tally)
+    committer = Committer(store, tally)
     observer = Observer(store, committer, Feed(store, watch_fragment), Idle(), tally)
     names = [f"n{number:03}" for number in range(NAMESPACES + 5)]
     for name in reversed(names):
@@ -160,6 +163,25 @@ async def test_of_many_namespaces_some_are_shown_and_the_others_together() -> No
     await until(lambda: forgets(observer, tally, names[-1]))
 
 
+def names_in(server: servers.Server) -> set[str]:
+    """What a scrape calls the namespaces, of which one is written to before."""
+    with grpc.insecure_channel(server.address) as channel:
+        state: Any = state_pb2_grpc.StateServiceStub(channel)
+        state.Put(state_pb2.PutRequest(namespace="plans-of-ann", key="k"), timeout=20)
+    text = read(server.metrics_address.replace("0.0.0.0", "127.0.0.1"))
+    assert value(text, "comity_namespace_keys") == value(text, "comity_namespace_writes_total") == 1
+    return {name for _, labels, _ in samples(text) if (name := labels.get("comity_namespace")) is not None}
+
+
+def test_others_can_read_no_names_of_namespaces_unless_that_is_said() -> None:
+    with servers.start("--metrics-listen", "0.0.0.0:0") as server:
+        assert names_in(server) == {OTHER}
+        (line,) = [json.loads(line) for line in server.log().splitlines() if "others can read the metrics" in line]
+        assert (line["level"], line["address"], line["metrics_namespaces"]) == ("warning", "0.0.0.0:0", False)
+    with servers.start("--metrics-listen", "0.0.0.0:0", "--metrics-namespaces") as server:
+        assert names_in(server) == {"plans-of-ann"}
+
+
 class Silent(MemoryStore):
     """A store that does not answer."""
 
@@ -173,7 +195,7 @@ class Silent(MemoryStore):
 
 async def test_what_is_known_without_the_store_is_told_without_it() -> None:
     store, tally = Silent(Limits()), Tally()
-    observer = Observer(store, Committer(store), Feed(store, watch_fragment), Idle(), tally)
+    observer = Observer(store, Committer(store, Tally()), Feed(store, watch_fragment), Idle(), tally)
     async with asyncio.timeout(20):
         assert (await observer.look()).trouble == "it is away"
 

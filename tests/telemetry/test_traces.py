@@ -8,8 +8,8 @@ import pytest
 
 from comity.v1 import server_pb2, server_pb2_grpc, state_pb2_grpc
 from comity.v1 import state_pb2 as s
+from comity_server.observing.exporting import Exporting
 from comity_server.settings import Settings, SettingsError
-from comity_server.telemetry.exporting import Exporting
 from tests import servers
 from tests.telemetry.busy import NAME, PARENT, TRACE
 from tests.telemetry.collector import Collector, Span, collecting

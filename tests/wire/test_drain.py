@@ -1,6 +1,7 @@
 """How a server ends: what was begun is finished, watchers are sent elsewhere, and a second signal ends it at once."""
 
 import asyncio
+import contextlib
 import signal
 import threading
 
@@ -10,6 +11,7 @@ from grpc_health.v1 import health_pb2
 from structlog.testing import capture_logs
 
 from comity.v1 import state_pb2 as s
+from comity_server import server
 from tests import servers
 from tests.waiting import until
 from tests.wire.calls import TIMEOUT, Wire, read_refusal
@@ -65,6 +67,26 @@ async def test_what_hangs_does_not_hold_up_the_end_for_ever() -> None:
         with pytest.raises(grpc.aio.AioRpcError) as ended:
             await put
         assert ended.value.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
+
+
+async def test_what_goes_on_in_the_background_and_does_not_end_does_not_hold_up_the_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(server, "TASKS_END_SECONDS", 0.1)
+    released = asyncio.Event()
+
+    async def stubborn() -> None:
+        while not released.is_set():
+            with contextlib.suppress(asyncio.CancelledError):
+                await released.wait()
+
+    with capture_logs() as log:
+        async with run() as running, asyncio.timeout(30):
+            running.server._tasks.append(asyncio.create_task(stubborn()))
+            await running.server.stop()
+            assert running.store.closed
+            released.set()
+    assert "what went on in the background did not end" in [line["event"] for line in log]
 
 
 async def test_a_cancellation_that_a_store_loses_does_not_hold_up_the_end(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -167,7 +167,7 @@ async def test_a_client_that_pings_too_often_is_sent_away() -> None:
 async def test_a_burst_beyond_what_may_wait_is_overload() -> None:
     """From several connections at once, and while the server has not come to any of it: nothing else may refuse it."""
     connections, each = 20, 100
-    async with run(max_pending=1, max_streams=each) as running, AsyncExitStack() as stack:
+    async with run(max_pending=1, max_connection_calls=each) as running, AsyncExitStack() as stack:
         running.store.gate.clear()
         puts = []
         for _ in range(connections):
@@ -189,9 +189,9 @@ async def test_a_burst_beyond_what_may_wait_is_overload() -> None:
 
 
 @pytest.mark.parametrize("max_pending", [1, 10_000, 10_000_000])
-@pytest.mark.parametrize("max_streams", [1, 10_000, 1_000_000])
-def test_what_grpc_lets_wait_is_far_more_than_the_committer(max_pending: int, max_streams: int) -> None:
-    options = dict(grpc_options(Settings(max_pending=max_pending, max_streams=max_streams)))
+@pytest.mark.parametrize("max_connection_calls", [1, 10_000, 1_000_000])
+def test_what_grpc_lets_wait_is_far_more_than_the_committer(max_pending: int, max_connection_calls: int) -> None:
+    options = dict(grpc_options(Settings(max_pending=max_pending, max_connection_calls=max_connection_calls)))
     soft = options["grpc.server.max_pending_requests"]
     hard = options["grpc.server.max_pending_requests_hard_limit"]
     assert max(100_000, 10 * max_pending) <= soft <= hard <= INT32_MOST

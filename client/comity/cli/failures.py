@@ -45,19 +45,26 @@ class Failure(click.ClickException):
         reason: str = "",
         metadata: Mapping[str, str] | None = None,
         violations: Sequence[tuple[str, str]] = (),
+        request_id: str = "",
     ) -> None:
         super().__init__(message)
         self.code = code
         self.reason = reason
         self.metadata = dict(metadata or {})
         self.violations = violations
+        self.request_id = request_id
         self.status = OF_REASONS.get(reason) or EXIT_CODES.get(code, FAILED)
 
 
 def failure(error: "ComityError") -> Failure:
     """The failure for an error of the client."""
     return Failure(
-        error.message, error.code.name, reason=error.reason, metadata=error.metadata, violations=error.violations
+        error.message,
+        error.code.name,
+        reason=error.reason,
+        metadata=error.metadata,
+        violations=error.violations,
+        request_id=error.request_id,
     )
 
 
@@ -73,6 +80,8 @@ def report(error: click.ClickException, *, as_json: bool) -> int:
         }
         if found.violations:
             line["violations"] = [{"field": field, "description": text} for field, text in found.violations]
+        if found.request_id:
+            line["request_id"] = found.request_id
         text = plain_json(json.dumps(line, ensure_ascii=False, separators=(",", ":")))
     else:
         parts = [found.message, *(f"{field}: {text}" for field, text in found.violations if text not in found.message)]

@@ -213,8 +213,14 @@ _COMMON = (
         help="The certificates that may have signed the server's, PEM; else public authorities."
         f"  {_variable('COMITY_TLS_CA')}",
     ),
-    click.option("--tls-cert", metavar="PATH", help=f"The certificate to show, PEM.  {_variable('COMITY_TLS_CERT')}"),
-    click.option("--tls-key", metavar="PATH", help=f"Its private key, PEM.  {_variable('COMITY_TLS_KEY')}"),
+    click.option(
+        "--tls-client-cert",
+        metavar="PATH",
+        help=f"The certificate to show, PEM.  {_variable('COMITY_TLS_CLIENT_CERT')}",
+    ),
+    click.option(
+        "--tls-client-key", metavar="PATH", help=f"Its private key, PEM.  {_variable('COMITY_TLS_CLIENT_KEY')}"
+    ),
     click.option(
         "--tls-server-name",
         metavar="NAME",
@@ -226,7 +232,7 @@ _COMMON = (
         help="Where the token is, by which the server knows who calls.  [env var: COMITY_TOKEN_FILE, COMITY_TOKEN]",
     ),
 )
-_FILES = ("tls_ca", "tls_cert", "tls_key", "tls_server_name", "token_file")
+_FILES = ("tls_ca", "tls_client_cert", "tls_client_key", "tls_server_name", "token_file")
 _AUTHOR = click.option(
     "--author",
     metavar="NAME",
@@ -267,8 +273,13 @@ def client_options(function: Callable[..., None]) -> Callable[..., None]:
 
 
 def _variables(tls: bool | None, files: Mapping[str, str | None]) -> Mapping[str, str]:
-    """What flags say, as variables that win over those of the environment."""
-    said = {f"COMITY_{name.upper()}": value for name, value in files.items() if value is not None}
+    """What flags say, as variables that win over those of the environment. Raises click's UsageError."""
+    said = {}
+    for name, value in files.items():
+        if value == "":  # as of a variable of the shell that is not set: it must not mean to do without
+            raise click.UsageError(f"--{name.replace('_', '-')} is empty", click.get_current_context())
+        if value is not None:
+            said[f"COMITY_{name.upper()}"] = value
     if tls is not None or said.keys() - {"COMITY_TOKEN_FILE"}:
         said["COMITY_TLS"] = "0" if tls is False else "1"
     if "COMITY_TOKEN_FILE" in said:

@@ -55,7 +55,8 @@ class Reading:
             | {"trouble": now.trouble, "version": now.version, "store": now.store, "worker": now.worker, "pid": now.pid}
             | {"uptime_seconds": round(now.uptime, 3), "seconds": round(self.seconds, 3)}
             | {name: round(value, 3) if isinstance(value, float) else value for name, value in figures.items()}
-            | {"errors": dict(now.errors), "methods": self.methods(), "namespaces": self.namespaces()}
+            | {"errors": dict(now.errors), "shed": dict(now.shed)}
+            | {"methods": self.methods(), "namespaces": self.namespaces()}
         )
 
     def figures(self) -> dict[str, float | int | None]:
@@ -68,7 +69,7 @@ class Reading:
         delays = _since(lambda status: status.loop_delays, now, before)
         return {
             "calls_per_second": self._rate(_calls, now, before),
-            "operations_per_second": self._rate(lambda status: sum(status.operations.values()), now, before),
+            "operations_per_second": self._rate(lambda status: status.done, now, before),
             "commits_per_second": self._rate(lambda status: status.committed, now, before),
             "conflicts_per_second": self._rate(lambda status: status.conflicts, now, before),
             "errors_per_second": self._rate(lambda status: sum(status.errors.values()), now, before),

@@ -73,8 +73,8 @@ def health(options: Options, service: str, of: str | None) -> None:
         raise click.UsageError(f"give either SERVICE or --{of}", click.get_current_context())
     service = of or service
 
-    async def work(client: "Client") -> int:
-        status = await _check(client._access, service, options.timeout)
+    async def work(_: "Client") -> int:
+        status = await _check(options.access(), service, options.timeout)
         output = Output(as_json=options.json)
         if output.json:
             output.object({"status": status})

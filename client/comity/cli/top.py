@@ -61,18 +61,18 @@ def top(options: Options, interval: float, once: bool) -> None:
     """Show rates, latencies, namespaces, watches and leases of the server, or of each of several addresses, until q or
     Ctrl-C.
 
-    Rates are those of the last interval; latencies are the bound that 50 or 99 of 100 did not pass. Methods and
-    namespaces are shown of all the addresses, the busiest first. In a pipe a frame is lines with tabs, that begin with
-    what they are about; with --json it is an object for each address. A server that cannot be reached is shown as that,
-    until it is there again; with --once it is exit code 5. Where there are permissions, it needs admin on every
-    namespace.
+    Rates are those of the last interval, that of operations of those in pipelines and of calls that are no streams;
+    latencies are the bound that 50 or 99 of 100 did not pass. Methods and namespaces are shown of all the addresses,
+    the busiest first. In a pipe a frame is lines with tabs, that begin with what they are about; with --json it is an
+    object for each address. A server that cannot be reached is shown as that, until it is there again; with --once it
+    is exit code 5. Where there are permissions, it needs admin on every namespace.
     """
 
     if not LEAST <= interval <= MOST:
         raise click.BadParameter(f"must be from {LEAST} to {MOST}", param_hint="--interval")
 
-    async def work(client: "Client") -> None:
-        servers = [_Server(one, options.timeout) for one in _each(client._access)]
+    async def work(_: "Client") -> None:
+        servers = [_Server(one, options.timeout) for one in _each(options.access())]
         try:
             await _show(servers, Output(as_json=options.json), interval, once)
         finally:

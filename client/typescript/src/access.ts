@@ -18,7 +18,7 @@ export interface Access {
 type Variables = Readonly<Record<string, string | undefined>>;
 
 const ADDRESS = '127.0.0.1:7171';
-const OF_TLS = ['COMITY_TLS_CA', 'COMITY_TLS_CERT', 'COMITY_TLS_KEY', 'COMITY_TLS_SERVER_NAME'];
+const OF_TLS = ['COMITY_TLS_CA', 'COMITY_TLS_CLIENT_CERT', 'COMITY_TLS_CLIENT_KEY', 'COMITY_TLS_SERVER_NAME'];
 const YES = new Set(['1', 'true', 'yes', 'on']);
 const NO = new Set(['0', 'false', 'no', 'off']);
 
@@ -59,8 +59,8 @@ function tlsOf(variables: Variables): Tls {
   const file = (name: string) => (variables[name] ? readFileSync(variables[name]) : undefined);
   const tls = {
     ca: file('COMITY_TLS_CA'),
-    cert: file('COMITY_TLS_CERT'),
-    key: file('COMITY_TLS_KEY'),
+    cert: file('COMITY_TLS_CLIENT_CERT'),
+    key: file('COMITY_TLS_CLIENT_KEY'),
     serverName: variables['COMITY_TLS_SERVER_NAME'] || undefined,
   };
   checkedTls(tls);

@@ -14,7 +14,7 @@ import type {
 
 import type { Access } from './access.ts';
 import { plain, targets } from './addresses.ts';
-import { channelCredentials, tlsOptions } from './credentials.ts';
+import { channelCredentials, channelOptions } from './credentials.ts';
 import { DeadlineExceeded, Unauthenticated, Unavailable } from './errors.ts';
 import { now, within } from './retry.ts';
 import { errorFrom } from './status.ts';
@@ -54,7 +54,7 @@ export class Connection {
   constructor(target: string, access: Access, attempt: number) {
     this.address = plain(target);
     this.#access = access;
-    const options = { ...OPTIONS, ...tlsOptions(access.tls), 'comity.attempt': attempt };
+    const options = { ...OPTIONS, ...channelOptions(target, access.tls), 'comity.attempt': attempt };
     this.#client = new Client(target, channelCredentials(access.tls), options);
   }
 

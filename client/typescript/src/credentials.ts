@@ -3,6 +3,8 @@
 import { credentials } from '@grpc/grpc-js';
 import type { ChannelCredentials, ChannelOptions } from '@grpc/grpc-js';
 
+import { isHere } from './addresses.ts';
+
 /** PEM: certificates and keys as node:tls takes them. Read files with node:fs. */
 export interface Tls {
   /** The authorities that the server's certificate may be of; undefined: those that Node.js knows. */
@@ -38,9 +40,14 @@ export function channelCredentials(tls: Tls | undefined): ChannelCredentials {
   return credentials.createSsl(pem('ca', tls.ca), pem('key', tls.key), pem('cert', tls.cert));
 }
 
-export function tlsOptions(tls: Tls | undefined): ChannelOptions {
+/** What gRPC is told of a target, besides. */
+export function channelOptions(target: string, tls: Tls | undefined): ChannelOptions {
   const name = tls?.serverName;
-  return name ? { 'grpc.ssl_target_name_override': name, 'grpc.default_authority': name } : {};
+  return {
+    ...(name ? { 'grpc.ssl_target_name_override': name, 'grpc.default_authority': name } : {}),
+    // A proxy, as in the variable http_proxy, would read a token in plain text, and has no way to this machine.
+    ...(tls && !isHere(target) ? {} : { 'grpc.enable_http_proxy': 0 }),
+  };
 }
 
 function pem(name: string, value: string | Uint8Array | undefined): Buffer | null {

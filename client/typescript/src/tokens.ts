@@ -6,8 +6,8 @@ import { readFile } from 'node:fs/promises';
 import { shown } from './arguments.ts';
 import { ComityError, Unauthenticated } from './errors.ts';
 
-/** A bearer token, or a function that is asked for it before each call. undefined: none, for this call. */
-export type Token = string | (() => string | undefined | Promise<string | undefined>);
+/** A bearer token, or a function that is asked for it before each call. */
+export type Token = string | (() => string | Promise<string>);
 
 const MOST_CHARACTERS = 8_000; // a server reads 8 KiB of the header
 const TOKEN = /^[A-Za-z0-9._~+/-]+=*$/; // RFC 6750, section 2.1
@@ -30,7 +30,7 @@ export async function ask(token: Token | undefined): Promise<string | undefined>
   try {
     const said = await token();
     if (typeof said === 'function') throw new TypeError('it must answer a string');
-    return said === undefined ? undefined : checkedToken(said, 'what the function of the token answers');
+    return checkedToken(said, 'what the function of the token answers'); // without one the call would be anybody's
   } catch (error) {
     if (error instanceof ComityError) throw error;
     const why = error instanceof Error ? error.message : String(error);

@@ -50,7 +50,7 @@ test('the variables say whether to connect by TLS, and by which files', () => {
     assert.deepEqual(of({ COMITY_TLS_CA: file }, { serverName: 'db' }), { serverName: 'db' });
     assert.equal(of({ COMITY_TLS_SERVER_NAME: 'db' })?.serverName, 'db');
     assert.throws(() => of({ COMITY_TLS_CA: join(folder, 'none') }), { code: 'ENOENT' });
-    assert.throws(() => of({ COMITY_TLS_CERT: file }), TypeError); // without its key
+    assert.throws(() => of({ COMITY_TLS_CLIENT_CERT: file }), TypeError); // without its key
     assert.throws(() => of({}, { ca: file }), /is not PEM/);
     assert.throws(() => of({}, { serverName: 'two words' }), RangeError);
     assert.throws(() => of({}, 'yes' as never), TypeError);

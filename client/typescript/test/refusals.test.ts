@@ -71,7 +71,7 @@ test('a token that is refused is followed by a new one, if there is one, once', 
   for (const [name, call] of Object.entries(CALLS)) {
     const tokens = ['old', 'new'];
     let asked = 0;
-    using state = client({ address: server.address, token: () => tokens[Math.min(asked++, 1)] });
+    using state = client({ address: server.address, token: () => tokens[Math.min(asked++, 1)] as string });
     const refused = () => refusal(status.UNAUTHENTICATED, 'UNAUTHENTICATED');
     server.calls.length = 0;
     server.failures.push(refused());
@@ -100,6 +100,7 @@ test('a token that there is not is said to be missing, and one that does not com
     [() => Promise.reject(new Error('no vault')), /^there is no token: no vault$/],
     [() => 'in two words', /must be of letters, digits/],
     [() => '', /is empty/],
+    [() => process.env['COMITY_NO_SUCH_VARIABLE'] as string, /must be a string, .*undefined/],
   ] as const;
   for (const [token, why] of given) {
     using state = client({ address: server.address, token });

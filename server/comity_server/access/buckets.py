@@ -34,8 +34,9 @@ class Bucket:
         self.full_at = max(self.full_at, now) + cost / self.rate.per_second
 
     def change(self, rate: Rate, now: float) -> None:
-        """Go on with another rate, and as much missing as there is."""
+        """Go on with another rate, and as much owed as there is. Of the burst as much is missing, or all of it."""
         missing = max(self.full_at - now, 0.0) * self.rate.per_second
+        missing = min(missing, rate.burst) + max(missing - self.rate.burst, 0.0)
         self.rate = rate
         self.full_at = now + missing / rate.per_second
 

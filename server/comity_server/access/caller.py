@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final, NamedTuple, Protocol
 
-from comity_server.access.names import ANONYMOUS
+from comity_server.access.names import name_of, owns
 from comity_server.access.rights import Rights
 from comity_server.errors import AuthorNotPrincipal, PermissionDenied
 
@@ -84,22 +84,14 @@ class Caller:
         """
         if not self.guard.asks:
             return said
-        if said and not self.owns(said):
-            raise AuthorNotPrincipal(self._name, said)
+        if said and not owns(self.principal, said):
+            raise AuthorNotPrincipal(name_of(self.principal), said)
         return said or self.principal
 
     def client(self, said: str) -> str:
         """By what name the outcomes of a client's requests are remembered: nobody is given those of another principal's
         clients, whatever the names that they say. A principal's name has no unprintable characters."""
-        return f"{self._name}{UNIT_SEPARATOR}{said}" if self.guard.asks and said else said
-
-    def owns(self, author: str) -> bool:
-        """Whether an author is the principal, or `principal/…`."""
-        return author in (self.principal, self._name) or author.startswith(f"{self._name}/")
-
-    @property
-    def _name(self) -> str:
-        return self.principal or ANONYMOUS
+        return f"{name_of(self.principal)}{UNIT_SEPARATOR}{said}" if self.guard.asks and said else said
 
     @contextmanager
     def standing(self, still: Callable[[], None], end: Callable[[Exception], None]) -> Iterator[None]:

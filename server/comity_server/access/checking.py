@@ -8,11 +8,14 @@ from typing import Any, NamedTuple
 import click
 
 from comity_server.access.files import FileError, read
+from comity_server.access.hints import hints
+from comity_server.access.limits import Figure, figures
 from comity_server.access.names import ANONYMOUS
 from comity_server.access.policy import ACCESS, Grant, Policy, PolicyError, parse
 from comity_server.access.rights import ADMIN
 from comity_server.failures import Failed
 from comity_server.services.validate import NAMESPACE
+from comity_server.words import counted
 
 EXAMPLES = """\b
 Examples:
@@ -48,7 +51,8 @@ def command(ctx: click.Context) -> None:
 def check(
     file: Path, principal: str | None, namespace: str | None, key: str | None, prefix: str | None, as_json: bool
 ) -> None:
-    """Say what is wrong with a policy file, or what it allows a principal in a namespace, and by which of its rules.
+    """Say what is wrong with a policy file, or what it allows a principal in a namespace and by which of its rules, and
+    which of its limits hold for them.
 
     Exits with 0 if the file is one that a server takes, with 1 and a line for each thing that is wrong if it is not,
     and with 4 if there is none.
@@ -63,27 +67,39 @@ def check(
         raise click.UsageError(f"--principal: must not be empty; {ANONYMOUS} is nobody in particular")
     if namespace is not None and not NAMESPACE.fullmatch(namespace):
         raise click.UsageError(f"--namespace: must match {NAMESPACE.pattern}")
-    policy = _read(file)
+    policy = _read(file, as_json)
     if principal is None or namespace is None:
-        click.echo(_json({"file": str(file), "rules": policy.rules}) if as_json else f"{file}: {policy.rules} rules")
+        rules, limits, warnings = len(policy.document.rules), len(policy.limits), list(hints(policy))
+        if as_json:
+            click.echo(_json({"file": str(file), "rules": rules, "limits": limits, "warnings": warnings}))
+        else:
+            said = counted(rules, "rule") + (f" and {counted(limits, 'limit')}" if limits else "")
+            click.echo("\n".join([f"{file}: {said}", *(f"{file}: warning: {each}" for each in warnings)]))
         return
-    grants = list(policy.grants("" if principal == ANONYMOUS else principal, namespace))
+    name = "" if principal == ANONYMOUS else principal
+    grants = list(policy.grants(name, namespace))
+    bounds = list(figures(policy.limits, name, namespace))
     target = key if key is not None else prefix
     allowed = list(_everything(grants) if target is None else _to(target, grants))
     if as_json:
         found = [{name: value for name, value in each._asdict().items() if value is not None} for each in allowed]
-        click.echo(_json({"principal": principal, "namespace": namespace, "allowed": found}))
+        limited = [each._asdict() for each in bounds]
+        click.echo(_json({"principal": principal, "namespace": namespace, "allowed": found, "limits": limited}))
     else:
-        click.echo("\n".join(_lines(allowed)))
+        click.echo("\n".join([*_lines(allowed), *(map(_limited, bounds) if target is None else ())]))
 
 
-def _read(file: Path) -> Policy:
+def _read(file: Path, as_json: bool) -> Policy:
     if not file.exists():
         raise Failed(f"{file}: there is no such file", 4)
     try:
         return parse(read(file), str(file))
     except PolicyError as error:
-        raise click.ClickException("\n".join(error.problems)) from None
+        if as_json:  # one object
+            raise click.ClickException("; ".join(error.problems)) from None
+        for problem in error.problems[:-1]:
+            click.echo(f"comity: {problem}", err=True)
+        raise click.ClickException(error.problems[-1]) from None
     except FileError as error:
         raise click.ClickException(str(error)) from None
 
@@ -115,6 +131,10 @@ def _lines(allowed: Iterable[Allowed]) -> Iterable[str]:
         what = access if prefix is None else f"{access} {prefix!r}" if prefix else f"{access} all keys"
         lines.append(f"{what}: " + (" and ".join(f"rule {rule}" for rule in rules) or "denied"))
     return lines or ["everything: denied"]
+
+
+def _limited(figure: Figure) -> str:
+    return f"{figure.name} of the {figure.of}: {figure.value}: limit {figure.limit}"
 
 
 def _json(said: dict[str, Any]) -> str:

@@ -38,9 +38,7 @@ class Clients:
         """Whose a certificate is: the SPIFFE ID in it, or else its common name. Raises Unauthenticated."""
         known = self._known.get(pem)
         if known is None:
-            certificate = x509.load_pem_x509_certificate(pem)
-            identity = Identity(_principal(certificate), certificate.not_valid_after_utc.timestamp())
-            known = Known(identity, not self._certificates.distrusts(certificate))
+            known = self._read(pem)
             self._known[pem] = known
             if len(self._known) > REMEMBERED:
                 self._known.popitem(last=False)
@@ -53,6 +51,16 @@ class Clients:
             raise Unauthenticated("expired", "the client's certificate has expired")
         return known.identity
 
+    def _read(self, pem: bytes) -> Known:
+        try:
+            certificate = x509.load_pem_x509_certificate(pem)
+            identity = Identity(_principal(certificate), certificate.not_valid_after_utc.timestamp())
+            return Known(identity, not self._certificates.distrusts(certificate))
+        except Unauthenticated:
+            raise
+        except Exception:  # noqa: BLE001 - TLS lets in what the parser does not know, and that fails in many ways
+            raise Unauthenticated("malformed", "the client's certificate cannot be read") from None
+
 
 def _principal(certificate: x509.Certificate) -> str:
     try:
@@ -60,8 +68,6 @@ def _principal(certificate: x509.Certificate) -> str:
         uris = names.get_values_for_type(x509.UniformResourceIdentifier)
     except x509.ExtensionNotFound:
         uris = []
-    except ValueError:
-        raise Unauthenticated("malformed", "the client's certificate cannot be read") from None
     spiffe = [uri for uri in uris if uri.lower().startswith(SPIFFE)]
     common = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
     if len(spiffe) > 1:

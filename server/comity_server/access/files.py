@@ -1,8 +1,10 @@
 """Files that are read at the start, and again whenever they change: certificates, tokens, keys, the policy.
 
 What counts is the content, looked at each second: so it does not matter whether a file is written in place, has
-another renamed over it, or is reached by a symbolic link that is set anew, as Kubernetes does with its secrets. What
-cannot be used, as a file that is gone or is no longer what it has to be, is told once, and what was in force stays.
+another renamed over it, or is reached by a symbolic link that is set anew, as Kubernetes does with its secrets. A new
+content is taken when it and the times of its files are the same at a second look: of what is being written a part may
+be read, and a policy that ends too early may allow more than the whole. What cannot be used, as a file that is gone or
+is no longer what it has to be, is told once, and what was in force stays.
 """
 
 import asyncio
@@ -19,7 +21,8 @@ import structlog
 log = structlog.get_logger(__name__)
 
 LOOK_SECONDS: Final = 1.0  # between two looks at the files
-SETTLE_SECONDS: Final = 0.1  # a content that is another one after so long is being written
+SETTLE_SECONDS: Final = 0.9  # how long a file must have been as it is: from one look to the next, and no less on SIGHUP
+RESTLESS_SECONDS: Final = 10.0  # after which a content counts although its file is written again and again
 MOST_BYTES: Final = 16 * 1024 * 1024  # of one file
 
 T = TypeVar("T")
@@ -30,12 +33,23 @@ class FileError(ValueError):
     """A file cannot be read, or is not what it has to be. The message is one line, which names the file."""
 
 
-class Wrong(NamedTuple):
-    """What is wrong with what there is now, of which digest (empty: it cannot be read), and whether that was told."""
+class Seen(NamedTuple):
+    """What a look has found."""
 
-    digest: bytes
-    message: str
-    told: bool = False
+    what: bytes | str
+    """The digest of the contents, or why they cannot be read."""
+    contents: Contents
+    times: tuple[int, ...]
+    """What changes with each write."""
+
+
+class Settling(NamedTuple):
+    """What is to be seen once more before it counts, and since when it and its times have been the same."""
+
+    what: bytes | str
+    times: tuple[int, ...]
+    since: float
+    untouched: float
 
 
 class Watched(Generic[T]):
@@ -55,58 +69,67 @@ class Watched(Generic[T]):
         self.paths = tuple(paths)
         self._parse = parse
         self._listeners: list[Callable[[T], None]] = []
-        self._wrong: Wrong | None = None
-        contents = _read_all(self.paths)
-        self.value: T = parse(contents)
-        self._digest = _digest(contents)  # of what is in force
+        self._settling: Settling | None = None
+        self._wrong: bytes | str | None = None  # what cannot be used, and was told
+        seen = _see(self.paths)
+        if isinstance(seen.what, str):
+            raise FileError(seen.what)
+        self.value: T = parse(seen.contents)
+        self._in_force: bytes | str = seen.what
 
     def on_change(self, listener: Callable[[T], None]) -> None:
         """Have a function called on the event loop with each new value, once it is in force."""
         self._listeners.append(listener)
 
     async def look(self) -> bool:
-        """Look at the files once, and put in force what has changed. Returns whether anything has."""
-        found = await asyncio.to_thread(self._find)
-        if isinstance(found, Wrong):
-            self._bear(found)
+        """Look at the files once, and put in force what has changed and settled. Returns whether anything has."""
+        seen = await asyncio.to_thread(_see, self.paths)
+        if seen.what in (self._in_force, self._wrong):
+            self._settling = None
+            if seen.what == self._in_force:
+                self._recover()
             return False
-        if self._wrong is not None and self._wrong.told:
-            log.info("a file is in order again", what=self.what)
-        self._wrong = None
-        if found is not None:
-            self._digest, self.value = found
-            log.info("a file has changed and is in force", what=self.what, files=[str(path) for path in self.paths])
-            for listener in self._listeners:
-                listener(self.value)
-        return found is not None
+        if not self._is_settled(seen):
+            return False
+        value = await asyncio.to_thread(self._make, seen)
+        if isinstance(value, FileError):
+            self._wrong = seen.what
+            log.error("a file cannot be used, and what was in force stays", what=self.what, error=str(value))
+            return False
+        self._settling = None
+        self._recover()
+        self._in_force, self.value = seen.what, value
+        log.info("a file has changed and is in force", what=self.what, files=[str(path) for path in self.paths])
+        for listener in self._listeners:
+            listener(self.value)
+        return True
 
-    def _find(self) -> tuple[bytes, T] | Wrong | None:
-        """The digest and the value of what is there; nothing if that is in force, or if it is being written."""
-        digest = b""
+    def _make(self, seen: Seen) -> T | FileError:
+        if isinstance(seen.what, str):
+            return FileError(seen.what)
         try:
-            contents = _read_all(self.paths)
-            digest = _digest(contents)
-            if digest == self._digest:
-                return None
-            if self._wrong is not None and digest == self._wrong.digest:
-                return self._wrong
-            time.sleep(SETTLE_SECONDS)
-            if _digest(_read_all(self.paths)) != digest:
-                return None
-            return digest, self._parse(contents)
+            return self._parse(seen.contents)
         except FileError as error:
-            return Wrong(digest, str(error))
+            return error
         except Exception as error:  # noqa: BLE001 - whatever a content does to its parser, the old one stays
-            return Wrong(digest, f"{', '.join(map(str, self.paths))}: {type(error).__name__}: {error}")
+            return FileError(f"{', '.join(map(str, self.paths))}: {type(error).__name__}: {error}")
 
-    def _bear(self, wrong: Wrong) -> None:
-        """Tell what is wrong, once, and not before a second look finds the same: files that belong together may be
-        replaced one after the other."""
-        if self._wrong is None or wrong.message != self._wrong.message:
-            self._wrong = wrong
-        elif not self._wrong.told:
-            self._wrong = wrong._replace(told=True)
-            log.error("a file cannot be used, and what was in force stays", what=self.what, error=wrong.message)
+    def _is_settled(self, seen: Seen) -> bool:
+        """Whether nobody has written to the files for a while. It goes by this process's clock alone: that of a file
+        system in the network may be another."""
+        now = time.monotonic()
+        before = self._settling
+        if before is None or before.what != seen.what:
+            self._settling = Settling(seen.what, seen.times, now, now)
+            return False
+        if before.times != seen.times:
+            self._settling = before = before._replace(times=seen.times, untouched=now)
+        return now - before.untouched >= SETTLE_SECONDS or now - before.since >= RESTLESS_SECONDS
+
+    def _recover(self) -> None:
+        if self._wrong is not None:
+            self._wrong = None
+            log.info("a file is in order again", what=self.what)
 
 
 class Files:
@@ -161,11 +184,17 @@ class Files:
 
 def read(path: Path) -> bytes:
     """The content of a file. Raises FileError."""
+    return _read(path)[0]
+
+
+def _read(path: Path) -> tuple[bytes, tuple[int, ...]]:
+    """The content of a file, and what changes with each write to it. Raises FileError."""
     try:
         # A pipe would wait for its writer, and be empty at the second look.
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
         try:
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            state = os.fstat(descriptor)
+            if not stat.S_ISREG(state.st_mode):
                 raise FileError(f"{path}: is not a regular file")
             with open(descriptor, "rb", closefd=False) as file:
                 content = file.read(MOST_BYTES + 1)
@@ -179,12 +208,13 @@ def read(path: Path) -> bytes:
         raise FileError(f"{str(path)!r}: is not a path") from None  # it has a NUL
     if len(content) > MOST_BYTES:
         raise FileError(f"{path}: is larger than {MOST_BYTES} bytes")
-    return content
+    return content, (state.st_dev, state.st_ino, state.st_mtime_ns, state.st_ctime_ns)
 
 
-def _read_all(paths: Sequence[Path]) -> Contents:
-    return [read(path) for path in paths]
-
-
-def _digest(contents: Contents) -> bytes:
-    return hashlib.sha256(b"".join(hashlib.sha256(content).digest() for content in contents)).digest()
+def _see(paths: Sequence[Path]) -> Seen:
+    try:
+        contents, times = zip(*map(_read, paths), strict=True)
+    except FileError as error:
+        return Seen(str(error), (), ())
+    digest = hashlib.sha256(b"".join(hashlib.sha256(content).digest() for content in contents)).digest()
+    return Seen(digest, contents, sum(times, ()))

@@ -3,7 +3,6 @@
 import asyncio
 import math
 import time
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, Protocol
 
@@ -12,6 +11,7 @@ import structlog
 
 from comity_server.access.bounds import Bounds, Meter
 from comity_server.access.caller import NOBODY, Caller, Identity, Standing
+from comity_server.access.rates import WAIT_SECONDS
 from comity_server.access.rights import EVERYTHING, Rights
 
 log = structlog.get_logger(__name__)
@@ -60,8 +60,6 @@ class Gate:
         self._identify = identify
         self._permissions = permissions
         self._bounds = bounds or Bounds()
-        self.shed: Counter[str] = Counter()
-        """How many calls were turned away for being too much, by the name of the setting that bounds it."""
         self._standings: set[Standing] = set()
 
     def enter(self, context: Context) -> Caller:
@@ -72,8 +70,10 @@ class Gate:
         return Caller(identity, self, proof)
 
     def begin(self, caller: Caller, context: Context, *, stream: bool) -> Meter:
-        """Let a call begin. Its end has to be told to what is returned. Raises TooManyCalls, RateLimited."""
-        return self._bounds.enter(caller, context.peer(), stream=stream)
+        """Let a call begin. Its end has to be told to what is returned. Raises TooManyCalls."""
+        remaining: float | None = context.time_remaining()
+        patience = WAIT_SECONDS if remaining is None else min(remaining / 2, WAIT_SECONDS)
+        return self._bounds.enter(caller, context.peer(), stream=stream, patience=patience)
 
     def changed(self) -> None:
         """What is allowed has changed, or who is known: calls that are allowed no more end."""

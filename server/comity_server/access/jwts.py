@@ -43,11 +43,11 @@ class Jwts:
     Raises FileError.
     """
 
-    def __init__(self, path: Path, issuer: str = "", audience: str = "", claim: str = "sub") -> None:
+    def __init__(self, path: Path, issuer: str | None = None, audience: str | None = None, claim: str = "sub") -> None:
         self.keys: Watched[Keys] = Watched("jwks", [path], lambda contents: parse(contents, path))
         self.keys.on_change(self._forget)
-        self._issuer = issuer or None
-        self._audience = audience or None
+        self._issuer = issuer
+        self._audience = audience
         self._claim = claim
         self._required = ["exp", claim, *(["iss"] if issuer else []), *(["aud"] if audience else [])]
         self._remembered: OrderedDict[bytes, Identity] = OrderedDict()  # by the token's digest

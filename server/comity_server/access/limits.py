@@ -3,15 +3,15 @@
 For each figure the first table holds that has the figure, and whose pattern matches; where none has, the settings do.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import Annotated, Any, Final, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from comity_server.access.buckets import Rate
 from comity_server.access.names import ANONYMOUS
-from comity_server.access.patterns import Names, without_classes
+from comity_server.access.patterns import PLACEHOLDER, Names, NamespacePattern, without_classes
 from comity_server.limits import UNBOUNDED, Limits, Retention
 
 TEXTS: Final = 1000  # patterns of a table
@@ -19,13 +19,26 @@ TEXT_LENGTH: Final = 1024
 REMEMBERED: Final = 4096  # names, which callers choose
 MOST: Final = 10**12
 
-_Pattern = Annotated[str, Field(min_length=1, max_length=TEXT_LENGTH)]
-_Patterns = Annotated[list[_Pattern], Field(min_length=1, max_length=TEXTS)]
+
+def _without_place(text: str) -> str:
+    if PLACEHOLDER in text:
+        raise ValueError(f"must not have {PLACEHOLDER} in it: each that matches has all of a limit for itself")
+    return text
+
+
+def _namespace(text: str) -> str:
+    NamespacePattern(_without_place(text))
+    return text
+
+
+_Text = Annotated[str, Field(min_length=1, max_length=TEXT_LENGTH)]
+_Principals = Annotated[list[Annotated[_Text, AfterValidator(_without_place)]], Field(min_length=1, max_length=TEXTS)]
+_Namespaces = Annotated[list[Annotated[_Text, AfterValidator(_namespace)]], Field(min_length=1, max_length=TEXTS)]
 _Amount = Annotated[float, Field(ge=0, le=MOST, allow_inf_nan=False)]
 _Count = Annotated[int, Field(ge=0, le=MOST)]
 _Positive = Annotated[int, Field(ge=1, le=MOST)]
 
-_OF_PRINCIPALS: Final = ("max_calls", "max_streams")
+_OF_PRINCIPALS: Final = ("max_principal_calls", "max_principal_streams")
 _LIMITS: Final = {
     "keys": "namespace_keys",
     "bytes": "namespace_bytes",
@@ -41,14 +54,14 @@ class Table(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
-    principals: _Patterns | None = None
-    namespaces: _Patterns | None = None
+    principals: _Principals | None = None
+    namespaces: _Namespaces | None = None
     rate: _Amount | None = None
     burst: _Amount | None = None
     rate_bytes: _Amount | None = None
     burst_bytes: _Amount | None = None
-    max_calls: _Count | None = None
-    max_streams: _Count | None = None
+    max_principal_calls: _Count | None = None
+    max_principal_streams: _Count | None = None
     keys: _Positive | None = None
     bytes: _Positive | None = None
     leases: _Count | None = None
@@ -82,6 +95,17 @@ class Table(BaseModel):
         if self.rate_bytes is not None:
             said["rate_bytes"] = rate(self.rate_bytes, self.burst_bytes or 0)
         return said
+
+
+class Figure(NamedTuple):
+    """What one table says of a principal or of a namespace."""
+
+    of: str
+    """Of which of the two."""
+    name: str
+    value: float
+    limit: int
+    """The table's number in the file, from 1."""
 
 
 class Rates(NamedTuple):
@@ -163,8 +187,8 @@ class Rules:
         default = self._principal
         return PrincipalLimits(
             _rates(said, default.rates),
-            said.get("max_calls", default.max_calls),
-            said.get("max_streams", default.max_streams),
+            said.get("max_principal_calls", default.max_calls),
+            said.get("max_principal_streams", default.max_streams),
         )
 
     def _namespace_anew(self, name: str) -> NamespaceLimits:
@@ -177,6 +201,22 @@ class Rules:
                 **{field: said[name] or UNBOUNDED for name, field in _RETENTION.items() if name in said}
             ),
         )
+
+
+def figures(tables: Sequence[Table], principal: str, namespace: str) -> Iterator[Figure]:
+    """What the tables say of a principal (empty: nobody in particular), and of a namespace. Where two say the same, the
+    first one holds."""
+    for of, name in (("principal", principal), ("namespace", namespace)):
+        known: set[str] = set()
+        for number, table in enumerate(tables, 1):
+            patterns = table.principals if of == "principal" else table.namespaces
+            if patterns is None or not _Entry(patterns, table).is_of(name):
+                continue
+            said = table.model_dump(exclude_none=True, exclude={"principals", "namespaces"})
+            said = {name: value for name, value in said.items() if name.replace("burst", "rate") not in known}
+            known |= said.keys()
+            for name_of_figure, value in said.items():
+                yield Figure(of, name_of_figure, int(value) if value == int(value) else value, number)
 
 
 class _Entry:

@@ -3,12 +3,22 @@
 from typing import Final
 
 PRINCIPAL_BYTES: Final = 128
-ANONYMOUS: Final = "anonymous"  # how a policy names those who are nobody; so nobody may be called that
+ANONYMOUS: Final = "anonymous"  # how a policy names those who are nobody; so nobody may be called that, or below it
+
+
+def name_of(principal: str) -> str:
+    """What a principal is called; empty: nobody in particular."""
+    return principal or ANONYMOUS
+
+
+def owns(principal: str, author: str) -> bool:
+    """Whether what an author wrote is a principal's: the author is the principal, or `principal/…`."""
+    return author in (principal, name_of(principal)) or author.startswith(f"{name_of(principal)}/")
 
 
 def wrong_with(principal: str) -> str | None:
     """What is wrong with a name for a principal, if anything: it is 1-128 bytes of printable text, without spaces at
-    its ends, and not `anonymous`."""
+    its ends, and neither `anonymous` nor `anonymous/…`."""
     if not principal:
         return "is empty"
     if not principal.isprintable():  # which surrogates are not either
@@ -19,4 +29,6 @@ def wrong_with(principal: str) -> str | None:
         return "begins or ends with a space"
     if principal == ANONYMOUS:
         return f"may not be {ANONYMOUS!r}, which stands for nobody"
+    if principal.startswith(f"{ANONYMOUS}/"):
+        return f"may not begin with '{ANONYMOUS}/', which are authors of those who are nobody"
     return None

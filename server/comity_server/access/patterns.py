@@ -14,10 +14,12 @@ from fnmatch import translate
 from typing import Final
 
 PLACEHOLDER: Final = "{principal}"
+NAMESPACE_LENGTH: Final = 63  # no namespace has a longer name
 WILDCARDS: Final = ("*", "?")
 
 _TOKEN: Final = re.compile(r"\{principal\}|\{\{|\}\}|[{}]")
 _SPECIAL: Final = re.compile(r"[*?[]")
+_NOT_FIRST: Final = (".", "_", "-")
 _OF_NAMESPACES: Final = re.compile(r"[a-z0-9._*?-]*")
 
 
@@ -72,6 +74,10 @@ class NamespacePattern:
         parts = self._parts = _split(text)
         if not all(map(_OF_NAMESPACES.fullmatch, parts)):
             raise ValueError("matches no namespace: they are made of a-z, 0-9, '.', '_' and '-'")
+        if parts[0][:1] in _NOT_FIRST:
+            raise ValueError("matches no namespace: they begin with one of a-z and 0-9")
+        if sum(len(part) - part.count("*") for part in parts) > NAMESPACE_LENGTH:
+            raise ValueError(f"matches no namespace: they have {NAMESPACE_LENGTH} characters at the most")
         self._ends: set[str] = set()
         if self.has_places and _SPECIAL.search(text):
             # What stands beside the name tells it from what the wildcards stand for.

@@ -24,7 +24,8 @@ RULES: Final = 1000
 TEXTS: Final = 1000  # of each sort, of one rule
 TEXT_LENGTH: Final = 1024
 REMEMBERED: Final = 4096  # pairs of a principal and a namespace, of which callers choose the second
-PRINCIPALS: Final = 1024  # whose rules are remembered
+PRINCIPALS: Final = 100_000  # of whom it is remembered which rules are theirs: as many as a token file may name
+GRANTED: Final = 1024  # principals whose grants are remembered: those that have their names in them may be large
 
 ACCESS: Final = {"read": READ, "write": WRITE, "admin": ADMIN}
 
@@ -114,14 +115,15 @@ class Policy:
     """
 
     def __init__(self, document: Document) -> None:
-        self.rules = len(document.rules)
+        self.document = document
         self.limits = document.limits
         self._rules = [_Rule(number, rule) for number, rule in enumerate(document.rules, 1)]
         self.knows_anonymous = any(rule.knows_anonymous for rule in self._rules)
         """Whether a rule holds for nobody in particular."""
         # Remembered by each policy for itself: it goes with the policy.
-        self._granted = lru_cache(PRINCIPALS)(self._find)
-        self._rights_of = lru_cache(PRINCIPALS)(_rights)
+        self._matching = lru_cache(PRINCIPALS)(self._match)
+        self._granted = lru_cache(GRANTED)(self._find)
+        self._rights_of = lru_cache(GRANTED)(_rights)
         self._rights = lru_cache(REMEMBERED)(lambda *asked: self._rights_of(tuple(self.grants(*asked))))
 
     def rights(self, principal: str, namespace: str) -> Rights:
@@ -140,7 +142,12 @@ class Policy:
                     yield grant
 
     def _find(self, principal: str) -> tuple[Grant, ...]:
-        return tuple(grant for rule in self._rules if (grant := rule.grant(principal)) is not None)
+        rules = (self._rules[place] for place in _places(self._matching(principal)))
+        return tuple(grant for rule in rules if (grant := rule.grant(principal)) is not None)
+
+    def _match(self, principal: str) -> int:
+        """The rules that are of a principal: a bit for each, so that many principals take up little memory."""
+        return sum(1 << place for place, rule in enumerate(self._rules) if rule.is_of(principal))
 
 
 class _Rule:
@@ -155,14 +162,30 @@ class _Rule:
         for each in rule.allow:
             self._access |= ACCESS[each]
         self.knows_anonymous = ANONYMOUS in rule.principals
+        texts: list[NamespacePattern | Prefix] = [*self._namespaces, *self._prefixes]
+        self._shared = None if any(text.has_places for text in texts) else self._grant("")
+
+    def is_of(self, principal: str) -> bool:
+        """Whether it holds for a principal."""
+        return principal in self._principals if principal else self.knows_anonymous
 
     def grant(self, principal: str) -> Grant | None:
-        """What it allows a principal, if anything."""
-        if not (principal in self._principals if principal else self.knows_anonymous):
-            return None
+        """What it allows a principal that it holds for, if anything: all of them the same, if their names are not in
+        it."""
+        return self._shared or self._grant(principal)
+
+    def _grant(self, principal: str) -> Grant | None:
         namespaces = [text for each in self._namespaces if (text := each.of(principal)) is not None]
         prefixes = tuple(text for each in self._prefixes if (text := each.of(principal)) is not None)
         return Grant(self._number, Names(namespaces), self._access, prefixes) if namespaces and prefixes else None
+
+
+def _places(bits: int) -> Iterator[int]:
+    """Where a number has bits, from the lowest on."""
+    while bits:
+        lowest = bits & -bits
+        yield lowest.bit_length() - 1
+        bits ^= lowest
 
 
 def _rights(grants: tuple[Grant, ...]) -> Rights:

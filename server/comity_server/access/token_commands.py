@@ -1,5 +1,6 @@
 """`comity token new` and `comity token hash`: what is written into a token file."""
 
+import codecs
 import json
 import os
 import re
@@ -68,7 +69,8 @@ def hash_(name: str, expires: str | None) -> None:
     It must be one that a program made from at least 128 random bits: a word that somebody thought of can be found by
     its SHA-256.
     """
-    token = sys.stdin.buffer.read(MOST_CHARACTERS + 3).decode(errors="replace").removesuffix("\n").removesuffix("\r")
+    data = sys.stdin.buffer.read(MOST_CHARACTERS + len(codecs.BOM_UTF8) + 3)
+    token = data.decode("utf-8-sig", errors="replace").removesuffix("\n").removesuffix("\r")
     click.echo(_line(name, token, expires))
 
 

@@ -58,7 +58,7 @@ def parse(content: bytes, path: Path) -> Tokens:
     """The tokens of a file. Raises FileError, which names the line."""
     tokens: dict[bytes, Token] = {}
     try:
-        text = content.decode()
+        text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise FileError(f"{path}: is not UTF-8 at byte {error.start}") from None
     for number, line in enumerate(text.splitlines(), 1):

@@ -16,6 +16,7 @@ from comity_server.model import (
     Revoke,
     Strategy,
 )
+from comity_server.services import owners
 from comity_server.services.requests import Metadata, write_options
 from comity_server.services.validate import Checks
 
@@ -101,7 +102,8 @@ def revoke(request: lease_pb2.RevokeLeaseRequest, metadata: Metadata, checks: Ch
     lease_id = request.lease_id
     checks.lease_id("lease_id", lease_id)
     checks.somewhere(WRITE)
-    return Revoke(lease_id=lease_id, **_said(request, metadata, checks))
+    principal = owners.required(checks.caller, request.namespace)
+    return Revoke(lease_id=lease_id, principal=principal, **_said(request, metadata, checks))
 
 
 def ref(request: Any, field: str, checks: Checks, *, required: bool = False) -> Ref:

@@ -7,15 +7,15 @@ moment, and not when the next renewal is due.
 
 import asyncio
 from collections import defaultdict, deque
-from collections.abc import AsyncGenerator
-from typing import Final
+from collections.abc import AsyncGenerator, Sequence
+from typing import Final, NamedTuple
 
 import structlog
 
 from comity.v1 import lease_pb2
 from comity_server import tasks
 from comity_server.access.rights import WRITE
-from comity_server.errors import Draining, StateError
+from comity_server.errors import Draining, NotFound, StateError
 from comity_server.limits import Limits
 from comity_server.services import owners, wire
 from comity_server.services.call import Call
@@ -105,6 +105,12 @@ class KeepAlives:
                 stream.tell(namespace, lease_id)
 
 
+class _Renewal(NamedTuple):
+    namespace: str
+    lease_id: int
+    ended: bool  # so the store is not asked to renew it
+
+
 class _Stream:
     def __init__(self, streams: KeepAlives, store: Store, limits: Limits, call: Call) -> None:
         self.held: set[tuple[str, int]] = set()  # leases that it has kept alive, and that are not known to have ended
@@ -113,8 +119,8 @@ class _Stream:
         self._limits = limits
         self._caller = call.caller
         self._meter = call.meter
-        self._allowed: set[tuple[str, int]] = set()  # that its caller may renew, as far as is known
-        self._renewals: deque[tuple[str, int]] = deque()
+        self._own: set[tuple[str, int]] = set()  # leases that were found to be its caller's, since it was last looked
+        self._renewals: deque[_Renewal] = deque()
         self._ended: deque[tuple[str, int]] = deque()
         self._ready = asyncio.Event()  # there is something to do
         self._room = asyncio.Event()  # more may be read
@@ -135,7 +141,7 @@ class _Stream:
     def look(self) -> None:
         """Raise PermissionDenied if its caller may write nothing any more where it keeps a lease alive. Which leases
         it may renew is asked again when it does."""
-        self._allowed.clear()
+        self._own = set()  # another one: what is being asked goes into the old one
         for namespace in {namespace for namespace, _ in self.held}:
             checks = Checks(self._limits, self._caller, namespace)
             checks.somewhere(WRITE)
@@ -150,6 +156,7 @@ class _Stream:
     async def close(self) -> None:
         if self._reader is not None:
             await tasks.end(self._reader)
+        self._end = None  # whose frames have what was read last
 
     async def answers(self) -> AsyncGenerator[bytes]:
         while True:
@@ -170,12 +177,12 @@ class _Stream:
             return
         renewals, self._renewals = self._renewals, deque()
         self._room.set()
-        together: defaultdict[str, list[int]] = defaultdict(list)
-        for namespace, lease_id in renewals:
-            together[namespace].append(lease_id)
-        done = await asyncio.gather(*(self._store.keep_alive(*one) for one in together.items()))
-        for (namespace, lease_ids), lives in zip(together.items(), done, strict=True):
-            for lease_id, micros in zip(lease_ids, lives, strict=True):
+        together: defaultdict[str, list[_Renewal]] = defaultdict(list)
+        for renewal in renewals:
+            together[renewal.namespace].append(renewal)
+        done = await asyncio.gather(*(self._keep_alive(*one) for one in together.items()))
+        for some, lives in zip(together.values(), done, strict=True):
+            for (namespace, lease_id, _), micros in zip(some, lives, strict=True):
                 if micros:
                     self.held.add((namespace, lease_id))
                     self._streams.hold(namespace, lease_id, self)
@@ -183,16 +190,22 @@ class _Stream:
                     self._drop(namespace, lease_id)
                 yield _answer(namespace, lease_id, micros)
 
+    async def _keep_alive(self, namespace: str, renewals: Sequence[_Renewal]) -> Sequence[int]:
+        """Renew leases of a namespace. Returns how long each lives, in µs; 0: it has ended."""
+        asked = [renewal.lease_id for renewal in renewals if not renewal.ended]
+        lives = iter(await self._store.keep_alive(namespace, asked) if asked else ())
+        return [0 if renewal.ended else next(lives) for renewal in renewals]
+
     def _drop(self, namespace: str, lease_id: int) -> None:
         self.held.discard((namespace, lease_id))
-        self._allowed.discard((namespace, lease_id))
+        self._own.discard((namespace, lease_id))
         self._streams.forget(namespace, lease_id, self)
 
     async def _read(self, messages: Requests) -> None:
         try:
             soon = True
             while True:
-                request, place = await messages.admitted(soon=soon)
+                request, place, _ = await messages.admitted(soon=soon)
                 place.leave()
                 soon = False
                 namespace, lease_id = request.namespace, request.lease_id
@@ -201,13 +214,11 @@ class _Stream:
                 checks.lease_id("lease_id", lease_id)
                 checks.somewhere(WRITE)
                 checks.finish()
-                if (namespace, lease_id) not in self._allowed:
-                    await owners.check(self._store, self._caller, namespace, lease_id)
-                    self._allowed.add((namespace, lease_id))
+                ended = not await self._may_renew(namespace, lease_id)
                 if self._stopped:
                     return
                 self._meter.charge(1, 0)  # but no renewal waits for a rate: a lease would end for it
-                self._renewals.append((namespace, lease_id))
+                self._renewals.append(_Renewal(namespace, lease_id, ended))
                 self._ready.set()
                 while len(self._renewals) >= RENEWALS:
                     self._room.clear()
@@ -220,6 +231,19 @@ class _Stream:
             raise
         except Exception as error:  # noqa: BLE001 - the call ends with it
             self.stop(error)
+
+    async def _may_renew(self, namespace: str, lease_id: int) -> bool:
+        """Whether there is a lease to renew. Raises PermissionDenied if it is not its caller's to do so."""
+        principal = owners.required(self._caller, namespace)
+        if principal is None or (namespace, lease_id) in self._own:
+            return True
+        own = self._own
+        try:
+            await owners.check(self._store, principal, namespace, lease_id)
+        except NotFound:  # an id that there is not yet may be another's in a moment
+            return False
+        own.add((namespace, lease_id))
+        return True
 
 
 def _answer(namespace: str, lease_id: int, micros: int) -> bytes:

@@ -6,8 +6,8 @@ from comity.v1 import lease_pb2
 from comity_server.access.rights import READ
 from comity_server.committer import Committer
 from comity_server.limits import Limits
-from comity_server.model import DeleteResult, Lease, LeaseInfo, Revoke
-from comity_server.services import actions, owners, pages, wire
+from comity_server.model import DeleteResult, Lease, LeaseInfo
+from comity_server.services import actions, pages, wire
 from comity_server.services.call import Call
 from comity_server.services.keepalive import KeepAlives
 from comity_server.services.rpc import Requests
@@ -45,10 +45,7 @@ class LeaseService:
         return self._keep_alives.stream(messages, call)
 
     async def RevokeLease(self, request: lease_pb2.RevokeLeaseRequest, call: Call) -> lease_pb2.RevokeLeaseResponse:
-        async def allow(namespace: str, write: Revoke) -> None:
-            await owners.check(self._store, call.caller, namespace, write.lease_id)
-
-        _, outcome = await submit(self._committer, self._limits, request, call, actions.revoke, allow=allow)
+        _, outcome = await submit(self._committer, self._limits, request, call, actions.revoke)
         response = lease_pb2.RevokeLeaseResponse(revision=outcome.revision)
         match outcome.results:
             case [DeleteResult(deleted)]:

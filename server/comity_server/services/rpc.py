@@ -15,7 +15,7 @@ from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
 
-from comity_server.access.bounds import Meter, Payer
+from comity_server.access.bounds import Payer
 from comity_server.access.caller import Caller
 from comity_server.access.gate import ANYBODY, Gate
 from comity_server.errors import (
@@ -30,9 +30,11 @@ from comity_server.errors import (
     TooManyCalls,
     Violation,
 )
+from comity_server.limits import Limits
 from comity_server.services import status
 from comity_server.services.admission import Admission, Place
 from comity_server.services.call import Call, Context
+from comity_server.services.shape import Shape
 from comity_server.telemetry.trail import Trail, Trails
 
 log = structlog.get_logger(__name__)
@@ -40,6 +42,7 @@ log = structlog.get_logger(__name__)
 QUIET_SECONDS: Final = 0.1
 REQUEST_SECONDS: Final = 60.0  # how long a request may take to come
 STREAM_REQUEST_BYTES: Final = 64 * 1024
+DEFAULTS: Final = Limits()
 
 Unary = Callable[[Any, Call], Awaitable[Message]]
 Stream = Callable[[Any, Call], AsyncGenerator[bytes]]
@@ -56,6 +59,7 @@ class Calls:
         admission: gives each call its room.
         trails: follow each call, and count it.
         max_deadline: how long a call may take that is neither a stream nor a tool's, in seconds; None: no bound.
+        limits: for how much a request may have.
     """
 
     def __init__(
@@ -65,13 +69,15 @@ class Calls:
         admission: Admission,
         trails: Trails,
         max_deadline: float | None = None,
+        limits: Limits = DEFAULTS,
     ) -> None:
         self._server = server
         self._gate = gate
         self._admission = admission
         self._trails = trails
         self._max_deadline = max_deadline
-        self._open_gate = Gate()
+        self._limits = limits
+        self._free = Gate()  # of tools, whose calls nothing counts
         self.unary_calls = 0
         self.streams = 0
         self._draining = False
@@ -86,18 +92,22 @@ class Calls:
         tool: bool = False,
         anybody: bool = False,
         admission: Admission | None = None,
+        gate: Gate | None = None,
     ) -> None:
         """Register the methods that the servicer has under their names in the contract.
 
         A method that it has not answers UNIMPLEMENTED. One that streams its answer is a function that returns an
         iterator of serialised messages; one to which requests are streamed gets an iterator of them. The calls of a
         tool are answered to the last, and nobody waits for their end. With `anybody` it is not asked who calls. Calls
-        that have an `admission` of their own take up none of the room of others, and wait for none.
+        that have an `admission` of their own take up none of the room of others, and wait for none. A `gate` of their
+        own counts them.
         """
         enter = _anybody if anybody else self._gate.enter
+        if gate is None:
+            gate = self._free if tool else self._gate
         room = self._admission if admission is None else admission
         handlers = {
-            method.name: self._handler(method, getattr(servicer, method.name, None), tool, enter, room)
+            method.name: self._handler(method, getattr(servicer, method.name, None), tool, enter, room, gate)
             for method in service.methods
         }
         self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service.full_name, handlers),))
@@ -136,146 +146,168 @@ class Calls:
             refused = self._refused
             await asyncio.sleep(QUIET_SECONDS)
 
-    def _handler(self, method: MethodDescriptor, handler: Any, tool: bool, enter: Enter, admission: Admission) -> Any:
+    def _handler(
+        self, method: MethodDescriptor, handler: Any, tool: bool, enter: Enter, admission: Admission, gate: Gate
+    ) -> Any:
         # To gRPC all requests are streamed, which is the same on the wire: so they are read when there is room, and for
         # no longer than a client may take. They arrive as bytes, since what cannot be parsed has to fail here.
         behaviour: Behaviour
         if handler is None:
             behaviour = self._unimplemented(method)
         elif method.server_streaming:
-            behaviour = self._stream(method, handler, tool, enter, admission)
+            behaviour = self._stream(method, handler, tool, enter, admission, gate)
         else:
-            behaviour = self._unary(method, handler, tool, enter, admission)
+            behaviour = self._unary(method, handler, tool, enter, admission, gate)
         if method.server_streaming:
             return grpc.stream_stream_rpc_method_handler(behaviour)
         return grpc.stream_unary_rpc_method_handler(behaviour)
 
-    def _begin(self, caller: Caller, context: Context, tool: bool, *, stream: bool = False) -> Meter:
-        return (self._open_gate if tool else self._gate).begin(caller, context, stream=stream)
-
     def _unary(
-        self, method: MethodDescriptor, handler: Unary, tool: bool, enter: Enter, admission: Admission
+        self, method: MethodDescriptor, handler: Unary, tool: bool, enter: Enter, admission: Admission, gate: Gate
     ) -> Behaviour:
         parse = GetMessageClass(method.input_type).FromString
-        counted = self._trails.tally.method(method.full_name)
+        shape = Shape(method.input_type, self._limits)
 
-        async def behave(_: object, context: Context) -> bytes:
-            begun = 0
+        async def respond(context: Context, trail: Trail) -> bytes:
             bound = asyncio.timeout(None if tool else self._max_deadline)
-            trail = self._trails.begin(counted, context)
+            caller = enter(context)
+            trail.principal = caller.principal
+            meter = gate.begin(caller, context, stream=False)
+            _after_this_task(meter.leave)  # which ends when the client has the answer
             try:
-                caller = enter(context)
-                trail.principal = caller.principal
-                meter = self._begin(caller, context, tool)
-                _after_this_task(meter.leave)  # which ends when the client has the answer
                 async with bound:
+                    await meter.pay()
                     place = await admission.enter(context.peer(), meter.payer)
                     _after_this_task(place.leave)
-                    data = await _read(context, trail)
-                    place.resize(len(data))
-                    begun = 0 if tool else 1
-                    self.unary_calls += begun
-                    if self._draining and begun:
-                        raise Draining
+                    data = await _read(context, trail, caller)
+                    place.resize(len(data) + shape.check(data))
+                    if not tool:
+                        self.unary_calls += 1
+                        _after_this_task(self._unary_ended)
+                        if self._draining:
+                            raise Draining
                     request = parse(data)
                     trail.asks(request)
-                    meter.begin(request, len(data))
+                    await meter.begin(request, len(data))
                     call = Call(context, caller, meter, _deadline(context, bound.when()))
                     answer = (await handler(request, call)).SerializeToString()
-                place.resize(len(answer))
-                meter.charge(0, len(answer))
-                trail.gave(len(answer))
-                trail.code = "OK"
-                return answer
-            except grpc.aio.BaseError:  # the client went away before its answer
-                raise
-            except Exception as error:  # noqa: BLE001 - the one place where defects end
-                if isinstance(error, TimeoutError) and bound.expired():
-                    error = DeadlineReached(self._max_deadline or 0)
-                await self._fail(method, context, error, trail)
-            finally:
-                trail.end()
-                self.unary_calls -= begun
-                if self._draining:
-                    self._ended.set()
+            except TimeoutError:
+                if not bound.expired():
+                    raise
+                raise DeadlineReached(self._max_deadline or 0) from None
+            place.resize(len(answer))
+            meter.charge(0, len(answer))
+            trail.gave(len(answer))
+            return answer
 
-        return behave
+        return self._behaviour(method, respond)
 
     def _stream(
-        self, method: MethodDescriptor, handler: Stream, tool: bool, enter: Enter, admission: Admission
+        self, method: MethodDescriptor, handler: Stream, tool: bool, enter: Enter, admission: Admission, gate: Gate
     ) -> Behaviour:
         parse = GetMessageClass(method.input_type).FromString
-        counted = self._trails.tally.method(method.full_name)
+        shape = Shape(method.input_type, self._limits)
 
-        async def behave(_: object, context: Context) -> None:
-            begun = 0
-            meter = None
-            trail = self._trails.begin(counted, context)
+        async def respond(context: Context, trail: Trail) -> None:
+            caller = enter(context)
+            trail.principal = caller.principal
+            meter = gate.begin(caller, context, stream=True)
             try:
-                caller = enter(context)
-                trail.principal = caller.principal
-                meter = self._begin(caller, context, tool, stream=True)
+                await meter.pay()
                 if method.client_streaming:
-                    request: Any = Requests(admission, context, meter.payer, trail, parse)
+                    request: Any = Requests(admission, context, caller, meter.payer, trail, parse, shape)
                 else:
-                    data = await _read_small(admission, context, meter.payer, trail)
+                    data = await _read_small(admission, context, caller, meter.payer, trail)
                     request = parse(data)
                     trail.asks(request)
-                    meter.begin(request, len(data))
-                begun = 0 if tool else 1
-                self.streams += begun
-                if self._draining and begun:
-                    raise Draining
+                    await meter.begin(request, len(data))
+                if not tool:
+                    self.streams += 1
+                    _after_this_task(self._stream_ended)
+                    if self._draining:
+                        raise Draining
                 async with contextlib.aclosing(handler(request, Call(context, caller, meter))) as messages:
                     async for message in messages:
                         await context.write(message)
                         trail.gave(len(message))
                         meter.charge(0, len(message))
-                trail.code = "OK"
-            except grpc.aio.BaseError:  # the client went away before its answer
-                raise
-            except Exception as error:  # noqa: BLE001 - the one place where defects end
-                await self._fail(method, context, error, trail)
+            finally:
+                meter.leave()
+
+        return self._behaviour(method, respond)
+
+    def _unary_ended(self, _: object) -> None:
+        self.unary_calls -= 1
+        if self._draining:
+            self._ended.set()
+
+    def _stream_ended(self, _: object) -> None:
+        self.streams -= 1
+        if self._draining:
+            self._ended.set()
+
+    def _behaviour(self, method: MethodDescriptor, respond: Callable[[Context, Trail], Awaitable[Any]]) -> Behaviour:
+        """Answer with what `respond` returns, or with what it raises.
+
+        gRPC keeps the exception by which a call is aborted, in a cycle with the call, and so every frame that it comes
+        through, until Python collects cycles. So it comes through none that has the request: what `respond` had is
+        gone by then.
+        """
+        counted = self._trails.tally.method(method.full_name)
+
+        async def behave(_: object, context: Context) -> Any:
+            trail = self._trails.begin(counted, context)
+            try:
+                try:
+                    answer = await respond(context, trail)
+                except grpc.aio.BaseError:  # the client went away before its answer
+                    raise
+                except Exception as error:  # noqa: BLE001 - the one place where defects end
+                    refusal = self._refusal(method, error, trail)
+                    _forget(error)
+                else:
+                    trail.code = "OK"
+                    return answer
+                await context.abort(refusal.code, refusal.message, refusal.trailer)
             finally:
                 trail.end()
-                if meter is not None:
-                    meter.leave()
-                self.streams -= begun
-                if self._draining:
-                    self._ended.set()
 
         return behave
 
-    def _unimplemented(self, method: MethodDescriptor) -> Callable[[Any, Context], Awaitable[NoReturn]]:
-        counted = self._trails.tally.method(method.full_name)
+    def _unimplemented(self, method: MethodDescriptor) -> Behaviour:
+        async def respond(_: Context, __: Trail) -> NoReturn:
+            raise NotImplementedYet(f"this server does not offer {method.full_name}")
 
-        async def call(request: object, context: Context) -> NoReturn:
-            trail = self._trails.begin(counted, context)
-            error = NotImplementedYet(f"this server does not offer {method.full_name}")
-            try:
-                await self._fail(method, context, error, trail)
-            finally:
-                trail.end()
+        return self._behaviour(method, respond)
 
-        return call
-
-    async def _fail(self, method: MethodDescriptor, context: Context, error: Exception, trail: Trail) -> NoReturn:
+    def _refusal(self, method: MethodDescriptor, error: Exception, trail: Trail) -> status.Answer:
+        """What a call is answered that ends with an error."""
         if isinstance(error, DecodeError):
             error = InvalidRequest(Violation("request", f"is not a {method.input_type.full_name}"))
         elif isinstance(error, EOFError):
             error = InvalidRequest(Violation("request", "is required"))
         self._refused += self._draining  # also where there was no room to be waited for any more
+        tally = self._trails.tally
         if isinstance(error, TooManyCalls | RateLimited):
-            self._gate.shed[error.metadata["limit"]] += 1
+            tally.shed[error.metadata["limit"]] += 1
         if isinstance(error, StateError):
             answer = status.answer(error, trail.request_id)
-            self._trails.tally.errors[error.reason] += 1
+            trail.reason = error.reason
         else:
             log.error("a call failed", method=trail.method.full_name, error_id=trail.request_id, exc_info=error)
             answer = status.internal(trail.request_id)
-            self._trails.tally.errors[status.DEFECT] += 1
+            trail.reason = status.DEFECT
+        tally.errors[trail.reason] += 1
         trail.code = answer.code.name
-        await context.abort(answer.code, answer.message, answer.trailer)
+        return answer
+
+
+def _forget(error: BaseException) -> None:
+    """Let go of the frames that an error came through: one that has it in a variable is in a cycle with it, and keeps
+    the request and whatever else it has."""
+    following: BaseException | None = error
+    while following is not None:
+        following.__traceback__, following.__cause__, following = None, None, following.__context__
 
 
 def _anybody(_: Context) -> Caller:
@@ -286,42 +318,55 @@ class Requests:
     """The requests of one stream, as they come: an iterator of small ones, which `admitted` is for large ones."""
 
     def __init__(
-        self, admission: Admission, context: Context, payer: Payer, trail: Trail, parse: Callable[[bytes], Message]
+        self,
+        admission: Admission,
+        context: Context,
+        caller: Caller,
+        payer: Payer,
+        trail: Trail,
+        parse: Callable[[bytes], Message],
+        shape: Shape,
     ) -> None:
         self._admission = admission
         self._context = context
+        self._caller = caller
         self._payer = payer
         self._trail = trail
         self._parse = parse
+        self._shape = shape
 
     async def __aiter__(self) -> AsyncGenerator[Message]:
         with contextlib.suppress(EOFError):
             while True:
-                yield self._parse(await _read_small(self._admission, self._context, self._payer, self._trail))
+                yield self._parse(
+                    await _read_small(self._admission, self._context, self._caller, self._payer, self._trail)
+                )
 
-    async def admitted(self, *, soon: bool) -> tuple[Any, Place]:
-        """Read a request of any size, and what it takes up of the connection's room until its place is left.
+    async def admitted(self, *, soon: bool) -> tuple[Any, Place, int]:
+        """Read a request of any size, what it takes up of the connection's room until its place is left, and its size.
 
         What is on its way takes up nothing, since the next request of a stream may be long in coming: longer than
-        REQUEST_SECONDS unless it has to come `soon`. Raises EOFError if there is none, RequestTimeout.
+        REQUEST_SECONDS unless it has to come `soon`. Raises EOFError if there is none, RequestTimeout, Unauthenticated,
+        InvalidRequest if it has too much inside.
         """
-        data = await _read(self._context, self._trail, soon=soon)
+        data = await _read(self._context, self._trail, self._caller, soon=soon)
         place = await self._admission.enter(self._context.peer(), self._payer, patient=True)
-        place.resize(len(data))
         try:
+            place.resize(len(data) + self._shape.check(data))
             request = self._parse(data)
-        except DecodeError:
+        except (DecodeError, InvalidRequest):
             place.leave()
             raise
         self._trail.asks(request)
-        return request, place
+        return request, place, len(data)
 
 
-async def _read_small(admission: Admission, context: Context, payer: Payer, trail: Trail) -> bytes:
-    """Read a request of a stream. It lasts as long as the stream, so it must not be large. Raises EOFError."""
+async def _read_small(admission: Admission, context: Context, caller: Caller, payer: Payer, trail: Trail) -> bytes:
+    """Read a request of a stream. It lasts as long as the stream, so it must not be large. Raises EOFError,
+    Unauthenticated."""
     place = await admission.enter(context.peer(), payer)
     try:
-        data = await _read(context, trail)
+        data = await _read(context, trail, caller)
     finally:
         place.leave()
     if len(data) > STREAM_REQUEST_BYTES:
@@ -329,8 +374,9 @@ async def _read_small(admission: Admission, context: Context, payer: Payer, trai
     return data
 
 
-async def _read(context: Context, trail: Trail, *, soon: bool = True) -> bytes:
-    """Read a request. Raises EOFError if there is none, and RequestTimeout if it has to come soon and does not."""
+async def _read(context: Context, trail: Trail, caller: Caller, *, soon: bool = True) -> bytes:
+    """Read a request. Raises EOFError if there is none, RequestTimeout if it has to come soon and does not, and
+    Unauthenticated if by the time that it comes the caller's identity does not hold any more."""
     seconds = REQUEST_SECONDS if soon else None
     try:
         async with asyncio.timeout(seconds):
@@ -341,6 +387,7 @@ async def _read(context: Context, trail: Trail, *, soon: bool = True) -> bytes:
         raise RequestTimeout(seconds) from None
     if data is grpc.aio.EOF:
         raise EOFError
+    caller.check()  # who was let in by the headers, and that may be long ago
     trail.took(len(data))
     return bytes(data)
 

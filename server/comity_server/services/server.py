@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from comity.v1 import server_pb2, state_pb2
+from comity_server.observing.snapshot import BEHIND, Observer, Snapshot
 from comity_server.services import wire
 from comity_server.services.call import Call
-from comity_server.telemetry.snapshot import BEHIND, Observer, Snapshot
 from comity_server.telemetry.tally import Histogram, Tally
 
 MEMORY: Final = Path("/proc/self/statm")
@@ -69,6 +69,8 @@ class ServerService:
             _fill(stats.durations, method.durations)
         for reason, count in self._tally.errors.items():
             status.errors.add(reason=reason, count=count)
+        for limit, count in self._tally.shed.items():
+            status.shed.add(limit=limit, count=count)
         for kind in state_pb2.PipelineKind.values():
             if self._tally.operations[kind]:
                 status.pipelines.operations.add(kind=kind, count=self._tally.operations[kind])

@@ -1,6 +1,6 @@
 """The way of a write from its message to the committer."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 from comity_server.committer import Committer
@@ -22,20 +22,18 @@ async def submit(
     build: Callable[[Request, Metadata, Checks], W],
     *,
     namespace: str = "namespace",
-    allow: Callable[[str, W], Awaitable[None]] | None = None,
 ) -> tuple[W, Outcome]:
     """Check a write, hand it to the committer, and wait for its end.
 
     Args:
         build: makes the write of the request.
         namespace: the field of the request that names the namespace which the write changes.
-        allow: raises PermissionDenied of what cannot be told without the store.
     """
     checks = Checks(limits, call.caller)
     name: str = getattr(request, namespace)
     checks.namespace(namespace, name)
     write = build(request, call.metadata, checks)
     checks.finish()
-    if allow is not None:
-        await allow(name, write)
-    return write, await committer.submit(name, write, deadline=call.deadline)
+    outcome = await committer.submit(name, write, deadline=call.deadline)
+    call.meter.charge(outcome.searched, 0)
+    return write, outcome

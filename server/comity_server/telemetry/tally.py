@@ -80,6 +80,8 @@ class Tally:
         self.methods: dict[str, Method] = {}
         self.errors: Counter[str] = Counter()  # by reason, of calls and of pipelined operations
 
+        self.shed: Counter[str] = Counter()  # calls that were too much, by the name of the setting that bounds it
+
         self.operations = [0] * 16  # of pipelines, by their PipelineKind
         self.messages = Histogram(SECONDS)  # of pipelines: from when one is read until its last answer is off
 

@@ -27,11 +27,13 @@ LogCalls = Literal["none", "failed", "all"]
 NAMESPACE: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 REQUEST_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/+=@-]{0,127}")
 TRACE_PARENT: Final = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}.*")
+EARLY: Final = 0.1  # seconds by which a client that gives up at its deadline may be heard of before it
 NO_FAILURE: Final = ("OK", "CANCELLED")  # the latter is how watches end
 
 
 class Trail:
-    """One call. `code` is what it ends with; until that is known, what it ends with if the client goes away."""
+    """One call. `code` is what it ends with; until that is known, what it ends with if the client goes away. Its error
+    has a `reason`."""
 
     __slots__ = (
         "_context",
@@ -44,6 +46,7 @@ class Trail:
         "method",
         "namespace",
         "principal",
+        "reason",
         "received",
         "sent",
     )
@@ -52,6 +55,7 @@ class Trail:
         self.method = method
         self.begun = time.perf_counter()
         self.code = "CANCELLED"
+        self.reason = ""
         self.ended = False
         self.principal = ""
         self.namespace = ""
@@ -101,7 +105,7 @@ class Trail:
         """The call has ended."""
         if self.code == "CANCELLED":
             left: float | None = self._context.time_remaining()
-            if left is not None and left <= 0:
+            if left is not None and left <= EARLY:
                 self.code = "DEADLINE_EXCEEDED"
         seconds = time.perf_counter() - self.begun
         self.method.open -= 1
@@ -137,8 +141,8 @@ class Trail:
         )
 
     def _log(self, seconds: float) -> None:
-        where = {"namespace": self.namespace} if self.namespace else {}
-        log.info("call", code=self.code, seconds=round(seconds, 6), received=self.received, sent=self.sent, **where)
+        more = {name: said for name in ("reason", "namespace") if (said := getattr(self, name))}
+        log.info("call", code=self.code, seconds=round(seconds, 6), received=self.received, sent=self.sent, **more)
 
 
 class Trails:

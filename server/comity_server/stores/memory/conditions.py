@@ -2,6 +2,7 @@
 
 import operator
 from collections.abc import Callable, Sequence
+from itertools import islice
 from typing import Final
 
 from comity_server.errors import (
@@ -19,7 +20,10 @@ from comity_server.record import (
     MOD_REVISION,
     VERSION,
 )
-from comity_server.stores.memory.draft import Draft
+from comity_server.stores.memory.draft import Draft, Found
+from comity_server.stores.memory.rounds import Stint
+
+_CHUNK: Final = 500  # keys that are looked at in one go
 
 _COMPARE: Final[dict[Operator, Callable[[int | bytes, int | bytes], bool]]] = {
     Operator.EQUAL: operator.eq,
@@ -32,7 +36,8 @@ _COMPARE: Final[dict[Operator, Callable[[int | bytes, int | bytes], bool]]] = {
 
 
 def failed_conditions(draft: Draft, conditions: Sequence[Condition]) -> Sequence[FailedCondition]:
-    """The conditions that do not hold. Raises Compacted or RevisionInFuture where one cannot be judged."""
+    """The conditions that do not hold. Those on prefixes were looked at by `find_changes`. Raises Compacted or
+    RevisionInFuture where one cannot be judged, TransactionTooCostly."""
     failed = []
     for position, condition in enumerate(conditions):
         found = _check(draft, position, condition)
@@ -66,7 +71,10 @@ def _check_unchanged(draft: Draft, position: int, target: str, since: int, is_pr
     if since > draft.revision:
         raise RevisionInFuture(since, draft.base.floor, draft.revision)
     if is_prefix:
-        changed, current = _changed_under(draft, target, since), None
+        draft.begin_search()
+        changed, steps = draft.found[target, since]
+        draft.steps += steps
+        current = None
     else:
         head = draft.head(target)
         changed = head[MOD_REVISION] if head else 0
@@ -74,23 +82,47 @@ def _check_unchanged(draft: Draft, position: int, target: str, since: int, is_pr
     return FailedCondition(position, current, changed) if changed > since else None
 
 
-def _changed_under(draft: Draft, prefix: str, since: int) -> int:
-    """The newest revision after `since` that changed something under a prefix, or 0: by the shorter of two ways."""
-    draft.begin_search()
+async def find_changes(draft: Draft, conditions: Sequence[Condition], stint: Stint) -> None:
+    """Look through what the conditions on prefixes are about, for `failed_conditions`, and let others in meanwhile. It
+    goes no further than a transaction may."""
+    draft.found = found = {}
+    steps = 0
+    for target, test, operand, _, is_prefix in conditions:
+        if test is not Test.UNCHANGED_SINCE or not is_prefix or steps > draft.limits.transaction_steps:
+            continue
+        since = int(operand)
+        if draft.base.floor <= since <= draft.revision:
+            if (target, since) not in found:
+                found[target, since] = await _search(draft, target, since, stint)
+            steps += found[target, since].steps
+
+
+async def _search(draft: Draft, prefix: str, since: int, stint: Stint) -> Found:
+    """What changed under a prefix after a revision that is not below the floor: by the shorter of two ways."""
+    steps = 0
     for commit in reversed(draft.commits[max(0, since - draft.base.revision) :]):
-        draft.steps += len(commit.events)
+        steps += len(commit.events)
+        await stint.step(len(commit.events))
         if any(event.entry[KEY].startswith(prefix) for event in commit.events):
-            return commit.revision
+            return Found(commit.revision, steps)
     versions = draft.base.versions
-    known = versions.count_known(prefix)
-    for looked_at, head in enumerate(versions.changed_since(since)):
-        if looked_at > known:
+    known = versions.count_own(prefix)  # what only the base of a fork has changed before
+    walked = 0
+    if not known:
+        return Found(0, steps)
+    for some in versions.changed_since_by(min(known + 1, _CHUNK), since):
+        for head in some:
+            walked += 1
+            if head[KEY].startswith(prefix):
+                return Found(head[MOD_REVISION], steps + walked)
+        await stint.step(len(some))
+        if walked > known:
             break
-        draft.steps += 1
-        if head[KEY].startswith(prefix):
-            return head[MOD_REVISION]
     else:
-        return 0
-    draft.steps += known
-    newest = max((head[MOD_REVISION] for head in map(versions.head, versions.known_keys(prefix)) if head), default=0)
-    return newest if newest > since else 0
+        return Found(0, steps + walked)
+    newest, after = 0, ""
+    while keys := list(islice(versions.own_under(prefix, after), _CHUNK)):
+        after = keys[-1]
+        newest = max(newest, *(found[MOD_REVISION] for key in keys if (found := versions.head(key)) is not None))
+        await stint.step(len(keys))
+    return Found(newest if newest > since else 0, steps + walked + known)

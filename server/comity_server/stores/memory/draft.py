@@ -24,6 +24,13 @@ class Named(NamedTuple):
     outcome: Outcome
 
 
+class Found(NamedTuple):
+    """What a search for changes under a prefix came to."""
+
+    revision: int  # of the newest; 0: there is none
+    steps: int
+
+
 class Following(NamedTuple):
     """What comes next in a namespace, as another store has it."""
 
@@ -52,6 +59,7 @@ class Draft:
         self.keys = base.versions.key_count
         self.size_bytes = base.versions.live_bytes
         self.steps = 0  # of the present transaction, which begins with none
+        self.found: dict[tuple[str, int], Found] = {}  # for its conditions: by prefix and revision, what changed since
         self.heads: dict[str, Record] = {}
         self._sorted_keys: SortedList[str] | None = None  # of `heads`, from the first search on
         self.commits: list[Commit] = []
@@ -64,11 +72,11 @@ class Draft:
     def head(self, key: str) -> Record | None:
         return self.heads.get(key) or self.base.versions.head(key)
 
-    def changed_keys(self, prefix: str) -> Iterator[str]:
-        """The keys under a prefix that the group wrote, in order."""
+    def changed_keys(self, prefix: str, after: str = "") -> Iterator[str]:
+        """The keys under a prefix that the group wrote and that are greater than `after`, in order."""
         if self._sorted_keys is None:
             self._sorted_keys = SortedList(self.heads)
-        return under(self._sorted_keys, prefix)
+        return under(self._sorted_keys, prefix, after)
 
     def checkpoint(self, name: str) -> Checkpoint | None:
         if name in self.checkpoints:

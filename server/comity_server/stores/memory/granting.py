@@ -2,7 +2,8 @@
 
 from dataclasses import replace
 
-from comity_server.errors import LeaseNotFound, QuotaExceeded
+from comity_server.access.names import owns
+from comity_server.errors import LeaseNotFound, PermissionDenied, QuotaExceeded
 from comity_server.model import Action, Cause, DeleteResult, Expire, Grant, Lease, Outcome, Revoke
 from comity_server.stores.memory.draft import Draft
 from comity_server.stores.memory.operations import Work
@@ -21,9 +22,12 @@ def grant(draft: Draft, action: Grant) -> Outcome:
 
 
 def revoke(draft: Draft, action: Revoke) -> Outcome:
-    """Raises LeaseNotFound."""
-    if draft.leases.find(action.lease_id) is None:
+    """Raises LeaseNotFound, or PermissionDenied if the lease is not that of who has to have it."""
+    lease = draft.leases.find(action.lease_id)
+    if lease is None:
         raise LeaseNotFound(action.lease_id, draft.base.name)
+    if action.principal is not None and not owns(action.principal, lease.author):
+        raise PermissionDenied(action.principal, "WRITE", draft.base.name, lease_id=str(lease.id))
     deleted = _end(draft, action.lease_id, action, f"revoke lease {action.lease_id}", Cause.CLIENT)
     return Outcome(True, draft.revision, (DeleteResult(deleted),))
 

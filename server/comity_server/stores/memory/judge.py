@@ -4,33 +4,41 @@ What comes of it is added to a Draft, which is applied as a whole afterwards; a 
 between. Each write sees what those before it in the draft did, and one that fails leaves nothing behind.
 """
 
-from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final, TypeVar
 
 from comity_server.errors import RequestIdForgotten, RequestIdReused, StateError
 from comity_server.model import (
     Action,
+    DeletePrefix,
     DropCheckpoint,
     Expire,
+    FailedCondition,
     Grant,
     Lease,
+    List,
     MakeCheckpoint,
     Outcome,
     RequestId,
+    Result,
     Revoke,
     Transaction,
     Write,
 )
 from comity_server.stores.memory.checkpoints import drop_checkpoint, make_checkpoint
-from comity_server.stores.memory.conditions import failed_conditions
+from comity_server.stores.memory.conditions import failed_conditions, find_changes
 from comity_server.stores.memory.draft import Draft
 from comity_server.stores.memory.granting import expire, grant, revoke
 from comity_server.stores.memory.operations import Work
+from comity_server.stores.memory.rounds import Stint
 
-A = TypeVar("A", bound=Action)
+STEPS: Final = 100  # keys and commits to look through: about as long as an operation takes
+_SEARCHES: Final = frozenset({List, DeletePrefix})
+
+W = TypeVar("W", bound=Transaction | Action)
 
 Quick = Transaction | MakeCheckpoint | DropCheckpoint | Grant | Revoke | Expire
-"""What is judged in one go. What else there is may take long, and lets others in between."""
+"""What is judged in one go, unless it `searches`. What else there is may take long, and lets others in between."""
 
 
 def judge(draft: Draft, write: Quick) -> Outcome | StateError:
@@ -51,23 +59,33 @@ def judge(draft: Draft, write: Quick) -> Outcome | StateError:
     return outcome
 
 
-async def judge_action(
-    draft: Draft, action: A, perform: Callable[[Draft, A], Awaitable[Outcome]]
+async def judge_paced(
+    draft: Draft, write: W, perform: Callable[[Draft, W], Awaitable[Outcome]]
 ) -> Outcome | StateError:
-    """The same, of an action that may take long, and of a draft that has nothing else in it."""
-    request = action.request_id
+    """The same, of a write that may take long."""
+    request = write.request_id
     try:
-        fingerprint = action.fingerprint()
+        fingerprint = write.fingerprint()
         outcome = _find(draft, request, fingerprint) if request is not None else None
         if outcome is None:
-            if action.guard is not None:
-                draft.check_guard(action.guard)
-            outcome = await perform(draft, action)
-            if request is not None and draft.changes:
-                draft.name(request, fingerprint, outcome)
+            if write.guard is not None:
+                draft.check_guard(write.guard)
+            before = draft.changes
+            outcome = await perform(draft, write)
+            if request is not None and draft.changes != before:
+                draft.name(request, fingerprint, outcome._replace(searched=0) if outcome.searched else outcome)
     except StateError as error:
         return error
     return outcome
+
+
+def searches(write: Transaction) -> bool:
+    """Whether it may look through many keys or commits."""
+    for branch in (write.then, write.otherwise):
+        for operation in branch:
+            if operation.__class__ in _SEARCHES:
+                return True
+    return any(condition.is_prefix for condition in write.conditions) if write.conditions else False
 
 
 def recall(draft: Draft, write: Write) -> Outcome | StateError | None:
@@ -119,7 +137,25 @@ def _transact(draft: Draft, write: Transaction) -> Outcome:
     if not operations:
         return Outcome(not failed, draft.revision, (), failed)
     work = Work(draft)
-    results = work.run(operations)
+    return _done(draft, write, failed, work, work.run(operations))
+
+
+async def transact_paced(draft: Draft, write: Transaction, stint: Stint) -> Outcome:
+    """The same, of one that `searches`."""
+    draft.steps = 0
+    await find_changes(draft, write.conditions, stint)
+    failed = failed_conditions(draft, write.conditions)
+    operations = write.otherwise if failed else write.then
+    if not operations:
+        return Outcome(not failed, draft.revision, (), failed, draft.steps // STEPS)
+    work = Work(draft)
+    results = await work.run_paced(operations, stint)
+    return _done(draft, write, failed, work, results)._replace(searched=draft.steps // STEPS)
+
+
+def _done(
+    draft: Draft, write: Transaction, failed: Sequence[FailedCondition], work: Work, results: Sequence[Result]
+) -> Outcome:
     if work.events:
         work.check_quotas()
         lease = Lease(draft.revision + 1, work.ttl, write.author, draft.time, ends_with_keys=True) if work.ttl else None

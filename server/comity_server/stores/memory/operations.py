@@ -1,10 +1,12 @@
 """Runs the operations of one transaction: what they answer, and what they change."""
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from heapq import merge
 from itertools import islice
 from typing import Final
+
+from sortedcontainers import SortedList
 
 from comity_server.errors import (
     CommitTooLarge,
@@ -47,7 +49,10 @@ from comity_server.record import (
     without_value,
 )
 from comity_server.stores.memory.draft import Draft
+from comity_server.stores.memory.rounds import Stint
+from comity_server.stores.memory.versions import under
 
+_CHUNK: Final = 500  # keys that are looked at in one go
 JSON: Final = "application/json"
 
 _whole_number = re.compile(rb"-?(?:0|[1-9][0-9]{0,15})").fullmatch
@@ -70,7 +75,24 @@ class Work:
         self.ttl = 0  # µs: of the lease that is made for keys of this transaction; 0: none is
 
     def run(self, operations: Sequence[Operation]) -> Sequence[Result]:
+        """None of them searches."""
         return tuple([self._run(operation) for operation in operations])
+
+    async def run_paced(self, operations: Sequence[Operation], stint: Stint) -> Sequence[Result]:
+        """Let others in meanwhile."""
+        results: list[Result] = []
+        for operation in operations:
+            match operation:
+                case DeletePrefix(prefix, return_previous):
+                    entries = await self._search(prefix, self._limits.commit_events + 1, stint)
+                    results.append(self._delete(entries, return_previous))
+                    await stint.step(len(entries))
+                case List(prefix, limit, keys_only):
+                    results.append(self._list(await self._search(prefix, limit + 1, stint), limit, keys_only))
+                case _:
+                    results.append(self._run(operation))
+            await stint.step()
+        return tuple(results)
 
     def make_equal(self, key: str, wanted: Record | None) -> None:
         """Write the value and the content type of another entry to its key, or delete the key."""
@@ -101,32 +123,43 @@ class Work:
             case Delete(key, return_previous):
                 entry = self._live(key)
                 return self._delete([entry] if entry else [], return_previous)
-            case DeletePrefix(prefix, return_previous):
-                entries = list(islice(self._live_under(prefix), self._limits.commit_events + 1))
-                return self._delete(entries, return_previous)
-            case List(prefix, limit, keys_only):
-                return self._list(prefix, limit, keys_only)
+        raise AssertionError(f"{type(operation).__name__} searches")
 
     def _live(self, key: str) -> Record | None:
         event = self.events.get(key) if self.events else None
         head = event.entry if event else self._draft.head(key)
         return head if head and head[VERSION] else None
 
-    def _live_under(self, prefix: str) -> Iterator[Record]:
-        """The entries under a prefix as the transaction has made them, in the order of their keys."""
+    async def _search(self, prefix: str, most: int, stint: Stint) -> Sequence[Record]:
+        """The first entries under a prefix as the transaction has made them, in the order of their keys."""
         draft = self._draft
         draft.begin_search()
         draft.steps += len(self.events)
-        own = sorted(key for key in self.events if key.startswith(prefix))
+        own = SortedList(key for key in self.events if key.startswith(prefix))
+        found: list[Record] = []
         last = None
-        for key in merge(draft.base.versions.candidates(prefix), draft.changed_keys(prefix), own):
-            if key == last:
-                continue
-            last = key
-            draft.steps += 1 + draft.base.depth  # a fork looks through what it was forked from
-            live = self._live(key)
-            if live:
-                yield live
+        more = True
+        while more:
+            more = False
+            after = last or ""
+            keys = merge(
+                draft.base.versions.candidates(prefix, after),
+                draft.changed_keys(prefix, after),
+                under(own, prefix, after),
+            )
+            for key in islice(keys, _CHUNK):
+                more = True
+                if key == last:
+                    continue
+                last = key
+                draft.steps += 1 + draft.base.depth  # a fork looks through what it was forked from
+                live = self._live(key)
+                if live:
+                    found.append(live)
+                    if len(found) == most:
+                        return found
+            await stint.step(_CHUNK * (1 + draft.base.depth))
+        return found
 
     def _answer(self, record: Record | None) -> Record | None:
         """Count what the transaction answers with. Raises ResultTooLarge."""
@@ -136,15 +169,11 @@ class Work:
                 raise ResultTooLarge(self._limits.result_bytes)
         return record
 
-    def _list(self, prefix: str, limit: int, keys_only: bool) -> ListResult:
-        entries: list[Record] = []
-        for entry in self._live_under(prefix):
-            if len(entries) == limit:
-                return ListResult(entries, more=True)
-            shown = without_value(entry) if keys_only else entry
+    def _list(self, found: Sequence[Record], limit: int, keys_only: bool) -> ListResult:
+        entries = [without_value(entry) if keys_only else entry for entry in found[:limit]]
+        for shown in entries:
             self._answer(shown)
-            entries.append(shown)
-        return ListResult(entries, more=False)
+        return ListResult(entries, more=len(found) > limit)
 
     def _put(self, put: Put) -> PutResult:
         key, value, content_type, lease_id, return_previous, ttl = put

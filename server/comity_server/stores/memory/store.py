@@ -5,6 +5,7 @@ import itertools
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -17,16 +18,18 @@ from comity_server.model import (
     Outcome,
     Position,
     Restore,
+    Transaction,
     Write,
 )
 from comity_server.stores.memory import actions
 from comity_server.stores.memory.draft import Draft, Following
 from comity_server.stores.memory.journal import Journal
-from comity_server.stores.memory.judge import Quick, judge, judge_action, recall
+from comity_server.stores.memory.judge import Quick, judge, judge_paced, recall, searches, transact_paced
 from comity_server.stores.memory.leases import Deadlines
 from comity_server.stores.memory.namespace import Namespace, Parent
 from comity_server.stores.memory.pins import Totals
 from comity_server.stores.memory.reads import Reads
+from comity_server.stores.memory.rounds import Rounds, Stint
 from comity_server.stores.memory.trimming import trimmed
 from comity_server.stores.protocol import Listener
 from comity_server.tasks import finish
@@ -42,6 +45,7 @@ class MemoryStore(Reads):
         super().__init__(limits)
         self._journal = journal
         self._deadlines = Deadlines()
+        self._rounds = Rounds()
         self._beginning: set[str] = set()  # namespaces that are on their way to the journal
         self._deletions: deque[tuple[float, str]] = deque()
         self._listeners: dict[str, Listener] = {}
@@ -66,6 +70,8 @@ class MemoryStore(Reads):
             while len(outcomes) < len(group):
                 if outcomes:
                     await asyncio.sleep(0)  # a group that takes long must not hold up other namespaces
+                if outcomes or self._rounds.is_full:
+                    await self._rounds.turn()
                 outcomes += await self._commit(namespace, group[len(outcomes) :])
         return outcomes
 
@@ -77,16 +83,22 @@ class MemoryStore(Reads):
         draft = self._draft(self._find(namespace))
         outcomes: list[Outcome | StateError] = []
         if isinstance(first, Restore):
-            outcomes.append(await judge_action(draft, first, actions.restore))
+            outcomes.append(await judge_paced(draft, first, actions.restore))
         elif isinstance(first, Merge):
-            outcomes.append(await judge_action(draft, first, self._merge))
+            outcomes.append(await judge_paced(draft, first, self._merge))
         else:
+            stint: Stint | None = None
             for write in group:
-                if not isinstance(write, Quick):
+                if write.__class__ is Transaction and searches(write):
+                    stint = stint or Stint(self._rounds, draft.now)
+                    outcomes.append(await judge_paced(draft, write, partial(transact_paced, stint=stint)))
+                elif isinstance(write, Quick):
+                    outcomes.append(judge(draft, write))
+                else:
                     break
-                outcomes.append(judge(draft, write))
-                if time.monotonic() - draft.now > _JUDGING_SECONDS:
+                if (now := time.monotonic()) - draft.now > _JUDGING_SECONDS:
                     break
+            self._rounds.spend(now - (stint.begun if stint else draft.now))
         try:
             await self._carry_out(draft)
         except StateError as error:
@@ -96,7 +108,7 @@ class MemoryStore(Reads):
     async def _fork(self, namespace: str, action: Fork) -> Outcome | StateError:
         state = self._find(namespace)
         if state.create_time:
-            return await judge_action(self._draft(state), action, actions.commit_fork)
+            return await judge_paced(self._draft(state), action, actions.commit_fork)
         known = recall(self._draft(state), action)  # whatever became of the fork and of its parent since
         if known is not None:
             return known
@@ -109,7 +121,7 @@ class MemoryStore(Reads):
         try:
             fork = actions.begin_fork(state, parent, self.limits, self._id_above(state))
             draft = self._draft(fork)
-            outcome = await judge_action(draft, action, actions.commit_fork)
+            outcome = await judge_paced(draft, action, actions.commit_fork)
             await self._carry_out(draft)
             kept = bool(draft.commits)
         except StateError as error:

@@ -10,6 +10,7 @@ A fork shares what it was forked from: the versions of a fork are its own, over 
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from heapq import merge
+from itertools import islice
 from operator import itemgetter
 
 from sortedcontainers import SortedList
@@ -96,11 +97,6 @@ class Versions:
         """The versions of one of these that are kept, the oldest first."""
         return [*self._older.get(key, ()), self._heads[key]]
 
-    def count_known(self, prefix: str) -> int:
-        """How many keys `known_keys` has, or a little more."""
-        below = self.base.count_known(prefix) if self.base is not None else 0
-        return self.count_own(prefix) + below
-
     def changed_since(self, revision: int) -> Iterator[Record]:
         """The newest version of each key that changed after a revision, the newest first. Not below the floor, except
         at pinned revisions: of a key that exists at neither end there may be nothing."""
@@ -108,6 +104,25 @@ class Versions:
             if head[MOD_REVISION] <= revision:
                 return
             yield head
+
+    def changed_since_by(self, count: int, revision: int) -> Iterator[Sequence[Record]]:
+        """Likewise, so many at a time, between which compaction may drop what is older, as long as the floor does not
+        pass the revision."""
+        seen = 0
+        heads = reversed(self._heads.values())
+        while True:
+            try:
+                some = list(islice(heads, count))
+            except RuntimeError:  # something was dropped, which was older
+                heads = reversed(self._heads.values())
+                next(islice(heads, seen, seen), None)
+                continue
+            seen += len(some)
+            if not some or some[-1][MOD_REVISION] <= revision:
+                if some := [head for head in some if head[MOD_REVISION] > revision]:
+                    yield some
+                return
+            yield some
 
     def load(self, record: Record) -> Record | None:
         """Take in the next version of a key, as it was stored. Returns the one before. `load_end` comes after all."""

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple, Protocol
 
 import structlog
@@ -12,7 +12,7 @@ from comity_server.errors import StateError
 from comity_server.feed import Feed
 from comity_server.model import NamespaceInfo
 from comity_server.stores.protocol import Store
-from comity_server.telemetry.tally import NAMESPACES, Tally
+from comity_server.telemetry.tally import NAMESPACES, OTHER, Tally
 
 log = structlog.get_logger(__name__)
 
@@ -22,7 +22,8 @@ TIMES: Final = 10  # and so many times what it took to look
 PAGE: Final = 200  # namespaces that are looked at in one go
 LOOKED_AT: Final = 10_000  # namespaces that are looked at
 LOOK_SECONDS: Final = 1.0  # how long that may take: of a store that does not answer, what was known last is told
-THREAD_SECONDS: Final = 5.0  # how long another thread waits for a new one
+THREAD_SECONDS: Final = 3.0  # how long another thread waits for a new one
+HUNG_SECONDS: Final = 5.0  # and how long, when it waited in vain, no thread waits again
 BEAT: Final = 0.25  # seconds between looks at how late the event loop is
 
 
@@ -36,20 +37,20 @@ class Sizes(NamedTuple):
     history_size: int = 0
     leases: int = 0
 
-    def plus(self, info: NamespaceInfo) -> "Sizes":
-        return Sizes(
-            self.namespaces + 1,
-            self.keys + info.key_count,
-            self.size + info.size_bytes,
-            self.commits + info.commit_count,
-            self.history_size + info.history_size_bytes,
-            self.leases + info.lease_count,
-        )
+    @classmethod
+    def of(cls, infos: Iterable[NamespaceInfo]) -> "Sizes":
+        """Theirs together."""
+        each = [
+            (1, info.key_count, info.size_bytes, info.commit_count, info.history_size_bytes, info.lease_count)
+            for info in infos
+        ]
+        return cls(*map(sum, zip(*each, strict=True)))
 
 
 class Snapshot(NamedTuple):
     """Namespaces have their names up to NAMESPACES of them: those first that this server has written to."""
 
+    answering: bool = True  # whether the event loop has come to look; if not, what follows is what was so before
     trouble: str = "the store is not open"
     draining: bool = False
     connections: int = 0
@@ -61,6 +62,7 @@ class Snapshot(NamedTuple):
     namespaces: Sequence[NamespaceInfo] = ()
     others: Sizes = Sizes()
     everything: Sizes = Sizes()
+    named: bool = True  # if not, no name of a namespace is to be told
 
 
 class Serving(Protocol):
@@ -86,6 +88,7 @@ class Observer:
         self._turn = asyncio.Lock()
         self._last = Snapshot()
         self._looked_at = 0.0
+        self._hung_until = 0.0
         self._good_until = 0.0  # of what is known of namespaces
 
     async def run(self) -> None:
@@ -113,6 +116,7 @@ class Observer:
         for lag in lags:
             behind[next((place for place, most in enumerate(BEHIND) if lag <= most), len(BEHIND))] += 1
         self._last = self._last._replace(
+            answering=True,
             trouble=self._trouble(),
             draining=self._calls.draining,
             connections=self._calls.connections,
@@ -123,13 +127,17 @@ class Observer:
             lag_sum=sum(lags),
         )
         self._looked_at = time.monotonic()
+        self._hung_until = 0.0
         return self._last
 
     def look_from_thread(self) -> Snapshot:
         """The same, asked by another thread. All that is asked at about the same time is told the same; and what was
-        seen last where the event loop does not come to it in time."""
-        if self._loop is None or self._loop.is_closed() or time.monotonic() < self._looked_at + LEAST_AGE:
+        seen last, as not `answering`, where the event loop does not come to it in time or has not just before."""
+        now = time.monotonic()
+        if self._loop is None or self._loop.is_closed() or now < self._looked_at + LEAST_AGE:
             return self._last
+        if now < self._hung_until:
+            return self._last._replace(answering=False)
         looking = self.look()
         try:
             asked = asyncio.run_coroutine_threadsafe(looking, self._loop)
@@ -140,7 +148,8 @@ class Observer:
             return asked.result(THREAD_SECONDS)
         except TimeoutError:
             asked.cancel()
-            return self._last
+            self._hung_until = time.monotonic() + HUNG_SECONDS
+            return self._last._replace(answering=False)
 
     def _trouble(self) -> str:
         try:
@@ -167,16 +176,9 @@ class Observer:
             return
         if len(page) < PAGE:
             self._tally.forget(found)
-        first = [name for name in self._tally.namespaces if name in found]
-        named = dict.fromkeys((*first, *list(found)[:NAMESPACES]))
-        shown = list(named)[:NAMESPACES]
-        everything = others = Sizes()
-        for name, info in found.items():
-            everything = everything.plus(info)
-            if name not in named:
-                others = others.plus(info)
-        for name in list(named)[NAMESPACES:]:
-            others = others.plus(found[name])
+        written = self._tally.namespaces.keys() - {OTHER}
+        # One that is called like the others together comes last, so that it is one of them where there are any.
+        infos = sorted(found.values(), key=lambda info: (info.name == OTHER, info.name not in written))
         self._last = self._last._replace(
-            namespaces=[found[name] for name in shown], others=others, everything=everything
+            namespaces=infos[:NAMESPACES], others=Sizes.of(infos[NAMESPACES:]), everything=Sizes.of(infos)
         )

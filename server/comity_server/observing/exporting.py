@@ -6,6 +6,7 @@ itself reads the others: of the resource, of sampling, of batches, of OTLP. Wher
 """
 
 import asyncio
+import contextlib
 import os
 import threading
 from collections.abc import Callable, Sequence
@@ -14,10 +15,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 
+from comity_server.access import exposure
 from comity_server.listening import ListenError, host_of
+from comity_server.observing.scraping import Scraping
+from comity_server.observing.snapshot import Snapshot
 from comity_server.settings import Settings, SettingsError
-from comity_server.telemetry.scraping import Scraping
-from comity_server.telemetry.snapshot import Snapshot
 from comity_server.telemetry.tally import Tally
 
 if TYPE_CHECKING:
@@ -51,6 +53,7 @@ class Exporting:
         self._version = version
         self._worker = worker
         self._listen = settings.metrics_listen
+        self._settings = settings
         self._endpoint = settings.otlp_endpoint
         self._ends: list[Callable[[], object]] = []
         is_disabled = os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"
@@ -68,7 +71,7 @@ class Exporting:
         from opentelemetry.sdk.metrics.export import MetricReader, PeriodicExportingMetricReader
         from prometheus_client import CollectorRegistry
 
-        from comity_server.telemetry import metrics
+        from comity_server.observing import metrics
 
         readers = [
             one if isinstance(one, MetricReader) else PeriodicExportingMetricReader(one) for one in self._metrics
@@ -78,30 +81,21 @@ class Exporting:
             readers.append(PrometheusMetricReader(scope_info_enabled=False, registry=registry))
         provider = MeterProvider(readers, self._resource(), shutdown_on_exit=False)
         self._ends.append(provider.shutdown)
-        metrics.register(provider.get_meter("comity", self._version), tally, look)
+        named = exposure.names_namespaces(self._settings)
+        metrics.register(provider.get_meter("comity", self._version), tally, look, named=named)
         if self._listen:
             self._serve(registry)
 
     async def stop(self) -> None:
-        """Send what was not sent yet, for a few seconds at most, and end."""
-        if not self._ends:
-            return
-        ended = asyncio.Event()
+        """Send what was not sent yet, for a few seconds at most, and end.
+
+        Each has a thread, so that one that hangs holds up neither the others nor the event loop.
+        """
         loop = asyncio.get_running_loop()
-
-        def end() -> None:
-            for each in self._ends:
-                try:
-                    each()
-                except Exception as error:  # noqa: BLE001 - a collector that is not there must hold up nothing
-                    log.warning("an exporter could not be ended", error=repr(error))
-            loop.call_soon_threadsafe(ended.set)
-
-        threading.Thread(target=end, daemon=True).start()
-        try:
-            async with asyncio.timeout(FLUSH_SECONDS):
-                await ended.wait()
-        except TimeoutError:
+        ended = [loop.create_future() for _ in self._ends]
+        for end, future in zip(self._ends, ended, strict=True):
+            threading.Thread(target=_end, args=(end, loop, future), daemon=True).start()
+        if ended and (await asyncio.wait(ended, timeout=FLUSH_SECONDS))[1]:
             log.warning("what exporters had not sent yet is lost", seconds=FLUSH_SECONDS)
 
     def _exporters(self, signal: str) -> Sequence[Any]:
@@ -160,6 +154,15 @@ class Exporting:
         except (OSError, OverflowError) as error:
             reason = getattr(error, "strerror", None) or str(error)
             raise ListenError(f"cannot listen on {shown}:{port}: {reason}") from None
-        self._ends += [server.shutdown, server.server_close]
+        self._ends.append(server.end)
         self.metrics_address = f"{shown}:{server.server_port}"
         log.info("metrics can be read", address=self.metrics_address)
+
+
+def _end(end: Callable[[], object], loop: asyncio.AbstractEventLoop, ended: "asyncio.Future[None]") -> None:
+    try:
+        end()
+    except Exception as error:  # noqa: BLE001 - a collector that is not there must hold up nothing
+        log.warning("an exporter could not be ended", error=repr(error))
+    with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+        loop.call_soon_threadsafe(ended.set_result, None)

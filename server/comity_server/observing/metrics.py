@@ -10,10 +10,11 @@ from functools import partial
 from typing import Final, Literal, NamedTuple
 
 from opentelemetry.metrics import CallbackOptions, Meter, Observation
+from opentelemetry.metrics import Histogram as InstrumentHistogram
 
 from comity.v1 import state_pb2
 from comity_server.model import NamespaceInfo
-from comity_server.telemetry.snapshot import BEHIND, Sizes, Snapshot
+from comity_server.observing.snapshot import BEHIND, Sizes, Snapshot
 from comity_server.telemetry.tally import OTHER, SECONDS, SIZES, Histogram, Method, Tally
 
 METHOD: Final = "rpc.method"
@@ -70,6 +71,10 @@ def _errors(tally: Tally, _: Snapshot) -> Iterable[tuple[float, Attributes]]:
     return [(count, {"reason": reason}) for reason, count in tally.errors.copy().items()]
 
 
+def _shed(tally: Tally, _: Snapshot) -> Iterable[tuple[float, Attributes]]:
+    return [(count, {"limit": limit}) for limit, count in tally.shed.copy().items()]
+
+
 def _operations(tally: Tally, _: Snapshot) -> Iterable[tuple[float, Attributes]]:
     kinds = state_pb2.PipelineKind
     return [(tally.operations[kind], {"kind": name_of(kind)}) for kind in kinds.values() if kind]
@@ -85,8 +90,16 @@ def _writes(tally: Tally, _: Snapshot) -> Iterable[tuple[float, Attributes]]:
     return [(count, {"outcome": end}) for end, count in ends.items()]
 
 
-def _writes_by_namespace(tally: Tally, _: Snapshot) -> Iterable[tuple[float, Attributes]]:
-    return [(count, {NAMESPACE: name}) for name, count in tally.namespaces.copy().items()]
+def _writes_by_namespace(tally: Tally, snapshot: Snapshot) -> Iterable[tuple[float, Attributes]]:
+    counts = tally.namespaces.copy()
+    if not snapshot.named:
+        return [(sum(counts.values()), {NAMESPACE: OTHER})]
+    return [(count, {NAMESPACE: name}) for name, count in counts.items()]
+
+
+def _unnamed(look: Callable[[], Snapshot]) -> Snapshot:
+    snapshot = look()
+    return snapshot._replace(named=False, namespaces=(), others=snapshot.everything)
 
 
 def _streams(_: Tally, snapshot: Snapshot) -> Iterable[tuple[float, Attributes]]:
@@ -138,6 +151,15 @@ MEASURED: Final = (
 )
 
 OBSERVED: Final = (
+    Observed(
+        "comity.loop.answering",
+        "gauge",
+        "",
+        "1 while the event loop comes to look at the server within 3 seconds, else 0: then gauges of connections, the "
+        "store, watches, leases and namespaces are as they were before.",
+        (),
+        _one(lambda _, snapshot: int(snapshot.answering)),
+    ),
     Observed(
         "comity.calls.open",
         "gauge",
@@ -193,6 +215,14 @@ OBSERVED: Final = (
         "Errors that calls and pipelined operations were answered with, by the reason of their ErrorInfo.",
         ("reason",),
         _errors,
+    ),
+    Observed(
+        "comity.calls.shed",
+        "counter",
+        "{call}",
+        "Calls that were turned away for being too much, by the setting that bounds it.",
+        ("limit",),
+        _shed,
     ),
     Observed(
         "comity.pipeline.operations",
@@ -381,8 +411,39 @@ OBSERVED: Final = (
 )
 
 
-def register(meter: Meter, tally: Tally, look: Callable[[], Snapshot]) -> None:
-    """Make the instruments. `look` may be called from any thread, and soon again for the next instrument."""
+class _Collecting:
+    """What one collection is told: one look, however many instruments ask. An instrument that asks again is part of the
+    next collection. The SDK lets one thread collect at a time."""
+
+    def __init__(self, look: Callable[[], Snapshot]) -> None:
+        self._look = look
+        self._asked: set[str] = set()
+        self._snapshot: Snapshot | None = None
+
+    def snapshot(self, instrument: str) -> Snapshot:
+        """What this instrument is to go by."""
+        if self._snapshot is None or instrument in self._asked:
+            self._asked.clear()
+            self._snapshot = self._look()
+        self._asked.add(instrument)
+        return self._snapshot
+
+
+def _record(instrument: InstrumentHistogram, method: str, code: str, seconds: float) -> None:
+    """A call has ended."""
+    instrument.record(seconds, {**SYSTEM, METHOD: method, CODE: code})
+
+
+def _observe(observed: Observed, tally: Tally, collecting: _Collecting, _: CallbackOptions) -> Iterable[Observation]:
+    snapshot = collecting.snapshot(observed.name)
+    return [Observation(value, attributes) for value, attributes in observed.read(tally, snapshot)]
+
+
+def register(meter: Meter, tally: Tally, look: Callable[[], Snapshot], *, named: bool = True) -> None:
+    """Make the instruments. `look` is called from any thread, once for each collection. Unless `named`, all namespaces
+    are "other" together."""
+    if not named:
+        look = partial(_unnamed, look)
     for measured in MEASURED:
         instrument = meter.create_histogram(
             measured.name, measured.unit, measured.description, explicit_bucket_boundaries_advisory=measured.bounds
@@ -390,16 +451,9 @@ def register(meter: Meter, tally: Tally, look: Callable[[], Snapshot]) -> None:
         if measured.of is not None:
             measured.of(tally).passed_on = instrument.record
             continue
-
-        def record(name: str, code: str, seconds: float, instrument=instrument) -> None:  # type: ignore[no-untyped-def]
-            instrument.record(seconds, {**SYSTEM, METHOD: name, CODE: code})
-
         for method in tally.methods.values():
-            method.passed_on = partial(record, method.full_name)
+            method.passed_on = partial(_record, instrument, method.full_name)
+    collecting = _Collecting(look)
     for observed in OBSERVED:
         create = meter.create_observable_counter if observed.kind == "counter" else meter.create_observable_gauge
-
-        def observe(_: CallbackOptions, read: Read = observed.read) -> Iterable[Observation]:
-            return [Observation(value, attributes) for value, attributes in read(tally, look())]
-
-        create(observed.name, [observe], observed.unit, observed.description)
+        create(observed.name, [partial(_observe, observed, tally, collecting)], observed.unit, observed.description)

@@ -1,0 +1,33 @@
+"""What parts of the server write to knows none of them, and what looks at them is known to none that it looks at."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import comity_server
+
+ROOT = Path(comity_server.__file__).parent
+
+
+def imported(part: str) -> Iterator[str]:
+    """The parts of the server that a package or module of it imports."""
+    files = [*(ROOT / part).rglob("*.py")] or [ROOT / f"{part}.py"]
+    for file in files:
+        for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+            if isinstance(node, ast.ImportFrom) and node.module == "comity_server":
+                yield from (name.name for name in node.names)
+            elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("comity_server."):
+                yield str(node.module).split(".")[1]
+
+
+def test_telemetry_imports_no_other_part() -> None:
+    assert set(imported("telemetry")) == {"telemetry"}
+
+
+@pytest.mark.parametrize("part", ["committer", "compactor", "expiry", "feed", "stores", "access"])
+def test_what_is_looked_at_does_not_import_what_looks(part: str) -> None:
+    found = set(imported(part))
+    assert found
+    assert "observing" not in found
