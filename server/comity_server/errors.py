@@ -375,6 +375,7 @@ class Unauthenticated(StateError):
 
     def __init__(self, problem: str, why: str) -> None:
         super().__init__(why, problem=problem)
+        self.problem = problem
 
 
 class PermissionDenied(StateError):

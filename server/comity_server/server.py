@@ -88,7 +88,7 @@ class Server:
         tracing = self._exporting.tracing
         admission = Admission(settings.max_connection_bytes, request_bytes(settings), settings.max_bytes)
         trails = Trails(tally, settings.log_calls, tracing)
-        self.calls = Calls(self._grpc, self._access.gate, admission, trails, settings.max_deadline)
+        self.calls = Calls(self._grpc, self._access.gate, admission, trails, settings.max_deadline, limits)
         bounds = self._access.bounds
         store.bound(lambda namespace: bounds.rules.namespace(namespace).limits)
         self._committer = Committer(store, tally, max_pending=settings.max_pending, tracing=tracing)

@@ -80,6 +80,11 @@ class Settings(BaseSettings):
     metrics_listen: str = Field(
         "", description="Where Prometheus reads metrics, in plain text: HOST:PORT; empty: nowhere."
     )
+    metrics_namespaces: bool | None = Field(
+        None,
+        description="Whether metrics have namespaces by name, or all of them together. Unless said, only where "
+        "metrics_listen is on loopback, or empty.",
+    )
     otlp_endpoint: str = Field(
         "",
         description="Where to send metrics and traces by OTLP over gRPC: http://HOST:PORT or https://HOST:PORT; empty: "
@@ -161,6 +166,13 @@ class Settings(BaseSettings):
     )
     rate_namespace_bytes_burst: float = Field(
         0.0, ge=0, le=MOST, description="How many may come at once after a pause. 0: those of a second."
+    )
+    rate_unauthenticated: float = Field(
+        100.0,
+        ge=0,
+        le=MOST,
+        description="Wrong tokens a second of one address, beyond which what it shows is not looked into unless it is "
+        "known. 0: no bound.",
     )
     max_connections: int = Field(
         10_000, ge=1, le=1_000_000, description="Connections that each address to listen on has at a time."

@@ -5,6 +5,7 @@ A call that a principal may not make is refused in the same way whether or not t
 """
 
 import re
+import tomllib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from pkgutil import iter_modules
@@ -371,7 +372,9 @@ def test_the_page_says_the_same() -> None:
 
 def test_the_examples_of_the_page_are_policies() -> None:
     examples = re.findall(r"^```toml\n(.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL)
-    assert [parse(example.encode(), "example").rules for example in examples] == [3, 0, 1, 2, 1, 1, 1]
+    for example in examples:
+        parse(example.encode(), "example")
+    assert [len(tomllib.loads(example).get("rules", ())) for example in examples] == [3, 0, 1, 2, 1, 1, 1]
 
 
 def said(needs: Sequence[Need]) -> str:

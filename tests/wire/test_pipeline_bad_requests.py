@@ -157,6 +157,7 @@ FIRST = [
 ANY = [
     (s.PipelineRequest(awaited=-1), "awaited"),
     (s.PipelineRequest(operations=[get("k")] * 1001), "operations"),
+    (s.PipelineRequest(operations=[transact(conditions=[s.Condition(key="k")] * 1000)] * 51), "operations"),
     *(
         (s.PipelineRequest(timeout=timeout), "timeout")
         for timeout in (

@@ -205,7 +205,7 @@ class _Stream:
         try:
             soon = True
             while True:
-                request, place = await messages.admitted(soon=soon)
+                request, place, _ = await messages.admitted(soon=soon)
                 place.leave()
                 soon = False
                 namespace, lease_id = request.namespace, request.lease_id

@@ -53,12 +53,12 @@ from comity_server.services.pipeline_messages import (
     write,
 )
 from comity_server.services.rpc import Requests
+from comity_server.services.shape import OPERATIONS
 from comity_server.services.validate import AUTHOR_BYTES, CLIENT_BYTES, Checks
 from comity_server.stores.protocol import Store
 from comity_server.telemetry.tally import Tally
 
 PIPELINES: Final = 16  # of one connection: what is on its way to each takes up memory that nothing counts
-OPERATIONS: Final = 1000  # of one message
 UNANSWERED: Final = 4000  # operations of one stream, beyond which it is not read
 WRITE_BYTES: Final = 400  # about what an operation that waits takes beside its message
 PART_BYTES: Final = 150  # and each condition and operation inside of it
@@ -203,13 +203,13 @@ class _Stream:
 
     async def _read(self, messages: Requests) -> None:
         try:
-            request, place = await messages.admitted(soon=True)
+            request, place, size = await messages.admitted(soon=True)
             self._begin(request, place)
             while True:
                 arrived = asyncio.get_running_loop().time()
-                await self._pay(request, place, arrived)
+                await self._pay(request, place, size, arrived)
                 self._taking = True
-                await self._take(request, place, arrived)
+                await self._take(request, place, size, arrived)
                 self._taking = False
                 del request, place  # the next one may be long in coming
                 if self._ending:
@@ -217,7 +217,7 @@ class _Stream:
                 while self._unanswered >= UNANSWERED or self._answers.held_bytes >= ANSWERED_BYTES:
                     self._room.clear()
                     await self._room.wait()
-                request, place = await messages.admitted(soon=False)
+                request, place, size = await messages.admitted(soon=False)
                 self._go_on(request, place)
         except EOFError:
             self.stop(None)
@@ -264,21 +264,21 @@ class _Stream:
             place.leave()
             raise
 
-    async def _pay(self, request: state_pb2.PipelineRequest, place: Place, arrived: float) -> None:
+    async def _pay(self, request: state_pb2.PipelineRequest, place: Place, size: int, arrived: float) -> None:
         """Hold back what the rates of its caller and of the namespace do not have room for yet, and so what comes after
         it. Where its time is up before, it goes on to be refused for that."""
         if not self._meter.counts:
             return
         try:
             async with until(_deadline(request, arrived)):
-                await self._meter.hold(operations(request), place.size)
+                await self._meter.hold(operations(request, self._limits.transaction_operations), size)
         except DeadlinePassed:
             pass
         except BaseException:  # the stream ends
             place.leave()
             raise
 
-    async def _take(self, request: state_pb2.PipelineRequest, place: Place, arrived: float) -> None:
+    async def _take(self, request: state_pb2.PipelineRequest, place: Place, size: int, arrived: float) -> None:
         """Begin each operation of a message."""
         if not request.operations:
             place.leave()
@@ -361,7 +361,7 @@ class _Stream:
         elif reads:
             await asyncio.gather(*(self._answer_reads(message, each, at, deadline) for at, each in reads.items()))
         if batch.operations:  # else there is none, and the place may have been left
-            place.resize(place.size + PART_BYTES * sum(each.parts for each in batches))  # until that is taken off
+            place.resize(size + PART_BYTES * sum(each.parts for each in batches))  # until that is taken off
             share = place.size // len(batches)
             for each in batches:
                 await self._commit(each, share + WRITE_BYTES * len(each.operations), deadline)

@@ -30,9 +30,11 @@ from comity_server.errors import (
     TooManyCalls,
     Violation,
 )
+from comity_server.limits import Limits
 from comity_server.services import status
 from comity_server.services.admission import Admission, Place
 from comity_server.services.call import Call, Context
+from comity_server.services.shape import Shape
 from comity_server.telemetry.trail import Trail, Trails
 
 log = structlog.get_logger(__name__)
@@ -40,6 +42,7 @@ log = structlog.get_logger(__name__)
 QUIET_SECONDS: Final = 0.1
 REQUEST_SECONDS: Final = 60.0  # how long a request may take to come
 STREAM_REQUEST_BYTES: Final = 64 * 1024
+DEFAULTS: Final = Limits()
 
 Unary = Callable[[Any, Call], Awaitable[Message]]
 Stream = Callable[[Any, Call], AsyncGenerator[bytes]]
@@ -56,6 +59,7 @@ class Calls:
         admission: gives each call its room.
         trails: follow each call, and count it.
         max_deadline: how long a call may take that is neither a stream nor a tool's, in seconds; None: no bound.
+        limits: for how much a request may have.
     """
 
     def __init__(
@@ -65,12 +69,14 @@ class Calls:
         admission: Admission,
         trails: Trails,
         max_deadline: float | None = None,
+        limits: Limits = DEFAULTS,
     ) -> None:
         self._server = server
         self._gate = gate
         self._admission = admission
         self._trails = trails
         self._max_deadline = max_deadline
+        self._limits = limits
         self._free = Gate()  # of tools, whose calls nothing counts
         self.unary_calls = 0
         self.streams = 0
@@ -160,6 +166,7 @@ class Calls:
         self, method: MethodDescriptor, handler: Unary, tool: bool, enter: Enter, admission: Admission, gate: Gate
     ) -> Behaviour:
         parse = GetMessageClass(method.input_type).FromString
+        shape = Shape(method.input_type, self._limits)
 
         async def respond(context: Context, trail: Trail) -> bytes:
             bound = asyncio.timeout(None if tool else self._max_deadline)
@@ -169,10 +176,11 @@ class Calls:
             _after_this_task(meter.leave)  # which ends when the client has the answer
             try:
                 async with bound:
+                    await meter.pay()
                     place = await admission.enter(context.peer(), meter.payer)
                     _after_this_task(place.leave)
                     data = await _read(context, trail, caller)
-                    place.resize(len(data))
+                    place.resize(len(data) + shape.check(data))
                     if not tool:
                         self.unary_calls += 1
                         _after_this_task(self._unary_ended)
@@ -180,7 +188,7 @@ class Calls:
                             raise Draining
                     request = parse(data)
                     trail.asks(request)
-                    meter.begin(request, len(data))
+                    await meter.begin(request, len(data))
                     call = Call(context, caller, meter, _deadline(context, bound.when()))
                     answer = (await handler(request, call)).SerializeToString()
             except TimeoutError:
@@ -198,19 +206,21 @@ class Calls:
         self, method: MethodDescriptor, handler: Stream, tool: bool, enter: Enter, admission: Admission, gate: Gate
     ) -> Behaviour:
         parse = GetMessageClass(method.input_type).FromString
+        shape = Shape(method.input_type, self._limits)
 
         async def respond(context: Context, trail: Trail) -> None:
             caller = enter(context)
             trail.principal = caller.principal
             meter = gate.begin(caller, context, stream=True)
             try:
+                await meter.pay()
                 if method.client_streaming:
-                    request: Any = Requests(admission, context, caller, meter.payer, trail, parse)
+                    request: Any = Requests(admission, context, caller, meter.payer, trail, parse, shape)
                 else:
                     data = await _read_small(admission, context, caller, meter.payer, trail)
                     request = parse(data)
                     trail.asks(request)
-                    meter.begin(request, len(data))
+                    await meter.begin(request, len(data))
                 if not tool:
                     self.streams += 1
                     _after_this_task(self._stream_ended)
@@ -315,6 +325,7 @@ class Requests:
         payer: Payer,
         trail: Trail,
         parse: Callable[[bytes], Message],
+        shape: Shape,
     ) -> None:
         self._admission = admission
         self._context = context
@@ -322,6 +333,7 @@ class Requests:
         self._payer = payer
         self._trail = trail
         self._parse = parse
+        self._shape = shape
 
     async def __aiter__(self) -> AsyncGenerator[Message]:
         with contextlib.suppress(EOFError):
@@ -330,22 +342,23 @@ class Requests:
                     await _read_small(self._admission, self._context, self._caller, self._payer, self._trail)
                 )
 
-    async def admitted(self, *, soon: bool) -> tuple[Any, Place]:
-        """Read a request of any size, and what it takes up of the connection's room until its place is left.
+    async def admitted(self, *, soon: bool) -> tuple[Any, Place, int]:
+        """Read a request of any size, what it takes up of the connection's room until its place is left, and its size.
 
         What is on its way takes up nothing, since the next request of a stream may be long in coming: longer than
-        REQUEST_SECONDS unless it has to come `soon`. Raises EOFError if there is none, RequestTimeout, Unauthenticated.
+        REQUEST_SECONDS unless it has to come `soon`. Raises EOFError if there is none, RequestTimeout, Unauthenticated,
+        InvalidRequest if it has too much inside.
         """
         data = await _read(self._context, self._trail, self._caller, soon=soon)
         place = await self._admission.enter(self._context.peer(), self._payer, patient=True)
-        place.resize(len(data))
         try:
+            place.resize(len(data) + self._shape.check(data))
             request = self._parse(data)
-        except DecodeError:
+        except (DecodeError, InvalidRequest):
             place.leave()
             raise
         self._trail.asks(request)
-        return request, place
+        return request, place, len(data)
 
 
 async def _read_small(admission: Admission, context: Context, caller: Caller, payer: Payer, trail: Trail) -> bytes:
