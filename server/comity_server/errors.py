@@ -402,7 +402,7 @@ class AuthorNotPrincipal(PermissionDenied):
     def __init__(self, principal: str, author: str) -> None:
         StateError.__init__(
             self,
-            f"{principal} cannot write as {author!r}: an author has to be {principal}, or begin with {principal}/",
+            f"{principal} cannot write as {author!r}: an author has to be {principal}, or {principal}/ and more",
             principal=principal,
             author=author,
         )
