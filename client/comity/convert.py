@@ -121,7 +121,7 @@ def _operation_result(message: state_pb2.OperationResult, revision: int) -> mode
         case "delete":
             return delete_result(message.delete, revision)
         case "increment":
-            return model.IncrementResult(message.increment.value, message.increment.version)
+            return model.IncrementResult(revision, message.increment.value, message.increment.version)
         case other:
             raise ValueError(f"the server answered an operation with {other}, which this client does not know")
 
