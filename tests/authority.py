@@ -44,10 +44,10 @@ class Issued:
 class Authority:
     """Issues certificates."""
 
-    def __init__(self, name: str = "authority") -> None:
+    def __init__(self, name: str = "authority", lasts: timedelta = 365 * DAY) -> None:
         self._key = ec.generate_private_key(ec.SECP256R1())
         self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-        builder = self._builder(self._name, self._key, 365 * DAY)
+        builder = self._builder(self._name, self._key, lasts)
         constraints = x509.BasicConstraints(ca=True, path_length=None)
         self._certificate = builder.add_extension(constraints, critical=True).sign(self._key, hashes.SHA256())
 

@@ -6,6 +6,7 @@ async with comity.connect("localhost:7171", namespace="research", author="planne
 
 from typing import TYPE_CHECKING
 
+from . import quiet as _quiet  # noqa: F401 - before anything imports gRPC
 from .cell import Cell
 from .client import Client
 from .connect import connect

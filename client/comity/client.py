@@ -14,7 +14,7 @@ from .leases.calls import Leases
 from .leases.guard import Guard, OfLease, guard_of
 from .leases.ttl import living_by
 from .namespaces import Namespaces
-from .operations import Condition, Operation
+from .operations import Condition, Increment, Operation
 from .request_ids import RequestId
 from .server_status import ServerStatus
 from .snapshot import Reading
@@ -278,6 +278,34 @@ class Client(Checkpoints, Leases, Namespaces, Base):
         guard = guard_of(guard, self.namespace)
         asked = pipelined.Delete(self.namespace, key, prefix, if_version, if_revision, return_previous, guard)
         return await self._ask(asked, timeout, message, request_id)
+
+    async def increment(
+        self,
+        key: str,
+        by: int = 1,
+        *,
+        guard: Guard | None = None,
+        message: str = "",
+        request_id: RequestId | None = None,
+        timeout: float | None = None,
+    ) -> model.IncrementResult:
+        """Add to a whole number that a key holds as JSON; an absent key counts as 0. No addition is lost, and none
+        waits for another.
+
+        by: may be negative, or 0.
+        guard, message, request_id: as of `put`.
+
+        Raises FailedPrecondition (NOT_A_NUMBER) where the key holds no whole number, or the sum is past 2^53-1;
+        TypeError for what is no whole number.
+        """
+        if isinstance(by, bool) or not isinstance(by, int):
+            raise TypeError(f"by must be a whole number, not {type(by).__name__}")
+        done = await self.transact(
+            then=[Increment(key, by)], guard=guard, message=message, request_id=request_id, timeout=timeout
+        )
+        (result,) = done.results
+        assert isinstance(result, model.IncrementResult)
+        return result
 
     @overload
     async def transact(

@@ -26,11 +26,19 @@ __all__ = [
 ]
 
 EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
+# What a day may be added to or taken from, as time zones do.
+EARLIEST = datetime.datetime(1, 1, 2, tzinfo=datetime.UTC)
+LATEST = datetime.datetime(9999, 12, 30, tzinfo=datetime.UTC)
 CAUSES = {cause.value: cause for cause in model.EventCause}
 
 
 def time(message: Timestamp) -> datetime.datetime:
-    return EPOCH + datetime.timedelta(seconds=message.seconds, microseconds=message.nanos // 1000)
+    """The nearest that there is in Python."""
+    try:
+        at = EPOCH + datetime.timedelta(seconds=message.seconds, microseconds=message.nanos // 1000)
+    except OverflowError:
+        return LATEST if message.seconds > 0 else EARLIEST
+    return min(max(at, EARLIEST), LATEST)
 
 
 def seconds(message: Duration) -> float:
@@ -113,7 +121,7 @@ def _operation_result(message: state_pb2.OperationResult, revision: int) -> mode
         case "delete":
             return delete_result(message.delete, revision)
         case "increment":
-            return model.IncrementResult(message.increment.value, message.increment.version)
+            return model.IncrementResult(revision, message.increment.value, message.increment.version)
         case other:
             raise ValueError(f"the server answered an operation with {other}, which this client does not know")
 

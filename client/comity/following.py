@@ -187,7 +187,8 @@ class Following:
                 return 0.0
         if not (renewed or (gone and self._resync) or is_retriable(error) or isinstance(error, DeadlineExceeded)):
             raise error
-        if self.live is None and self._misfit.lasts(error, asyncio.get_running_loop().time()):
+        now = asyncio.get_running_loop().time()
+        if self.live is None and self._misfit.lasts(error, now):
             self._give_up = None
             raise error
         if connection is not None and not isinstance(error, (RateLimited, Unauthenticated)):
@@ -197,8 +198,8 @@ class Following:
             refused, self._refused = self._refused, None
             self._give_up = None  # whoever asks again, tries again
             if refused is not None and isinstance(error, DeadlineExceeded):
-                raise refused  # it says more than that the time was up
-            raise error
+                raise self._misfit.known(refused, now)  # it says more than that the time was up
+            raise self._misfit.known(error, now)
         if self.live is None:
             self._refused = error
         elif not gone:

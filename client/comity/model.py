@@ -165,8 +165,9 @@ class DeleteResult:
 
 @dataclass(frozen=True, slots=True)
 class IncrementResult:
-    """What an Increment in a transaction did."""
+    """What an increment did."""
 
+    revision: int  # that the write made
     value: int  # the sum
     version: int  # that the key has now
 

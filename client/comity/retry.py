@@ -17,6 +17,8 @@ REFUSED = frozenset({UNREACHABLE, TLS_FAILED, "DRAINING"})
 NOT_BEGUN = REFUSED | {"OVERLOADED", "REQUEST_TIMEOUT", "DEADLINE_PASSED"}
 OPEN_END = "the time is up, and of one try no answer came"
 
+NOBODY = "connection refused"  # how the message of such an error ends
+RECENT_SECONDS = 5.0  # in which each address of a host has had a try or more
 ROTATION_SECONDS = 2.0  # for which certificates that do not fit may be those of two sides that are about to be replaced
 
 
@@ -47,18 +49,38 @@ class Backoff:
 
 
 class Misfit:
-    """For how long every try has failed since no connection by TLS can be made, which will hardly pass by itself."""
+    """For how long every try has failed since no connection by TLS can be made, which will hardly pass by itself.
+
+    Of a host with several addresses, as `localhost` has with IPv6, gRPC tells only why one of them fails, now of this
+    and now of that: where nobody listens at the one, what the other says is more.
+    """
 
     def __init__(self) -> None:
         self._since: float | None = None
+        self._last: tuple[errors.ComityError, float] | None = None
+
+    def known(self, error: errors.ComityError, now: float) -> errors.ComityError:
+        """What says more than this error, if it is that nobody listens: what else there was a moment ago."""
+        if not _nobody_listens(error) or self._last is None:
+            return error
+        last, at = self._last
+        return last if now - at < RECENT_SECONDS else error
 
     def lasts(self, error: errors.ComityError, now: float) -> bool:
         """Whether it has, with this error, for so long that there is no use in another try."""
+        if error.reason not in (TLS_FAILED, UNREACHABLE):
+            self._last = None
+        elif not _nobody_listens(error):
+            self._last = error, now
         if error.reason != TLS_FAILED:
             self._since = None
         elif self._since is None:
             self._since = now
         return self._since is not None and now - self._since >= ROTATION_SECONDS
+
+
+def _nobody_listens(error: errors.ComityError) -> bool:
+    return error.reason == UNREACHABLE and error.message.endswith(NOBODY)
 
 
 class Retry:
@@ -88,7 +110,7 @@ class Retry:
             if last is None:
                 raise error
             if isinstance(last, errors.Unavailable) and _is_open(error):
-                raise last  # with the cause that it has
+                raise self._misfit.known(last, now)  # with the cause that it has
             if was_open and not _is_open(error):
                 raise _out_of_time(OPEN_END, error)
             raise _out_of_time(error.message, last, error.reason, error.metadata)
@@ -96,7 +118,9 @@ class Retry:
             raise error
         delay = self._backoff.delay(self._deadline - now, error.retry_delay)
         if delay is None:
-            raise _out_of_time(OPEN_END, error) if was_open and isinstance(error, errors.RateLimited) else error
+            if was_open and isinstance(error, errors.RateLimited):
+                raise _out_of_time(OPEN_END, error)
+            raise self._misfit.known(error, now)
         return delay
 
 

@@ -1,6 +1,7 @@
 """How a server stands, and what it has done since it started. Rates are what two of these differ by."""
 
 import datetime
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -9,6 +10,7 @@ from .v1 import checkpoint_pb2, lease_pb2, namespace_pb2, server_pb2, state_pb2
 
 __all__ = ["Histogram", "MethodStats", "NamespaceStats", "ServerStatus", "from_message"]
 
+LARGEST = 1e18
 UNARY = frozenset(
     f"{service.full_name}/{method.name}"
     for file in (state_pb2, checkpoint_pb2, namespace_pb2, lease_pb2)
@@ -49,6 +51,9 @@ class Histogram:
             if left <= 0:
                 return bound
         return self.bounds[-1]
+
+
+NOTHING = Histogram((), (0,), 0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,11 +180,11 @@ def from_message(message: server_pb2.ServerStatus) -> ServerStatus:
         leases_expired=leases.expired,
         lease_keys_deleted=leases.keys_deleted,
         compactions=compaction.runs,
-        compaction_seconds=compaction.seconds,
+        compaction_seconds=_number(compaction.seconds),
         compaction_failures=compaction.failures,
         revisions_compacted=compaction.revisions,
         pid=process.pid,
-        cpu_seconds=process.cpu_seconds,
+        cpu_seconds=_number(process.cpu_seconds),
         resident_bytes=process.resident_bytes,
         loop_delays=_histogram(process.loop_delays),
         namespace_count=message.namespace_count,
@@ -207,7 +212,16 @@ def _method(message: server_pb2.MethodStats) -> MethodStats:
 
 
 def _histogram(message: server_pb2.Histogram) -> Histogram:
-    return Histogram(tuple(message.bounds), tuple(message.counts), message.sum)
+    """As it is, if it is one."""
+    bounds, counts = tuple(message.bounds), tuple(message.counts)
+    if not all(abs(bound) <= LARGEST for bound in bounds) or len(counts) != len(bounds) + 1:
+        return NOTHING
+    return Histogram(bounds, counts, _number(message.sum))
+
+
+def _number(said: float) -> float:
+    """One that can be reckoned with, whatever a server says."""
+    return min(max(said, 0.0), LARGEST) if math.isfinite(said) else 0.0
 
 
 def _kind(kind: int) -> str:

@@ -63,6 +63,8 @@ def checked(token: object, what: str = "the token") -> str:
         raise ValueError(f"{what} is empty")
     if len(token) > MOST_CHARACTERS:
         raise ValueError(f"{what} has more than {MOST_CHARACTERS} characters")
+    if token != token.strip():
+        raise ValueError(f"{what} begins or ends with a space or the end of a line")
     if not TOKEN.fullmatch(token):
         raise ValueError(f"{what} must be of letters, digits and ._~+/- alone")
     return token

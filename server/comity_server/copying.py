@@ -17,6 +17,7 @@ from comity_server.stores.transfer import NoStore
 from comity_server.stores.url import check_replicas
 from comity_server.tasks import end
 from comity_server.telemetry import logs
+from comity_server.words import counted
 
 EXAMPLES: Final = """\b
 Examples:
@@ -160,12 +161,13 @@ def _lines(results: Sequence[Result], *, dry_run: bool, as_json: bool) -> Iterat
             continue
         what = (WOULD if dry_run else TEXTS)[result.ending]
         if result.is_equal:
-            figures = f"revision {result.revision}, {result.keys} keys, {result.commits} commits"
-            yield f"{result.namespace}: {what}. {figures}, {result.checkpoints} checkpoints, {result.outcomes} outcomes"
+            figures = f"revision {result.revision}, {counted(result.keys, 'key')}, {counted(result.commits, 'commit')}"
+            figures += f", {counted(result.checkpoints, 'checkpoint')}, {counted(result.outcomes, 'outcome')}"
+            yield f"{result.namespace}: {what}. {figures}"
         else:
             yield f"{result.namespace}: {what}: {result.reason}"
-    counted = sum(result.ending == "counted" for result in results)
-    if counted:
-        yield f"{counted} names of deleted namespaces {'would go' if dry_run else 'go'} on counting"
+    names = sum(result.ending == "counted" for result in results)
+    if names:
+        yield f"{counted(names, 'name')} of deleted namespaces {'would go' if dry_run else 'go'} on counting"
     if not results:
         yield "the source has no namespaces"

@@ -45,6 +45,8 @@ StateError
 from collections.abc import Sequence
 from typing import ClassVar, NamedTuple
 
+from comity_server.words import figure
+
 
 class Violation(NamedTuple):
     """What is wrong with one field, named by its path: `then[2].put.key`."""
@@ -296,11 +298,11 @@ class RateLimited(Exhausted):
 
     def __init__(self, limit: str, of: str, rate: float, unit: str, seconds: float) -> None:
         super().__init__(
-            f"{limit.removeprefix('rate_')} {of} has {rate:g} {unit} a second; nothing was done, and it may be tried"
-            f" again in {seconds:.3g} s",
+            f"{limit.removeprefix('rate_')} {of} has {figure(rate)} {unit} a second; nothing was done, and it may be"
+            f" tried again in {figure(seconds, 3)} s",
             limit=limit,
             of=of,
-            rate=f"{rate:g}",
+            rate=figure(rate),
             unit=unit,
         )
         self.seconds = seconds
@@ -325,7 +327,7 @@ class RequestTimeout(Unavailable):
     reason = "REQUEST_TIMEOUT"
 
     def __init__(self, seconds: float) -> None:
-        super().__init__(f"the request did not come within {seconds:g} s; nothing was done")
+        super().__init__(f"the request did not come within {figure(seconds)} s; nothing was done")
 
 
 class Draining(Unavailable):
@@ -351,9 +353,9 @@ class DeadlineReached(StateError):
 
     def __init__(self, seconds: float) -> None:
         super().__init__(
-            f"the call took longer than {seconds:g} s, which is the most that one may; what became of a write its"
+            f"the call took longer than {figure(seconds)} s, which is the most that one may; what became of a write its"
             " request id tells",
-            seconds=f"{seconds:g}",
+            seconds=figure(seconds),
         )
 
 
@@ -373,6 +375,7 @@ class Unauthenticated(StateError):
 
     def __init__(self, problem: str, why: str) -> None:
         super().__init__(why, problem=problem)
+        self.problem = problem
 
 
 class PermissionDenied(StateError):
@@ -399,7 +402,7 @@ class AuthorNotPrincipal(PermissionDenied):
     def __init__(self, principal: str, author: str) -> None:
         StateError.__init__(
             self,
-            f"{principal} cannot write as {author!r}: an author has to be {principal}, or begin with {principal}/",
+            f"{principal} cannot write as {author!r}: an author has to be {principal}, or {principal}/ and more",
             principal=principal,
             author=author,
         )

@@ -14,6 +14,7 @@ from comity_server.stores.sqlite.backup import backup as make_backup
 from comity_server.stores.sqlite.check import Report
 from comity_server.stores.sqlite.check import check as check_file
 from comity_server.stores.url import default_url, sqlite_path
+from comity_server.words import counted
 
 BACKUP_EXAMPLES = """\b
 Examples:
@@ -103,8 +104,8 @@ def _lines(file: Path, report: Report) -> list[str]:
     if report.problems:
         return [f"{file}: {problem}" for problem in report.problems]
     return [
-        f"{file}: sound. {report.namespaces} namespaces, {report.keys} keys, {report.commits} commits, "
-        f"{report.checkpoints} checkpoints"
+        f"{file}: sound. {counted(report.namespaces, 'namespace')}, {counted(report.keys, 'key')}, "
+        f"{counted(report.commits, 'commit')}, {counted(report.checkpoints, 'checkpoint')}"
     ]
 
 

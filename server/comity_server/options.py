@@ -41,9 +41,9 @@ def _option(name: str, field: FieldInfo) -> Callable[[Function], Function]:
     kind = field.annotation
     default = field.get_default(call_default_factory=True)
     about: dict[str, Any] = {"metavar": METAVARS.get(kind, "TEXT")}
-    if kind is bool:
+    if kind in (bool, bool | None):
         flag = f"{flag}/--no-{flag.removeprefix('--')}"
-        default = "on" if default else "off"
+        default = None if default is None else "on" if default else "off"
         about = {}
     elif get_origin(kind) is list:
         default = ", ".join(default) or "none"

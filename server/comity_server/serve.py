@@ -67,7 +67,7 @@ def command(config: Path | None, **options: Any) -> None:
         except ValueError as error:
             raise UsageError(f"workers: {error}") from None
     try:
-        warnings = _check_access(settings)
+        warnings, reloads = _check_access(settings)
     except ListenError as error:
         raise click.ClickException(str(error)) from None
     except ValueError as error:
@@ -82,6 +82,9 @@ def command(config: Path | None, **options: Any) -> None:
             log.warning("others can reach the server, which is insecure", addresses=open_to, without=lacks)
         if settings.jwks is not None and not settings.jwt_audience:
             log.warning("JWTs are taken that were made for others: no jwt_audience is set")
+        if exposure.shows_metrics(settings):
+            names = exposure.names_namespaces(settings)
+            log.warning("others can read the metrics", address=settings.metrics_listen, metrics_namespaces=names)
         for warning in warnings:
             log.warning("the policy may not say what it is meant to", warning=warning)
         _announce(addresses, health)
@@ -89,7 +92,7 @@ def command(config: Path | None, **options: Any) -> None:
 
     try:
         if settings.workers > 1:
-            code = asyncio.run(workers.serve(settings, serving))
+            code = asyncio.run(workers.serve(settings, serving, reloads=reloads))
             if code:
                 raise click.exceptions.Exit(code)
             return
@@ -107,19 +110,18 @@ def command(config: Path | None, **options: Any) -> None:
         raise click.ClickException(error.message) from None
 
 
-def _check_access(settings: Settings) -> Sequence[str]:
-    """What the policy can hardly mean. Raises ValueError if the settings of access do not fit together, if a file that
-    they name is wrong, or if others could reach a server without TLS or without authentication that is not said to be
-    `insecure`; ListenError."""
-    exposure.check(settings)
-    warnings = Access(settings).warnings()
+def _check_access(settings: Settings) -> tuple[Sequence[str], bool]:
+    """What the policy can hardly mean, and whether there are files to read again. Raises ValueError if a file that the
+    settings of access name is wrong, or if others could reach a server without TLS or without authentication that is
+    not said to be `insecure`; ListenError."""
+    access = Access(settings)
     lacks = exposure.missing(settings)
     if lacks and not settings.insecure and (open_to := exposure.exposed(settings)):
         raise ValueError(
             f"others than this machine could reach {', '.join(open_to)}, and there is no {' and no '.join(lacks)}. "
             "Set it up, listen on 127.0.0.1, or say --insecure to serve all the same"
         )
-    return warnings
+    return access.warnings(), bool(access.files)
 
 
 def store_of(settings: Settings) -> Store:

@@ -11,11 +11,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError, ValidationInfo, field_validator
+from pydantic import Field, ValidationError, field_validator
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, EnvSettingsSource, NoDecode, SettingsConfigDict
 
 from comity_server.access.limits import MOST, NamespaceLimits, PrincipalLimits, Rates, Rules, rate
+from comity_server.fitting import misfits
 from comity_server.limits import UNBOUNDED, Limits, Retention
 from comity_server.stores.url import default_url
 
@@ -78,6 +79,11 @@ class Settings(BaseSettings):
     )
     metrics_listen: str = Field(
         "", description="Where Prometheus reads metrics, in plain text: HOST:PORT; empty: nowhere."
+    )
+    metrics_namespaces: bool | None = Field(
+        None,
+        description="Whether metrics have namespaces by name, or all of them together. Unless said, only where "
+        "metrics_listen is on loopback, or empty.",
     )
     otlp_endpoint: str = Field(
         "",
@@ -160,6 +166,13 @@ class Settings(BaseSettings):
     )
     rate_namespace_bytes_burst: float = Field(
         0.0, ge=0, le=MOST, description="How many may come at once after a pause. 0: those of a second."
+    )
+    rate_unauthenticated: float = Field(
+        100.0,
+        ge=0,
+        le=MOST,
+        description="Wrong tokens a second of one address, beyond which what it shows is not looked into unless it is "
+        "known. 0: no bound.",
     )
     max_connections: int = Field(
         10_000, ge=1, le=1_000_000, description="Connections that each address to listen on has at a time."
@@ -317,14 +330,6 @@ class Settings(BaseSettings):
                 raise ValueError(f"{address!r} is not HOST:PORT")
         return listen
 
-    @field_validator(*(f"rate_{of}_burst" for of in ("principal", "principal_bytes", "namespace", "namespace_bytes")))
-    @classmethod
-    def _check_burst(cls, burst: float, info: ValidationInfo) -> float:
-        rate = str(info.field_name).removesuffix("_burst")
-        if burst and not info.data.get(rate):
-            raise ValueError(f"is of no use without {rate}")
-        return burst
-
     @field_validator("tls_cert", "tls_key", "tls_client_ca", "tokens", "jwks", "policy", mode="before")
     @classmethod
     def _check_files(cls, path: object) -> object:
@@ -374,18 +379,24 @@ def load(flags: Mapping[str, Any], config: Path | None = None) -> Settings:
     file = _read(config) if config is not None else {}
     variables = EnvSettingsSource(Settings)()
     _check_empty(os.environ, flags)
+
+    def source(name: str, like: str | None = None) -> str:
+        """What a setting is called where it was set, or where `like` was."""
+        where = like or name
+        if where in flags:
+            return "--" + name.replace("_", "-")
+        if where in variables:
+            return PREFIX + name.upper()
+        return name if like else f"{config}: {name}"
+
     try:
-        return Settings(**{**file, **variables, **flags})
+        settings = Settings(**{**file, **variables, **flags})
     except ValidationError as error:
         first = error.errors()[0]
-        name = str(first["loc"][0])
-        if name in flags:
-            source = "--" + name.replace("_", "-")
-        elif name in variables:
-            source = PREFIX + name.upper()
-        else:
-            source = f"{config}: {name}"
-        raise SettingsError(f"{source}: {_explain(first)}") from None
+        raise SettingsError(f"{source(str(first['loc'][0]))}: {_explain(first)}") from None
+    for name, other, problem in misfits(settings):
+        raise SettingsError(f"{source(name)}: {problem.format(source(other, like=name))}")
+    return settings
 
 
 def unknown(variables: Iterable[str]) -> Iterator[tuple[str, str]]:

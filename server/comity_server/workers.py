@@ -10,14 +10,13 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Final
 
 import structlog
 
 from comity_server import ending
-from comity_server.access import exposure
 from comity_server.hangup import on_hangup
 from comity_server.listening import ListenError, Serving, free, host_of, places
 from comity_server.settings import Settings
@@ -50,13 +49,13 @@ def check(settings: Settings) -> None:
         raise ValueError("several processes on one port need Linux")
 
 
-async def serve(settings: Settings, serving: Serving) -> int:
-    """Have the workers serve until a signal to stop, and then drain. `serving` is called when all of them do. Returns
-    the exit code. Raises WorkerError or ListenError."""
+async def serve(settings: Settings, serving: Serving, *, reloads: bool) -> int:
+    """Have the workers serve until a signal to stop, and then drain. `serving` is called when all of them do; they have
+    files to read again at a SIGHUP if it `reloads`. Returns the exit code. Raises WorkerError or ListenError."""
     with reserved(settings.listen) as addresses, reserved(settings.health_listen) as health:
         told = settings.model_copy(update={"listen": addresses, "health_listen": health}).model_dump_json()
         patience = ending.seconds(settings) + KILL_SECONDS
-        workers = Workers(COMMAND, told, settings.workers, patience, reloads=exposure.has_files(settings))
+        workers = Workers(COMMAND, told, settings.workers, patience, reloads=reloads)
         code = await workers.run(lambda: serving(addresses, health))
         ending.soon()
         return code
@@ -155,11 +154,14 @@ class Workers:
         self._pass_on(signal.SIGKILL)
 
     def _reload(self) -> None:
-        for number in self._serving:  # another one reads its files when it starts, and may not know the signal yet
-            self._running[number].send_signal(signal.SIGHUP)
+        # Another one reads its files when it starts, and may not know the signal yet.
+        self._send(signal.SIGHUP, [self._running[number] for number in self._serving])
 
     def _pass_on(self, number: int) -> None:
-        for process in self._running.values():
+        self._send(number, self._running.values())
+
+    def _send(self, number: int, processes: Iterable[asyncio.subprocess.Process]) -> None:
+        for process in processes:
             if process.returncode is None:
                 process.send_signal(number)
 

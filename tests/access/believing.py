@@ -14,7 +14,7 @@ from tests.wire.inprocess import Running
 class Believing:
     """Finds out who calls by what is said."""
 
-    def identify(self, metadata: Any, auth_context: Any) -> tuple[Identity, object]:
+    def identify(self, metadata: Any, auth_context: Any, guess: Any) -> tuple[Identity, object]:
         return Identity(dict(metadata).get("principal", "")), None
 
     def check(self, identity: Identity, proof: object) -> None:

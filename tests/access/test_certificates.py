@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import structlog
+from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ed25519
 from cryptography.hazmat.primitives.serialization import (
     BestAvailableEncryption,
@@ -14,7 +15,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
-from comity_server.access import files
+from comity_server.access import certificates, files
 from comity_server.access.certificates import Certificates
 from comity_server.access.files import FileError
 from tests.authority import DAY, Authority
@@ -92,17 +93,36 @@ def test_the_log_reminds_of_what_expires(tmp_path: Path, lasts: timedelta, event
 async def test_a_pair_is_not_taken_by_half(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(files, "SETTLE_SECONDS", 0.0)
     cert, key = ISSUED.write(tmp_path)
-    certificates = Certificates(cert, key)
-    before = certificates.pair.value
+    found = Certificates(cert, key)
+    before = found.pair.value
     with structlog.testing.capture_logs() as logs:
         cert.write_bytes(OTHER.cert)
-        await certificates.pair.look()
-        assert certificates.pair.value is before
+        await found.pair.look()
+        assert found.pair.value is before
         assert not logs  # the key may be on its way
-        await certificates.pair.look()
-        assert certificates.pair.value is before
+        await found.pair.look()
+        assert found.pair.value is before
         assert "is not the key" in logs[0]["error"]
         key.write_bytes(OTHER.key)
-        await certificates.pair.look()
-        await certificates.pair.look()
-        assert certificates.pair.value is not before
+        await found.pair.look()
+        await found.pair.look()
+        assert found.pair.value is not before
+
+
+async def test_of_authorities_that_were_removed_those_go_that_have_expired(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(certificates, "REMOVED", 2)
+    monkeypatch.setattr(files, "SETTLE_SECONDS", 0.0)
+    cert, key = ISSUED.write(tmp_path)
+    ca = tmp_path / "ca.pem"
+    authorities = [Authority(f"a{number}", lasts) for number, lasts in enumerate([DAY, -DAY, DAY, -DAY, DAY])]
+    ca.write_bytes(authorities[0].pem)
+    server = Certificates(cert, key, ca)
+    for authority in authorities[1:]:
+        ca.write_bytes(authority.pem)
+        await server.pair.look()  # it has to be seen twice
+        await server.pair.look()
+    clients = [x509.load_pem_x509_certificate(authority.client("ann").cert) for authority in authorities]
+    assert [server.distrusts(client) for client in clients] == [True, False, True, False, False]
+    assert len(server._removed) == 2

@@ -44,6 +44,21 @@ def test_what_others_can_reach(host: str, is_exposed: bool) -> None:
     assert found == ([address] if is_exposed else [])
 
 
+@pytest.mark.parametrize(
+    ("address", "said", "shows", "names"),
+    [
+        ("", None, False, True),
+        ("127.0.0.1:1", None, False, True),
+        ("127.0.0.1:1", False, False, False),
+        ("[::]:1", None, True, False),
+        ("0.0.0.0:1", True, True, True),
+    ],
+)
+def test_what_others_can_read_of_metrics(address: str, said: bool | None, shows: bool, names: bool) -> None:
+    settings = Settings(metrics_listen=address, metrics_namespaces=said, store="memory:")
+    assert (exposure.shows_metrics(settings), exposure.names_namespaces(settings)) == (shows, names)
+
+
 def test_a_name_is_where_it_leads(monkeypatch: pytest.MonkeyPatch) -> None:
     leads: list[str] = []
 
@@ -66,19 +81,24 @@ def test_a_name_that_leads_nowhere_is_an_error() -> None:
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["--tls-cert", "cert.pem"], "tls_cert: is of no use without tls_key"),
-        (["--tls-key", "key.pem"], "tls_key: is of no use without tls_cert"),
-        (["--tls-client-ca", "ca.pem"], "tls_client_ca: is of no use without tls_cert"),
-        (["--jwt-issuer", "x"], "jwt_issuer: is of no use without jwks"),
-        (["--jwt-audience", "x"], "jwt_audience: is of no use without jwks"),
-        (["--jwt-principal-claim", "x"], "jwt_principal_claim: is of no use without jwks"),
+        (["--tls-cert", "cert.pem"], "--tls-cert: is of no use without --tls-key"),
+        (["--tls-key", "key.pem"], "--tls-key: is of no use without --tls-cert"),
+        (["--tls-client-ca", "ca.pem"], "--tls-client-ca: is of no use without --tls-cert"),
+        (["--jwt-issuer", "x"], "--jwt-issuer: is of no use without --jwks"),
+        (["--jwt-audience", "x"], "--jwt-audience: is of no use without --jwks"),
+        (["--jwt-principal-claim", "x"], "--jwt-principal-claim: is of no use without --jwks"),
         (["--jwt-principal-claim", ""], "--jwt-principal-claim: '' is empty"),
-        (["--tls-cert", "/none.pem", "--tls-key", "/none.pem"], "/none.pem: No such file or directory"),
-        (["--tokens", "/dev/null"], "/dev/null: is not a regular file"),
-        (["--tokens", ""], "--tokens: names no file"),
+        (
+            ["--tls-cert", "/none.pem", "--tls-key", "/none.pem"],
+            "Error: tls_cert: /none.pem: No such file or directory",
+        ),
+        (["--tls-cert", __file__, "--tls-key", "/none.pem"], "Error: tls_key: /none.pem: No such file or directory"),
+        (["--tokens", "/dev/null"], "Error: tokens: /dev/null: is not a regular file"),
+        (["--policy", "/dev/null"], "Error: policy: /dev/null: is not a regular file"),
         (["--policy", ""], "--policy: names no file"),
+        (["--tokens", ""], "--tokens: names no file"),
+        (["--jwks", "/none.json"], "Error: jwks: /none.json: No such file or directory"),
         (["--jwt-audience", ""], "--jwt-audience: '' is empty"),
-        (["--jwks", "/none.json"], "/none.json: No such file or directory"),
         (["--listen", "0.0.0.0:0"], f"could reach 0.0.0.0:0, and {LACKS}"),
         (["--listen", "127.0.0.1:0", "--listen", "[::]:0"], f"could reach [::]:0, and {LACKS}"),
     ],

@@ -155,7 +155,7 @@ def test_every_method_that_takes_an_author_is_among_the_writes() -> None:
     assert taking == {type(request).__name__ for request in writes("n", WriteOptions())}
 
 
-FORGED = ["other", "planner2", "plann", "Planner", "planner /x", "/planner", "other/planner"]
+FORGED = ["other", "planner2", "plann", "Planner", "planner /x", "/planner", "other/planner", "planner/"]
 
 
 @pytest.mark.parametrize("author", FORGED)
@@ -177,7 +177,7 @@ def test_nobody_writes_in_the_name_of_another(guarded: Guarded, namespace: str, 
         assert refused.metadata == {"principal": "planner", "author": author}
 
 
-@pytest.mark.parametrize("author", ["", "planner", "planner/", "planner/research/7"])
+@pytest.mark.parametrize("author", ["", "planner", "planner//", "planner/research/7"])
 def test_a_principal_writes_as_itself_or_as_one_of_its_own(guarded: Guarded, namespace: str, author: str) -> None:
     put = s.PutRequest(namespace=namespace, key="k", options=WriteOptions(author=author))
     guarded.wire.call(put, metadata=bearing(PLANNER))

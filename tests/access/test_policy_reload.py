@@ -239,4 +239,4 @@ def test_a_server_does_not_start_with_a_file_that_is_no_policy(tmp_path: Path, t
     if text is not None:
         file.write_text(text)
     done = CliRunner().invoke(command, ["--policy", str(file), "--store", "memory:"])
-    assert (done.exit_code, done.output) == (2, f"Error: {file}: {problem}\n")
+    assert (done.exit_code, done.output) == (2, f"Error: policy: {file}: {problem}\n")

@@ -117,7 +117,10 @@ def test_settings_hold_where_no_table_does() -> None:
         ({"rate_principal": "fast"}, "--rate-principal: 'fast' is not a number"),
         ({"rate_principal": "nan"}, "--rate-principal: "),
         ({"rate_principal": "inf"}, "--rate-principal: "),
-        ({"rate_namespace_bytes_burst": 5}, "--rate-namespace-bytes-burst: is of no use without rate_namespace_bytes"),
+        (
+            {"rate_namespace_bytes_burst": 5},
+            "--rate-namespace-bytes-burst: is of no use without --rate-namespace-bytes",
+        ),
         ({"max_deadline": 0}, "--max-deadline: 0 must be at least 0.1"),
         ({"max_calls": -1}, "--max-calls: -1 must be at least 0"),
         ({"max_calls": 1.5}, "--max-calls: 1.5 is not a whole number"),

@@ -81,9 +81,18 @@ def test_another_rate_goes_on_with_what_is_missing(rate: Rate, other: Rate, cost
     bucket = Bucket(rate)
     bucket.take(cost, 0.0)
     missing = max(cost - pause * rate.per_second, 0.0)
+    owed = max(missing - rate.burst, 0.0)
     bucket.change(other, pause)
-    assert bucket.wait(0, pause) == max(missing - other.burst, 0.0) / other.per_second
-    assert bucket.is_full(pause + missing / other.per_second)
+    assert bucket.wait(0, pause) == max(min(missing, other.burst) + owed - other.burst, 0.0) / other.per_second
+    assert bucket.is_full(pause + (min(missing, other.burst) + owed) / other.per_second)
+
+
+def test_who_owes_nothing_owes_nothing_at_a_lower_rate() -> None:
+    bucket = Bucket(Rate(10_000, 10_000))
+    bucket.take(10_000, 0.0)
+    bucket.change(Rate(10, 10), 0.0)
+    assert not bucket.wait(0, 0.0)
+    assert bucket.wait(1, 0.0) == pytest.approx(0.1)
 
 
 def account(clock: Clock, operations: Rate | None = None, size: Rate | None = None) -> Account:
@@ -132,6 +141,14 @@ def test_bytes_that_are_owed_are_paid_before_the_next_call() -> None:
     assert (refused.value.seconds, refused.value.metadata["unit"]) == (2, "bytes")
     clock.now += 2
     planner.pay(1)
+
+
+def test_a_refusal_says_its_figures_without_exponents() -> None:
+    said = RateLimited("rate_principal", "planner", 5_000_000, "bytes", 2000.2)
+    assert said.message == (
+        "principal planner has 5000000 bytes a second; nothing was done, and it may be tried again in 2000 s"
+    )
+    assert RateLimited("rate_principal", "planner", 0.5, "operations", 1 / 3).message.endswith("again in 0.333 s")
 
 
 async def test_who_is_held_back_waits_for_a_turn() -> None:
@@ -184,6 +201,106 @@ def test_the_account_of_who_goes_on_is_kept() -> None:
     assert busy is not None
     with pytest.raises(RateLimited):
         busy.pay(1)
+
+
+def test_what_is_owed_is_not_forgotten_for_who_is_new(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rates, "ACCOUNTS", 100)
+    clock = Clock()
+    accounts = Accounts("rate_namespace", lambda _: Rates(Rate(1, 5)), clock)
+
+    def use(name: str, operations: int) -> None:
+        found = accounts.find(name)
+        assert found is not None
+        found.charge(operations, 0)
+
+    def is_refused(name: str) -> bool:
+        found = accounts.find(name)
+        assert found is not None
+        try:
+            found.pay(1)
+        except RateLimited:
+            return True
+        return False
+
+    for number in range(20):
+        use(f"owes-{number}", 100_000)
+    for number in range(2 * rates.ACCOUNTS):
+        use(f"n-{number}", 1)
+    assert all(is_refused(f"owes-{number}") for number in range(20))
+    assert len(accounts) == rates.ACCOUNTS
+    for number in range(2 * rates.ACCOUNTS):
+        use(f"m-{number}", 100_000)
+    assert is_refused("new"), "all owe"
+    assert all(is_refused(f"owes-{number}") for number in range(20))
+    assert len(accounts) == rates.ACCOUNTS
+    clock.now += 200_000
+    assert not is_refused("new")
+
+
+async def in_turn(planner: Account, clock: Clock, calls: int, streams: int, taken: int) -> list[str]:
+    """Who had something, while so much came to be there again one by one, and calls and streams never ended."""
+    done: list[str] = []
+
+    async def call() -> None:
+        while True:
+            await planner.pay_in_turn(1, 1000.0)
+            done.append("call")
+
+    async def stream() -> None:
+        while True:
+            await planner.hold(1, 0)
+            done.append("stream")
+
+    tasks = [asyncio.create_task(stream()) for _ in range(streams)]
+    await asyncio.sleep(0)
+    tasks += [asyncio.create_task(call()) for _ in range(calls)]
+    while len(done) < taken:
+        clock.now += 0.001
+        await asyncio.sleep(0.0005)
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    return done
+
+
+@pytest.mark.parametrize(("calls", "streams"), [(1, 1), (1, 20), (20, 1)])
+async def test_calls_and_streams_take_turns(calls: int, streams: int) -> None:
+    clock = Clock()
+    planner = account(clock, Rate(1000, 1))
+    planner.charge(1, 0)
+    done = await in_turn(planner, clock, calls, streams, 40)
+    assert 15 <= done.count("call") <= 25, done
+
+
+async def test_a_large_message_takes_turns_with_calls() -> None:
+    clock = Clock()
+    planner = account(clock, Rate(1000, 10))
+    planner.charge(10, 0)
+    large = asyncio.create_task(planner.hold(1000, 0))
+    await asyncio.sleep(0)
+    call = asyncio.create_task(planner.pay_in_turn(1, 1000.0))
+    for _ in range(40):
+        clock.now += 0.001
+        await asyncio.sleep(0.001)
+    assert call.done()
+    assert not large.done()
+    planner.change(Rates())
+    await large
+
+
+async def test_a_call_waits_for_its_turn_for_a_moment_only() -> None:
+    planner = account(Clock(), Rate(1, 1))
+    planner.charge(1, 0)
+    stream = asyncio.create_task(planner.hold(10, 0))
+    await asyncio.sleep(0)
+    with pytest.raises(RateLimited):
+        await planner.pay_in_turn(1, 0.01)
+    waiting = [asyncio.create_task(planner.pay_in_turn(1, 1000.0)) for _ in range(rates.WAITING)]
+    await asyncio.sleep(0)
+    with pytest.raises(RateLimited):
+        await planner.pay_in_turn(1, 1000.0)
+    planner.change(Rates())
+    await asyncio.gather(stream, *waiting)
 
 
 @pytest.mark.parametrize(
@@ -288,6 +405,22 @@ async def test_messages_without_operations_are_held_back_too() -> None:
             assert method.received_messages == 10
 
 
+async def test_what_the_rate_of_a_namespace_refuses_takes_nothing_of_the_principals() -> None:
+    rates = {"rate_principal": NEVER, "rate_principal_burst": 6, "rate_namespace": NEVER, "rate_namespace_burst": 2}
+    async with run(**rates) as running:
+        two = s.TransactRequest(namespace="n", then=[s.Operation(put=s.PutOperation(key=key)) for key in "ab"])
+        await running.state.Transact(two, timeout=TIMEOUT)
+        for request in (two, two, two):
+            answer = await refused(running.state.Transact(request, timeout=TIMEOUT))
+            assert answer.metadata["limit"] == "rate_namespace"
+        two.namespace = "another"
+        await running.state.Transact(two, timeout=TIMEOUT)
+        for namespace in ("third", "fourth"):
+            await running.state.Get(s.GetRequest(namespace=namespace, key="k"), timeout=TIMEOUT)
+        answer = await refused(running.state.Get(s.GetRequest(namespace="fifth", key="k"), timeout=TIMEOUT))
+        assert answer.metadata["limit"] == "rate_principal"
+
+
 class Policied:
     """The planner may read, and nobody else may do anything."""
 
@@ -298,31 +431,31 @@ class Policied:
         return False
 
 
-def test_who_may_do_nothing_in_a_namespace_takes_nothing_from_it() -> None:
+async def test_who_may_do_nothing_in_a_namespace_takes_nothing_from_it() -> None:
     rules = Rules(namespace=NamespaceLimits(Rates(Rate(NEVER, 2))))
     bounds = Bounds(rules)
 
-    def ask(principal: str) -> None:
+    async def ask(principal: str) -> None:
         meter = bounds.enter(Caller(Identity(principal), Gate(permissions=Policied)), "unix:", stream=False)
         try:
-            meter.begin(GET, 10)
+            await meter.begin(GET, 10)
         finally:
             meter.leave()
 
     for _ in range(10):
-        ask("stranger")
-    ask("planner")
-    ask("planner")
+        await ask("stranger")
+    await ask("planner")
+    await ask("planner")
     with pytest.raises(RateLimited):
-        ask("planner")
+        await ask("planner")
     assert not bounds.open
 
 
-def test_no_account_is_kept_of_what_can_be_no_namespace() -> None:
+async def test_no_account_is_kept_of_what_can_be_no_namespace() -> None:
     bounds = Bounds(Rules(namespace=NamespaceLimits(Rates(Rate(NEVER, 2)))))
     meter = bounds.enter(Caller(Identity(), Gate()), "unix:", stream=False)
     for name in ("", "x" * 64, "x" * 1_000_000):
-        meter.begin(s.GetRequest(namespace=name, key="k"), 10)
+        await meter.begin(s.GetRequest(namespace=name, key="k"), 10)
     assert not len(bounds.namespaces)
 
 

@@ -81,7 +81,9 @@ def test_what_a_command_starts_has_them_too(comity: Comity, ca: Path, token: Pat
 def test_what_goes_wrong_is_one_line(comity: Comity, ca: Path, token: Path, tmp_path: Path) -> None:
     stranger = Authority("stranger").write(tmp_path)
     flags = ("--tls-ca", str(ca))
-    assert "bearer token is required" in comity("get", "a", *flags, code=1).errors
+    assert (
+        "a bearer token is required (--token-file or COMITY_TOKEN_FILE)\n" in comity("get", "a", *flags, code=1).errors
+    )
     refused = comity("get", "a", "--json", *flags, code=1, COMITY_TOKEN=OTHER)
     assert refused.error["code"] == "UNAUTHENTICATED"
     assert OTHER not in refused.errors

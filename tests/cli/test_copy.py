@@ -32,9 +32,9 @@ def filled(comity: Comity, tmp_path: Path) -> str:
 def test_a_store_moves(comity: Comity, filled: str, redis_url: str) -> None:
     would = comity("copy", "--from", filled, "--to", redis_url, "--dry-run").text.splitlines()
     assert would == [
-        "idea: would be copied. revision 5, 1 keys, 2 commits, 0 checkpoints, 2 outcomes",
-        "research: would be copied. revision 3, 1 keys, 3 commits, 1 checkpoints, 4 outcomes",
-        "1 names of deleted namespaces would go on counting",
+        "idea: would be copied. revision 5, 1 key, 2 commits, 0 checkpoints, 2 outcomes",
+        "research: would be copied. revision 3, 1 key, 3 commits, 1 checkpoint, 4 outcomes",
+        "1 name of deleted namespaces would go on counting",
     ]
     done = comity("copy", "--from", filled, "--to", redis_url).text
     assert done == "\n".join(would).replace("would be", "").replace("would go", "go").replace(":  ", ": ") + "\n"

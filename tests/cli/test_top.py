@@ -1,9 +1,14 @@
 """`comity top`."""
 
 import asyncio
+import datetime
+import itertools
+import json
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import Event, Thread
+from zoneinfo import ZoneInfo
 
 import comity as client
 from comity.cli.readings import Reading
@@ -134,6 +139,40 @@ def test_quantiles_are_bounds() -> None:
     assert some.since(nothing) == some
     assert some.since(some) == nothing
     assert some.since(Histogram((5.0,), (1, 1), 9.0)) == some
+
+
+NUMBERS = [math.nan, math.inf, -math.inf, 1e308, -1e308, 0.0]
+TIMES = [-(2**63), -62135596800, 0, 253402300799, 2**63 - 1]
+
+
+def hostile(number: float, time: int, counts: list[int]) -> server_pb2.ServerStatus:
+    """What no server says."""
+    made = server_pb2.ServerStatus()
+    for at in (made.start_time, made.time, made.namespaces.add().namespace.create_time):
+        at.seconds, at.nanos = time, -(2**31)
+    made.process.cpu_seconds = made.compaction.seconds = number
+    for histogram in (
+        *(made.pipelines.message_durations, made.commits.group_sizes, made.commits.group_durations),
+        *(made.watches.lags, made.process.loop_delays, made.methods.add(method="m").durations),
+    ):
+        histogram.bounds.extend([1.0, number])
+        histogram.counts.extend(counts)
+        histogram.sum = number
+    made.methods[0].open = -(2**63)
+    made.commits.committed = 2**62
+    return made
+
+
+def test_what_a_server_says_of_itself_may_be_anything() -> None:
+    statuses = [
+        from_message(hostile(number, time, counts))
+        for number, time in itertools.product(NUMBERS, TIMES)
+        for counts in ([], [1, 2], [1, 2, 3], [1] * 9)
+    ]
+    for before, now in itertools.pairwise(statuses):
+        shown = Reading("a", now=now, before=before).object()
+        assert json.dumps(shown, allow_nan=False)
+        assert now.start_time.astimezone(ZoneInfo("Asia/Tokyo")) > now.start_time.min.replace(tzinfo=datetime.UTC)
 
 
 def test_a_client_asks_for_the_same(comity: Comity) -> None:

@@ -162,6 +162,8 @@ CASES: dict[str, Case] = {
     "transact with an id": lambda c: c.transact(then=[Increment("n")], request_id=RequestId("me", 7)),
     "a function": lambda c: c.transact(spend),
     "a function that raises": lambda c: c.transact(undecided),
+    "increment": lambda c: c.increment("n", -3),
+    "increment text": lambda c: c.increment("text"),
     "a counter": lambda c: c.transact(lambda tx: tx.increment("n", 2)),
     "another author": lambda c: c.with_options(author="a" * 300).put("b", 1),
     "another namespace": lambda c: c.with_options(namespace="NO").put("b", 1),

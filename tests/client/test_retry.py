@@ -129,3 +129,33 @@ def test_certificates_that_do_not_fit_may_be_replaced_in_a_moment_but_not_later(
     with pytest.raises(comity.Unavailable) as raised:
         retry.delay(misfit, 22.0)
     assert raised.value is misfit
+
+
+@pytest.mark.parametrize(
+    "misfit",
+    [
+        comity.Unavailable("it is for another name", reason="TLS_FAILED"),
+        comity.Unavailable("it closed the connection at once", reason="UNREACHABLE"),
+    ],
+)
+def test_what_one_address_says_is_more_than_that_nobody_listens_at_another(
+    misfit: comity.Unavailable,
+) -> None:
+    refused = comity.Unavailable("connection refused", reason="UNREACHABLE")
+    for last, at, raised in (
+        (refused, 99.0, misfit),
+        (comity.DeadlineExceeded("time is up"), 100.0, misfit),
+        (refused, 120.0, refused),
+    ):
+        retry = Retry(at + 0.01)
+        retry.delay(misfit, 98.0)
+        retry.delay(refused, 98.5)
+        with pytest.raises(comity.Unavailable) as caught:
+            retry.delay(last, at)
+        assert caught.value is raised
+    retry = Retry(100.01)
+    retry.delay(misfit, 98.0)
+    retry.delay(comity.Unavailable("draining", reason="DRAINING"), 98.5)
+    with pytest.raises(comity.Unavailable) as caught:
+        retry.delay(refused, 100.0)
+    assert caught.value is refused, "it was reached since"

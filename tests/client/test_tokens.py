@@ -187,7 +187,7 @@ async def test_without_async_and_in_threads(guarded: Server, known: Path, namesp
     [
         ("", ValueError, "the token is empty"),
         ("a b", ValueError, "the token must be of letters"),
-        ("a\n", ValueError, "the token must be of letters"),
+        ("a\n", ValueError, "the token begins or ends with a space or the end of a line"),
         ("t\u00f6ken", ValueError, "the token must be of letters"),
         ("a" * 8001, ValueError, "the token has more than 8000 characters"),
         (b"token", TypeError, "token must be a str or a function"),

@@ -304,3 +304,12 @@ def test_a_worker_says_that_the_store_is_not_there() -> None:
 def test_settings_reach_the_workers_as_they_are() -> None:
     settings = Settings(listen=["127.0.0.1:1"], store="redis://user:secret@host", workers=2, retention_age=1.5)
     assert Settings(**json.loads(settings.model_dump_json())) == settings
+
+
+async def test_a_signal_to_reload_passes_over_a_worker_that_has_just_died() -> None:
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", "")
+    await process.wait()
+    group = workers.Workers([], "", 1, patience=60, reloads=True)
+    group._running[1] = process
+    group._serving.add(1)  # until its keeper has its turn
+    group._reload()

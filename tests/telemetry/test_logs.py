@@ -22,6 +22,8 @@ from tests.wire.inprocess import run
 
 Line = dict[str, Any]
 
+PARENT_SAID = f"00-{'a' * 32}-{'b' * 16}-01"
+
 
 def lines(server: servers.Server) -> list[Line]:
     return [json.loads(line) for line in server.log().splitlines()]
@@ -37,6 +39,21 @@ def test_there_is_nothing_in_it_that_is_secret(busy_server: Busy) -> None:
     assert busy_server.token not in log
     assert "Bearer" not in log
     assert "authorization" not in log
+
+
+@pytest.mark.parametrize("name", ["tracestate", "baggage"])
+async def test_what_anybody_says_of_a_trace_is_not_in_it(busy_server: Busy, name: str) -> None:
+    said = [("traceparent", PARENT_SAID), (name, ",".join([f"!no name {CANARY}", "=", f"a={CANARY} b"] * 30))]
+    async with grpc.aio.insecure_channel(busy_server.server.address) as channel:
+        call: state_pb2_grpc.StateServiceAsyncStub = state_pb2_grpc.StateServiceStub(channel)
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await call.Get(s.GetRequest(), metadata=said, timeout=TIMEOUT)
+    assert refused.value.code() is grpc.StatusCode.UNAUTHENTICATED
+    _, request = details(refused.value)
+    await until(lambda: request.request_id in busy_server.server.log())
+    log = busy_server.server.log()
+    assert CANARY not in log
+    assert "Loaded running loop" not in log, "nor what a library says of each call"
 
 
 def test_each_call_has_a_line(busy_server: Busy) -> None:

@@ -5,7 +5,7 @@ import json
 import re
 import socket
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import grpc
 import pytest
@@ -161,6 +161,25 @@ async def test_of_many_namespaces_some_are_shown_and_the_others_together() -> No
     assert found[OTHER] == 5
     await store.delete_namespace(names[-1])
     await until(lambda: forgets(observer, tally, names[-1]))
+
+
+def names_in(server: servers.Server) -> set[str]:
+    """What a scrape calls the namespaces, of which one is written to before."""
+    with grpc.insecure_channel(server.address) as channel:
+        state: Any = state_pb2_grpc.StateServiceStub(channel)
+        state.Put(state_pb2.PutRequest(namespace="plans-of-ann", key="k"), timeout=20)
+    text = read(server.metrics_address.replace("0.0.0.0", "127.0.0.1"))
+    assert value(text, "comity_namespace_keys") == value(text, "comity_namespace_writes_total") == 1
+    return {name for _, labels, _ in samples(text) if (name := labels.get("comity_namespace")) is not None}
+
+
+def test_others_can_read_no_names_of_namespaces_unless_that_is_said() -> None:
+    with servers.start("--metrics-listen", "0.0.0.0:0") as server:
+        assert names_in(server) == {OTHER}
+        (line,) = [json.loads(line) for line in server.log().splitlines() if "others can read the metrics" in line]
+        assert (line["level"], line["address"], line["metrics_namespaces"]) == ("warning", "0.0.0.0:0", False)
+    with servers.start("--metrics-listen", "0.0.0.0:0", "--metrics-namespaces") as server:
+        assert names_in(server) == {"plans-of-ann"}
 
 
 class Silent(MemoryStore):

@@ -12,6 +12,7 @@ from structlog.testing import capture_logs
 
 from comity.v1 import state_pb2 as s
 from comity_server import server
+from comity_server.telemetry.trail import Trail
 from tests import servers
 from tests.waiting import until
 from tests.wire.calls import TIMEOUT, Wire, read_refusal
@@ -67,6 +68,22 @@ async def test_what_hangs_does_not_hold_up_the_end_for_ever() -> None:
         with pytest.raises(grpc.aio.AioRpcError) as ended:
             await put
         assert ended.value.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
+
+
+async def test_a_call_whose_trail_cannot_end_is_over_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with run() as running:
+
+        def fail(_: Trail) -> None:
+            raise RuntimeError
+
+        monkeypatch.setattr(Trail, "end", fail)
+        calls = running.server.calls
+        await asyncio.gather(
+            running.state.Put(s.PutRequest(namespace="n", key="k"), timeout=TIMEOUT),
+            running.state.Watch(s.WatchRequest(namespace="n", prefix="", from_revision=-1), timeout=TIMEOUT).read(),
+            return_exceptions=True,
+        )
+        await until(lambda: (calls.unary_calls, calls.streams) == (0, 0), seconds=10)
 
 
 async def test_what_goes_on_in_the_background_and_does_not_end_does_not_hold_up_the_end(

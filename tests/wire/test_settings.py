@@ -1,6 +1,7 @@
 """Settings: which source wins, what is refused and how, and where the server listens."""
 
 import json
+import re
 import socket
 import subprocess
 from pathlib import Path
@@ -116,6 +117,37 @@ def test_a_wrong_value_is_named_with_its_source(
     monkeypatch.setenv(f"COMITY_{name.upper()}", value)
     with pytest.raises(SettingsError, match=f"^COMITY_{name.upper()}: "):
         load({})
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (
+            {"limit_lease_ttl_least": 9, "limit_lease_ttl_most": 5},
+            "limit_lease_ttl_least: 9.0 is above limit_lease_ttl_most",
+        ),
+        ({"limit_lease_ttl_most": 0.5}, "limit_lease_ttl_most: 0.5 is below limit_lease_ttl_least"),
+        ({"limit_value_bytes": 5_000_000}, "limit_value_bytes: 5000000 is above limit_transaction_bytes"),
+        ({"max_connection_bytes": 1}, "max_connection_bytes: 1 is below limit_transaction_bytes"),
+        ({"max_bytes": 4_000_000}, "max_bytes: 4000000 is below limit_transaction_bytes"),
+        ({"rate_principal_burst": 5}, "rate_principal_burst: is of no use without rate_principal"),
+    ],
+)
+def test_settings_that_do_not_go_together_are_named_alike(
+    config: Path, monkeypatch: pytest.MonkeyPatch, given: dict[str, float], said: str
+) -> None:
+    with pytest.raises(SettingsError) as refused:
+        load(given)
+    assert str(refused.value).startswith(re.sub(r"[a-z]\w+_\w+", lambda name: "--" + name[0].replace("_", "-"), said))
+    config.write_text("".join(f"{name} = {value}\n" for name, value in given.items()))
+    with pytest.raises(SettingsError) as refused:
+        load({}, config)
+    assert str(refused.value).startswith(f"{config}: {said}")
+    for name, value in given.items():
+        monkeypatch.setenv(f"COMITY_{name.upper()}", str(value))
+    with pytest.raises(SettingsError) as refused:
+        load({})
+    assert str(refused.value).startswith(re.sub(r"[a-z]\w+_\w+", lambda name: "COMITY_" + name[0].upper(), said))
 
 
 @pytest.mark.parametrize(

@@ -32,6 +32,11 @@ EXIT_CODES = {
 OF_REASONS = {
     "LEASE_LOST": CONFLICT,  # as where a guard does not hold
 }
+# What a call has not shown, and how a command is told of it.
+MISSING = {
+    "bearer token": "--token-file or COMITY_TOKEN_FILE",
+    "client certificate": "--tls-client-cert and --tls-client-key, or COMITY_TLS_CLIENT_CERT and COMITY_TLS_CLIENT_KEY",
+}
 
 
 class Failure(click.ClickException):
@@ -58,8 +63,11 @@ class Failure(click.ClickException):
 
 def failure(error: "ComityError") -> Failure:
     """The failure for an error of the client."""
+    hint = ""
+    if error.reason == "UNAUTHENTICATED" and error.metadata.get("problem") == "missing":
+        hint = next((f" ({flags})" for what, flags in MISSING.items() if what in error.message), "")
     return Failure(
-        error.message,
+        error.message + hint,
         error.code.name,
         reason=error.reason,
         metadata=error.metadata,

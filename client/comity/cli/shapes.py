@@ -108,7 +108,7 @@ def operation_result(of: "model.OperationResult", *, keys_only: bool = False) ->
         case model.DeleteResult():
             shown = {"previous": _entries(of.previous), "previous_truncated": of.previous_truncated}
             return {"delete": {"deleted": of.deleted, **shown}}
-        case model.IncrementResult(value, version):
+        case model.IncrementResult(_, value, version):
             return {"increment": {"value": value, "version": version}}
 
 

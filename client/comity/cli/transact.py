@@ -153,7 +153,7 @@ def _answer(operation: "Operation", answer: "model.OperationResult") -> list[str
                 *(f"    {entry.key}  {inline(entry)}" for entry in answer.previous),
                 *(["    and more, left out for their size"] if answer.previous_truncated else []),
             ]
-        case operations.Increment(key), model.IncrementResult(value, version):
+        case operations.Increment(key), model.IncrementResult(_, value, version):
             return [f"increment {key}: {value}, version {version}"]
         case _:
             raise TypeError(f"the server answered {operation} with {answer}")

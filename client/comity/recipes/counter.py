@@ -1,8 +1,8 @@
 """A counter that any number of agents add to at once."""
 
 from comity.client import Client
-from comity.model import GetResult, IncrementResult
-from comity.operations import Get, Increment, Put
+from comity.model import GetResult
+from comity.operations import Get, Put
 
 from .names import asynchronous, check_name, whole
 
@@ -32,10 +32,7 @@ class Counter:
     async def increment(self, by: int = 1) -> int:
         """Add to it, and return the sum. Raises TypeError for what is no whole number; FailedPrecondition
         (NOT_A_NUMBER) if the sum would be past the bounds."""
-        done = await self._state.transact(then=[Increment(self.key, by)])
-        (result,) = done.results
-        assert isinstance(result, IncrementResult)
-        return result.value
+        return (await self._state.increment(self.key, by)).value
 
     async def decrement(self, by: int = 1) -> int:
         """Take away from it, and return what is left, which may be below 0. Raises as `increment` does."""

@@ -91,6 +91,7 @@ class Client:
 
     put = waiting(_Async.put)
     delete = waiting(_Async.delete)
+    increment = waiting(_Async.increment)
 
     @overload
     def transact(

@@ -88,14 +88,22 @@ export class Keeper {
   }
 
   #renew(kept: Kept): void {
+    if (this.#stream) {
+      this.#send(this.#stream, kept);
+    } else {
+      this.#await(kept);
+      void this.#run();
+    }
+  }
+
+  #await(kept: Kept): void {
     this.#set(kept, Math.min(kept.lease.deadline - now(), kept.lease.ttlMs * PATIENCE));
-    if (this.#stream) this.#send(this.#stream, kept);
-    else void this.#run();
   }
 
   #send(stream: Stream, kept: Kept): void {
     const { namespace, id } = kept.lease;
     kept.sent = now();
+    this.#await(kept); // anew, also where all are sent since one was due
     stream.write(create(KeepAliveRequestSchema, { namespace, leaseId: id }));
   }
 

@@ -1,7 +1,7 @@
 /** What a client does where a server refuses, over connections as they are. */
 
 import assert from 'node:assert/strict';
-import { getEventListeners } from 'node:events';
+import { getEventListeners, once } from 'node:events';
 import { Readable } from 'node:stream';
 import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -112,6 +112,25 @@ test('a token that there is not is said to be missing, and one that does not com
   await assert.rejects(never.get('key'), { code: 'DEADLINE_EXCEEDED' });
   await assert.rejects(never.watch({ prefix: '' }).ready(), { code: 'DEADLINE_EXCEEDED' });
   assert.deepEqual(server.calls, []);
+});
+
+test('a lease that may not be kept alive any more is lost alone', async () => {
+  using server = await Scripted.start();
+  using idle = await Scripted.start();
+  using state = client({ address: `${server.address},${idle.address}` });
+  await using kept = await state.keepAlive(1);
+  await using denied = await state.keepAlive(2);
+  const { namespace } = state;
+  server.failures.push(
+    refusal(status.UNAUTHENTICATED, 'UNAUTHENTICATED'), // the next stream may have another token
+    refusal(status.RESOURCE_EXHAUSTED, 'RATE_LIMITED', 50),
+    refusal(status.PERMISSION_DENIED, 'PERMISSION_DENIED', undefined, { namespace, lease_id: '2' }),
+  );
+  await once(denied.signal, 'abort');
+  assert.match(String(denied.signal.reason), /permission_denied$/);
+  while (!server.renewed.includes(kept.id)) await sleep(10); // on another stream
+  assert(kept.alive && !server.renewed.includes(denied.id));
+  assert.deepEqual(idle.calls, []); // nothing is wrong with the first one
 });
 
 test('a watch keeps nothing of the streams that it had', async () => {

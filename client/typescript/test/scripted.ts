@@ -11,11 +11,14 @@ import type { DescMethod, DescService, Message } from '@bufbuild/protobuf';
 import { anyPack } from '@bufbuild/protobuf/wkt';
 import type { Any } from '@bufbuild/protobuf/wkt';
 
-import { LeaseService } from '../src/gen/comity/v1/lease_pb.ts';
+import { KeepAliveResponseSchema, LeaseService } from '../src/gen/comity/v1/lease_pb.ts';
+import type { KeepAliveRequest } from '../src/gen/comity/v1/lease_pb.ts';
 import { NamespaceService } from '../src/gen/comity/v1/namespace_pb.ts';
 import { StateService, WatchResponseSchema } from '../src/gen/comity/v1/state_pb.ts';
 import { ErrorInfoSchema, RetryInfoSchema } from '../src/gen/google/rpc/error_details_pb.ts';
 import { StatusSchema } from '../src/gen/google/rpc/status_pb.ts';
+
+const TTL = { seconds: 3n, nanos: 0 };
 
 /** What a call fails with, as grpc-js takes and gives it. */
 export type Failure = Error & { code: status; details: string; metadata: Metadata };
@@ -44,6 +47,8 @@ export class Scripted implements Disposable {
   readonly calls: { method: string; bearer: string; at: number }[] = [];
   /** What the next calls fail with. */
   readonly failures: Failure[] = [];
+  /** The leases that were renewed since the last failure. */
+  readonly renewed: bigint[] = [];
   /** What each watch ends with once it is open; undefined: it stays. */
   watchesEnd: Failure | undefined;
   readonly #server: Server;
@@ -89,7 +94,10 @@ export class Scripted implements Disposable {
 
   #answer(method: DescMethod, call: ServerUnaryCall<Message, Message>, answer: sendUnaryData<Message>): void {
     const refused = this.#enter(method, call.metadata);
-    answer(refused ?? null, create(method.output));
+    const { leaseId: id } = call.request as Message & { leaseId?: bigint };
+    const lease = { id: id ?? 0n, ttl: TTL, remaining: TTL };
+    const fields = method === LeaseService.method.getLease ? { lease } : {};
+    answer(refused ?? null, create(method.output, fields));
   }
 
   #watch(method: DescMethod, call: ServerWritableStream<Message, Message>): void {
@@ -99,14 +107,22 @@ export class Scripted implements Disposable {
       return;
     }
     call.write(create(WatchResponseSchema, { created: true, revision: 1n, epoch: 'e' }));
-    if (!this.watchesEnd) return;
+    const end = this.watchesEnd;
+    if (!end) return;
     call.write(create(WatchResponseSchema, { revision: 1n }));
-    call.emit('error', this.watchesEnd);
+    setTimeout(() => call.emit('error', end), 5); // a client leaves what it has not read by then, and waits longer then
   }
 
+  /** Failures are for lease 2. */
   #converse(method: DescMethod, call: ServerDuplexStream<Message, Message>): void {
-    const refused = this.#enter(method, call.metadata);
-    if (refused) call.emit('error', refused);
+    call.on('data', ({ namespace, leaseId }: KeepAliveRequest) => {
+      const refused = leaseId === 2n && this.failures.length > 0 ? this.#enter(method, call.metadata) : undefined;
+      if (refused) this.renewed.length = 0;
+      else this.renewed.push(leaseId);
+      if (refused) call.emit('error', refused);
+      else call.write(create(KeepAliveResponseSchema, { namespace, leaseId, ttl: TTL }));
+    });
+    call.on('end', () => call.end());
   }
 }
 

@@ -2,6 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { queryObjects } from 'node:v8';
 
 import { Unavailable } from '../src/index.ts';
 import type { Client } from '../src/index.ts';
@@ -19,8 +20,9 @@ test('of two addresses one that is dead costs nothing, and one that is silent a 
     await using watch = state.watch({ prefix: '' });
     await Promise.all([watch.ready(), ...Array.from({ length: 20 }, (_, place) => state.put(`key/${place}`, place))]);
     assert.equal((await state.list().all()).length, 20);
-    await state.compact();
+    await state.put('last', 1);
     assert.equal((await next(watch)).type, 'put');
+    await state.compact();
   }
 });
 
@@ -43,11 +45,11 @@ test('a connection that is lost without a word costs one call its timeout, and a
 test('a lease lives on over another connection', async () => {
   using way = await Way.open(ADDRESS);
   using state = client({ address: `${way.address},${ADDRESS}` });
-  await using lease = await state.lease(2_000);
+  await using lease = await state.lease(3_000);
   way.lost = true;
   await using watch = client({ namespace: state.namespace }).watch({ key: 'clock' });
   await watch.ready();
-  await state.put('clock', 1, { ttlMs: 3_000, timeoutMs: 300 }).catch(() => state.put('clock', 1, { ttlMs: 3_000 }));
+  await state.put('clock', 1, { ttlMs: 4_000, timeoutMs: 300 }).catch(() => state.put('clock', 1, { ttlMs: 4_000 }));
   for await (const event of watch) if (event.type === 'delete') break; // for longer than the lease would have lived
   await state.put('key', 1, { guard: lease });
 });
@@ -138,17 +140,20 @@ test('a watch that nobody reads takes no more of the server than there is room f
   await using watch = state.watch({ prefix: '' });
   await watch.ready();
   const value = Buffer.alloc(512 * 1024, 'x');
-  const held = () => process.memoryUsage().arrayBuffers;
-  const before = held();
+  const held = async () => {
+    queryObjects(Buffer, { format: 'count' }); // which collects all garbage first
+    await new Promise(setImmediate);
+    return process.memoryUsage().arrayBuffers;
+  };
+  const before = await held();
   const count = 128; // 64 MiB
   for (let place = 0; place < count; place++) await state.put('key', value);
-  const after = held();
-  assert(after - before < 48 * 2 ** 20, `${(after - before) / 2 ** 20} MiB`);
+  const after = await held();
+  assert(after - before < 32 * 2 ** 20, `${(after - before) / 2 ** 20} MiB`);
   for (let place = 1; place <= count; place++) assert.equal((await next(watch)) && watch.revision, BigInt(place));
 });
 
 test('no server at all', async () => {
   using state = client({ address: `${NOBODY},127.0.0.1:2`, timeoutMs: 200 });
   await assert.rejects(state.get('key'), (error) => error instanceof Unavailable && error.reason === 'UNREACHABLE');
-  await assert.rejects(state.compact(1), (error) => error instanceof Unavailable && error.reason === 'UNREACHABLE');
 });

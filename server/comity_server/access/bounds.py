@@ -12,9 +12,9 @@ from comity.v1 import state_pb2
 from comity_server.access.caller import Caller
 from comity_server.access.limits import Rules, Table
 from comity_server.access.patterns import NAMESPACE_LENGTH
-from comity_server.access.rates import Account, Accounts
+from comity_server.access.rates import WAIT_SECONDS, Account, Accounts
 from comity_server.access.rights import ADMIN, EVERYTHING, READ, WRITE
-from comity_server.errors import TooManyCalls
+from comity_server.errors import RateLimited, TooManyCalls
 
 NETWORK_BITS: Final = 64  # of an IPv6 address, of which one caller may have all that share them
 PEERS: Final = 4096  # whose addresses are remembered
@@ -56,10 +56,14 @@ class Bounds:
         self.principals.changed()
         self.namespaces.changed()
 
-    def enter(self, caller: Caller, peer: str, *, stream: bool) -> "Meter":
-        """Let a call in, which takes up a place until its meter is told that it ended.
+    def enter(self, caller: Caller, peer: str, *, stream: bool, patience: float = WAIT_SECONDS) -> "Meter":
+        """Let a call in, which takes up a place until its meter is told that it ended. Raises TooManyCalls.
 
-        Raises TooManyCalls, RateLimited.
+        Args:
+            caller: who makes it.
+            peer: the other end of its connection.
+            stream: whether it is a stream.
+            patience: for how many seconds it may wait for its turn.
         """
         payer = Payer(caller.principal, "" if caller.principal else address(peer))
         _, max_calls, max_streams = self.rules.principal(payer.principal)
@@ -72,9 +76,7 @@ class Bounds:
         count = open_calls.get(payer, 0)
         if most and count >= most:
             raise TooManyCalls(limit, payer.principal or payer.address, most)
-        meter = Meter(self, caller, payer, open_calls)
-        if self.counts:
-            meter.pay(1)
+        meter = Meter(self, caller, payer, open_calls, patience)
         self.open += 1
         open_calls[payer] = count + 1
         return meter
@@ -92,13 +94,16 @@ class Bounds:
 class Meter:
     """What one call takes of what its caller may do, and of what may be done in its namespace."""
 
-    __slots__ = ("_bounds", "_caller", "_left", "_namespace", "_open_calls", "payer")
+    __slots__ = ("_bounds", "_caller", "_left", "_namespace", "_open_calls", "_patience", "payer")
 
-    def __init__(self, bounds: Bounds, caller: Caller, payer: Payer, open_calls: dict[Payer, int]) -> None:
+    def __init__(
+        self, bounds: Bounds, caller: Caller, payer: Payer, open_calls: dict[Payer, int], patience: float
+    ) -> None:
         self._bounds = bounds
         self._caller = caller
         self.payer = payer
         self._open_calls = open_calls
+        self._patience = patience
         self._namespace = ""
         self._left = False
 
@@ -120,23 +125,27 @@ class Meter:
             if rights is EVERYTHING or rights.may_somewhere(READ | WRITE | ADMIN):
                 self._namespace = namespace
 
-    def pay(self, operations: int) -> None:
+    async def pay(self, operations: int = 1) -> None:
         """Take so many operations of the principal's. Raises RateLimited if they are not there, or bytes are owed."""
-        account = self._of_principal()
-        if account is not None:
-            account.pay(operations)
+        if self._bounds.counts and (account := self._of_principal()) is not None:
+            await account.pay_in_turn(operations, self._patience)
 
-    def begin(self, request: Any, size: int) -> None:
-        """Take what a request costs, of which one operation is paid. Raises RateLimited."""
+    async def begin(self, request: Any, size: int) -> None:
+        """Take what a request costs, of which one operation is paid. Raises RateLimited: what the rate of a namespace
+        refuses takes nothing of the principal's."""
         self.within(getattr(request, "namespace", ""))
         if not self._bounds.counts:
             return
         count = operations(request)
         if count > 1:
-            self.pay(count - 1)
-        account = self._of_namespace()
-        if account is not None:
-            account.pay(count)
+            await self.pay(count - 1)
+        if (account := self._of_namespace()) is not None:
+            try:
+                await account.pay_in_turn(count, self._patience)
+            except RateLimited:
+                if (own := self._of_principal()) is not None:
+                    own.give(count)
+                raise
         self.charge(0, size)
 
     def charge(self, operations: int, size: int) -> None:

@@ -33,9 +33,14 @@ class Bucket:
         """Take so much, whether it is there or has to come first."""
         self.full_at = max(self.full_at, now) + cost / self.rate.per_second
 
+    def give(self, cost: float) -> None:
+        """Put so much back that was taken."""
+        self.full_at -= cost / self.rate.per_second
+
     def change(self, rate: Rate, now: float) -> None:
-        """Go on with another rate, and as much missing as there is."""
+        """Go on with another rate, and as much owed as there is. Of the burst as much is missing, or all of it."""
         missing = max(self.full_at - now, 0.0) * self.rate.per_second
+        missing = min(missing, rate.burst) + max(missing - self.rate.burst, 0.0)
         self.rate = rate
         self.full_at = now + missing / rate.per_second
 

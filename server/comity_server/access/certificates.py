@@ -24,6 +24,7 @@ log = structlog.get_logger(__name__)
 
 SOON: Final = timedelta(days=14)
 REMIND_SECONDS: Final = 86400.0
+REMOVED: Final = 100  # authorities, above which those go that have expired: TLS lets in none of their clients
 CURVES: Final = ("secp256r1", "secp384r1", "secp521r1")  # of gRPC's TLS
 
 Private = RSAPrivateKey | EllipticCurvePrivateKey
@@ -103,7 +104,11 @@ class Certificates:
     def _change(self, pair: Pair) -> None:
         known = {*self._removed, *self._authorities}
         self._authorities = pair.authorities
-        self._removed = [authority for authority in known if authority not in pair.authorities]
+        removed = [authority for authority in known if authority not in pair.authorities]
+        if len(removed) > REMOVED:
+            now = datetime.now(UTC)
+            removed = [authority for authority in removed if authority.not_valid_after_utc > now]
+        self._removed = removed
         self.remind()
 
 

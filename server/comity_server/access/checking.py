@@ -15,6 +15,7 @@ from comity_server.access.policy import ACCESS, Grant, Policy, PolicyError, pars
 from comity_server.access.rights import ADMIN
 from comity_server.failures import Failed
 from comity_server.services.validate import NAMESPACE
+from comity_server.words import counted
 
 EXAMPLES = """\b
 Examples:
@@ -72,7 +73,7 @@ def check(
         if as_json:
             click.echo(_json({"file": str(file), "rules": rules, "limits": limits, "warnings": warnings}))
         else:
-            said = _counted(rules, "rule") + (f" and {_counted(limits, 'limit')}" if limits else "")
+            said = counted(rules, "rule") + (f" and {counted(limits, 'limit')}" if limits else "")
             click.echo("\n".join([f"{file}: {said}", *(f"{file}: warning: {each}" for each in warnings)]))
         return
     name = "" if principal == ANONYMOUS else principal
@@ -134,10 +135,6 @@ def _lines(allowed: Iterable[Allowed]) -> Iterable[str]:
 
 def _limited(figure: Figure) -> str:
     return f"{figure.name} of the {figure.of}: {figure.value}: limit {figure.limit}"
-
-
-def _counted(count: int, what: str) -> str:
-    return f"{count} {what}{'' if count == 1 else 's'}"
 
 
 def _json(said: dict[str, Any]) -> str:

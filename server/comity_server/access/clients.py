@@ -3,6 +3,7 @@ its key."""
 
 import time
 from collections import OrderedDict
+from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from cryptography import x509
@@ -34,10 +35,12 @@ class Clients:
         self._known: OrderedDict[bytes, Known] = OrderedDict()
         certificates.pair.on_change(lambda _: self._known.clear())
 
-    def identify(self, pem: bytes) -> Identity:
-        """Whose a certificate is: the SPIFFE ID in it, or else its common name. Raises Unauthenticated."""
+    def identify(self, pem: bytes, guess: Callable[[], None] = lambda: None) -> Identity:
+        """Whose a certificate is: the SPIFFE ID in it, or else its common name. `guess` is called before one is read
+        that is not known. Raises Unauthenticated."""
         known = self._known.get(pem)
         if known is None:
+            guess()
             known = self._read(pem)
             self._known[pem] = known
             if len(self._known) > REMEMBERED:

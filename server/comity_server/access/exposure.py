@@ -7,27 +7,6 @@ from comity_server.listening import ListenError, host_of, places
 from comity_server.settings import Settings
 
 
-def check(settings: Settings) -> None:
-    """Raise ValueError, which names the settings, if they do not fit together."""
-    needs = {
-        "tls_cert": ["tls_key"],
-        "tls_key": ["tls_cert"],
-        "tls_client_ca": ["tls_cert"],
-        "jwt_issuer": ["jwks"],
-        "jwt_audience": ["jwks"],
-        "jwt_principal_claim": ["jwks"],
-    }
-    for name, others in needs.items():
-        missing = [other for other in others if not getattr(settings, other)]
-        if missing and getattr(settings, name) != type(settings).model_fields[name].default:
-            raise ValueError(f"{name}: is of no use without {missing[0]}")
-
-
-def has_files(settings: Settings) -> bool:
-    """Whether there are files that are read again when they change."""
-    return bool(settings.tls_cert or settings.tokens or settings.jwks or settings.policy)
-
-
 def authenticates(settings: Settings) -> bool:
     """Whether callers have to show who they are."""
     return bool(settings.tokens or settings.jwks or settings.tls_client_ca)
@@ -46,6 +25,16 @@ def missing(settings: Settings) -> Sequence[str]:
 def exposed(settings: Settings) -> Sequence[str]:
     """The addresses that others than this machine can reach. Raises ListenError for one that cannot be resolved."""
     return [address for address in settings.listen if not _is_loopback(address)]
+
+
+def shows_metrics(settings: Settings) -> bool:
+    """Whether others than this machine can read metrics, for which nobody is asked who they are. Raises ListenError."""
+    return bool(settings.metrics_listen) and not _is_loopback(settings.metrics_listen)
+
+
+def names_namespaces(settings: Settings) -> bool:
+    """Whether metrics have the names of namespaces. Raises ListenError."""
+    return not shows_metrics(settings) if settings.metrics_namespaces is None else settings.metrics_namespaces
 
 
 def _is_loopback(address: str) -> bool:

@@ -51,11 +51,15 @@ class Authenticator:
         self._anonymous = anonymous
 
     def identify(
-        self, metadata: Iterable[tuple[str, str | bytes]], auth_context: Mapping[str, Iterable[bytes]]
+        self,
+        metadata: Iterable[tuple[str, str | bytes]],
+        auth_context: Mapping[str, Iterable[bytes]],
+        guess: Callable[[], None] = lambda: None,
     ) -> tuple[Identity, Shown]:
-        """Who makes a call, and what shows it. Raises Unauthenticated."""
+        """Who makes a call, and what shows it. `guess` is called before what is shown is looked into, if it is not
+        known, and may raise an error. Raises Unauthenticated."""
         shown = Shown(_token(metadata), next(iter(auth_context.get(PEM, ())), None))
-        return self._who(shown), shown
+        return self._who(shown, guess), shown
 
     def check(self, identity: Identity, proof: object) -> None:
         """Raise Unauthenticated if what was shown does not show it any more."""
@@ -63,24 +67,25 @@ class Authenticator:
         if self._who(proof).principal != identity.principal:
             raise Unauthenticated("unknown", "what the call has shown is by now somebody else's")
 
-    def _who(self, shown: Shown) -> Identity:
+    def _who(self, shown: Shown, guess: Callable[[], None] = lambda: None) -> Identity:
         if shown.token is not None:
-            return self._by_token(shown.token)
+            return self._by_token(shown.token, guess)
         if shown.certificate is not None and self._clients is not None:
-            return self._clients.identify(shown.certificate)
+            return self._clients.identify(shown.certificate, guess)
         if self._anonymous():
             return NOBODY
         takes_tokens = self._tokens is not None or self._jwts is not None
         raise Unauthenticated("missing", f"a {'bearer token' if takes_tokens else 'client certificate'} is required")
 
-    def _by_token(self, token: str) -> Identity:
+    def _by_token(self, token: str, guess: Callable[[], None]) -> Identity:
         now = time.time()
         if self._tokens is not None and (known := self._tokens.value.get(digest_of(token))) is not None:
             if known.expires is not None and known.expires <= now:
                 raise Unauthenticated("expired", "the token has expired")
             return Identity(known.principal, known.expires)
         if self._jwts is not None and token.count(".") == 2:
-            return self._jwts.identify(token, now)
+            return self._jwts.identify(token, now, guess)
+        guess()
         raise Unauthenticated("unknown", "the token is not known")
 
 

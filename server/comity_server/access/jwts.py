@@ -6,7 +6,7 @@ The file is not fetched: whatever brings it, as a sidecar or a mounted secret, m
 import hashlib
 import json
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -52,11 +52,12 @@ class Jwts:
         self._required = ["exp", claim, *(["iss"] if issuer else []), *(["aud"] if audience else [])]
         self._remembered: OrderedDict[bytes, Identity] = OrderedDict()  # by the token's digest
 
-    def identify(self, token: str, now: float) -> Identity:
-        """Whose a token is at a time. Raises Unauthenticated."""
+    def identify(self, token: str, now: float, guess: Callable[[], None] = lambda: None) -> Identity:
+        """Whose a token is at a time. `guess` is called before one is verified. Raises Unauthenticated."""
         digest = hashlib.sha256(token.encode()).digest()
         identity = self._remembered.get(digest)
         if identity is None or identity.expires is None or identity.expires <= now:
+            guess()
             identity = self._verify(token)
             self._remembered[digest] = identity
             if len(self._remembered) > REMEMBERED:

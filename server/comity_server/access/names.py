@@ -13,7 +13,8 @@ def name_of(principal: str) -> str:
 
 def owns(principal: str, author: str) -> bool:
     """Whether what an author wrote is a principal's: the author is the principal, or `principal/…`."""
-    return author in (principal, name_of(principal)) or author.startswith(f"{name_of(principal)}/")
+    below = f"{name_of(principal)}/"
+    return author in (principal, name_of(principal)) or (author.startswith(below) and author != below)
 
 
 def wrong_with(principal: str) -> str | None:

@@ -2,10 +2,12 @@
 
 What is let in at once is paid for at once, or refused with the time to wait. What is known only later, as how large an
 answer is, is paid for later: then whoever is in debt waits, or is refused until the debt is gone. Streams are not
-refused but held back.
+refused but held back. While one is, nothing is ever there for who comes: so a call waits for its turn then, for a
+moment, and calls and streams take turns.
 """
 
 import asyncio
+import math
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Final
@@ -15,9 +17,16 @@ from comity_server.access.limits import Rates
 from comity_server.errors import RateLimited
 
 ACCOUNTS: Final = 10_000  # names that something was taken from; callers choose some
+LOOKED_AT: Final = 64  # of them, for one that may be forgotten
+FULL_SECONDS: Final = 1.0  # how long who comes is refused where none may be
 UNITS: Final = ("operations", "bytes")
 UNBOUNDED: Final = Rates()
 LOOK_SECONDS: Final = 1.0  # after which it is looked whether who waits has to wait as long still: rates may change
+
+WAIT_SECONDS: Final = 1.0  # how long a call waits for its turn where streams wait
+WAITING: Final = 100  # calls that do, of one account; others are refused at once
+TURN_SECONDS: Final = 0.01  # what a stream takes at a time
+PIECE_BYTES: Final = 1024  # the least that it takes at a time, but for the rest
 
 
 class Account:
@@ -30,14 +39,20 @@ class Account:
         clock: the time in seconds.
     """
 
-    __slots__ = ("_buckets", "_clock", "_limit", "_name", "_turn")
+    __slots__ = ("_buckets", "_calls", "_clock", "_held", "_limit", "_name", "_streams", "_turn", "_waiting")
 
     def __init__(self, limit: str, name: str, rates: Rates, clock: Callable[[], float]) -> None:
         self._limit = limit
         self._name = name
         self._clock = clock
         self._buckets = [None if rate is None else Bucket(rate) for rate in rates]
+        # One of the calls and one of the streams that wait are at the lock, which lets in whoever came first: so they
+        # alternate.
         self._turn = asyncio.Lock()
+        self._calls = asyncio.Lock()
+        self._streams = asyncio.Lock()
+        self._waiting = 0  # calls
+        self._held = 0  # streams
 
     def change(self, rates: Rates) -> None:
         """Go on with other rates, and as much missing as there is."""
@@ -51,15 +66,39 @@ class Account:
     def is_whole(self) -> bool:
         """Whether nothing is missing."""
         now = self._clock()
-        return not self._turn.locked() and all(bucket is None or bucket.is_full(now) for bucket in self._buckets)
+        return not self.is_awaited() and all(bucket is None or bucket.is_full(now) for bucket in self._buckets)
+
+    def is_awaited(self) -> bool:
+        """Whether anybody waits for what is to come."""
+        return bool(self._held or self._waiting)
 
     def pay(self, operations: int) -> None:
         """Take so many operations. Raises RateLimited, having taken none, if they are not there or bytes are owed."""
+        self.check(operations)
+        self.charge(operations, 0)
+
+    def check(self, operations: int) -> None:
+        """Raise RateLimited if so many operations are not there, or bytes are owed."""
         now = self._clock()
         for bucket, cost, unit in zip(self._buckets, (operations, 0), UNITS, strict=True):
             if bucket is not None and (seconds := bucket.wait(cost, now)):
                 raise RateLimited(self._limit, self._name, bucket.rate.per_second, unit, seconds)
-        self.charge(operations, 0)
+
+    async def pay_in_turn(self, operations: int, patience: float = WAIT_SECONDS) -> None:
+        """The same; where others wait, do so in turn with them, for some seconds at the most."""
+        if not self.is_awaited() or self._waiting >= WAITING:
+            self.pay(operations)
+            return
+        self._waiting += 1
+        try:
+            async with asyncio.timeout(patience), self._calls, self._turn:
+                while seconds := self._wait(operations, 0):  # noqa: ASYNC110 - it is time that has to pass
+                    await asyncio.sleep(min(seconds, LOOK_SECONDS))
+                self.charge(operations, 0)
+        except TimeoutError:
+            self.pay(operations)
+        finally:
+            self._waiting -= 1
 
     def charge(self, operations: int, size: int) -> None:
         """Take so many operations and bytes, be they there or not."""
@@ -68,19 +107,48 @@ class Account:
             if bucket is not None and cost:
                 bucket.take(cost, now)
 
+    def owe(self, seconds: float) -> None:
+        """Take what it takes so many seconds to come back from owing."""
+        now = self._clock()
+        for bucket in self._buckets:
+            if bucket is not None:
+                bucket.take(bucket.rate.burst + bucket.rate.per_second * seconds, now)
+
+    def give(self, operations: int) -> None:
+        """Put operations back that were taken."""
+        bucket = self._buckets[0]
+        if bucket is not None:
+            bucket.give(operations)
+
     def owes(self) -> float:
         """How many seconds it takes until what was taken is there."""
         return self._wait(0, 0)
 
     async def hold(self, operations: int, size: int) -> None:
-        """Take as much, and return when nothing is owed. Whoever waits does so in the order of arrival."""
-        if not self._turn.locked() and not self._wait(operations, size):
+        """Take as much, a little at a time, and return when nothing is owed. Whoever waits does so in turn."""
+        if not self.is_awaited() and not self._wait(operations, size):
             self.charge(operations, size)
             return
-        async with self._turn:
-            self.charge(operations, size)
-            while seconds := self.owes():  # noqa: ASYNC110 - it is time that has to pass
-                await asyncio.sleep(min(seconds, LOOK_SECONDS))
+        self._held += 1
+        try:
+            pieces = self._pieces(operations, size)
+            for piece in range(pieces):
+                async with self._streams, self._turn:
+                    self.charge(_part(operations, piece, pieces), _part(size, piece, pieces))
+                    while seconds := self.owes():  # noqa: ASYNC110 - it is time that has to pass
+                        await asyncio.sleep(min(seconds, LOOK_SECONDS))
+        finally:
+            self._held -= 1
+
+    def _pieces(self, operations: int, size: int) -> int:
+        """In how many parts to take as much, so that each takes a short time to be there."""
+        pieces = 1
+        for bucket, cost, most in zip(
+            self._buckets, (operations, size), (operations, size // PIECE_BYTES), strict=True
+        ):
+            if bucket is not None:
+                pieces = max(pieces, min(most, math.ceil(cost / (bucket.rate.per_second * TURN_SECONDS))))
+        return pieces
 
     def _wait(self, operations: int, size: int) -> float:
         now = self._clock()
@@ -90,8 +158,13 @@ class Account:
         )
 
 
+def _part(amount: int, piece: int, pieces: int) -> int:
+    return amount * (piece + 1) // pieces - amount * piece // pieces
+
+
 class Accounts:
-    """The accounts from which something is missing, up to a bound: beyond it those go that were used least lately.
+    """The accounts from which something is missing, up to a bound: beyond it one goes that was used least lately, and
+    that owes nothing. Where all owe, what is new is refused, as if it owed too.
 
     Args:
         limit: which bound they are of, as the settings call it.
@@ -118,9 +191,16 @@ class Accounts:
         rates = self._rates(name)
         if rates == UNBOUNDED:
             return None
-        self._forget()
-        account = self._accounts[key] = Account(self._limit, name or address, rates, self._clock)
+        account = Account(self._limit, name or address, rates, self._clock)
+        if self._make_room():
+            self._accounts[key] = account
+        else:
+            account.owe(FULL_SECONDS)
         return account
+
+    def known(self, name: str, address: str = "") -> Account | None:
+        """The same if something was taken from it."""
+        return self._accounts.get((name, address))
 
     def changed(self) -> None:
         """The rates are others."""
@@ -130,10 +210,17 @@ class Accounts:
             if rates == UNBOUNDED:
                 del self._accounts[name, address]
 
-    def _forget(self) -> None:
-        """Make room for one."""
-        while self._accounts:
-            account = next(iter(self._accounts.values()))
-            if len(self._accounts) < ACCOUNTS and not account.is_whole():
-                break
-            self._accounts.popitem(last=False)
+    def _make_room(self) -> bool:
+        """Make room for one, if there is any to be made. What is owed is not forgotten."""
+        accounts = self._accounts
+        while accounts and next(iter(accounts.values())).is_whole():
+            accounts.popitem(last=False)
+        if len(accounts) < ACCOUNTS:
+            return True
+        for _ in range(LOOKED_AT):
+            key, account = next(iter(accounts.items()))
+            if not account.is_awaited() and not account.owes():
+                del accounts[key]
+                return True
+            accounts.move_to_end(key)  # so that the next one looks at others
+        return False

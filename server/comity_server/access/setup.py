@@ -1,6 +1,7 @@
 """What the settings say of access, read and put together."""
 
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import structlog
@@ -9,11 +10,13 @@ from comity_server.access.bounds import Bounds
 from comity_server.access.certificates import Certificates
 from comity_server.access.clients import Clients
 from comity_server.access.exposure import authenticates
-from comity_server.access.files import Files, Watched
+from comity_server.access.files import FileError, Files, Watched
 from comity_server.access.gate import Gate
+from comity_server.access.guesses import Guesses
 from comity_server.access.hints import hints
 from comity_server.access.identity import Authenticator
 from comity_server.access.jwts import Jwts
+from comity_server.access.limits import rate
 from comity_server.access.policy import Policy
 from comity_server.access.policy import watched as watched_policy
 from comity_server.access.tokens import watched as watched_tokens
@@ -25,7 +28,7 @@ log = structlog.get_logger(__name__)
 class Access:
     """The gate of a server, its certificates if it has any, and the files that they are made of.
 
-    Raises FileError if a file is wrong.
+    Raises FileError if a file is wrong, which names the setting and the file.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -33,21 +36,25 @@ class Access:
         self.certificates: Certificates | None = None
         clients = tokens = jwts = None
         if settings.tls_cert is not None and settings.tls_key is not None:
-            self.certificates = Certificates(settings.tls_cert, settings.tls_key, settings.tls_client_ca)
+            with _named(settings, "tls_cert", "tls_key", "tls_client_ca"):
+                self.certificates = Certificates(settings.tls_cert, settings.tls_key, settings.tls_client_ca)
             self.files.add(self.certificates.pair)
             if settings.tls_client_ca is not None:
                 clients = Clients(self.certificates)
         if settings.tokens is not None:
-            tokens = watched_tokens(settings.tokens)
+            with _named(settings, "tokens"):
+                tokens = watched_tokens(settings.tokens)
             self.files.add(tokens)
         if settings.jwks is not None:
-            jwts = Jwts(settings.jwks, settings.jwt_issuer, settings.jwt_audience, settings.jwt_principal_claim)
+            with _named(settings, "jwks"):
+                jwts = Jwts(settings.jwks, settings.jwt_issuer, settings.jwt_audience, settings.jwt_principal_claim)
             self.files.add(jwts.keys)
         self.bounds = Bounds(settings.rules(), settings.max_calls)
         self._authenticates = authenticates(settings)
         self._policy: Watched[Policy] | None = None
         if settings.policy is not None:
-            self._policy = watched_policy(settings.policy)
+            with _named(settings, "policy"):
+                self._policy = watched_policy(settings.policy)
             self.files.add(self._policy)
             self._use(self._policy.value)
             self._policy.on_change(self._change)
@@ -58,6 +65,7 @@ class Access:
             else None,
             None if policy is None else lambda: policy.value,
             self.bounds,
+            Guesses(rate(settings.rate_unauthenticated, 0)),
         )
         self.files.on_change(self.gate.changed)
 
@@ -77,3 +85,13 @@ class Access:
         """What has to run beside the server."""
         runs = [self.files.run(), self.gate.run()]
         return runs if self.certificates is None else [*runs, self.certificates.run()]
+
+
+@contextmanager
+def _named(settings: Settings, *names: str) -> Iterator[None]:
+    """Have an error of a file name its setting, which is one of some."""
+    try:
+        yield
+    except FileError as error:
+        name = next((each for each in names if str(error).startswith(f"{getattr(settings, each)}:")), names[0])
+        raise FileError(f"{name}: {error}") from None

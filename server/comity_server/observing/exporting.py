@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 
+from comity_server.access import exposure
 from comity_server.listening import ListenError, host_of
 from comity_server.observing.scraping import Scraping
 from comity_server.observing.snapshot import Snapshot
@@ -52,6 +53,7 @@ class Exporting:
         self._version = version
         self._worker = worker
         self._listen = settings.metrics_listen
+        self._settings = settings
         self._endpoint = settings.otlp_endpoint
         self._ends: list[Callable[[], object]] = []
         is_disabled = os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"
@@ -79,7 +81,8 @@ class Exporting:
             readers.append(PrometheusMetricReader(scope_info_enabled=False, registry=registry))
         provider = MeterProvider(readers, self._resource(), shutdown_on_exit=False)
         self._ends.append(provider.shutdown)
-        metrics.register(provider.get_meter("comity", self._version), tally, look)
+        named = exposure.names_namespaces(self._settings)
+        metrics.register(provider.get_meter("comity", self._version), tally, look, named=named)
         if self._listen:
             self._serve(registry)
 

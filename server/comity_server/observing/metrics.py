@@ -90,8 +90,16 @@ def _writes(tally: Tally, _: Snapshot) -> Iterable[tuple[float, Attributes]]:
     return [(count, {"outcome": end}) for end, count in ends.items()]
 
 
-def _writes_by_namespace(tally: Tally, _: Snapshot) -> Iterable[tuple[float, Attributes]]:
-    return [(count, {NAMESPACE: name}) for name, count in tally.namespaces.copy().items()]
+def _writes_by_namespace(tally: Tally, snapshot: Snapshot) -> Iterable[tuple[float, Attributes]]:
+    counts = tally.namespaces.copy()
+    if not snapshot.named:
+        return [(sum(counts.values()), {NAMESPACE: OTHER})]
+    return [(count, {NAMESPACE: name}) for name, count in counts.items()]
+
+
+def _unnamed(look: Callable[[], Snapshot]) -> Snapshot:
+    snapshot = look()
+    return snapshot._replace(named=False, namespaces=(), others=snapshot.everything)
 
 
 def _streams(_: Tally, snapshot: Snapshot) -> Iterable[tuple[float, Attributes]]:
@@ -431,8 +439,11 @@ def _observe(observed: Observed, tally: Tally, collecting: _Collecting, _: Callb
     return [Observation(value, attributes) for value, attributes in observed.read(tally, snapshot)]
 
 
-def register(meter: Meter, tally: Tally, look: Callable[[], Snapshot]) -> None:
-    """Make the instruments. `look` is called from any thread, once for each collection."""
+def register(meter: Meter, tally: Tally, look: Callable[[], Snapshot], *, named: bool = True) -> None:
+    """Make the instruments. `look` is called from any thread, once for each collection. Unless `named`, all namespaces
+    are "other" together."""
+    if not named:
+        look = partial(_unnamed, look)
     for measured in MEASURED:
         instrument = meter.create_histogram(
             measured.name, measured.unit, measured.description, explicit_bucket_boundaries_advisory=measured.bounds

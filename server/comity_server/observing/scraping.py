@@ -1,6 +1,10 @@
 """The HTTP endpoint that Prometheus reads: a few may at a time, and none for long, so that who asks for much, or begins
-to ask and does not go on, takes up little."""
+to ask and goes on slowly or not at all, takes up little."""
 
+import contextlib
+import http.client
+import io
+import socket
 import threading
 from socketserver import ThreadingMixIn
 from typing import TYPE_CHECKING, Any, Final
@@ -16,11 +20,28 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 READERS: Final = 16  # at a time; others are turned away
-READ_SECONDS: Final = 5.0  # how long a reader may say nothing, or take nothing off
+READ_SECONDS: Final = 5.0  # how long a reader may take, from its connection to the end of its answer
+HEAD_BYTES: Final = 8192  # of a request and its headers
+
+
+class _Head(io.BufferedReader):
+    """What a reader asks, line by line, up to a bound."""
+
+    room = HEAD_BYTES
+
+    def readline(self, size: int | None = -1) -> bytes:
+        line = super().readline(self.room + 1)
+        self.room -= len(line)
+        if self.room < 0:
+            raise http.client.LineTooLong("request")
+        return line
 
 
 class _Request(WSGIRequestHandler):
-    timeout = READ_SECONDS
+    def setup(self) -> None:
+        super().setup()
+        self.rfile.close()
+        self.rfile = _Head(self.connection.makefile("rb", 0))
 
     def log_message(self, *_: object) -> None:
         """Say nothing of requests."""
@@ -61,11 +82,21 @@ class Scraping(ThreadingMixIn, WSGIServer):
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
         """On its thread."""
+        timer = threading.Timer(READ_SECONDS, _cut_off, [request])
+        timer.daemon = True
+        timer.start()
         try:
             super().process_request_thread(request, client_address)
         finally:
+            timer.cancel()
             self._room.release()
 
     def handle_error(self, request: object, client_address: object) -> None:
         """It is the reader's doing: it went away, or was too slow."""
         log.debug("metrics were not read to the end")
+
+
+def _cut_off(request: socket.socket) -> None:
+    """End a connection, which wakes up the thread that reads or writes there."""
+    with contextlib.suppress(OSError):  # it has ended
+        request.shutdown(socket.SHUT_RDWR)

@@ -62,6 +62,7 @@ class Snapshot(NamedTuple):
     namespaces: Sequence[NamespaceInfo] = ()
     others: Sizes = Sizes()
     everything: Sizes = Sizes()
+    named: bool = True  # if not, no name of a namespace is to be told
 
 
 class Serving(Protocol):

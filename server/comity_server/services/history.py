@@ -1,6 +1,7 @@
 """History: the commits between two revisions, in pages."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import Final
 
 from comity.v1 import state_pb2
@@ -8,21 +9,29 @@ from comity_server.access.caller import Caller
 from comity_server.access.rights import READ
 from comity_server.errors import Compacted, RevisionInFuture
 from comity_server.limits import Limits
-from comity_server.model import Commit, Event, events_within
-from comity_server.record import utf8_length
+from comity_server.model import Commit, Event, within
+from comity_server.record import KEY, utf8_length
 from comity_server.services import pages, wire
 from comity_server.services.validate import AUTHOR_BYTES, Checks
 from comity_server.stores.protocol import Store
 
 CHUNK: Final = 100  # commits read from the store at a time
+STEP: Final = 250  # commits and events that are looked at in one go, in which others wait
 LOOK: Final = 5000  # commits and events looked at for a page: filters may let few through
 COMMIT_OVERHEAD: Final = 96  # about what a commit's numbers and times take, in bytes
 
 
+Turn = Callable[[], AbstractAsyncContextManager[None]]
+
+
 async def read(
-    store: Store, limits: Limits, caller: Caller, request: state_pb2.HistoryRequest
+    store: Store, limits: Limits, caller: Caller, request: state_pb2.HistoryRequest, turn: Turn
 ) -> state_pb2.HistoryResponse:
-    """One page. It ends where its commits, their bytes or what was looked at come to the limit."""
+    """One page. It ends where its commits, their bytes or what was looked at come to the limit.
+
+    Args:
+        turn: what takes some milliseconds waits for it.
+    """
     checks = Checks(limits, caller)
     namespace, prefix, author = request.namespace, request.prefix, request.author
     from_revision, to_revision = request.from_revision, request.to_revision
@@ -57,14 +66,14 @@ async def read(
     if begin:
         first, last = (first, begin) if newest_first else (begin, last)
 
-    page = _Page(page_size, limits.page_bytes, previous, keys_only)
+    page = _Page(page_size, limits.page_bytes, previous, keys_only, turn)
     page.response.revision = newest
     page.response.floor = floor
     while first <= last:
         found = await store.commits(namespace, first=first, last=last, limit=CHUNK, newest_first=newest_first)
         for commit in found.commits:
             start = skip if commit.revision == begin else 0
-            rest = page.add(commit, _matching(commit, prefix, author), start)
+            rest = await page.add(commit, await page.matching(commit, prefix, author), start)
             if rest is not None:
                 page.response.next_page_token = pages.seal(request, [commit.revision, rest, newest, epoch])
                 return page.response
@@ -77,27 +86,35 @@ async def read(
     return page.response
 
 
-def _matching(commit: Commit, prefix: str, author: str) -> Sequence[Event] | None:
-    """The events to show; None: the commit is not to be shown. One that has no events at all, as a fork's first, is."""
-    if author and commit.author != author:
-        return None
-    if not prefix:
-        return commit.events
-    return events_within(commit, prefix, True) or None
-
-
 class _Page:
     """An answer as it fills."""
 
-    def __init__(self, max_commits: int, max_bytes: int, previous: bool, keys_only: bool) -> None:
+    def __init__(self, max_commits: int, max_bytes: int, previous: bool, keys_only: bool, turn: Turn) -> None:
         self.response = state_pb2.HistoryResponse()
         self._commits = max_commits
         self._room = max_bytes
         self._look = LOOK
         self._previous = previous
         self._keys_only = keys_only
+        self._turn = turn
+        self._steps = 0
 
-    def add(self, commit: Commit, events: Sequence[Event] | None, start: int) -> int | None:
+    async def matching(self, commit: Commit, prefix: str, author: str) -> Sequence[Event] | None:
+        """The events to show; None: the commit is not to be shown. One that has no events at all, as a fork's first,
+        is."""
+        await self._step(1)
+        if author and commit.author != author:
+            return None
+        if not prefix:
+            return commit.events
+        found: list[Event] = []
+        for begin in range(0, len(commit.events), STEP):
+            part = commit.events[begin : begin + STEP]
+            found += [event for event in part if within(event.entry[KEY], prefix, True)]
+            await self._step(len(part))
+        return found or None
+
+    async def add(self, commit: Commit, events: Sequence[Event] | None, start: int) -> int | None:
         """Add a commit with its events from `start` on, as far as there is room.
 
         None: all of it is done with. Else the event that the next page begins with.
@@ -108,15 +125,39 @@ class _Page:
         if events is None:
             return None
         room = self._room - COMMIT_OVERHEAD - utf8_length(commit.author) - utf8_length(commit.message)
-        end = wire.events_that_fit(events, start, room, self._previous, self._keys_only)
+        end = await self._fitting(events, start, room)
         if end < len(events) and self.response.commits:
             return start  # it may fit into a page of its own
         end = min(max(end, start + 1), len(events))
         message = self.response.commits.add()
-        wire.fill_commit(message, commit, events[start:end], self._previous, self._keys_only)
+        for begin in range(start, end, STEP) or (start,):
+            shown = events[begin : min(begin + STEP, end)]
+            wire.fill_commit(message, commit, shown, self._previous, self._keys_only)
+            await self._step(2 * len(shown))
         self._commits -= 1
         self._room -= message.ByteSize()
         if end == len(events):
             return None
         message.partial = True
         return end
+
+    async def _fitting(self, events: Sequence[Event], start: int, room: int) -> int:
+        """The end of the events from `start` on that fit."""
+        size = 0
+        while start < len(events):
+            part = events[start : start + STEP]
+            for event in part:
+                size += wire.event_size(event, self._previous, self._keys_only)
+                if size > room:
+                    return start
+                start += 1
+            await self._step(len(part))
+        return start
+
+    async def _step(self, count: int) -> None:
+        """Let others in, if it is time."""
+        self._steps += count
+        if self._steps >= STEP:
+            self._steps = 0
+            async with self._turn():
+                pass

@@ -176,6 +176,7 @@ class Calls:
             _after_this_task(meter.leave)  # which ends when the client has the answer
             try:
                 async with bound:
+                    await meter.pay()
                     place = await admission.enter(context.peer(), meter.payer)
                     _after_this_task(place.leave)
                     data = await _read(context, trail, caller)
@@ -187,7 +188,7 @@ class Calls:
                             raise Draining
                     request = parse(data)
                     trail.asks(request)
-                    meter.begin(request, len(data))
+                    await meter.begin(request, len(data))
                     call = Call(context, caller, meter, _deadline(context, bound.when()))
                     answer = (await handler(request, call)).SerializeToString()
             except TimeoutError:
@@ -212,13 +213,14 @@ class Calls:
             trail.principal = caller.principal
             meter = gate.begin(caller, context, stream=True)
             try:
+                await meter.pay()
                 if method.client_streaming:
                     request: Any = Requests(admission, context, caller, meter.payer, trail, parse, shape)
                 else:
                     data = await _read_small(admission, context, caller, meter.payer, trail)
                     request = parse(data)
                     trail.asks(request)
-                    meter.begin(request, len(data))
+                    await meter.begin(request, len(data))
                 if not tool:
                     self.streams += 1
                     _after_this_task(self._stream_ended)

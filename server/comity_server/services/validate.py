@@ -12,6 +12,7 @@ from comity_server.access.rights import EVERYTHING, Access
 from comity_server.errors import AuthorNotPrincipal, InvalidRequest, PermissionDenied, Violation
 from comity_server.limits import Limits
 from comity_server.services.status import VIOLATIONS
+from comity_server.words import figure
 
 NAMESPACE: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 CHECKPOINT: Final = re.compile(r"(?=.*[A-Za-z])[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
@@ -183,7 +184,7 @@ class Checks:
         """The same of so many µs."""
         least, most = self.limits.lease_ttl_least, self.limits.lease_ttl_most
         if not least * 1e6 <= ttl <= most * 1e6:
-            self.wrong(field, f"must be from {least:g} to {most:g} s")
+            self.wrong(field, f"must be from {figure(least)} to {figure(most)} s")
         return ttl
 
     def duration(self, field: str, duration: Duration) -> float | None:

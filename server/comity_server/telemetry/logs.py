@@ -13,13 +13,16 @@ from comity_server.telemetry import trail
 # What gRPC calls errors, and is the client's doing. Only their text tells: so grpcio 1.75.1 and 1.85.1 word them.
 # Should another one word them anew, they are logged.
 NO_NEWS: Final = ("ExecuteBatchError raised in core by servicer method", "Invalid encoding on ")
+OWN: Final = "comity_server"  # the loggers of this package
+OF_CLIENTS: Final = "opentelemetry.trace"  # warns of what a client says of its trace, in the client's words
 Format = Literal["auto", "console", "json"]
 
 
 def configure(level: str = "info", style: Format = "auto") -> None:
     """Send everything that is logged, by libraries too, to standard error in one form.
 
-    `level` is the least that is worth a line; `style` auto means console on a terminal and JSON elsewhere.
+    `level` is the least that is worth a line, of libraries `info` or above; `style` auto means console on a terminal
+    and JSON elsewhere.
     """
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
@@ -55,7 +58,10 @@ def configure(level: str = "info", style: Format = "auto") -> None:
     handler.addFilter(_is_news)
     root = logging.getLogger()
     root.handlers[:] = [handler]
-    root.setLevel(level.upper())
+    least = logging.getLevelNamesMapping()[level.upper()]
+    root.setLevel(max(least, logging.INFO))
+    logging.getLogger(OWN).setLevel(least)
+    logging.getLogger(OF_CLIENTS).setLevel(logging.ERROR)
 
 
 def _is_news(record: logging.LogRecord) -> bool:

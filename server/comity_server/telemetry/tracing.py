@@ -9,9 +9,12 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 from urllib.parse import unquote
 
-from opentelemetry import context, propagate, trace
+from opentelemetry import context, trace
 from opentelemetry.trace import Link, Span, SpanContext, SpanKind, Status, StatusCode, Tracer
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
+# Of what a client says only where it is in a trace: other propagators keep all there is, and log what they cannot read.
+TRACE_CONTEXT: Final = TraceContextTextMapPropagator()
 LINKS: Final = 100  # of a commit: the SDK keeps 128
 # Of a server these are its own errors; the others are its clients'.
 SERVER_ERRORS: Final = ("UNKNOWN", "DEADLINE_EXCEEDED", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS")
@@ -28,7 +31,7 @@ class Tracing:
     def begin(self, method: str, metadata: Metadata, peer: str) -> Span:
         """The span of a call, which goes on with the trace that the client names. It is the current one of the task
         from now on, which has to be the call's own."""
-        parent = propagate.extract({name: said for name, said in metadata if isinstance(said, str)})
+        parent = TRACE_CONTEXT.extract({name: said for name, said in metadata if isinstance(said, str)})
         attributes: dict[str, str | int] = {"rpc.system.name": "grpc", "rpc.method": method}
         address, _, port = unquote(peer).partition(":")[2].rpartition(":")
         if port.isdecimal():
@@ -60,7 +63,7 @@ class Tracing:
         for parent in parents:
             if len(linked) >= LINKS:
                 break
-            read = trace.get_current_span(propagate.extract({"traceparent": parent})).get_span_context()
+            read = trace.get_current_span(TRACE_CONTEXT.extract({"traceparent": parent})).get_span_context()
             if read.is_valid and read.trace_flags.sampled:
                 linked.setdefault(read.span_id, read)
         if not linked:
