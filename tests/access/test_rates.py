@@ -494,19 +494,31 @@ async def test_a_pipeline_is_held_back_until_it_can_be_paid_for(slow: Running) -
         await pipe.send(put("e"))
         account = slow.server._access.bounds.namespaces.find("n")
         assert account is not None
-        await until(lambda: account._turn.locked())
-        assert slow.store.commits_begun == 1
+        await until(lambda: account._turn.locked() and len(pipe.arrived) == 5)
+        assert slow.store.commits_begun > 1, "what there was is used"
         quick(slow)
         await until(lambda: len(pipe.arrived) == 9)
         assert not any(each.code for each in pipe.arrived)
 
 
-async def test_what_is_held_back_for_longer_than_its_time_is_not_begun(slow: Running) -> None:
+async def test_what_cannot_be_paid_for_in_its_time_is_refused_at_once_and_what_can_is_done(slow: Running) -> None:
     async with grpc.aio.insecure_channel(slow.server.addresses[0]) as channel, piped(channel, "n") as pipe:
-        await pipe.ask(*map(put, "abcde"))
-        results = await pipe.ask(put("f"), get("a"), timeout=Duration(nanos=50_000_000))
-        assert {each.error.reason for each in results} == {"DEADLINE_PASSED"}
-        assert slow.store.commits_begun == 1
+        results = await pipe.ask(*map(put, "abcdefg"), get("a"), timeout=Duration(seconds=3600))
+        assert [each.id for each in results if not each.code] == [1, 2, 3, 4, 5]
+        assert [each.id for each in results if each.code] == [6, 7, 8]
+        assert {each.error.reason for each in results[5:]} == {"RATE_LIMITED"}
+        assert results[5].error.metadata["limit"] == "rate_namespace"
+        assert results[5].error.retry_delay.seconds > 3600
+
+
+async def test_an_end_answers_what_was_begun_of_a_message_and_leaves_out_the_rest(slow: Running) -> None:
+    async with grpc.aio.insecure_channel(slow.server.addresses[0]) as channel, piped(channel, "n") as pipe:
+        await pipe.send(*map(put, "abcdefg"))
+        await until(lambda: len(pipe.arrived) == 5)
+        await slow.server.stop()
+        assert len(pipe.arrived) == 5
+        assert not any(each.code for each in pipe.arrived)
+        assert slow.server.calls._admission.connections == 0
 
 
 async def test_a_server_that_stops_does_not_wait_for_a_rate(slow: Running) -> None:

@@ -160,6 +160,18 @@ class Meter:
             return 0.0
         return max((account.owes() for account in self._accounts()), default=0.0)
 
+    def refusal(self, operations: int, size: int) -> RateLimited | None:
+        """Why `hold` would wait with so much, and for how long, if nobody else did; None: it would not."""
+        if not self._bounds.counts:
+            return None
+        refusals = [refusal for each in self._accounts() if (refusal := each.refusal(operations, size)) is not None]
+        return max(refusals, key=lambda refusal: refusal.seconds, default=None)
+
+    def per_second(self) -> tuple[float, float]:
+        """The operations and the bytes that come to be there."""
+        operations, size = zip((inf, inf), *(each.per_second() for each in self._accounts()), strict=True)
+        return min(operations), min(size)
+
     async def hold(self, operations: int, size: int) -> None:
         """Take as much, and return when it was there."""
         if self._bounds.counts:

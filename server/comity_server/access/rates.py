@@ -84,6 +84,24 @@ class Account:
             if bucket is not None and (seconds := bucket.wait(cost, now)):
                 raise RateLimited(self._limit, self._name, bucket.rate.per_second, unit, seconds)
 
+    def refusal(self, operations: int, size: int) -> RateLimited | None:
+        """Why `hold` would wait with so much, and for how long, if nobody else did; None: it would not."""
+        now = self._clock()
+        longest: RateLimited | None = None
+        for bucket, cost, unit in zip(self._buckets, (operations, size), UNITS, strict=True):
+            if bucket is None:
+                continue
+            per_second, burst = bucket.rate
+            seconds = bucket.wait(cost, now) + max(cost - burst, 0.0) / per_second
+            if seconds and (longest is None or seconds > longest.seconds):
+                longest = RateLimited(self._limit, self._name, per_second, unit, seconds)
+        return longest
+
+    def per_second(self) -> tuple[float, float]:
+        """The operations and the bytes that come to be there."""
+        operations, size = (math.inf if bucket is None else bucket.rate.per_second for bucket in self._buckets)
+        return operations, size
+
     async def pay_in_turn(self, operations: int, patience: float = WAIT_SECONDS) -> None:
         """The same; where others wait, do so in turn with them, for some seconds at the most."""
         if not self.is_awaited() or self._waiting >= WAITING:

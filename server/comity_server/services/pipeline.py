@@ -20,7 +20,6 @@ from typing import Final
 
 from comity.v1 import state_pb2
 from comity_server import tasks
-from comity_server.access.bounds import operations
 from comity_server.access.rights import READ, READ_WRITE
 from comity_server.committer import GROUP_PARTS, Answer, Committer
 from comity_server.errors import (
@@ -53,6 +52,7 @@ from comity_server.services.pipeline_messages import (
     read,
     write,
 )
+from comity_server.services.pipeline_portions import Portion, portions
 from comity_server.services.rpc import Requests
 from comity_server.services.shape import OPERATIONS
 from comity_server.services.validate import AUTHOR_BYTES, CLIENT_BYTES, Checks
@@ -214,11 +214,7 @@ class _Stream:
             request, place, size = await messages.admitted(soon=True)
             self._begin(request, place)
             while True:
-                arrived = asyncio.get_running_loop().time()
-                await self._pay(request, place, size, arrived)
-                self._taking = True
-                await self._take(request, place, size, arrived)
-                self._taking = False
+                await self._take_up(request, place, size)
                 del request, place  # the next one may be long in coming
                 if self._ending:
                     return
@@ -274,30 +270,48 @@ class _Stream:
             place.leave()
             raise
 
-    async def _pay(self, request: state_pb2.PipelineRequest, place: Place, size: int, arrived: float) -> None:
-        """Hold back what the rates of its caller and of the namespace do not have room for yet, and so what comes after
-        it. Where its time is up before, it goes on to be refused for that."""
-        if not self._meter.counts:
-            return
-        try:
-            async with until(_deadline(request, arrived)):
-                await self._meter.hold(operations(request, self._limits.transaction_operations), size)
-        except DeadlinePassed:
-            pass
-        except BaseException:  # the stream ends
-            place.leave()
-            raise
-
-    async def _take(self, request: state_pb2.PipelineRequest, place: Place, size: int, arrived: float) -> None:
-        """Begin each operation of a message."""
-        if not request.operations:
-            place.leave()
-            return
+    async def _take_up(self, request: state_pb2.PipelineRequest, place: Place, size: int) -> None:
+        """Begin each operation of a message, when the rates of its caller and of the namespace have room for it; what
+        comes after it is held back meanwhile. For what they will have no room in its time it is refused."""
+        deadline = _deadline(request, asyncio.get_running_loop().time())
         message = Message(place, len(request.operations))
         self._messages[message] = None
         self._unanswered += message.unanswered
-        deadline = _deadline(request, arrived)
-        awaited = request.awaited
+        held_back = message.unanswered
+        try:
+            for portion in portions(request, size, self._meter, self._limits.transaction_operations):
+                refusal = await self._pay(portion, deadline)
+                held_back -= len(portion.operations)
+                self._taking = True
+                if refusal is None:
+                    await self._take(request.awaited, portion, message, deadline, size)
+                else:
+                    self._answer(message, [(each.id, 0, None, refusal) for each in portion.operations])
+                self._taking = False
+                if self._ending:
+                    return
+        finally:
+            if not self._taking and (held_back or not request.operations):  # the stream ends, or there was nothing
+                self._done(message, held_back)
+                self._ready.set()
+
+    async def _pay(self, portion: Portion, deadline: float | None) -> StateError | None:
+        """Wait until it can be paid for. Returns why it is refused, if its time is up before."""
+        if not self._meter.counts:
+            return None
+        refusal = self._meter.refusal(portion.cost, portion.size)
+        now = asyncio.get_running_loop().time()
+        if refusal is not None and deadline is not None and now + refusal.seconds > deadline:
+            return refusal
+        try:
+            async with until(deadline):
+                await self._meter.hold(portion.cost, portion.size)
+        except DeadlinePassed as passed:
+            return self._meter.refusal(portion.cost, portion.size) or passed.with_traceback(None)
+        return None
+
+    async def _take(self, awaited: int, portion: Portion, message: Message, deadline: float | None, size: int) -> None:
+        """Begin operations of a message of so many bytes."""
         writer = self._writer
         batch = _Batch(message)
         batches = [batch]
@@ -309,7 +323,7 @@ class _Stream:
         checks = self._checks()
         gone_through = 0
         counted = self._tally.operations
-        for operation in request.operations:
+        for operation in portion.operations:
             id, kind = operation.id, operation.kind
             gone_through += 1
             try:
@@ -371,8 +385,11 @@ class _Stream:
         elif reads:
             await asyncio.gather(*(self._answer_reads(message, each, at, deadline) for at, each in reads.items()))
         if batch.operations:  # else there is none, and the place may have been left
-            place.resize(size + PART_BYTES * sum(each.parts for each in batches))  # until that is taken off
-            share = place.size // len(batches)
+            place = message.place
+            message.parts += (parts := sum(each.parts for each in batches))
+            # Until that is taken off. What is held back is as large as ever.
+            place.resize(size + PART_BYTES * message.parts if portion.is_last else place.size + PART_BYTES * parts)
+            share = (portion.size + PART_BYTES * parts) // len(batches)
             for each in batches:
                 await self._commit(each, share + WRITE_BYTES * len(each.operations), deadline)
         if listed:
