@@ -30,7 +30,16 @@ def samples(name: str) -> list[str]:
 
 CLIENT = samples("docs/client.md")
 TESTED = (
-    *("comity.connect(", "comity.TLS(", "state.history(", "def spend(", "def retire(", "conditions=[", "as watch:"),
+    *(
+        "comity.connect(",
+        "comity.TLS(",
+        "state.history(",
+        "state.increment(",
+        "def spend(",
+        "def retire(",
+        "conditions=[",
+        "as watch:",
+    ),
     *("state.checkpoint(", "state.fork(", "state.lease(", "state.grant_lease(", "state.keep_alive("),
     *("state.cell(", "comity.sync.connect("),
 )
@@ -120,6 +129,12 @@ async def test_connecting(state: Client, server: Server) -> None:
     entry = await state.get("plan")
     assert entry is not None
     assert (entry.value, entry.version) == ({"step": 2}, 2)
+
+
+async def test_counting(state: Client, server: Server) -> None:
+    task, known = begin(sample("state.increment("), state, server)
+    await task
+    assert (known["runs"].value, known["runs"].version) == (1, 1)
 
 
 async def test_connecting_by_tls_with_a_token(tmp_path: Path) -> None:
