@@ -8,7 +8,7 @@ between which the event loop comes to everything else.
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 
 from comity_server import topics
 from comity_server.errors import Compacted, Draining, EpochChanged, RevisionInFuture
@@ -17,6 +17,19 @@ from comity_server.tasks import finish
 from comity_server.topics import Encode, Followed, Interest, Piece, Recent, Topic
 
 _CHUNK: Final = 256  # commits that a watcher which is behind reads from the store at a time
+
+
+FREE_BYTES: Final = 4096  # that a cursor reads without asking for room
+
+
+class Room(Protocol):
+    """What a reader has room for."""
+
+    def now(self) -> bool:
+        """Take up the room of one read, if it is there."""
+
+    async def wait(self) -> None:
+        """The same, and wait until it is there."""
 
 
 class Batch(NamedTuple):
@@ -145,17 +158,18 @@ class Cursor:
         self._waiting: asyncio.Future[None] | None = None
         topic.readers.add(self)
 
-    async def read(self, max_bytes: int, timeout: float) -> Batch:
-        """Wait for the next commits, for `timeout` seconds at most, and read about `max_bytes` of them.
+    async def read(self, max_bytes: int, timeout: float, room: Room | None = None) -> Batch:
+        """Wait for the next commits, for `timeout` seconds at most, and read about `max_bytes` of them, or as much as
+        there is room for. Where that is nothing it is waited for, with nothing in memory meanwhile.
 
         Raises:
             Compacted: the cursor fell behind the floor, or the namespace was deleted.
             Draining: the server shuts down.
             StoreUnavailable: the store could not be read.
-            what else it was ended with.
+            what else it was ended with, or `room` raises.
         """
         deadline = asyncio.get_running_loop().time() + timeout
-        load = _Load(max_bytes)
+        load = _Load(max_bytes, room)
         in_time = True
         while True:
             self.check()
@@ -170,6 +184,9 @@ class Cursor:
                 await self._read_store(load)
             else:
                 self._read_topic(load)
+            if load.waits:
+                await load.wait()
+                continue
             if load.fragments or not in_time:
                 return Batch(self.revision, load.fragments)
             if is_behind:  # a long way through what does not match must not hold up the others
@@ -224,14 +241,14 @@ class Cursor:
         """Load a commit, or as much of it as there is room for; move past it if that was all. Says if there is more
         room. What is large is loaded alone, one fragment at a time, so that no more than that is ever in memory."""
         while start < len(piece.events):
-            if load.fragments and (start or piece.size > load.room):
-                self._rest = (piece, start)
+            if not load.has_room(None if start else piece.size):
+                self._rest = None if load.waits and not start else (piece, start)
                 return False
             fragment, start = self._feed.recent.fragment(self._feed.encode, self._topic, piece, start)
             load.add(fragment)
         self._rest = None
         self.revision = piece.commit.revision
-        return load.room > 0
+        return not load.is_full
 
     async def _wait(self, deadline: float) -> bool:
         """Wait until the topic has something new. False: the time is up."""
@@ -254,13 +271,41 @@ class Cursor:
 class _Load:
     """What one read has gathered, and how many bytes more it may."""
 
-    def __init__(self, max_bytes: int) -> None:
+    def __init__(self, max_bytes: int, room: Room | None) -> None:
         self.fragments: list[bytes] = []
-        self.room = max_bytes
+        self.waits = False  # for room, without which nothing can be read
+        self._left = max_bytes if room is None else min(FREE_BYTES, max_bytes)
+        self._more = max_bytes - self._left  # once there is room
+        self._room = room
+
+    @property
+    def is_full(self) -> bool:
+        return self._left <= 0 and self._room is None
+
+    def has_room(self, size: int | None) -> bool:
+        """Whether so much may be read, or what is large and alone."""
+        if size is not None and size <= self._left:
+            return True
+        if self._room is not None:
+            if not self._room.now():
+                self.waits = not self.fragments
+                return False
+            self._grow()
+        return not self.fragments or (size is not None and size <= self._left)
+
+    async def wait(self) -> None:
+        assert self._room is not None
+        await self._room.wait()
+        self._grow()
 
     def add(self, fragment: bytes) -> None:
         self.fragments.append(fragment)
-        self.room -= len(fragment)
+        self._left -= len(fragment)
+
+    def _grow(self) -> None:
+        self._left += self._more
+        self._room = None
+        self.waits = False
 
 
 def _expire(future: "asyncio.Future[None]") -> None:

@@ -29,9 +29,10 @@ from comity_server.services.checkpoint import CheckpointService
 from comity_server.services.health import Health
 from comity_server.services.lease import LeaseService
 from comity_server.services.namespace import NamespaceService
+from comity_server.services.outbox import Outboxes
 from comity_server.services.rpc import Calls
 from comity_server.services.server import About, ServerService
-from comity_server.services.state import StateService
+from comity_server.services.state import Rooms, StateService
 from comity_server.services.tools import Channelz, Reflection
 from comity_server.services.wire import watch_fragment
 from comity_server.settings import Settings
@@ -87,6 +88,7 @@ class Server:
         self._exporting = Exporting(settings, version("comity"), worker)
         tracing = self._exporting.tracing
         admission = Admission(settings.max_connection_bytes, request_bytes(settings), settings.max_bytes)
+        rooms = Rooms(*(Outboxes(settings.max_connection_bytes, settings.max_bytes) for _ in Rooms._fields))
         trails = Trails(tally, settings.log_calls, tracing)
         self.calls = Calls(self._grpc, self._access.gate, admission, trails, settings.max_deadline, limits)
         bounds = self._access.bounds
@@ -96,7 +98,7 @@ class Server:
         self._compactor = Compactor(
             store, lambda namespace: bounds.rules.namespace(namespace).retention, settings.compaction_interval, tally
         )
-        self._state = StateService(store, self._committer, self._feed, limits, settings.progress_interval, tally)
+        self._state = StateService(store, self._committer, self._feed, limits, settings.progress_interval, tally, rooms)
         self._expiry = Expiry(store, self._committer, tally)
         self._observer = Observer(store, self._committer, self._feed, self.calls, tally)
         self._leases = LeaseService(store, self._committer, limits)

@@ -94,6 +94,25 @@ async def test_what_waits_for_room_is_refused_at_the_end() -> None:
         assert running.store.commits_begun == 1
 
 
+async def test_watches_that_are_not_read_are_bounded(
+    own: Server, state: "state_pb2_grpc.StateServiceAsyncStub"
+) -> None:
+    for number in range(4):
+        await state.Put(s.PutRequest(namespace="n", key=f"{number}", value=bytes(MIB - 1024)), timeout=TIMEOUT)
+    options = [
+        ("grpc.use_local_subchannel_pool", 1),
+        ("grpc.http2.bdp_probe", 0),
+        ("grpc.http2.lookahead_bytes", 65_536),
+    ]
+    async with grpc.aio.insecure_channel(own.address, options=options) as channel:
+        watching: state_pb2_grpc.StateServiceAsyncStub = state_pb2_grpc.StateServiceStub(channel)
+        before = await settled(own, state)
+        watches = [watching.Watch(s.WatchRequest(namespace="n", prefix="", from_revision=1)) for _ in range(100)]
+        for watch in watches:
+            await watch.read()
+        assert await settled(own, state) - before < 80 * MIB, "all of the messages are 200 MiB"
+
+
 async def refused_put(state: "state_pb2_grpc.StateServiceAsyncStub", value: bytes) -> None:
     await state.Put(s.PutRequest(namespace="n", key="k", value=value), timeout=TIMEOUT)
 

@@ -1,7 +1,9 @@
 """Transactions that look through much: others have their turn meanwhile, and what is found does not depend on it."""
 
 import asyncio
+import itertools
 from collections.abc import Sequence
+from types import SimpleNamespace
 
 import pytest
 
@@ -31,7 +33,7 @@ KEYS = 60
 def in_small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each step takes up a whole round."""
     monkeypatch.setattr(rounds, "_SECONDS", 1e-9)
-    monkeypatch.setattr(rounds, "_SHORT", 0)
+    monkeypatch.setattr(rounds, "SHORT", 0)
     monkeypatch.setattr(rounds, "_STEPS", 1)
     monkeypatch.setattr(conditions, "_CHUNK", 1)
     monkeypatch.setattr(operations, "_CHUNK", 1)
@@ -107,6 +109,28 @@ async def test_who_waits_for_a_turn_has_it_in_the_order_of_arrival() -> None:
 
     await asyncio.gather(*(work(name) for name in range(20)))
     assert done == list(range(20))
+
+
+async def test_short_steps_add_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    monkeypatch.setattr(rounds, "_STEPS", 1)
+    ticks = itertools.count()
+    clock = SimpleNamespace(monotonic=lambda: next(ticks) * rounds.SHORT / 10)
+    monkeypatch.setattr(rounds, "time", clock)
+    passed = 0
+
+    async def others() -> None:
+        nonlocal passed
+        while True:
+            await asyncio.sleep(0)
+            passed += 1
+
+    running = asyncio.create_task(others())
+    stint = Stint(Rounds(), 0.0)
+    for _ in range(1000):
+        await stint.step()
+    running.cancel()
+    assert passed > 10
 
 
 async def test_what_changed_is_found_while_history_is_dropped() -> None:

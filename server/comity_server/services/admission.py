@@ -43,20 +43,23 @@ class Admission:
         """How many have calls here."""
         return len(self._connections)
 
-    async def enter(self, peer: str, payer: Payer, *, patient: bool = False) -> "Place":
+    async def enter(
+        self, peer: str, payer: Payer, *, patient: bool = False, turn: asyncio.Future[None] | None = None
+    ) -> "Place":
         """Wait for room, in the order of arrival: if that is for all connections to make, no longer than a moment
         unless `patient`. Raises Draining once closed, TooManyCalls.
 
         Args:
             peer: the connection.
             payer: who it counts as.
+            turn: what is waited for, which may be cancelled.
         """
         if self._closed:
             raise Draining
         connection = self._connections.setdefault(peer, _Connection())
         place = Place(self, peer, payer)
         connection.places += 1
-        connection.waiting[place] = turn = asyncio.get_running_loop().create_future()
+        connection.waiting[place] = turn = turn or asyncio.get_running_loop().create_future()
         self._admit(peer)
         try:
             if peer not in self._kept_out or patient:
@@ -70,6 +73,17 @@ class Admission:
         except BaseException:  # cancelled, perhaps just when its turn came; or closed
             place.leave()
             raise
+        return place
+
+    def enter_now(self, peer: str, payer: Payer) -> "Place | None":
+        """The same where nobody has to wait. None: somebody has to, or it is closed."""
+        connection = self._connections.get(peer) or _Connection()
+        if self._closed or connection.waiting or self._kept_out or not self._has_room(connection, payer):
+            return None
+        self._connections[peer] = connection
+        place = Place(self, peer, payer)
+        connection.places += 1
+        place.resize(self._request_bytes)
         return place
 
     def close(self) -> None:

@@ -37,6 +37,7 @@ from comity_server.services import requests
 from comity_server.services.admission import Place
 from comity_server.services.call import Call
 from comity_server.services.deadline import until
+from comity_server.services.outbox import COPIES, Outbox, Outboxes
 from comity_server.services.pipeline_answers import MESSAGE_BYTES, Answers, Message
 from comity_server.services.pipeline_lists import Lists, Waiting
 from comity_server.services.pipeline_messages import (
@@ -77,13 +78,15 @@ class Pipelines:
         committer: where writes go.
         limits: for what one request may ask.
         tally: where operations and their errors are counted.
+        outboxes: the room that there is for answers.
     """
 
-    def __init__(self, store: Store, committer: Committer, limits: Limits, tally: Tally) -> None:
+    def __init__(self, store: Store, committer: Committer, limits: Limits, tally: Tally, outboxes: Outboxes) -> None:
         self._store = store
         self._tally = tally
         self._committer = committer
         self._limits = limits
+        self._outboxes = outboxes
         self._streams: dict[_Stream, None] = {}
         self._by_peer: Counter[str] = Counter()
         self._closed = False
@@ -102,7 +105,8 @@ class Pipelines:
         if self._by_peer[peer] >= PIPELINES:
             raise TooManyPipelines(PIPELINES)
         self._by_peer[peer] += 1
-        stream = _Stream(self._store, self._committer, self._limits, call, self._tally)
+        outbox = self._outboxes.open(peer, call.meter.payer)
+        stream = _Stream(self._store, self._committer, self._limits, call, self._tally, outbox)
         self._streams[stream] = None
         try:
             with call.caller.standing(stream.look, stream.stop):
@@ -133,7 +137,9 @@ class _Batch:
 
 
 class _Stream:
-    def __init__(self, store: Store, committer: Committer, limits: Limits, call: Call, tally: Tally) -> None:
+    def __init__(
+        self, store: Store, committer: Committer, limits: Limits, call: Call, tally: Tally, outbox: Outbox
+    ) -> None:
         self._tally = tally
         self._store = store
         self._committer = committer
@@ -147,7 +153,8 @@ class _Stream:
         self._changing: Counter[str] = Counter()  # their keys: in how many of them each is
         self._wide = 0  # how many of them may change other keys, too
         self._listing = 0  # entries that they may list
-        self._lists = Lists(store, limits, call.caller, MESSAGE_BYTES, self._fail)
+        self._outbox = outbox
+        self._lists = Lists(store, limits, call.caller, MESSAGE_BYTES, outbox, self._fail)
         self._answers = Answers(self._lists.take_off, self._done, tally)
         self._messages: dict[Message, None] = {}  # that are not answered in full
         self._unanswered = 0
@@ -195,6 +202,7 @@ class _Stream:
         if self._reader is not None:  # first, since it adds lists
             await tasks.end(self._reader)
         await self._lists.close()
+        self._outbox.leave()
         for batch in self._batches:
             if batch.answer is not None:
                 batch.answer.cancel()
@@ -211,7 +219,9 @@ class _Stream:
                 del request, place  # the next one may be long in coming
                 if self._ending:
                     return
-                while self._unanswered >= UNANSWERED or self._answers.held_bytes >= ANSWERED_BYTES:
+                while (
+                    self._unanswered >= UNANSWERED or self._answers.held_bytes >= ANSWERED_BYTES or self._outbox.waits
+                ):
                     self._room.clear()
                     await self._room.wait()
                 request, place, size = await messages.admitted(soon=False)
@@ -470,7 +480,11 @@ class _Stream:
 
     async def _room_for(self, batch: _Batch) -> None:
         """Wait until the client has taken what was answered, and what is under way cannot become too much."""
-        while self._answers.held_bytes >= ANSWERED_BYTES or (self._listing and self._listing + batch.entries > LISTED):
+        while (
+            self._answers.held_bytes >= ANSWERED_BYTES
+            or self._outbox.waits
+            or (self._listing and self._listing + batch.entries > LISTED)
+        ):
             self._room.clear()
             await self._room.wait()
 
@@ -499,8 +513,14 @@ class _Stream:
         """Messages, until the last operation that was read is answered. Raises what the stream ends with."""
         while not self._failed and (self._unanswered or not self._ending):
             if self._answers.is_due:
-                for message in await self._answers.serialise():
-                    yield message
+                await self._outbox.wait()
+                self._room.set()
+                messages = await self._answers.serialise()
+                size = COPIES * sum(map(len, messages))
+                self._outbox.settle(size)
+                while messages:
+                    yield messages.popleft()
+                self._outbox.free(size)
             else:
                 self._ready.clear()
                 await self._ready.wait()

@@ -63,11 +63,11 @@ class Answers:
         self._results.append((message, results, size))
         self.held_bytes += size
 
-    async def serialise(self) -> Sequence[bytes]:
+    async def serialise(self) -> deque[bytes]:
         """As much as is answered, up to about MESSAGE_BYTES: one message, or two if one result is very large."""
         response = state_pb2.PipelineResponse()
         results = response.results
-        messages: list[bytes] = []
+        messages: deque[bytes] = deque()
         total = gone_through = 0
         while self._results and total < MESSAGE_BYTES:
             message, answered, held = self._results[0]

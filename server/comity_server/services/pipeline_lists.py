@@ -17,6 +17,7 @@ from comity_server.errors import InvalidRequest, OutsideHistory, StateError, Vio
 from comity_server.limits import Limits
 from comity_server.services import lists
 from comity_server.services.deadline import until
+from comity_server.services.outbox import Outbox
 from comity_server.services.pipeline_messages import LIST, RESULT_BYTES, Result
 from comity_server.stores.protocol import Store
 
@@ -60,17 +61,25 @@ class Lists:
         limits: for what one list may ask.
         caller: whose stream it is.
         room: bytes of pages that are not taken off, from which on no other is read.
+        outbox: which pages take up.
         fail: told why a list is never answered.
     """
 
     def __init__(
-        self, store: Store, limits: Limits, caller: Caller, room: int, fail: Callable[[Exception], None]
+        self,
+        store: Store,
+        limits: Limits,
+        caller: Caller,
+        room: int,
+        outbox: Outbox,
+        fail: Callable[[Exception], None],
     ) -> None:
         self.namespace = ""
         self._store = store
         self._limits = limits
         self._caller = caller
         self._room = room
+        self._outbox = outbox
         self._fail = fail
         self._waiting: deque[Waiting] = deque()
         self._reader: asyncio.Task[None] | None = None
@@ -97,6 +106,7 @@ class Lists:
     def take_off(self, size: int) -> None:
         """A page of so many bytes is off to the client."""
         self._page_bytes -= size
+        self._outbox.free(size)
         self._taken.set()
 
     async def close(self) -> None:
@@ -111,6 +121,8 @@ class Lists:
                     self._taken.clear()
                     await self._taken.wait()
                 waiting = self._waiting[0]
+                await self._outbox.wait()
+                size = 0
                 result: Result
                 try:
                     async with until(waiting.deadline):
@@ -120,6 +132,7 @@ class Lists:
                     result = (waiting.id, LIST, page, size)
                 except StateError as error:
                     result = (waiting.id, LIST, None, error)
+                self._outbox.settle(size)
                 self._waiting.popleft()
                 waiting.answer([result])
                 await asyncio.sleep(0)  # many lists must not hold up others

@@ -231,6 +231,7 @@ class Calls:
                         await context.write(message)
                         trail.gave(len(message))
                         meter.charge(0, len(message))
+                        del message  # the next one may be long in coming
             finally:
                 meter.leave()
 

@@ -1,6 +1,7 @@
 """StateService: reads, writes and transactions; watches and histories are in modules of their own."""
 
 from collections.abc import AsyncGenerator
+from typing import NamedTuple
 
 from comity.v1 import state_pb2
 from comity_server.access.rights import READ
@@ -11,12 +12,20 @@ from comity_server.model import DeleteResult, PutResult
 from comity_server.services import blame, history, lists, requests, watch, wire
 from comity_server.services.call import Call
 from comity_server.services.conflicts import conflict
+from comity_server.services.outbox import Outboxes
 from comity_server.services.pipeline import Pipelines
 from comity_server.services.rpc import Requests
 from comity_server.services.submit import submit
 from comity_server.services.validate import Checks
 from comity_server.stores.protocol import Store
 from comity_server.telemetry.tally import Tally
+
+
+class Rooms(NamedTuple):
+    """What there is for answers that are not taken off."""
+
+    watches: Outboxes
+    pipelines: Outboxes
 
 
 class StateService:
@@ -30,17 +39,21 @@ class StateService:
         limits: Limits,
         progress_interval: float,
         tally: Tally,
+        rooms: Rooms,
     ) -> None:
         self._store = store
         self._committer = committer
         self._feed = feed
-        self._pipelines = Pipelines(store, committer, limits, tally)
+        self._pipelines = Pipelines(store, committer, limits, tally, rooms.pipelines)
+        self._watches = rooms.watches
         self._limits = limits
         self._progress_interval = progress_interval
 
     def close(self) -> None:
-        """Read no more of any pipeline, and end each when what it was sent has its answers."""
+        """Read no more of any pipeline, and end each when what it was sent has its answers. No watch waits for room any
+        more."""
         self._pipelines.close()
+        self._watches.close()
 
     async def Get(self, request: state_pb2.GetRequest, call: Call) -> state_pb2.GetResponse:
         checks = Checks(self._limits, call.caller)
@@ -100,4 +113,4 @@ class StateService:
         return self._pipelines.stream(messages, call)
 
     def Watch(self, request: state_pb2.WatchRequest, call: Call) -> AsyncGenerator[bytes]:
-        return watch.stream(self._feed, self._limits, self._progress_interval, call, request)
+        return watch.stream(self._feed, self._watches, self._limits, self._progress_interval, call, request)

@@ -10,6 +10,7 @@ from comity_server.access.rights import READ
 from comity_server.feed import Feed
 from comity_server.limits import Limits
 from comity_server.services.call import Call
+from comity_server.services.outbox import COPIES, Outboxes
 from comity_server.services.validate import EPOCH_BYTES, Checks
 from comity_server.topics import Interest
 
@@ -19,12 +20,17 @@ PROGRESS_MOST: Final = 86400.0
 
 
 async def stream(
-    feed: Feed, limits: Limits, progress_interval: float, call: Call, request: state_pb2.WatchRequest
+    feed: Feed,
+    outboxes: Outboxes,
+    limits: Limits,
+    progress_interval: float,
+    call: Call,
+    request: state_pb2.WatchRequest,
 ) -> AsyncGenerator[bytes]:
     """Serialised messages: first that the stream is live, then commits, or the revision where it is quiet.
 
-    The next message is read when the one before was taken off, so that a slow client costs no memory, and when it is
-    paid for, so that one which looks at much leaves room for others.
+    The next message is read when the one before was taken off and there is room for it, so that slow clients cost no
+    memory, and when it is paid for, so that one which looks at much leaves room for others. What is small goes always.
     """
     caller = call.caller
     checks = Checks(limits, caller)
@@ -42,9 +48,15 @@ async def stream(
         _interest(request, again)
         again.finish()
 
+    outbox = outboxes.open(call.peer, call.meter.payer)
     cursor = await feed.watch(namespace, interest, from_revision=from_revision, epoch=epoch)
+
+    def end(error: Exception) -> None:
+        cursor.end(error)
+        outbox.give_up()
+
     try:
-        with caller.standing(still, cursor.end):
+        with caller.standing(still, end):
             still()  # it may have been taken away meanwhile
             created = state_pb2.WatchResponse(revision=cursor.revision, created=True, epoch=cursor.epoch)
             yield created.SerializeToString()
@@ -53,10 +65,21 @@ async def stream(
                 while seconds := call.meter.owes():
                     cursor.check()
                     await asyncio.sleep(min(seconds, LOOK_SECONDS))
-                revision, fragments = await cursor.read(MESSAGE_BYTES, progress_interval)
-                progress.revision = revision
-                yield b"".join((*fragments, progress.SerializeToString()))
+                try:
+                    batch = await cursor.read(MESSAGE_BYTES, progress_interval, outbox)
+                except asyncio.CancelledError:
+                    cursor.check()  # it does not wait for room any more if that has ended
+                    raise
+                progress.revision = batch.revision
+                message = b"".join((*batch.fragments, progress.SerializeToString()))
+                del batch  # of which the message is a copy
+                if outbox.is_reserved:
+                    outbox.settle(COPIES * len(message))
+                yield message
+                del message
+                outbox.leave()
     finally:
+        outbox.leave()
         await cursor.close()
 
 

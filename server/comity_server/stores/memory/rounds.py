@@ -10,7 +10,7 @@ from typing import Final
 
 _SECONDS: Final = 0.002  # of a round, after which no lane goes on with what takes long
 _MOST: Final = 0.05  # likewise, after which none begins with anything: what arrives together is durable together
-_SHORT: Final = 0.0005  # what is not worth being counted
+SHORT: Final = 0.0005  # what is not worth being counted
 _STEPS: Final = 1_000  # after which it is looked how late it is: each takes about a µs
 
 
@@ -23,7 +23,7 @@ class Rounds:
 
     def spend(self, seconds: float) -> None:
         """So much of this round was taken."""
-        if seconds > _SHORT:
+        if seconds > SHORT:
             if not self._spent:
                 asyncio.get_running_loop().call_soon(self._begin)
             self._spent += seconds
@@ -66,8 +66,9 @@ class Stint:
         if self._steps >= _STEPS:
             self._steps = 0
             now = time.monotonic()
-            self._rounds.spend(now - self.begun)
+            if now - self.begun > SHORT:
+                self._rounds.spend(now - self.begun)
+                self.begun = now
             if self._rounds.is_over:
                 await self._rounds.turn()
-                now = time.monotonic()
-            self.begun = now
+                self.begun = time.monotonic()
