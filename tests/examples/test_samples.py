@@ -30,7 +30,16 @@ def samples(name: str) -> list[str]:
 
 CLIENT = samples("docs/client.md")
 TESTED = (
-    *("comity.connect(", "comity.TLS(", "state.history(", "def spend(", "def retire(", "conditions=[", "as watch:"),
+    *(
+        "comity.connect(",
+        "comity.TLS(",
+        "state.history(",
+        "state.increment(",
+        "def spend(",
+        "def retire(",
+        "conditions=[",
+        "as watch:",
+    ),
     *("state.checkpoint(", "state.fork(", "state.lease(", "state.grant_lease(", "state.keep_alive("),
     *("state.cell(", "comity.sync.connect("),
 )
@@ -151,6 +160,12 @@ async def test_connecting_by_tls_with_a_token(tmp_path: Path) -> None:
 
 async def test_reading(state: Client, server: Server) -> None:
     await begin(sample("state.history("), state, server)[0]
+
+
+async def test_counting(state: Client, server: Server) -> None:
+    task, known = begin(sample("state.increment("), state, server)
+    await task
+    assert known["runs"].value == 1
 
 
 async def test_a_function(state: Client, server: Server) -> None:
