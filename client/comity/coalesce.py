@@ -17,7 +17,7 @@ import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from .errors import ComityError, DeadlineExceeded, Unauthenticated
+from .errors import ComityError, DeadlineExceeded, RateLimited, Unauthenticated
 from .pipelined import Asked, text_bytes
 from .request_ids import Writer
 from .status import error_from_result, is_transient
@@ -34,6 +34,8 @@ BUSY_SECONDS: Final = 1.0  # so long after a call a lane does not yet make place
 INTERRUPT_SECONDS: Final = 1.0  # that another thread's event loop may take to end its streams
 
 LARGE_BYTES: Final = 256 * 1024  # beyond it an operation goes by itself: it gains nothing, and would hold up others
+
+LIMITED_SECONDS: Final = 10.0  # after a call was refused for a rate that may be why another one has no answer
 
 ASIDE_SECONDS: Final = (0.5, 60.0)  # for how long calls go by themselves: at first, and at the most
 
@@ -85,6 +87,7 @@ class Lanes:
         self.address = address
         self.failed = failed
         self.detour = Detour()
+        self.limited = ("", 0.0)  # what a call was refused with last for a rate, and when
         self.loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
         self.tasks: set[asyncio.Task[None]] = set()  # of all streams
@@ -99,6 +102,13 @@ class Lanes:
         except TypeError:  # of a namespace that is nothing of the kind
             return None
         return self._add(namespace, author, writer) if lane is None else lane
+
+    def late(self) -> DeadlineExceeded:
+        """The error of a call that had no answer in its time, with what the server may have held it back for."""
+        why, at = self.limited
+        seen = why and self.loop.time() - at < LIMITED_SECONDS
+        held_back = f"; it held calls back, and of another one it said: {why}" if seen else ""
+        return DeadlineExceeded(f"no answer from {self.address} in time{held_back}")
 
     def end(self) -> None:
         """End all streams, and begin no more: what waits for an answer goes by itself, or fails with its channel."""
@@ -199,6 +209,8 @@ class Lane:
             error = error_from_result(outcome, stream.request_id)
         else:
             return outcome
+        if isinstance(error, RateLimited):
+            self._lanes.limited = error.message, self._loop.time()
         if isinstance(error, Unauthenticated):
             raise Aside from error  # by itself it has the token that there is now
         if isinstance(error, ComityError) and (is_transient(error) or isinstance(error, DeadlineExceeded)):

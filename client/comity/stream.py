@@ -279,7 +279,7 @@ class Stream:
                 continue
             if deadline <= now:
                 self.given_up = True
-                future.set_result(DeadlineExceeded(f"no answer from {self._lanes.address} in time"))
+                future.set_result(self._lanes.late())
             elif deadline < following:
                 following = deadline
         if following < NEVER:

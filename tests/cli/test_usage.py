@@ -68,6 +68,7 @@ def test_each_help_has_examples_and_the_common_options(name: str) -> None:
         (["get", b"\xff"], "not UTF-8"),
         (["put", "a"], "Missing argument 'VALUE'"),
         (["put", "a", "--bites"], "No such option"),
+        (["list", "--prefix", "a"], "No such option '--prefix': it is an argument, comity list PREFIX (see"),
         (["put", "a", "1", "--request-id", "job:0"], "from 1"),
         (["put", "a", "1", "--request-id", ":1"], "has no name"),
         (["list", "--limit", "0"], "not from 1"),

@@ -168,6 +168,12 @@ async def test_reading(state: Client, server: Server) -> None:
     await begin(sample("state.history("), state, server)[0]
 
 
+async def test_counting(state: Client, server: Server) -> None:
+    task, known = begin(sample("state.increment("), state, server)
+    await task
+    assert known["runs"].value == 1
+
+
 async def test_a_function(state: Client, server: Server) -> None:
     await state.put("budget", 15)
     task, known = begin(sample("def spend("), state, server)

@@ -102,7 +102,18 @@ def _of_click(error: click.ClickException) -> Failure:
     message = error.format_message()
     if isinstance(error, click.UsageError):
         path = error.ctx.command_path if error.ctx is not None else "comity"
-        return Failure(f"{message.rstrip('.')} (see {path} --help)", "INVALID_ARGUMENT", reason="USAGE")
+        message = message.rstrip(".") + _argument(error, path)
+        return Failure(f"{message} (see {path} --help)", "INVALID_ARGUMENT", reason="USAGE")
     wrapped = Failure(message)
     wrapped.status = error.exit_code
     return wrapped
+
+
+def _argument(error: click.UsageError, path: str) -> str:
+    """What to write instead of an option that is an argument, if it is one."""
+    if not isinstance(error, click.NoSuchOption) or error.ctx is None:
+        return ""
+    name = error.option_name.lstrip("-")
+    if any(isinstance(param, click.Argument) and param.name == name for param in error.ctx.command.params):
+        return f": it is an argument, {path} {name.upper()}"
+    return ""

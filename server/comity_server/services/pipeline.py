@@ -12,6 +12,7 @@ writes are several batches where they could list very much: each is begun when t
 """
 
 import asyncio
+import math
 import time
 from collections import Counter, defaultdict
 from collections.abc import AsyncGenerator, Sequence
@@ -273,20 +274,28 @@ class _Stream:
     async def _take_up(self, request: state_pb2.PipelineRequest, place: Place, size: int) -> None:
         """Begin each operation of a message, when the rates of its caller and of the namespace have room for it; what
         comes after it is held back meanwhile. For what they will have no room in its time it is refused."""
-        deadline = _deadline(request, asyncio.get_running_loop().time())
+        arrived = asyncio.get_running_loop().time()
+        deadline = _deadline(request, arrived)
+        seconds = math.inf if deadline is None else deadline - arrived
         message = Message(place, len(request.operations))
         self._messages[message] = None
         self._unanswered += message.unanswered
         held_back = message.unanswered
+        paying: list[Portion] = []
         try:
             for portion in portions(request, size, self._meter, self._limits.transaction_operations):
+                if portion.refusal is None or portion.refusal.seconds <= seconds:
+                    paying.append(portion)
+                else:
+                    held_back -= self._refuse(message, portion, portion.refusal)
+            for portion in paying:
                 refusal = await self._pay(portion, deadline)
+                if refusal is not None:
+                    held_back -= self._refuse(message, portion, refusal)
+                    continue
                 held_back -= len(portion.operations)
                 self._taking = True
-                if refusal is None:
-                    await self._take(request.awaited, portion, message, deadline, size)
-                else:
-                    self._answer(message, [(each.id, 0, None, refusal) for each in portion.operations])
+                await self._take(request.awaited, portion, message, deadline, is_last=portion is paying[-1])
                 self._taking = False
                 if self._ending:
                     return
@@ -297,21 +306,23 @@ class _Stream:
 
     async def _pay(self, portion: Portion, deadline: float | None) -> StateError | None:
         """Wait until it can be paid for. Returns why it is refused, if its time is up before."""
-        if not self._meter.counts:
-            return None
-        refusal = self._meter.refusal(portion.cost, portion.size)
-        now = asyncio.get_running_loop().time()
-        if refusal is not None and deadline is not None and now + refusal.seconds > deadline:
-            return refusal
-        try:
-            async with until(deadline):
-                await self._meter.hold(portion.cost, portion.size)
-        except DeadlinePassed as passed:
-            return self._meter.refusal(portion.cost, portion.size) or passed.with_traceback(None)
+        if self._meter.counts:
+            try:
+                async with until(deadline):
+                    await self._meter.hold(portion.cost, portion.size)
+            except DeadlinePassed as passed:
+                return self._meter.refusal(portion.cost, portion.size) or passed.with_traceback(None)
         return None
 
-    async def _take(self, awaited: int, portion: Portion, message: Message, deadline: float | None, size: int) -> None:
-        """Begin operations of a message of so many bytes."""
+    def _refuse(self, message: Message, portion: Portion, why: StateError) -> int:
+        """Answer operations with an error. Returns how many they are."""
+        self._answer(message, [(each.id, 0, None, why) for each in portion.operations])
+        return len(portion.operations)
+
+    async def _take(
+        self, awaited: int, portion: Portion, message: Message, deadline: float | None, *, is_last: bool
+    ) -> None:
+        """Begin operations of a message, the last ones or others."""
         writer = self._writer
         batch = _Batch(message)
         batches = [batch]
@@ -385,10 +396,10 @@ class _Stream:
         elif reads:
             await asyncio.gather(*(self._answer_reads(message, each, at, deadline) for at, each in reads.items()))
         if batch.operations:  # else there is none, and the place may have been left
-            place = message.place
-            message.parts += (parts := sum(each.parts for each in batches))
-            # Until that is taken off. What is held back is as large as ever.
-            place.resize(size + PART_BYTES * message.parts if portion.is_last else place.size + PART_BYTES * parts)
+            parts = sum(each.parts for each in batches)
+            message.size += portion.size + PART_BYTES * parts
+            if is_last:
+                message.place.resize(message.size)  # until that is taken off
             share = (portion.size + PART_BYTES * parts) // len(batches)
             for each in batches:
                 await self._commit(each, share + WRITE_BYTES * len(each.operations), deadline)

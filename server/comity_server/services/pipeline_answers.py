@@ -27,13 +27,13 @@ MESSAGE_MOST: Final = 4_100_000  # since clients read up to 4 MiB
 class Message:
     """A message whose operations are not all answered."""
 
-    __slots__ = ("begun", "parts", "place", "unanswered")
+    __slots__ = ("begun", "place", "size", "unanswered")
 
     def __init__(self, place: Place, unanswered: int) -> None:
         self.begun = time.perf_counter()
         self.place = place
         self.unanswered = unanswered
-        self.parts = 0  # inside of its transactions that are begun
+        self.size = 0  # about, of what is begun of it
 
 
 class Answers:

@@ -3,11 +3,12 @@
 So of a message that asks for more than there will be in its time, what there is time for is done.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from comity.v1 import state_pb2
 from comity_server.access.bounds import Meter, operations
+from comity_server.errors import RateLimited
 
 PORTION_SECONDS: Final = 0.1  # so much of a rate is paid for at a time
 
@@ -20,30 +21,37 @@ class Portion(NamedTuple):
     """How many operations they are to a rate."""
     size: int
     """In bytes."""
-    is_last: bool
+    refusal: RateLimited | None = None
+    """Why they cannot be paid for now, with those before them, and in how long; None: they can."""
 
 
-def portions(request: state_pb2.PipelineRequest, size: int, meter: Meter, most: int) -> Iterator[Portion]:
+def portions(request: state_pb2.PipelineRequest, size: int, meter: Meter, most: int) -> Sequence[Portion]:
     """A message of so many bytes in portions: in one, if all of it can be paid for now.
 
     most: of each list of a transaction.
     """
     cost = operations(request, most)
-    if not meter.counts or meter.refusal(cost, size) is None:
-        yield Portion(request.operations, cost, size, is_last=True)
-        return
+    refusal = meter.refusal(cost, size)
+    if refusal is None or len(request.operations) <= 1:
+        return [Portion(request.operations, cost, size, refusal)]
     most_cost, most_bytes = (PORTION_SECONDS * each for each in meter.per_second())
+    found: list[Portion] = []
     taken: list[state_pb2.PipelineOperation] = []
-    cost = taken_bytes = 0
-    left = size
+    total = total_size = cost = taken_size = 0
+
+    def end() -> None:
+        found.append(Portion(taken, cost, taken_size, meter.refusal(total, total_size)))
+
     for operation in request.operations:
         inside = operations(operation.transact, most) if operation.kind == state_pb2.PIPELINE_KIND_TRANSACT else 1
-        bytes_inside = operation.ByteSize()
-        if taken and (cost + inside > most_cost or taken_bytes + bytes_inside > most_bytes):
-            yield Portion(taken, cost, taken_bytes, is_last=False)
-            left = max(left - taken_bytes, 0)
-            taken, cost, taken_bytes = [], 0, 0
+        size_inside = operation.ByteSize()
+        if taken and (cost + inside > most_cost or taken_size + size_inside > most_bytes):
+            end()
+            taken, cost, taken_size = [], 0, 0
         taken.append(operation)
         cost += inside
-        taken_bytes += bytes_inside
-    yield Portion(taken, max(cost, 1), left, is_last=True)
+        taken_size += size_inside
+        total += inside
+        total_size += size_inside
+    end()
+    return found
