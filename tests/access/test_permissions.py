@@ -82,6 +82,7 @@ def wire(server: servers.Server) -> Iterator[Wire]:
             c.CheckpointRequest(**of(name="mark")),
             n.ForkRequest(**of(fork=FORK)),
             s.PutRequest(namespace="hidden", key="key"),
+            s.PutRequest(**of(key="in/key")),  # so that what asks for the first revision is always too late
         ):
             wire.call(request, metadata=shown("root"))
         yield wire

@@ -131,12 +131,6 @@ async def test_connecting(state: Client, server: Server) -> None:
     assert (entry.value, entry.version) == ({"step": 2}, 2)
 
 
-async def test_counting(state: Client, server: Server) -> None:
-    task, known = begin(sample("state.increment("), state, server)
-    await task
-    assert (known["runs"].value, known["runs"].version) == (1, 1)
-
-
 async def test_connecting_by_tls_with_a_token(tmp_path: Path) -> None:
     authority = Authority()
     ca = authority.write(tmp_path)

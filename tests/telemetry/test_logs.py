@@ -155,6 +155,7 @@ async def test_a_watch_that_nobody_wants_any_more_is_no_failure() -> None:
             watch.cancel()
             with pytest.raises(grpc.aio.AioRpcError):
                 await running.state.Get(s.GetRequest(namespace=NAME))
+            await until(lambda: not running.server.calls.streams)
     assert [line["code"] for line in log if line["event"] == "call"] == ["INVALID_ARGUMENT"]
 
 
