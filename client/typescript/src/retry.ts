@@ -99,6 +99,8 @@ export class Retry {
   readonly #backoff = new Backoff();
   readonly #misfit = new Misfit();
   #last: unknown;
+  /** Whether one of them may have been applied. */
+  #open = false;
 
   constructor(deadline: number) {
     this.#deadline = deadline;
@@ -110,16 +112,28 @@ export class Retry {
   }
 
   /**
-   * Milliseconds to wait before the next try after this error; throws if there is to be none: the error itself, or where the
-   * time was up in the midst of a later try, what failed the try before, which says more.
+   * Milliseconds to wait before the next try after this error; throws if there is to be none.
+   *
+   * What is thrown is true of all tries. A write of which one try had no answer may have been applied, whatever became of
+   * the others: that is DeadlineExceeded, whose cause is what failed another try. Where the time was up in the midst of a
+   * later try, Unavailable says as much, and more: it is thrown as it was.
    */
   delay(error: unknown): number {
     const last = this.#last;
     this.#last = error;
-    if (error instanceof DeadlineExceeded && last !== undefined) throw last;
+    if (error instanceof DeadlineExceeded && last !== undefined) {
+      throw last instanceof Unavailable ? last : outOfTime(error.message, last);
+    }
     if (!isTransient(error) || this.#misfit.lasts(error)) throw error;
+    const wasOpen = this.#open;
+    this.#open ||= error instanceof Unavailable;
     const delay = this.#backoff.delay(this.remaining(), error.retryAfterMs);
-    if (delay === undefined) throw error;
-    return delay;
+    if (delay !== undefined) return delay;
+    throw wasOpen && !(error instanceof Unavailable) ? outOfTime('a try had no answer in time', error) : error;
   }
+}
+
+function outOfTime(message: string, cause: unknown): DeadlineExceeded {
+  const why = cause instanceof Error ? cause.message : String(cause);
+  return new DeadlineExceeded(`${message} (another try: ${why})`, { cause });
 }
