@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from threading import Event, Thread
 from zoneinfo import ZoneInfo
 
+import pytest
+
 import comity as client
 from comity.cli.readings import Reading
 from comity.cli.top import together
@@ -43,6 +45,13 @@ def busy(comity: Comity) -> Iterator[None]:
     finally:
         ends.set()
         thread.join()
+
+
+@pytest.fixture
+def comity() -> Iterator[Comity]:
+    """Against a server that nobody else uses: it shows as many namespaces as there is room for."""
+    with servers.start() as server:
+        yield Comity(server.address, "default")
 
 
 def test_as_json(comity: Comity) -> None:
