@@ -11,6 +11,7 @@ from comity.errors import ComityError, DeadlineExceeded, RateLimited, Unavailabl
 __all__ = ["Wait", "within"]
 
 SHORTEST: Final = 0.001  # seconds that a call is given
+MOMENT: Final = 0.1  # seconds before the end of a wait, at which its calls end
 
 
 class Wait:
@@ -22,15 +23,15 @@ class Wait:
         self._bounds = False
 
     def call(self, most: float) -> float:
-        """The seconds that a call may take which is made now: not more than are left, so that what it fails with is
-        known when they are up."""
+        """The seconds that a call may take which is made now: a little less than are left, so that what it fails with
+        is known when they are up."""
         if self._deadline is None:
             return most
         left = self._deadline - asyncio.get_running_loop().time()
         if left >= most:
             return most
         self._bounds = True
-        return max(left, SHORTEST)
+        return max(left - min(MOMENT, left / 10), SHORTEST)
 
     def notice(self, error: ComityError | None) -> None:
         """Why what is waited for cannot be known at present; None: it can again. For `on_connection` of a watch."""
