@@ -30,6 +30,8 @@ def portions(request: state_pb2.PipelineRequest, size: int, meter: Meter, most: 
 
     most: of each list of a transaction.
     """
+    if not meter.counts:  # then nothing is paid, and what it would cost need not be counted
+        return [Portion(request.operations, 0, size)]
     cost = operations(request, most)
     refusal = meter.refusal(cost, size)
     if refusal is None or len(request.operations) <= 1:
