@@ -262,14 +262,12 @@ async def test_a_connection_has_as_many_pipelines_as_are_allowed(server: Any, na
         opened = [await one.__aenter__() for one in pipes]
         for pipe in opened:
             await pipe.one(put("k"))
-        async with piped(channel, namespace) as late:
-            await late.send(put("late"))
+        async with piped(channel, namespace) as late:  # writes nothing, since a write that fails hides the end's status
             refused = await late.ended()
         assert refused is not None
         assert (refused.code, refused.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "TOO_MANY_PIPELINES")
         assert dict(refused.metadata) == {"limit": "16"}
         async with piped(other, namespace) as elsewhere:
-            assert (await elsewhere.one(get("late"))).code == 0
             assert (await elsewhere.one(put("k"))).version == 17
         await opened[0].done_writing()
         assert await opened[0].ended() is None
