@@ -61,9 +61,12 @@ class Tracing(grpc.aio.ServerInterceptor):
 
         details = SimpleNamespace(method=method)  # all that it looks at; the first call has its metadata there, too
         traced = (await self._calls.intercept_service(single, details)).stream_unary
-        if handler.response_streaming:
-            return grpc.stream_stream_rpc_method_handler(traced)
-        return grpc.stream_unary_rpc_method_handler(traced)
+        make = (
+            grpc.stream_stream_rpc_method_handler
+            if handler.response_streaming
+            else grpc.stream_unary_rpc_method_handler
+        )
+        return make(traced, handler.request_deserializer, handler.response_serializer)
 
     def current(self) -> Span | None:
         """The span of the call that the task answers, if it is traced."""
