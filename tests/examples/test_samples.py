@@ -275,7 +275,9 @@ def test_the_agents_of_the_readme_end_well_by_kill(server: Server, namespace: st
     code = samples("README.md")[4]
     code = code.replace("localhost:7171", server.address).replace('"newsroom"', f'"{namespace}"')
     program.write_text(code.replace('message.context["draft"].capitalize()', "await asyncio.sleep(600)"))
-    running = subprocess.Popen([sys.executable, str(program)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    running = subprocess.Popen(
+        [sys.executable, str(program)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
     try:
         with comity.sync.connect(server.address, namespace=namespace) as state:
             wait_until(lambda: state.get("agents/editor") is not None)
