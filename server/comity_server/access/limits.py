@@ -10,14 +10,13 @@ from typing import Annotated, Any, Final, NamedTuple
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from comity_server.access.buckets import Rate
-from comity_server.access.names import ANONYMOUS
 from comity_server.access.patterns import PLACEHOLDER, Names, NamespacePattern, without_classes
-from comity_server.limits import UNBOUNDED, Limits, Retention
+from comity_server.limits import MOST, UNBOUNDED, Limits, Retention
+from comity_server.principals import ANONYMOUS
 
 TEXTS: Final = 1000  # patterns of a table
 TEXT_LENGTH: Final = 1024
 REMEMBERED: Final = 4096  # names, which callers choose
-MOST: Final = 10**12
 
 
 def _without_place(text: str) -> str:

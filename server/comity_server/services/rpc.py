@@ -7,7 +7,7 @@ is a defect: it goes to the log under an id, and the client is told the id.
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from typing import Any, Final, NoReturn
+from typing import Any, Final, NamedTuple, NoReturn
 
 import grpc
 import structlog
@@ -15,7 +15,7 @@ from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
 
-from comity_server.access.bounds import Payer
+from comity_server.access.bounds import Meter, Payer
 from comity_server.access.caller import Caller
 from comity_server.access.gate import ANYBODY, Gate
 from comity_server.errors import (
@@ -34,6 +34,7 @@ from comity_server.limits import Limits
 from comity_server.services import status
 from comity_server.services.admission import Admission, Place
 from comity_server.services.call import Call, Context
+from comity_server.services.costs import operations
 from comity_server.services.shape import Shape
 from comity_server.telemetry.trail import Trail, Trails
 
@@ -48,6 +49,21 @@ Unary = Callable[[Any, Call], Awaitable[Message]]
 Stream = Callable[[Any, Call], AsyncGenerator[bytes]]
 Enter = Callable[[Context], Caller]
 Behaviour = Callable[[Any, Context], Awaitable[Any]]
+
+
+class _Entrance(NamedTuple):
+    """How the calls of a service come in."""
+
+    enter: Enter
+    gate: Gate
+    admission: Admission
+    is_tool: bool
+
+    def begin(self, context: Context, trail: Trail, *, stream: bool) -> tuple[Caller, Meter]:
+        """Who makes a call, and what it takes, which is to be told when it ends. Raises what the gate does."""
+        caller = self.enter(context)
+        trail.principal = caller.principal
+        return caller, self.gate.begin(caller, context, stream=stream)
 
 
 class Calls:
@@ -102,12 +118,12 @@ class Calls:
         that have an `admission` of their own take up none of the room of others, and wait for none. A `gate` of their
         own counts them.
         """
-        enter = _anybody if anybody else self._gate.enter
         if gate is None:
             gate = self._free if tool else self._gate
         room = self._admission if admission is None else admission
+        entrance = _Entrance(_anybody if anybody else self._gate.enter, gate, room, tool)
         handlers = {
-            method.name: self._handler(method, getattr(servicer, method.name, None), tool, enter, room, gate)
+            method.name: self._handler(method, getattr(servicer, method.name, None), entrance)
             for method in service.methods
         }
         self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service.full_name, handlers),))
@@ -146,33 +162,28 @@ class Calls:
             refused = self._refused
             await asyncio.sleep(QUIET_SECONDS)
 
-    def _handler(
-        self, method: MethodDescriptor, handler: Any, tool: bool, enter: Enter, admission: Admission, gate: Gate
-    ) -> Any:
+    def _handler(self, method: MethodDescriptor, handler: Any, entrance: _Entrance) -> Any:
         # To gRPC all requests are streamed, which is the same on the wire: so they are read when there is room, and for
         # no longer than a client may take. They arrive as bytes, since what cannot be parsed has to fail here.
         behaviour: Behaviour
         if handler is None:
             behaviour = self._unimplemented(method)
         elif method.server_streaming:
-            behaviour = self._stream(method, handler, tool, enter, admission, gate)
+            behaviour = self._stream(method, handler, entrance)
         else:
-            behaviour = self._unary(method, handler, tool, enter, admission, gate)
+            behaviour = self._unary(method, handler, entrance)
         if method.server_streaming:
             return grpc.stream_stream_rpc_method_handler(behaviour)
         return grpc.stream_unary_rpc_method_handler(behaviour)
 
-    def _unary(
-        self, method: MethodDescriptor, handler: Unary, tool: bool, enter: Enter, admission: Admission, gate: Gate
-    ) -> Behaviour:
+    def _unary(self, method: MethodDescriptor, handler: Unary, entrance: _Entrance) -> Behaviour:
+        tool, admission = entrance.is_tool, entrance.admission
         parse = GetMessageClass(method.input_type).FromString
         shape = Shape(method.input_type, self._limits)
 
         async def respond(context: Context, trail: Trail) -> bytes:
             bound = asyncio.timeout(None if tool else self._max_deadline)
-            caller = enter(context)
-            trail.principal = caller.principal
-            meter = gate.begin(caller, context, stream=False)
+            caller, meter = entrance.begin(context, trail, stream=False)
             _after_this_task(meter.leave)  # which ends when the client has the answer
             try:
                 async with bound:
@@ -188,7 +199,7 @@ class Calls:
                             raise Draining
                     request = parse(data)
                     trail.asks(request)
-                    await meter.begin(request, len(data))
+                    await meter.begin(getattr(request, "namespace", ""), operations(request), len(data))
                     call = Call(context, caller, meter, _deadline(context, bound.when()))
                     answer = (await handler(request, call)).SerializeToString()
             except TimeoutError:
@@ -202,16 +213,13 @@ class Calls:
 
         return self._behaviour(method, respond)
 
-    def _stream(
-        self, method: MethodDescriptor, handler: Stream, tool: bool, enter: Enter, admission: Admission, gate: Gate
-    ) -> Behaviour:
+    def _stream(self, method: MethodDescriptor, handler: Stream, entrance: _Entrance) -> Behaviour:
+        tool, admission = entrance.is_tool, entrance.admission
         parse = GetMessageClass(method.input_type).FromString
         shape = Shape(method.input_type, self._limits)
 
         async def respond(context: Context, trail: Trail) -> None:
-            caller = enter(context)
-            trail.principal = caller.principal
-            meter = gate.begin(caller, context, stream=True)
+            caller, meter = entrance.begin(context, trail, stream=True)
             try:
                 await meter.pay()
                 if method.client_streaming:
@@ -220,7 +228,7 @@ class Calls:
                     data = await _read_small(admission, context, caller, meter.payer, trail)
                     request = parse(data)
                     trail.asks(request)
-                    await meter.begin(request, len(data))
+                    await meter.begin(getattr(request, "namespace", ""), operations(request), len(data))
                 if not tool:
                     self.streams += 1
                     _after_this_task(self._stream_ended)

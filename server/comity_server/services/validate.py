@@ -8,7 +8,7 @@ from typing import Final
 from google.protobuf.duration_pb2 import Duration
 
 from comity_server.access.caller import Caller
-from comity_server.access.rights import EVERYTHING, Access
+from comity_server.access.rights import EVERYTHING, NOTHING, Access
 from comity_server.errors import AuthorNotPrincipal, InvalidRequest, PermissionDenied, Violation
 from comity_server.limits import Limits
 from comity_server.services.status import VIOLATIONS
@@ -45,7 +45,7 @@ class Checks:
     def __init__(self, limits: Limits, caller: Caller, namespace: str = "") -> None:
         self.limits = limits
         self.caller = caller
-        self.rights = caller.rights(namespace)
+        self.rights = caller.rights(namespace) if namespace else NOTHING  # until it is told which
         self._name = namespace
         self._violations: list[Violation] = []
         self._denied: PermissionDenied | None = None
