@@ -3,6 +3,7 @@
 from typing import Final, NamedTuple
 
 UNBOUNDED: Final = 1 << 42  # what a retention of 0 stands for: more than there will be, and in µs still 64 bits
+MOST: Final = 10**12  # of what has no bound of its own
 
 
 class Limits(NamedTuple):

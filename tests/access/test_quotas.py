@@ -11,8 +11,10 @@ from comity_server.access import files
 from comity_server.access.buckets import Rate
 from comity_server.access.limits import NamespaceLimits, PrincipalLimits, Rates, Rules, Table
 from comity_server.access.policy import PolicyError, parse
+from comity_server.access.setup import rules as rules_of
 from comity_server.limits import UNBOUNDED, Limits, Retention
-from comity_server.settings import SettingsError, load
+from comity_server.settings import SettingsError
+from comity_server.sources import load
 from tests.access.believing import refused
 from tests.waiting import until
 from tests.wire.calls import TIMEOUT
@@ -105,7 +107,7 @@ def test_settings_hold_where_no_table_does() -> None:
     settings = load(
         {"rate_principal": 2, "rate_principal_burst": 5, "rate_namespace_bytes": 0.5, "max_principal_calls": 3}
     )
-    rules = settings.rules()
+    rules = rules_of(settings)
     assert rules.principal("a") == (Rates(Rate(2, 5), None), 3, settings.max_principal_streams)
     assert rules.namespace("n") == (Rates(None, Rate(0.5, 1)), settings.limits(), settings.retention())
 
