@@ -87,8 +87,8 @@ def _check_misspelt(variables: Mapping[str, str], given: Container[str]) -> None
         near += difflib.get_close_matches(rest, [*missing, *OTHERS], 1, CLOSE)
         if near and near[0] in missing:
             raise SettingsError(
-                f"{name}: there is no such setting: if {PREFIX}{near[0]} is meant, which protects the server, name it so;"
-                " else unset it, or give it another name"
+                f"{name}: there is no such setting: if {PREFIX}{near[0]} is meant, which protects the server, name it"
+                " so; else unset it, or give it another name"
             )
 
 

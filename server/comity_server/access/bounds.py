@@ -10,10 +10,10 @@ from urllib.parse import unquote
 
 from comity_server.access.caller import Caller
 from comity_server.access.limits import Rules, Table
-from comity_server.access.patterns import NAMESPACE_LENGTH
 from comity_server.access.rates import Account, Accounts, Patience, patient
 from comity_server.access.rights import ADMIN, EVERYTHING, READ, WRITE
 from comity_server.errors import RateLimited, TooManyCalls
+from comity_server.names import NAMESPACE_LENGTH
 
 NETWORK_BITS: Final = 64  # of an IPv6 address, of which one caller may have all that share them
 PEERS: Final = 4096  # whose addresses are remembered

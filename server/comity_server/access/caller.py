@@ -6,7 +6,7 @@ from typing import Final, NamedTuple, Protocol
 
 from comity_server.access.rights import Rights
 from comity_server.errors import AuthorNotPrincipal, PermissionDenied
-from comity_server.principals import name_of, owns
+from comity_server.names import name_of, owns
 
 UNIT_SEPARATOR: Final = "\x1f"
 

@@ -12,7 +12,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 from comity_server.access.buckets import Rate
 from comity_server.access.patterns import PLACEHOLDER, Names, NamespacePattern, without_classes
 from comity_server.limits import MOST, UNBOUNDED, Limits, Retention
-from comity_server.principals import ANONYMOUS
+from comity_server.names import ANONYMOUS
 
 TEXTS: Final = 1000  # patterns of a table
 TEXT_LENGTH: Final = 1024

@@ -3,7 +3,7 @@
 from comity_server.access.caller import Caller
 from comity_server.access.rights import WRITE
 from comity_server.errors import PermissionDenied
-from comity_server.principals import owns
+from comity_server.names import owns
 from comity_server.stores.protocol import Store
 
 

@@ -11,10 +11,10 @@ from comity_server.access.caller import Caller
 from comity_server.access.rights import EVERYTHING, NOTHING, Access
 from comity_server.errors import AuthorNotPrincipal, InvalidRequest, PermissionDenied, Violation
 from comity_server.limits import Limits
+from comity_server.names import NAMESPACE
 from comity_server.services.status import VIOLATIONS
 from comity_server.words import figure
 
-NAMESPACE: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 CHECKPOINT: Final = re.compile(r"(?=.*[A-Za-z])[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 LABELS: Final = 64
 LABEL_KEY_BYTES: Final = 63

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from comity_server.errors import LeaseNotFound, PermissionDenied, QuotaExceeded
 from comity_server.model import Action, Cause, DeleteResult, Expire, Grant, Lease, Outcome, Revoke
-from comity_server.principals import owns
+from comity_server.names import owns
 from comity_server.stores.memory.draft import Draft
 from comity_server.stores.memory.operations import Work
 
