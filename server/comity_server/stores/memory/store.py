@@ -82,23 +82,26 @@ class MemoryStore(Reads):
             return [await self._fork(namespace, first)]
         draft = self._draft(self._find(namespace))
         outcomes: list[Outcome | StateError] = []
-        if isinstance(first, Restore):
-            outcomes.append(await judge_paced(draft, first, actions.restore))
-        elif isinstance(first, Merge):
-            outcomes.append(await judge_paced(draft, first, self._merge))
+        if isinstance(first, Restore | Merge):
+            stint = Stint(self._rounds, draft.now)
+            if isinstance(first, Restore):
+                outcomes.append(await judge_paced(draft, first, partial(actions.restore, stint=stint)))
+            else:
+                outcomes.append(await judge_paced(draft, first, partial(self._merge, stint=stint)))
+            self._rounds.spend(time.monotonic() - stint.begun)
         else:
-            stint: Stint | None = None
+            searching: Stint | None = None
             for write in group:
                 if write.__class__ is Transaction and searches(write):
-                    stint = stint or Stint(self._rounds, draft.now)
-                    outcomes.append(await judge_paced(draft, write, partial(transact_paced, stint=stint)))
+                    searching = searching or Stint(self._rounds, draft.now)
+                    outcomes.append(await judge_paced(draft, write, partial(transact_paced, stint=searching)))
                 elif isinstance(write, Quick):
                     outcomes.append(judge(draft, write))
                 else:
                     break
                 if (now := time.monotonic()) - draft.now > _JUDGING_SECONDS:
                     break
-            self._rounds.spend(now - (stint.begun if stint else draft.now))
+            self._rounds.spend(now - (searching.begun if searching else draft.now))
         try:
             await self._carry_out(draft)
         except StateError as error:
@@ -147,8 +150,8 @@ class MemoryStore(Reads):
         """The id of a fork in place of an empty namespace: above that of its parent."""
         return next(self.ids)
 
-    async def _merge(self, draft: Draft, action: Merge) -> Outcome:
-        return await actions.merge(draft, action, self._existing(action.fork))
+    async def _merge(self, draft: Draft, action: Merge, stint: Stint) -> Outcome:
+        return await actions.merge(draft, action, self._existing(action.fork), stint)
 
     def _draft(self, state: Namespace) -> Draft:
         count = len(self.namespaces_by_name) + len(self._beginning)
