@@ -14,7 +14,6 @@ from comity_server.errors import (
     NamespaceExists,
     NamespaceNotFound,
     NotAFork,
-    QuotaExceeded,
 )
 from comity_server.limits import Limits
 from comity_server.model import (
@@ -198,8 +197,7 @@ async def commit_fork(draft: Draft, action: Fork) -> Outcome:
     fork = draft.base
     if fork.create_time or fork.parent is None:
         raise NamespaceExists(fork.name)
-    if not draft.may_begin:
-        raise QuotaExceeded("namespaces", draft.limits.namespaces)
+    draft.check_room()
     of = fork.parent.namespace.name + (f"@{action.ref}" if isinstance(action.ref, str) else "")
     message = action.message or f"fork {of} (revision {fork.parent.revision})"
     draft.add(replace(action, message=message), {}, keys=0, size_bytes=0)
