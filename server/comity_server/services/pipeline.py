@@ -20,7 +20,7 @@ from comity_server.services.pipeline_lists import Lists
 from comity_server.services.pipeline_reading import Reading
 from comity_server.services.pipeline_taking import Taking
 from comity_server.services.pipeline_writes import Writes
-from comity_server.services.rpc import Requests
+from comity_server.services.receiving import Requests
 from comity_server.stores.protocol import Store
 from comity_server.telemetry.tally import Tally
 

@@ -22,7 +22,7 @@ from comity_server.services.pipeline_answers import Answers, Message
 from comity_server.services.pipeline_messages import Writer
 from comity_server.services.pipeline_portions import Portion, portions
 from comity_server.services.pipeline_taking import Taking
-from comity_server.services.rpc import Requests
+from comity_server.services.receiving import Requests
 from comity_server.services.shape import OPERATIONS
 from comity_server.services.validate import AUTHOR_BYTES, CLIENT_BYTES, Checks
 
