@@ -12,12 +12,8 @@ import grpc
 from .access import Access
 from .addresses import is_here, shown, targets
 from .coalesce import Lanes
+from .stubs import Stubs
 from .tokens import Bearer
-from .v1.checkpoint_pb2_grpc import CheckpointServiceStub
-from .v1.lease_pb2_grpc import LeaseServiceStub
-from .v1.namespace_pb2_grpc import NamespaceServiceStub
-from .v1.server_pb2_grpc import ServerServiceStub
-from .v1.state_pb2_grpc import StateServiceStub
 
 if TYPE_CHECKING:
     from .certificates import Certificates, Material
@@ -50,7 +46,7 @@ class Watching(Protocol):
         """End the stream, and keep nothing of its connection."""
 
 
-class Connection:
+class Connection(Stubs):
     """A channel to one target on one event loop, with its stubs."""
 
     def __init__(self, target: str, channels: "Channels") -> None:
@@ -59,13 +55,7 @@ class Connection:
         self.material = None if channels.certificates is None else channels.certificates.current()
         self.channel = _channel(target, channels.certificates, self.material)
         self.bearer = None if channels.access.token is None else Bearer(self.channel, channels.access.token)
-        calls = self.channel if self.bearer is None else cast(grpc.aio.Channel, self.bearer)
-        self.state = StateServiceStub(calls)
-        self.checkpoints = CheckpointServiceStub(calls)
-        self.namespaces = NamespaceServiceStub(calls)
-        self.leases = LeaseServiceStub(calls)
-        self.server = ServerServiceStub(calls)
-        self.health: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = calls.unary_unary("/grpc.health.v1.Health/Check")
+        super().__init__(self.channel if self.bearer is None else cast(grpc.aio.Channel, self.bearer))
         self.lanes = Lanes(self.state.Pipeline, self.health, self.address, self._failing(channels))
         self.watches: weakref.WeakSet[Watching] = weakref.WeakSet()
         weakref.finalize(self, self.lanes.end_soon).atexit = False

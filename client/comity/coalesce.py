@@ -17,6 +17,7 @@ import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from .detour import Detour
 from .errors import ComityError, DeadlineExceeded, RateLimited, Unauthenticated
 from .pipelined import Asked, text_bytes
 from .request_ids import Writer
@@ -37,37 +38,12 @@ LARGE_BYTES: Final = 256 * 1024  # beyond it an operation goes by itself: it gai
 
 LIMITED_SECONDS: Final = 10.0  # after a call was refused for a rate that may be why another one has no answer
 
-ASIDE_SECONDS: Final = (0.5, 60.0)  # for how long calls go by themselves: at first, and at the most
-
 
 class Interruptible(Protocol):
     """What has a stream of its own, which must not be open when the process forks."""
 
     def interrupt(self) -> None:
         """End the stream; a little later another one may begin."""
-
-
-class Detour:
-    """For how long there are to be no streams. It doubles with each one that fails before it has answered anything."""
-
-    def __init__(self) -> None:
-        self._until = 0.0
-        self._seconds = ASIDE_SECONDS[0]
-
-    def begin(self, now: float) -> None:
-        self._until = now + self._seconds
-        self._seconds = min(self._seconds * 2, ASIDE_SECONDS[1])
-
-    def pause(self, now: float, seconds: float) -> None:
-        """Begin one for another reason than that a stream has failed."""
-        self._until = now + seconds
-
-    def reset(self) -> None:
-        """The next one is a first one."""
-        self._seconds = ASIDE_SECONDS[0]
-
-    def lasts(self, now: float) -> bool:
-        return now < self._until
 
 
 class Lanes:

@@ -8,20 +8,20 @@ import math
 import uuid
 from collections import OrderedDict, deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import grpc
 
 from . import tracing
+from .detour import Detour
 from .errors import ComityError, DeadlineExceeded, ResourceExhausted, Unauthenticated, Unavailable, Unimplemented
 from .pipelined import Asked
+from .request_ids import Writer
 from .status import error_from_call, is_transient
 from .tasks import is_task_cancelled
 from .v1 import state_pb2
 
 if TYPE_CHECKING:
-    from .coalesce import Lane, Lanes
-
     Call = grpc.aio.StreamStreamCall[state_pb2.PipelineRequest, state_pb2.PipelineResponse]
 
 __all__ = ["Aside", "Stream"]
@@ -52,6 +52,44 @@ class Aside(Exception):
 
 Outcome = state_pb2.PipelineResult | Exception
 Waiter = tuple["asyncio.Future[Any]", float]  # with its deadline
+
+
+class Lane(Protocol):
+    """Whose operations a stream takes, one stream after another."""
+
+    @property
+    def namespace(self) -> str: ...
+    @property
+    def author(self) -> str: ...
+    @property
+    def writer(self) -> Writer: ...
+    @property
+    def detour(self) -> Detour: ...
+
+    def left(self, stream: Stream) -> None:
+        """A stream takes up nothing more."""
+
+
+class Lanes(Protocol):
+    """What the streams of one connection have in common."""
+
+    @property
+    def open(self) -> Callable[..., Call]: ...
+    @property
+    def answers(self) -> Callable[..., Any]: ...
+    @property
+    def address(self) -> str: ...
+    @property
+    def failed(self) -> Callable[[], None]: ...
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop: ...
+    @property
+    def tasks(self) -> set[asyncio.Task[None]]: ...
+    @property
+    def detour(self) -> Detour: ...
+
+    def late(self) -> DeadlineExceeded:
+        """The error of a call that had no answer in its time."""
 
 
 class Stream:

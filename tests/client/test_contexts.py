@@ -138,9 +138,9 @@ def test_a_child_that_leaves_the_client_alone_is_not_harmed_by_it(server: Server
     script = """
         import asyncio, os, sys, time
         import comity
-        import comity.coalesce
+        import comity.detour
 
-        comity.coalesce.ASIDE_SECONDS = 0.0, 0.0  # each fork finds a stream
+        comity.detour.ASIDE_SECONDS = 0.0, 0.0  # each fork finds a stream
         if sys.argv[3] == "sync":
             state = comity.sync.connect(sys.argv[1], namespace=sys.argv[2])
             put = lambda: state.put("k", 1)
