@@ -12,7 +12,7 @@ from .arguments import shown
 from .channel import Channels
 from .leases.keeper import Keepers
 from .retry import MAX_WRITE_SECONDS, REFUSED, Retry
-from .status import error_from_call, is_transient
+from .status import is_transient
 from .stubs import Metadata, Method
 from .tasks import is_task_cancelled
 from .turns import Turns
@@ -95,7 +95,7 @@ class Calls:
                 token = connection.token
                 return await calling
             except grpc.aio.AioRpcError as failure:
-                error = error_from_call(failure, connection.address)
+                error = connection.peer.error(failure)
                 if isinstance(error, errors.Unauthenticated) and not renewed and connection.has_new_token(token):
                     renewed = True
                     continue

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Protocol, cast
 import grpc
 
 from .access import Access
-from .addresses import is_here, shown, targets
+from .addresses import is_here, targets
 from .coalesce import Lanes
+from .peer import Peer
 from .stubs import Stubs
 from .tokens import Bearer
 
@@ -50,15 +51,19 @@ class Connection(Stubs):
     """A channel to one target on one event loop, with its stubs."""
 
     def __init__(self, target: str, channels: "Channels") -> None:
-        self.address = shown(target)
+        self.peer = Peer(target, channels.certificates)
         self.loop = asyncio.get_running_loop()
         self.material = None if channels.certificates is None else channels.certificates.current()
         self.channel = _channel(target, channels.certificates, self.material)
         self.bearer = None if channels.access.token is None else Bearer(self.channel, channels.access.token)
         super().__init__(self.channel if self.bearer is None else cast(grpc.aio.Channel, self.bearer))
-        self.lanes = Lanes(self.state.Pipeline, self.health, self.address, self._failing(channels))
+        self.lanes = Lanes(self.state.Pipeline, self.health, self.peer, self._failing(channels))
         self.watches: weakref.WeakSet[Watching] = weakref.WeakSet()
         weakref.finalize(self, self.lanes.end_soon).atexit = False
+
+    @property
+    def address(self) -> str:
+        return self.peer.address
 
     @property
     def token(self) -> str:
@@ -153,6 +158,7 @@ class Channels:
             connections = list(self._by_loop.pop(loop, {}).values())
             connections += [replaced for replaced in self._replaced if replaced.loop is loop]
         for connection in connections:
+            connection.peer.end()
             connection.lanes.end()
             await connection.lanes.ended()
             for watch in list(connection.watches):  # which else would keep gRPC's threads, and a fork from being safe

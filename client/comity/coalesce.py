@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from .detour import Detour
 from .errors import ComityError, DeadlineExceeded, RateLimited, Unauthenticated
+from .peer import Peer
 from .pipelined import Asked, text_bytes
 from .request_ids import Writer
 from .status import error_from_result, is_transient
@@ -51,16 +52,16 @@ class Lanes:
 
     open: begins a Pipeline, with the metadata that it is given.
     answers: asks the server for any other answer.
-    address: of the server, for messages.
+    peer: the server, for messages.
     failed: called when the server is of no use now.
     """
 
     def __init__(
-        self, open: Callable[..., Call], answers: Callable[..., Any], address: str, failed: Callable[[], None]
+        self, open: Callable[..., Call], answers: Callable[..., Any], peer: Peer, failed: Callable[[], None]
     ) -> None:
         self.open = open
         self.answers = answers
-        self.address = address
+        self.peer = peer
         self.failed = failed
         self.detour = Detour()
         self.limited = ("", 0.0)  # what a call was refused with last for a rate, and when
@@ -84,7 +85,7 @@ class Lanes:
         why, at = self.limited
         seen = why and self.loop.time() - at < LIMITED_SECONDS
         held_back = f"; it held calls back, and of another one it said: {why}" if seen else ""
-        return DeadlineExceeded(f"no answer from {self.address} in time{held_back}")
+        return DeadlineExceeded(f"no answer from {self.peer.address} in time{held_back}")
 
     def end(self) -> None:
         """End all streams, and begin no more: what waits for an answer goes by itself, or fails with its channel."""

@@ -17,7 +17,7 @@ from .errors import ComityError, Compacted, DeadlineExceeded, OutOfRange, RateLi
 from .listing import Listing
 from .model import Entry
 from .retry import Backoff, Misfit
-from .status import error_from_call, is_retriable
+from .status import is_retriable
 from .tasks import is_task_cancelled
 from .v1 import state_pb2
 
@@ -156,7 +156,7 @@ class Following:
                 raise DeadlineExceeded(f"no answer from {connection.address} within {self._timeout:g} s") from error
             raise Unavailable(f"the server said nothing for {seconds:.1f} s") from error
         except grpc.aio.AioRpcError as failure:
-            raise error_from_call(failure, connection.address) from failure
+            raise connection.peer.error(failure) from failure
         if not isinstance(response, state_pb2.WatchResponse):
             raise Unavailable("the server ended the stream")
         return response

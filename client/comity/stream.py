@@ -15,9 +15,10 @@ import grpc
 from . import tracing
 from .detour import Detour
 from .errors import ComityError, DeadlineExceeded, ResourceExhausted, Unauthenticated, Unavailable, Unimplemented
+from .peer import Peer
 from .pipelined import Asked
 from .request_ids import Writer
-from .status import error_from_call, is_transient
+from .status import is_transient
 from .tasks import is_task_cancelled
 from .v1 import state_pb2
 
@@ -78,7 +79,7 @@ class Lanes(Protocol):
     @property
     def answers(self) -> Callable[..., Any]: ...
     @property
-    def address(self) -> str: ...
+    def peer(self) -> Peer: ...
     @property
     def failed(self) -> Callable[[], None]: ...
     @property
@@ -335,7 +336,7 @@ class Stream:
         try:
             await self._lanes.answers(b"", timeout=PATIENCE_SECONDS)
         except grpc.aio.AioRpcError as failure:
-            error = error_from_call(failure, self._lanes.address)
+            error = self._lanes.peer.error(failure)
             is_away = is_transient(error) or isinstance(error, DeadlineExceeded)
         if self._has_answered or self._left:
             return
@@ -371,9 +372,9 @@ class Stream:
     def _failed(self, failure: grpc.aio.AioRpcError) -> None:
         """The stream ended with an error: of all who wait for an answer, or of streams only."""
         lanes = self._lanes
-        error = error_from_call(failure, lanes.address)
+        error = lanes.peer.error(failure)
         if is_transient(error) and (self._has_answered or error.reason):
-            self._end(lambda: _caused(error_from_call(failure, lanes.address), failure))
+            self._end(lambda: _caused(lanes.peer.error(failure), failure))
             if error.reason == DRAINING:
                 lanes.failed()
             return
