@@ -52,12 +52,12 @@ class _Session:
 def _session(host: str, certificates: "Certificates | None") -> _Session:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.set_alpn_protocols(ALPN)
-    # By the later one a client is done before the server has looked at its certificate, and messages are encrypted.
-    context.maximum_version = ssl.TLSVersion.TLSv1_2
     if certificates is None:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
         return _Session(context, host)
+    # By the later one a client is done before the server has looked at its certificate, and messages are encrypted.
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
     certificates.load_into(context)
     return _Session(context, certificates.server_name or host)
 
