@@ -1,6 +1,7 @@
 """Connections to the server: made when first used, one for each event loop."""
 
 import asyncio
+import gc
 import os
 import threading
 import weakref
@@ -38,6 +39,8 @@ OPTIONS = (
 )
 # A proxy, as in the variable http_proxy, would read a token that is in plain text, and has no way to this machine.
 DIRECT = ("grpc.enable_http_proxy", 0)
+
+POLLER = "(_poll_wrapper)"  # how the name of the thread ends in which gRPC waits
 
 
 class Watching(Protocol):
@@ -198,7 +201,8 @@ class Channels:
 
 
 _all: weakref.WeakSet[Channels] = weakref.WeakSet()
-_parents: list[object] = []  # of a child: the connections that were open when it was forked
+_parents: list[object] = []  # of a child: the connections that were open when it was forked; None: of others
+_is_torn = False  # of a child: whether gRPC was at work when it was forked
 
 
 def is_connected(loop: asyncio.AbstractEventLoop) -> bool:
@@ -206,12 +210,23 @@ def is_connected(loop: asyncio.AbstractEventLoop) -> bool:
     return any(channels.is_connected(loop) for channels in list(_all))
 
 
+def _is_polling() -> bool:
+    """Whether a thread of gRPC waits for what becomes of calls. A child has no such thread, and its calls no end."""
+    return any(POLLER in thread.name for thread in threading.enumerate())
+
+
 def _before_fork() -> None:
+    global _is_torn
     for channels in list(_all):
         channels._before_fork()
+    if _is_polling() and not any(channels._by_loop for channels in list(_all)):
+        gc.collect()  # errors are in cycles with what raised them, and keep the calls that failed, and so the thread
+    _is_torn = _is_polling()
 
 
 def _after_fork() -> None:
+    if _is_torn:
+        _parents.append(None)
     for channels in list(_all):
         channels._after_fork()
 
