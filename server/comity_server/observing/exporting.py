@@ -130,13 +130,16 @@ class Exporting:
         from opentelemetry.sdk.trace import TracerProvider
         from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
-        from comity_server.telemetry.tracing import Tracing
+        try:
+            from comity_server.telemetry.tracing import Tracing
+        except ValueError as error:  # OpenTelemetry reads the variable when it is imported
+            raise SettingsError(f"OTEL_PROPAGATORS: {error}") from None
 
         provider = TracerProvider(resource=self._resource(), shutdown_on_exit=False)
         for exporter in exporters:
             provider.add_span_processor(BatchSpanProcessor(exporter))
         self._ends.append(provider.shutdown)
-        return Tracing(provider.get_tracer("comity", self._version))
+        return Tracing(provider, self._version)
 
     def _serve(self, registry: "CollectorRegistry") -> None:
         """Let Prometheus read what is registered, and what its client knows of the process."""
