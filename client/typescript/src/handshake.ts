@@ -8,8 +8,8 @@
 import { connect as connectPlain, isIP } from 'node:net';
 import type { Socket } from 'node:net';
 import { Duplex } from 'node:stream';
-import { connect } from 'node:tls';
-import type { ConnectionOptions } from 'node:tls';
+import { connect, createSecureContext } from 'node:tls';
+import type { SecureContext } from 'node:tls';
 
 import type { Certificates } from './certificates.ts';
 
@@ -40,11 +40,18 @@ export async function refusal(
 /** What the server has said, and whether the handshake came to its end before the connection did. */
 function shakeHands(host: string, port: number, certificates: Certificates | undefined, ms: number) {
   return new Promise<{ said: Buffer; done: boolean }>((resolve) => {
+    const secureContext = trust(certificates);
     const socket = connectPlain(port, host);
     const heard = new Heard(socket);
     const name = certificates?.tls.serverName ?? host;
     const named = isIP(name) ? { host: name } : { servername: name };
-    const session = connect({ ...trust(certificates), ...named, socket: heard });
+    const session = connect({
+      ...named,
+      secureContext,
+      ALPNProtocols: ['h2'],
+      rejectUnauthorized: certificates !== undefined,
+      socket: heard,
+    });
     const end = (done: boolean) => {
       clearTimeout(timer);
       session.destroy();
@@ -60,15 +67,14 @@ function shakeHands(host: string, port: number, certificates: Certificates | und
   });
 }
 
-function trust(certificates: Certificates | undefined): ConnectionOptions {
-  if (!certificates) return { ALPNProtocols: ['h2'], rejectUnauthorized: false };
+function trust(certificates: Certificates | undefined): SecureContext {
+  if (!certificates) return createSecureContext();
   const { ca, cert, key } = certificates.material;
-  return {
-    ALPNProtocols: ['h2'],
+  return createSecureContext({
     maxVersion: 'TLSv1.2', // by the later one a client is done before the server has looked at its certificate
     ...(ca ? { ca: Buffer.from(ca) } : {}),
     ...(cert && key ? { cert: Buffer.from(cert), key: Buffer.from(key) } : {}),
-  };
+  });
 }
 
 /** The types of the messages of a handshake, up to where they are encrypted. */
@@ -98,6 +104,7 @@ class Heard extends Duplex {
       this.said.push(data);
       this.push(data);
     });
+    this.on('error', () => undefined); // told to the session, which may have ended by now
     socket.on('error', (error) => this.destroy(error));
     socket.on('end', () => this.push(null));
     socket.on('close', () => this.destroy());
