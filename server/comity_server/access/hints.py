@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator
 
-from comity_server.access.names import ANONYMOUS
 from comity_server.access.policy import Policy
 from comity_server.access.shadows import shadows
+from comity_server.names import ANONYMOUS
 
 
 def hints(policy: Policy, *, authenticates: bool = True) -> Iterator[str]:

@@ -4,8 +4,8 @@ from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
 from comity_server.access.limits import Table
-from comity_server.access.names import ANONYMOUS
 from comity_server.access.patterns import Names, covering
+from comity_server.names import ANONYMOUS
 
 MOST_COMPARED: Final = 100_000  # of a pattern with a table's: what a tenth of a second is enough for
 
