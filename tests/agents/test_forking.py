@@ -77,7 +77,7 @@ def test_what_is_read_as_python_starts_is_read_anew(monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("GRPC_VERBOSITY", "ERROR")
     second, environment, *_ = run(surroundings)
     assert second != first
-    wait_until(lambda: not runs(first))
+    wait_until(lambda: not psutil.pid_exists(first))
     assert environment["GRPC_VERBOSITY"] == "ERROR"
 
 

@@ -110,18 +110,28 @@ if CAN_FORK:
                 self._server = None
             return code
 
-    _former: Final[list[int]] = []  # processes of servers that are not needed any more, and may not have ended
-
     class _Server(forkserver.ForkServer):
         """Ends once nobody starts processes by it any more, nor waits for what it tells of the ends of some."""
 
         _forkserver_pid: int | None
         _forkserver_alive_fd: int | None
 
+        def __init__(self) -> None:
+            super().__init__()
+            self.set_forkserver_preload([PRELOAD])
+            self.ensure_running()
+            self.ended = threading.Event()
+            arguments = self._forkserver_pid, self.ended
+            threading.Thread(target=_reap, args=arguments, name="wait for a forkserver", daemon=True).start()
+
         def __del__(self) -> None:
-            if self._forkserver_pid is not None and self._forkserver_alive_fd is not None:
+            if self._forkserver_alive_fd is not None:
                 os.close(self._forkserver_alive_fd)
-                _former.append(self._forkserver_pid)
+
+    def _reap(pid: int, ended: threading.Event) -> None:
+        with contextlib.suppress(ChildProcessError):  # another one has
+            os.waitpid(pid, 0)
+        ended.set()
 
     class _Environment:
         """This process's environment, which becomes that of the process by which it is unpickled."""
@@ -141,27 +151,12 @@ if CAN_FORK:
         def get(self) -> _Server | None:
             """None: it would fork what has imported something else than this process."""
             with self._lock:
-                if (now := _inherited()) != self._of or not self._runs():
-                    self._of, self._server = now, _Server()
-                    _former[:] = filter(_runs, _former)
-                    self._server.set_forkserver_preload([PRELOAD])
-                    self._is_sound = _is_sound(self._server)
+                if (now := _inherited()) != self._of or self._server is None or self._server.ended.is_set():
+                    self._server = None
+                    server = _Server()
+                    self._is_sound = _is_sound(server)
+                    self._server, self._of = server, now
                 return self._server if self._is_sound else None
-
-        def _runs(self) -> bool:
-            """Start it again if it has ended. Not if another has waited for its end, so that nobody knows."""
-            assert self._server is not None
-            try:
-                self._server.ensure_running()
-            except ChildProcessError:
-                return False
-            return True
-
-    def _runs(pid: int) -> bool:
-        try:
-            return os.waitpid(pid, os.WNOHANG)[0] == 0
-        except ChildProcessError:  # it has ended, or is another process's: this one was forked
-            return False
 
     _servers: Final = _Servers()
 
