@@ -81,6 +81,22 @@ def test_what_is_read_as_python_starts_is_read_anew(monkeypatch: pytest.MonkeyPa
     assert environment["GRPC_VERBOSITY"] == "ERROR"
 
 
+def test_limits_are_those_of_the_moment() -> None:
+    first, *_ = run(surroundings)
+    before = os.umask(0o77)
+    try:
+        second, *_ = run(surroundings)
+        assert run(mask) == 0o77
+    finally:
+        os.umask(before)
+    assert second != first
+    assert run(mask) == before
+
+
+def mask(send: Connection) -> None:
+    send.send(os.umask(0))
+
+
 def test_another_comity_is_not_taken_for_this_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """One that a Python that starts in this folder would import."""
     other = tmp_path / "comity" / "agents"

@@ -17,6 +17,7 @@ import threading
 from multiprocessing import spawn
 from multiprocessing.context import SpawnProcess
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 from typing import Any, Final
 
 from .identity import identity
@@ -26,6 +27,20 @@ __all__ = ["AgentProcess"]
 PRELOAD: Final = "comity.agents.process"
 # What is read as Python starts, or as what is preloaded is imported, and not again.
 READ_ONCE: Final = ("GRPC_", "LANG", "LC_", "LD_", "MALLOC_", "OPENSSL_", "PYTHON", "SSL_", "TZ")
+# Lines of /proc/self/status that say what a process hands on to those that it starts.
+STATUS: Final = (
+    "Cap",
+    "Cpus_allowed",
+    "Gid",
+    "Groups",
+    "Mems_allowed",
+    "NoNewPrivs",
+    "Seccomp",
+    "SigIgn",
+    "Uid",
+    "Umask",
+)
+LIMITS: Final = 16  # that Linux has, of resources
 
 _forked = False  # this process was
 
@@ -70,6 +85,7 @@ class AgentProcess(SpawnProcess):
 CAN_FORK: Final = sys.platform == "linux" and not getattr(sys, "frozen", False)
 
 if CAN_FORK:
+    import resource
     from multiprocessing import forkserver, popen_forkserver, reduction, util
     from multiprocessing.context import set_spawning_popen
 
@@ -163,9 +179,11 @@ if CAN_FORK:
     def _inherited() -> object:
         """What a server passes on as it was at its own start."""
         environment = {name: value for name, value in os.environ.items() if name.startswith(READ_ONCE)}
-        users = os.getresuid(), os.getresgid(), os.getgroups()
-        files = [_file(number) for number in (1, 2)]
-        return os.getpid(), os.getpgrp(), os.getsid(0), users, files, environment, spawn.get_executable()
+        lines = Path("/proc/self/status").read_text().splitlines()
+        status = [line for line in lines if line.startswith(STATUS)]
+        limits = [resource.getrlimit(number) for number in range(LIMITS)]
+        group = os.getpid(), os.getpgrp(), os.getsid(0), os.getpriority(os.PRIO_PROCESS, 0)
+        return group, status, limits, [_file(number) for number in (1, 2)], environment, spawn.get_executable()
 
     def _file(number: int) -> tuple[int, int] | None:
         try:
