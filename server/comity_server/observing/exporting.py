@@ -71,7 +71,7 @@ class Exporting:
         from opentelemetry.sdk.metrics.export import MetricReader, PeriodicExportingMetricReader
         from prometheus_client import CollectorRegistry
 
-        from comity_server.observing import metrics
+        from comity_server.observing import instruments
 
         readers = [
             one if isinstance(one, MetricReader) else PeriodicExportingMetricReader(one) for one in self._metrics
@@ -82,7 +82,7 @@ class Exporting:
         provider = MeterProvider(readers, self._resource(), shutdown_on_exit=False)
         self._ends.append(provider.shutdown)
         named = exposure.names_namespaces(self._settings)
-        metrics.register(provider.get_meter("comity", self._version), tally, look, named=named)
+        instruments.register(provider.get_meter("comity", self._version), tally, look, named=named)
         if self._listen:
             self._serve(registry)
 
