@@ -82,6 +82,15 @@ class Trail:
         """The span of the call, if calls are traced."""
         return self._span
 
+    @property
+    def logs_failures(self) -> bool:
+        """Whether what fails within it has a line of the log."""
+        return self._trails.log_calls != "none"
+
+    def log_operation(self, operation: str, code: str, reason: str) -> None:
+        """One of many operations of the call has failed: it has a line, as a call would that fails alone."""
+        log.info("operation", operation=operation, code=code, reason=reason, **self._namespace())
+
     def took(self, size: int) -> None:
         """A message of the client has been read."""
         self.received += size
@@ -141,8 +150,11 @@ class Trail:
         )
 
     def _log(self, seconds: float) -> None:
-        more = {name: said for name in ("reason", "namespace") if (said := getattr(self, name))}
+        more = ({"reason": self.reason} if self.reason else {}) | self._namespace()
         log.info("call", code=self.code, seconds=round(seconds, 6), received=self.received, sent=self.sent, **more)
+
+    def _namespace(self) -> dict[str, str]:
+        return {"namespace": self.namespace} if self.namespace else {}
 
 
 class Trails:
