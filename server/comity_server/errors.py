@@ -219,12 +219,18 @@ class Exhausted(StateError):
 
 
 class QuotaExceeded(Exhausted):
-    """`quota` is what there would be more of than `limit`, such as keys or bytes of a namespace."""
+    """`quota` is what there would be more of than `limit`, such as keys or bytes of a namespace; if it is of namespaces
+    whose names begin alike, `prefix` is how."""
 
     reason = "QUOTA_EXCEEDED"
 
-    def __init__(self, quota: str, limit: int) -> None:
-        super().__init__(f"the quota of {limit} {quota} would be passed", quota=quota, limit=limit)
+    def __init__(self, quota: str, limit: int, prefix: str = "") -> None:
+        super().__init__(
+            f"the quota of {limit} {quota}{f' {prefix}*' if prefix else ''} would be passed",
+            quota=quota,
+            limit=limit,
+            **({"prefix": prefix} if prefix else {}),
+        )
 
 
 class CommitTooLarge(Exhausted):

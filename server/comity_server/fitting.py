@@ -1,10 +1,9 @@
 """Settings of which each is right by itself, and which do not go together."""
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import Final, NamedTuple
 
-if TYPE_CHECKING:
-    from comity_server.settings import Settings
+from comity_server.settings import Settings
 
 NEEDS: Final = {
     "tls_cert": "tls_key",
@@ -38,10 +37,10 @@ class Misfit(NamedTuple):
     """What is wrong, with `{}` where the other one is to be named."""
 
 
-def misfits(settings: "Settings") -> Iterator[Misfit]:
+def misfits(settings: Settings) -> Iterator[Misfit]:
     """What does not go together."""
     for name, other in NEEDS.items():
-        if getattr(settings, name) != type(settings).model_fields[name].default and not getattr(settings, other):
+        if getattr(settings, name) != Settings.model_fields[name].default and not getattr(settings, other):
             yield Misfit(name, other, "is of no use without {}")
     for name, other in ORDERED:
         value, bound = getattr(settings, name), getattr(settings, other)

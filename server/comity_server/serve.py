@@ -23,7 +23,8 @@ from comity_server.listening import ListenError, Serving
 from comity_server.notifying import notify_ready
 from comity_server.options import EPILOG, given, settings_options
 from comity_server.server import Server
-from comity_server.settings import Settings, SettingsError, load, unknown
+from comity_server.settings import Settings, SettingsError
+from comity_server.sources import load, unknown
 from comity_server.stores.protocol import Store
 from comity_server.stores.url import open_store
 from comity_server.telemetry import logs

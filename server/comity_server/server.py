@@ -83,10 +83,11 @@ class Server:
         self._settings = settings
         self._tally = tally
         self._store = store
-        self._grpc = grpc.aio.server(options=grpc_options(settings))
         self._access = Access(settings)
         self._exporting = Exporting(settings, version("comity"), worker)
         tracing = self._exporting.tracing
+        interceptors = None if tracing is None else [tracing]
+        self._grpc = grpc.aio.server(interceptors=interceptors, options=grpc_options(settings))
         admission = Admission(settings.max_connection_bytes, request_bytes(settings), settings.max_bytes)
         rooms = Rooms(*(Outboxes(settings.max_connection_bytes, settings.max_bytes) for _ in Rooms._fields))
         trails = Trails(tally, settings.log_calls, tracing)

@@ -11,7 +11,8 @@ from click.testing import CliRunner
 from comity_server.access import exposure
 from comity_server.listening import ListenError
 from comity_server.serve import command
-from comity_server.settings import PROTECTING, Settings, load
+from comity_server.settings import Settings
+from comity_server.sources import PROTECTING, load
 from tests import servers
 from tests.authority import Authority
 

@@ -204,7 +204,7 @@ def test_why_a_server_cannot_be_reached(said: str, why: str) -> None:
         ("CERTIFICATE_VERIFY_FAILED: certificate is not yet valid: OK", "its certificate is not valid yet"),
         (
             "CERTIFICATE_VERIFY_FAILED: self signed certificate: OK",
-            "its certificate is signed by none of the authorities that are trusted here",
+            "its certificate is signed by none of the authorities that are trusted here (COMITY_TLS_CA)",
         ),
         ("SSLV3_ALERT_BAD_CERTIFICATE: OK", "it does not accept the client certificate"),
         ("NO_SHARED_CIPHER: OK", "no connection by TLS could be made: no_shared_cipher"),

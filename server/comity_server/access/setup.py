@@ -16,7 +16,7 @@ from comity_server.access.guesses import Guesses
 from comity_server.access.hints import hints
 from comity_server.access.identity import Authenticator
 from comity_server.access.jwts import Jwts
-from comity_server.access.limits import rate
+from comity_server.access.limits import NamespaceLimits, PrincipalLimits, Rates, Rules, rate
 from comity_server.access.policy import Policy
 from comity_server.access.policy import watched as watched_policy
 from comity_server.access.tokens import watched as watched_tokens
@@ -49,7 +49,7 @@ class Access:
             with _named(settings, "jwks"):
                 jwts = Jwts(settings.jwks, settings.jwt_issuer, settings.jwt_audience, settings.jwt_principal_claim)
             self.files.add(jwts.keys)
-        self.bounds = Bounds(settings.rules(), settings.max_calls)
+        self.bounds = Bounds(rules(settings), settings.max_calls)
         self._authenticates = authenticates(settings)
         self._policy: Watched[Policy] | None = None
         if settings.policy is not None:
@@ -85,6 +85,19 @@ class Access:
         """What has to run beside the server."""
         runs = [self.files.run(), self.gate.run()]
         return runs if self.certificates is None else [*runs, self.certificates.run()]
+
+
+def rules(settings: Settings) -> Rules:
+    """What one principal, and one namespace, may take up where no policy says else."""
+    return Rules(
+        PrincipalLimits(_rates(settings, "principal"), settings.max_principal_calls, settings.max_principal_streams),
+        NamespaceLimits(_rates(settings, "namespace"), settings.limits(), settings.retention()),
+    )
+
+
+def _rates(settings: Settings, of: str) -> Rates:
+    figures = settings.under(f"rate_{of}")
+    return Rates(rate(figures[""], figures["_burst"]), rate(figures["_bytes"], figures["_bytes_burst"]))
 
 
 @contextmanager

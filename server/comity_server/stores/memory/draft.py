@@ -5,8 +5,8 @@ from typing import NamedTuple
 
 from sortedcontainers import SortedList
 
-from comity_server.errors import Compacted, LeaseLost, TransactionTooCostly
-from comity_server.limits import Limits
+from comity_server.errors import Compacted, LeaseLost, QuotaExceeded, TransactionTooCostly
+from comity_server.limits import Limits, Share
 from comity_server.model import Checkpoint, Commit, Event, Guard, Lease, Outcome, RequestId, Write
 from comity_server.record import LEASE_ID, Record
 from comity_server.stores.memory.leases import LeaseChanges
@@ -52,9 +52,11 @@ class Draft:
     ended with a server, or which a Redis has lost.
     """
 
-    def __init__(self, base: Namespace, limits: Limits, *, time: int, now: float, clock: int, may_begin: bool) -> None:
+    def __init__(
+        self, base: Namespace, limits: Limits, *, time: int, now: float, clock: int, full: Share | None
+    ) -> None:
         self.base = base
-        self.may_begin = may_begin  # the namespace, if it does not exist
+        self.full = full  # what has no room for the namespace, if it does not exist
         self.limits = limits
         self.time = max(time, base.time + 1)
         self.now = now
@@ -72,6 +74,11 @@ class Draft:
         self.named: dict[tuple[str, int], Named] = {}
         self.awaited: dict[str, int] = {}  # by those who are named
         self.changes = 0  # commits, checkpoints made and dropped, leases ended without a commit
+
+    def check_room(self) -> None:
+        """Raise QuotaExceeded if the namespace would be one too many."""
+        if self.full is not None:
+            raise QuotaExceeded("namespaces", self.full.most, self.full.prefix)
 
     def head(self, key: str) -> Record | None:
         return self.heads.get(key) or self.base.versions.head(key)
