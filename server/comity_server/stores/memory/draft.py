@@ -137,10 +137,12 @@ class Draft:
             raise TransactionTooCostly(self.limits.transaction_steps)
 
     def check_guard(self, guard: Guard) -> None:
-        """Raises LeaseLost if the lease that is to guard a write does not live."""
+        """Raises LeaseLost if the lease that is to guard a write does not live, or has another fence."""
         lease = self.leases.find(guard.lease_id)
-        if lease is None or guard.fence not in (0, lease.id):
+        if lease is None:
             raise LeaseLost(guard.lease_id)
+        if guard.fence not in (0, lease.id):
+            raise LeaseLost(guard.lease_id, guard.fence)
 
     def end_lease(self, id: int, *, expired: bool) -> None:
         """A lease ends. The commit that deletes its keys, if it has any, is added beside."""
