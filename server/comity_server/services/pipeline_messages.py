@@ -159,7 +159,7 @@ def entry_bytes(outcome: Outcome | StateError) -> int:
     total = 0
     for result in outcome.results:
         match result:
-            case PutResult(_, entry) | GetResult(entry):
+            case PutResult(previous=entry) | GetResult(entry):
                 if entry is not None:
                     total += ENTRY_BYTES + shown_size(entry)
             case ListResult(entries) | DeleteResult(_, entries):
@@ -199,8 +199,9 @@ def fill_outcome(
     result.revision = outcome.revision
     answer = outcome.results[0]
     match answer:
-        case PutResult(version, previous):
+        case PutResult(version, previous, lease_id):
             result.version = version
+            result.lease_id = lease_id
         case GetResult(previous):
             pass
         case IncrementResult(value, version):
