@@ -18,6 +18,9 @@ CODE := $(wildcard client server tests examples benchmarks)
 # The folder is in the list too, for a proto that was removed.
 PROTOS := protos/comity/v1 $(wildcard protos/comity/v1/*.proto)
 
+# Tests start hundreds of processes, each of which would compile all that it imports.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help serve test check breaking polyglot typescript proto docs bench soak clean FORCE

@@ -248,7 +248,7 @@ async def test_a_policy_bounds_what_there_may_be_and_is_read_again(
     monkeypatch.setattr(files, "SETTLE_SECONDS", 0.0)
     rule = '[[rules]]\nprincipals = ["anonymous"]\nnamespaces = ["*"]\nallow = ["read", "write", "admin"]\n'
     file = tmp_path / "policy.toml"
-    file.write_text(rule + table(namespaces=["small*"], keys=1, history_commits=1))
+    file.write_text(rule + table(namespaces=["small*"], keys=1, count=1, history_commits=1))
     async with run(policy=file, compaction_interval=0.1) as running:
 
         async def put(namespace: str, key: str) -> None:
@@ -260,6 +260,9 @@ async def test_a_policy_bounds_what_there_may_be_and_is_read_again(
         answer = await refused(running.state.Put(s.PutRequest(namespace="small", key="b"), timeout=TIMEOUT))
         assert answer.code is grpc.StatusCode.RESOURCE_EXHAUSTED
         assert (answer.reason, answer.metadata) == ("QUOTA_EXCEEDED", {"quota": "keys", "limit": "1"})
+        answer = await refused(running.state.Put(s.PutRequest(namespace="smaller", key="a"), timeout=TIMEOUT))
+        assert answer.code is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert answer.metadata == {"quota": "namespaces", "limit": "1", "prefix": "small"}
         await put("large", "b")
 
         async def is_compacted() -> bool:
@@ -274,6 +277,7 @@ async def test_a_policy_bounds_what_there_may_be_and_is_read_again(
 
         await until(is_allowed)
         await put("small", "b")
+        await put("smaller", "a")
         file.write_text(rule + table(namespaces=["small*"], keys="many"))
         await until(lambda: running.server._access.files._watched[0]._wrong is not None)
         answer = await refused(running.state.Put(s.PutRequest(namespace="small", key="c"), timeout=TIMEOUT))

@@ -186,6 +186,21 @@ def test_errors_can_be_pickled() -> None:
             "domain name not found",
         ),
         (
+            "failed to connect to all addresses; last error: UNAVAILABLE: ipv4:127.0.0.1:1: Failed parsing HTTP/2 "
+            "(Expected SETTINGS frame as the first frame, got frame type 79)",
+            "it speaks no HTTP/2, as the port of something else may",
+        ),
+        (
+            "failed to connect to all addresses; last error: UNKNOWN: ipv4:127.0.0.1:1: Cannot check peer: missing "
+            "selected ALPN property.",
+            "it speaks no HTTP/2, as the port of something else may",
+        ),
+        (
+            "failed to connect to all addresses; last error: UNAVAILABLE: ipv4:127.0.0.1:1: Handshake read failed "
+            "(Endpoint closing)",
+            "it does not answer",
+        ),
+        (
             "DNS resolution failed for h:1: C-ares status is not ARES_SUCCESS qtype=A name=h is_balancer=0: Domain "
             "name not found",
             "domain name not found",

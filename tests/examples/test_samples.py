@@ -306,7 +306,7 @@ async def test_a_lease(state: Client, server: Server, capsys: pytest.CaptureFixt
 async def test_a_put_with_a_ttl(state: Client, server: Server, capsys: pytest.CaptureFixture[str]) -> None:
     task, known = begin(sample("state.keep_alive("), state, server)
     await task
-    assert capsys.readouterr().out.split()[0] == str(known["put"].revision)
+    assert capsys.readouterr().out.split()[0] == str(known["put"].lease_id)
     assert await state.get("session/1") is None
 
 

@@ -214,7 +214,7 @@ class Taken(Exception):
 
 
 async def take(state: Client, key: str, record: object, *, ttl: float, wait: float, message: str) -> Lease:
-    """Create a key that lives by a lease of its own, and keep it alive. The id of the lease is the revision of the put.
+    """Create a key that lives by a lease of its own, and keep it alive.
 
     wait: seconds to wait for one that is there to be gone. Raises Taken if it is not by then.
     """
@@ -227,7 +227,7 @@ async def take(state: Client, key: str, record: object, *, ttl: float, wait: flo
             state.put(key, record, ttl=ttl, if_revision=found.mod_revision if found else 0, message=message)
         )
         try:
-            return await state.keep_alive((await asyncio.shield(writing)).revision, ttl=ttl)
+            return await state.keep_alive((await asyncio.shield(writing)).lease_id, ttl=ttl)
         except Conflict:
             found = await state.get(key)
             if found is not None and await living.among([found]):
@@ -242,7 +242,7 @@ async def take(state: Client, key: str, record: object, *, ttl: float, wait: flo
 async def _give_up(state: Client, writing: "asyncio.Task[PutResult]") -> None:
     """End what may have been written. Whoever was cancelled meanwhile does not know whether it was."""
     written = await writing
-    await state.revoke_lease(written.revision)
+    await state.revoke_lease(written.lease_id)
 
 
 async def until_gone(state: Client, key: str, seconds: float) -> bool:
