@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests import terminal
-from tests.cli import forked
+from tests import forked, terminal
 from tests.servers import environment
 
 SECONDS = 60.0
