@@ -86,7 +86,12 @@ def run(
         given.write(stdin)
         given.seek(0)
         process = Process(arguments, env=env, files=(given.fileno(), output.fileno(), errors.fileno()))
-        return process.wait(timeout), _all_of(output), _all_of(errors)
+        try:
+            return process.wait(timeout), _all_of(output), _all_of(errors)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            raise
 
 
 def _all_of(file: IO[bytes]) -> bytes:

@@ -1,8 +1,8 @@
 """A `comity serve` of its own for a test: a real process on a free port of the loopback.
 
-It is forked from one that has imported all (tests/forked.py), which takes a fifth of a start from nothing. What a test
+It is forked from one that has imported all (tests/forked.py), which takes a sixth of a start from nothing. What a test
 sets beside the variables COMITY_* may be read when something is imported, so such a server does start from nothing, as
-one does that is `run` to its end.
+those do of tests of the image, of the README and of the command in a shell.
 
 with servers.start("--store", "memory:") as server:
     channel = grpc.insecure_channel(server.address)
@@ -51,6 +51,11 @@ def environment(changes: Environment | None = None) -> dict[str, str]:
     return {name: value for name, value in wanted.items() if value is not None}
 
 
+def can_fork(changes: Environment | None) -> bool:
+    """Whether the changes are to variables that are read when the server starts, and by nothing that is imported."""
+    return all(name.startswith("COMITY_") for name in changes or ())
+
+
 class Server:
     """One `comity serve`, running from its construction on. As a context manager it ends when the block does."""
 
@@ -60,7 +65,7 @@ class Server:
     def __init__(self, arguments: Sequence[str], env: Environment | None = None) -> None:
         self._arguments = list(arguments)
         self._environment = environment(env)
-        self._from_nothing = not all(name.startswith("COMITY_") for name in env or ())
+        self._forked = can_fork(env)
         self._log = tempfile.NamedTemporaryFile("a", suffix=".log")  # noqa: SIM115 - lives as long as the server
         self.addresses: list[str] = []
         self.health_addresses: list[str] = []  # where it tells its health alone
@@ -127,14 +132,14 @@ class Server:
         self.output = []
         reading, writing = os.pipe()
         files = (DEVNULL, writing, self._log.fileno())
-        if self._from_nothing:
+        if self._forked:
+            self.process = forked.Process(["serve", *self._arguments], env=self._environment, files=files)
+        else:
             arguments = [*command(), *self._arguments]
             stdin, stdout, stderr = files
             self.process = subprocess.Popen(
                 arguments, env=self._environment, stdin=stdin, stdout=stdout, stderr=stderr, text=True
             )
-        else:
-            self.process = forked.Process(["serve", *self._arguments], env=self._environment, files=files)
         os.close(writing)
         serves = threading.Event()
         output = os.fdopen(reading)
@@ -173,8 +178,12 @@ def start(*arguments: str, env: Environment | None = None) -> Server:
 
 def run(*arguments: str, env: Environment | None = None) -> subprocess.CompletedProcess[str]:
     """Run `comity serve` to its end: for arguments that it refuses."""
+    whole = [*command(), *arguments]
+    if can_fork(env):
+        code, output, errors = forked.run(["serve", *arguments], env=environment(env), stdin=b"", timeout=START_SECONDS)
+        return subprocess.CompletedProcess(whole, code, output.decode(), errors.decode())
     return subprocess.run(
-        [*command(), *arguments],
+        whole,
         env=environment(env),
         stdin=subprocess.DEVNULL,
         capture_output=True,
