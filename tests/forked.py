@@ -9,6 +9,7 @@ import atexit
 import contextlib
 import gc
 import importlib
+import io
 import json
 import os
 import pkgutil
@@ -182,6 +183,8 @@ def _run(arguments: Sequence[str], env: Mapping[str, str], folder: str, files: S
     os.environ.clear()
     os.environ.update(env)
     os.chdir(folder)
+    assert isinstance(sys.stdout, io.TextIOWrapper)
+    sys.stdout.reconfigure(line_buffering=sys.stdout.isatty())  # as of a start from nothing
     sys.argv = ["comity", *arguments]
     import comity_cli
 
