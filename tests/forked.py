@@ -22,7 +22,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import IO, NoReturn
+from typing import IO, Any, NoReturn
 
 NUMBER_BYTES = 8
 
@@ -186,10 +186,31 @@ def _run(arguments: Sequence[str], env: Mapping[str, str], folder: str, files: S
     assert isinstance(sys.stdout, io.TextIOWrapper)
     sys.stdout.reconfigure(line_buffering=sys.stdout.isatty())  # as of a start from nothing
     sys.argv = ["comity", *arguments]
-    import comity_cli
+    code: Any = 1
+    try:
+        import comity_cli
 
-    comity_cli.main()
-    sys.exit()
+        comity_cli.main()
+        code = 0
+    except SystemExit as end:
+        code = end.code
+        if isinstance(code, str):
+            print(code, file=sys.stderr)
+    except BaseException:  # noqa: BLE001 - as the interpreter does
+        sys.excepthook(*sys.exc_info())
+    finally:
+        _end(code if isinstance(code, int) else int(code is not None))
+
+
+def _end(code: int) -> NoReturn:
+    """As the interpreter does: what waits for threads waits. But what there is is left, not taken down thing by thing,
+    which is most of the time of a command."""
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    for file in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            file.flush()
+    os._exit(code)
 
 
 if __name__ == "__main__":
