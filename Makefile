@@ -58,6 +58,7 @@ breaking: $(VENV)/.dev
 	fi
 
 polyglot: $(POLYGLOT)
+	@:
 
 # Beside the checks, of which the longest has but one processor. Else each of the processes that run tests would do it.
 bytecode: $(VENV)/.stubs

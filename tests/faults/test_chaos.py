@@ -2,7 +2,8 @@
 drained and killed, connections cut, certificates, tokens and the policy replaced. What was answered stays, nothing is
 applied twice, whatever fails is an error that a client can act on, and the memory stays flat.
 
-For a minute, in which each comes at least once, with few calls; under COMITY_SOAK=1 for COMITY_SOAK_SECONDS (an hour) with many.
+For a minute with few calls, in which each comes at least once; under COMITY_SOAK=1 for COMITY_SOAK_SECONDS (an hour)
+with many.
 """
 
 import asyncio
