@@ -5,13 +5,14 @@ from typing import Any, Protocol, Self, TypeVar
 
 from . import requests
 from .access import Access
-from .calls import Calls, Method, check_timeout, traced
+from .calls import Calls, check_timeout, traced
 from .coalesce import Aside
 from .errors import ComityError, LeaseLost
 from .leases.guard import Guard, LeaseGuard, guard_of
 from .pipelined import Asked
 from .request_ids import RequestId, RequestIds, Writer
 from .retry import MAX_WRITE_SECONDS, Retry
+from .stubs import Method
 from .v1 import types_pb2
 
 __all__ = ["Base"]

@@ -2,39 +2,30 @@
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable
-from typing import Protocol, TypeVar
+from collections.abc import Callable
+from typing import TypeVar
 
 import grpc
 
 from . import errors, tracing
 from .arguments import shown
-from .channel import Channels, Connection
+from .channel import Channels
 from .leases.keeper import Keepers
 from .retry import MAX_WRITE_SECONDS, REFUSED, Retry
-from .status import error_from_call, is_transient
+from .status import is_transient
+from .stubs import Metadata, Method
 from .tasks import is_task_cancelled
 from .turns import Turns
 
-__all__ = ["Calls", "Method", "TraceParent", "check_timeout", "traced"]
+__all__ = ["Calls", "TraceParent", "check_timeout", "traced"]
 
 Request = TypeVar("Request")
 Response = TypeVar("Response")
-Sent = TypeVar("Sent", contravariant=True)
-Answer = TypeVar("Answer", covariant=True)
-Metadata = tuple[tuple[str, str], ...]
 
 # Of the W3C: version, trace, parent, flags; neither the version ff, nor a trace or a parent of zeros.
 TRACE_PARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 
 
-class Call(Protocol[Sent, Answer]):
-    """A unary call of a stub."""
-
-    def __call__(self, request: Sent, *, timeout: float, metadata: Metadata | None) -> Awaitable[Answer]: ...
-
-
-Method = Callable[[Connection], Call[Request, Response]]
 TraceParent = Callable[[], str | None]
 
 
@@ -104,7 +95,7 @@ class Calls:
                 token = connection.token
                 return await calling
             except grpc.aio.AioRpcError as failure:
-                error = error_from_call(failure, connection.address)
+                error = connection.peer.error(failure)
                 if isinstance(error, errors.Unauthenticated) and not renewed and connection.has_new_token(token):
                     renewed = True
                     continue

@@ -55,6 +55,20 @@ class Certificates:
                 log.warning("certificates are not renewed: %s", error)
         return self._material
 
+    @property
+    def shows_one(self) -> bool:
+        """Whether servers are shown a certificate."""
+        return self._tls.cert is not None
+
+    def load_into(self, context: ssl.SSLContext) -> None:
+        """Have a context of OpenSSL use what the files hold. Raises OSError, of which ssl.SSLError is one."""
+        if self._tls.ca is None:
+            context.load_default_certs()
+        else:
+            context.load_verify_locations(self._tls.ca)
+        if self._tls.cert is not None and self._tls.key is not None:
+            context.load_cert_chain(self._tls.cert, self._tls.key)
+
     def _look(self) -> tuple[object, ...]:
         return tuple(files.state(path) for path in (self._tls.ca, self._tls.cert, self._tls.key) if path is not None)
 

@@ -1,6 +1,7 @@
 """Connections to the server: made when first used, one for each event loop."""
 
 import asyncio
+import gc
 import os
 import threading
 import weakref
@@ -10,14 +11,11 @@ from typing import TYPE_CHECKING, Protocol, cast
 import grpc
 
 from .access import Access
-from .addresses import is_here, shown, targets
+from .addresses import is_here, targets
 from .coalesce import Lanes
+from .peer import Peer
+from .stubs import Stubs
 from .tokens import Bearer
-from .v1.checkpoint_pb2_grpc import CheckpointServiceStub
-from .v1.lease_pb2_grpc import LeaseServiceStub
-from .v1.namespace_pb2_grpc import NamespaceServiceStub
-from .v1.server_pb2_grpc import ServerServiceStub
-from .v1.state_pb2_grpc import StateServiceStub
 
 if TYPE_CHECKING:
     from .certificates import Certificates, Material
@@ -42,6 +40,8 @@ OPTIONS = (
 # A proxy, as in the variable http_proxy, would read a token that is in plain text, and has no way to this machine.
 DIRECT = ("grpc.enable_http_proxy", 0)
 
+POLLER = "(_poll_wrapper)"  # how the name of the thread ends in which gRPC waits
+
 
 class Watching(Protocol):
     """What has a stream of its own."""
@@ -50,25 +50,23 @@ class Watching(Protocol):
         """End the stream, and keep nothing of its connection."""
 
 
-class Connection:
+class Connection(Stubs):
     """A channel to one target on one event loop, with its stubs."""
 
     def __init__(self, target: str, channels: "Channels") -> None:
-        self.address = shown(target)
+        self.peer = Peer(target, channels.certificates)
         self.loop = asyncio.get_running_loop()
         self.material = None if channels.certificates is None else channels.certificates.current()
         self.channel = _channel(target, channels.certificates, self.material)
         self.bearer = None if channels.access.token is None else Bearer(self.channel, channels.access.token)
-        calls = self.channel if self.bearer is None else cast(grpc.aio.Channel, self.bearer)
-        self.state = StateServiceStub(calls)
-        self.checkpoints = CheckpointServiceStub(calls)
-        self.namespaces = NamespaceServiceStub(calls)
-        self.leases = LeaseServiceStub(calls)
-        self.server = ServerServiceStub(calls)
-        self.health: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = calls.unary_unary("/grpc.health.v1.Health/Check")
-        self.lanes = Lanes(self.state.Pipeline, self.health, self.address, self._failing(channels))
+        super().__init__(self.channel if self.bearer is None else cast(grpc.aio.Channel, self.bearer))
+        self.lanes = Lanes(self.state.Pipeline, self.health, self.peer, self._failing(channels))
         self.watches: weakref.WeakSet[Watching] = weakref.WeakSet()
         weakref.finalize(self, self.lanes.end_soon).atexit = False
+
+    @property
+    def address(self) -> str:
+        return self.peer.address
 
     @property
     def token(self) -> str:
@@ -163,6 +161,7 @@ class Channels:
             connections = list(self._by_loop.pop(loop, {}).values())
             connections += [replaced for replaced in self._replaced if replaced.loop is loop]
         for connection in connections:
+            connection.peer.end()
             connection.lanes.end()
             await connection.lanes.ended()
             for watch in list(connection.watches):  # which else would keep gRPC's threads, and a fork from being safe
@@ -202,7 +201,8 @@ class Channels:
 
 
 _all: weakref.WeakSet[Channels] = weakref.WeakSet()
-_parents: list[object] = []  # of a child: the connections that were open when it was forked
+_parents: list[object] = []  # of a child: the connections that were open when it was forked; None: of others
+_is_torn = False  # of a child: whether gRPC was at work when it was forked
 
 
 def is_connected(loop: asyncio.AbstractEventLoop) -> bool:
@@ -210,12 +210,23 @@ def is_connected(loop: asyncio.AbstractEventLoop) -> bool:
     return any(channels.is_connected(loop) for channels in list(_all))
 
 
+def _is_polling() -> bool:
+    """Whether a thread of gRPC waits for what becomes of calls. A child has no such thread, and its calls no end."""
+    return any(POLLER in thread.name for thread in threading.enumerate())
+
+
 def _before_fork() -> None:
+    global _is_torn
     for channels in list(_all):
         channels._before_fork()
+    if _is_polling() and not any(channels._by_loop for channels in list(_all)):
+        gc.collect()  # errors are in cycles with what raised them, and keep the calls that failed, and so the thread
+    _is_torn = _is_polling()
 
 
 def _after_fork() -> None:
+    if _is_torn:
+        _parents.append(None)
     for channels in list(_all):
         channels._after_fork()
 

@@ -17,7 +17,9 @@ import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from .detour import Detour
 from .errors import ComityError, DeadlineExceeded, RateLimited, Unauthenticated
+from .peer import Peer
 from .pipelined import Asked, text_bytes
 from .request_ids import Writer
 from .status import error_from_result, is_transient
@@ -37,8 +39,6 @@ LARGE_BYTES: Final = 256 * 1024  # beyond it an operation goes by itself: it gai
 
 LIMITED_SECONDS: Final = 10.0  # after a call was refused for a rate that may be why another one has no answer
 
-ASIDE_SECONDS: Final = (0.5, 60.0)  # for how long calls go by themselves: at first, and at the most
-
 
 class Interruptible(Protocol):
     """What has a stream of its own, which must not be open when the process forks."""
@@ -47,44 +47,21 @@ class Interruptible(Protocol):
         """End the stream; a little later another one may begin."""
 
 
-class Detour:
-    """For how long there are to be no streams. It doubles with each one that fails before it has answered anything."""
-
-    def __init__(self) -> None:
-        self._until = 0.0
-        self._seconds = ASIDE_SECONDS[0]
-
-    def begin(self, now: float) -> None:
-        self._until = now + self._seconds
-        self._seconds = min(self._seconds * 2, ASIDE_SECONDS[1])
-
-    def pause(self, now: float, seconds: float) -> None:
-        """Begin one for another reason than that a stream has failed."""
-        self._until = now + seconds
-
-    def reset(self) -> None:
-        """The next one is a first one."""
-        self._seconds = ASIDE_SECONDS[0]
-
-    def lasts(self, now: float) -> bool:
-        return now < self._until
-
-
 class Lanes:
     """The lanes of one connection. They end with it.
 
     open: begins a Pipeline, with the metadata that it is given.
     answers: asks the server for any other answer.
-    address: of the server, for messages.
+    peer: the server, for messages.
     failed: called when the server is of no use now.
     """
 
     def __init__(
-        self, open: Callable[..., Call], answers: Callable[..., Any], address: str, failed: Callable[[], None]
+        self, open: Callable[..., Call], answers: Callable[..., Any], peer: Peer, failed: Callable[[], None]
     ) -> None:
         self.open = open
         self.answers = answers
-        self.address = address
+        self.peer = peer
         self.failed = failed
         self.detour = Detour()
         self.limited = ("", 0.0)  # what a call was refused with last for a rate, and when
@@ -108,7 +85,7 @@ class Lanes:
         why, at = self.limited
         seen = why and self.loop.time() - at < LIMITED_SECONDS
         held_back = f"; it held calls back, and of another one it said: {why}" if seen else ""
-        return DeadlineExceeded(f"no answer from {self.address} in time{held_back}")
+        return DeadlineExceeded(f"no answer from {self.peer.address} in time{held_back}")
 
     def end(self) -> None:
         """End all streams, and begin no more: what waits for an answer goes by itself, or fails with its channel."""

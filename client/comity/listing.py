@@ -8,7 +8,8 @@ from typing import Generic, Protocol, TypeVar
 
 from . import convert, model
 from .arguments import built
-from .calls import Calls, Method
+from .calls import Calls
+from .stubs import Method
 from .v1 import checkpoint_pb2, lease_pb2, namespace_pb2, state_pb2
 
 __all__ = ["BlameListing", "DiffListing", "HistoryListing", "Listing", "checkpoints", "leases", "namespaces"]

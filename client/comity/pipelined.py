@@ -11,15 +11,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, Protocol, TypeVar
+from typing import Any, ClassVar, Final, Generic, Protocol, TypeVar
 
 from . import convert, model, requests
 from .arguments import built
 from .leases.guard import LeaseGuard
+from .stubs import Method
 from .v1 import state_pb2, types_pb2
-
-if TYPE_CHECKING:
-    from .calls import Method
 
 __all__ = ["Asked", "Delete", "Get", "Put", "Send", "Transact", "text_bytes"]
 

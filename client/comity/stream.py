@@ -8,20 +8,21 @@ import math
 import uuid
 from collections import OrderedDict, deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import grpc
 
 from . import tracing
+from .detour import Detour
 from .errors import ComityError, DeadlineExceeded, ResourceExhausted, Unauthenticated, Unavailable, Unimplemented
+from .peer import Peer
 from .pipelined import Asked
-from .status import error_from_call, is_transient
+from .request_ids import Writer
+from .status import is_transient
 from .tasks import is_task_cancelled
 from .v1 import state_pb2
 
 if TYPE_CHECKING:
-    from .coalesce import Lane, Lanes
-
     Call = grpc.aio.StreamStreamCall[state_pb2.PipelineRequest, state_pb2.PipelineResponse]
 
 __all__ = ["Aside", "Stream"]
@@ -52,6 +53,44 @@ class Aside(Exception):
 
 Outcome = state_pb2.PipelineResult | Exception
 Waiter = tuple["asyncio.Future[Any]", float]  # with its deadline
+
+
+class Lane(Protocol):
+    """Whose operations a stream takes, one stream after another."""
+
+    @property
+    def namespace(self) -> str: ...
+    @property
+    def author(self) -> str: ...
+    @property
+    def writer(self) -> Writer: ...
+    @property
+    def detour(self) -> Detour: ...
+
+    def left(self, stream: Stream) -> None:
+        """A stream takes up nothing more."""
+
+
+class Lanes(Protocol):
+    """What the streams of one connection have in common."""
+
+    @property
+    def open(self) -> Callable[..., Call]: ...
+    @property
+    def answers(self) -> Callable[..., Any]: ...
+    @property
+    def peer(self) -> Peer: ...
+    @property
+    def failed(self) -> Callable[[], None]: ...
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop: ...
+    @property
+    def tasks(self) -> set[asyncio.Task[None]]: ...
+    @property
+    def detour(self) -> Detour: ...
+
+    def late(self) -> DeadlineExceeded:
+        """The error of a call that had no answer in its time."""
 
 
 class Stream:
@@ -297,7 +336,7 @@ class Stream:
         try:
             await self._lanes.answers(b"", timeout=PATIENCE_SECONDS)
         except grpc.aio.AioRpcError as failure:
-            error = error_from_call(failure, self._lanes.address)
+            error = self._lanes.peer.error(failure)
             is_away = is_transient(error) or isinstance(error, DeadlineExceeded)
         if self._has_answered or self._left:
             return
@@ -333,9 +372,9 @@ class Stream:
     def _failed(self, failure: grpc.aio.AioRpcError) -> None:
         """The stream ended with an error: of all who wait for an answer, or of streams only."""
         lanes = self._lanes
-        error = error_from_call(failure, lanes.address)
+        error = lanes.peer.error(failure)
         if is_transient(error) and (self._has_answered or error.reason):
-            self._end(lambda: _caused(error_from_call(failure, lanes.address), failure))
+            self._end(lambda: _caused(lanes.peer.error(failure), failure))
             if error.reason == DRAINING:
                 lanes.failed()
             return

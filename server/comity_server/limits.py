@@ -1,8 +1,17 @@
-"""How much of anything one caller may have: the figures, and nothing else. Settings give them their values."""
+"""How much of anything one caller may have: the figures, and nothing else. Settings and the policy say their values."""
 
 from typing import Final, NamedTuple
 
 UNBOUNDED: Final = 1 << 42  # what a retention of 0 stands for: more than there will be, and in µs still 64 bits
+MOST: Final = 10**12  # of what has no bound of its own
+
+
+class Share(NamedTuple):
+    """How many namespaces there may be whose names begin alike."""
+
+    prefix: str
+    """Empty: of all."""
+    most: int
 
 
 class Limits(NamedTuple):
@@ -22,6 +31,7 @@ class Limits(NamedTuple):
     namespace_keys: int = 5_000_000
     namespace_bytes: int = 4 * 1024 * 1024 * 1024
     namespaces: int = 100_000
+    share: Share | None = None  # of these, what one has with those whose names begin like its own
     checkpoints: int = 10_000  # of one namespace
     lease_ttl_least: float = 1.0
     lease_ttl_most: float = 24 * 3600.0

@@ -1,37 +1,17 @@
-"""What can be set, and from where: a flag wins over COMITY_*, that over the file of `--config`, that over the default.
+"""What can be set. Everything is said once, in `Settings`: the flags, the variables, the keys of the file and the help
+come from it."""
 
-Everything is said once, in `Settings`: the flags, the variables, the keys of the file and the help come from it.
-"""
-
-import difflib
-import os
 import re
-import tomllib
-from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError, field_validator
-from pydantic_core import ErrorDetails
-from pydantic_settings import BaseSettings, EnvSettingsSource, NoDecode, SettingsConfigDict
+from pydantic import Field, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from comity_server.access.limits import MOST, NamespaceLimits, PrincipalLimits, Rates, Rules, rate
-from comity_server.fitting import misfits
-from comity_server.limits import UNBOUNDED, Limits, Retention
+from comity_server.limits import MOST, UNBOUNDED, Limits, Retention
 from comity_server.stores.url import default_url
 
 PREFIX = "COMITY_"
-OTHERS = (  # variables that are not settings: most are the client's
-    *("CONFIG", "ADDRESS", "NAMESPACE", "AUTHOR", "DEBUG", "SOAK"),
-    *("TLS", "TLS_CA", "TLS_CLIENT_CERT", "TLS_CLIENT_KEY", "TLS_SERVER_NAME", "TOKEN", "TOKEN_FILE"),
-)
-# What Kubernetes and Docker give to each container beside a service of that name.
-LINKS = re.compile(r"SERVICE_(HOST|PORT(_\w+)?)|PORT(_\d+_(TCP|UDP)(_\w+)?)?|NAME|ENV_\w+")
-PROTECTING = (  # settings that keep others out or back, and are none unless set
-    *("tls_cert", "tls_key", "tls_client_ca", "tokens", "policy"),
-    *("jwks", "jwt_issuer", "jwt_audience", "jwt_principal_claim"),
-    *("rate_principal", "rate_principal_bytes", "rate_namespace", "rate_namespace_bytes"),
-)
 LIMIT = "limit_"
 RETENTION = "retention_"
 
@@ -354,108 +334,17 @@ class Settings(BaseSettings):
 
     def limits(self) -> Limits:
         """The settings that begin with `limit_`."""
-        return Limits(**self._under(LIMIT))
+        return Limits(**self.under(LIMIT))
 
     def retention(self) -> Retention:
         """The settings that begin with `retention_`, in which a 0 means that nothing is forgotten for that reason."""
-        return Retention(**{name: value or UNBOUNDED for name, value in self._under(RETENTION).items()})
+        return Retention(**{name: value or UNBOUNDED for name, value in self.under(RETENTION).items()})
 
-    def rules(self) -> Rules:
-        """What one principal, and one namespace, may take up."""
-        of_principal = PrincipalLimits(self._rates("principal"), self.max_principal_calls, self.max_principal_streams)
-        of_namespace = NamespaceLimits(self._rates("namespace"), self.limits(), self.retention())
-        return Rules(of_principal, of_namespace)
-
-    def _rates(self, of: str) -> Rates:
-        figures = self._under(f"rate_{of}")
-        return Rates(rate(figures[""], figures["_burst"]), rate(figures["_bytes"], figures["_bytes_burst"]))
-
-    def _under(self, prefix: str) -> dict[str, Any]:
+    def under(self, prefix: str) -> dict[str, Any]:
+        """The settings whose names begin so, by what follows."""
         return {name.removeprefix(prefix): value for name, value in self if name.startswith(prefix)}
-
-
-def load(flags: Mapping[str, Any], config: Path | None = None) -> Settings:
-    """Bring the settings together, given the flags that were set. Raises SettingsError if one is wrong."""
-    file = _read(config) if config is not None else {}
-    variables = EnvSettingsSource(Settings)()
-    _check_empty(os.environ, flags)
-
-    def source(name: str, like: str | None = None) -> str:
-        """What a setting is called where it was set, or where `like` was."""
-        where = like or name
-        if where in flags:
-            return "--" + name.replace("_", "-")
-        if where in variables:
-            return PREFIX + name.upper()
-        return name if like else f"{config}: {name}"
-
-    try:
-        settings = Settings(**{**file, **variables, **flags})
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise SettingsError(f"{source(str(first['loc'][0]))}: {_explain(first)}") from None
-    for name, other, problem in misfits(settings):
-        raise SettingsError(f"{source(name)}: {problem.format(source(other, like=name))}")
-    return settings
-
-
-def unknown(variables: Iterable[str]) -> Iterator[tuple[str, str]]:
-    """The variables that look like settings and are none, each with the setting that was probably meant, or nothing."""
-    known = [*map(str.upper, Settings.model_fields), *OTHERS]
-    for name in variables:
-        rest = name.upper().removeprefix(PREFIX)
-        if rest != name.upper() and rest not in known and not LINKS.fullmatch(rest):
-            yield name, "".join(PREFIX + near for near in difflib.get_close_matches(rest, known, 1))
-
-
-def _check_empty(variables: Mapping[str, str], flags: Mapping[str, Any]) -> None:
-    """An empty variable is as good as none, but for those without which everybody may do more: what was to fill it may
-    have failed. Raises SettingsError."""
-    for variable, value in variables.items():
-        name = variable.lower().removeprefix(PREFIX.lower())
-        if not value and variable.upper() == PREFIX + name.upper() and name in PROTECTING and name not in flags:
-            raise SettingsError(f"{variable}: is empty: say what it is to be, or unset it to do without")
 
 
 def _is_address(text: str) -> bool:
     match = ADDRESS.fullmatch(text)
     return match is not None and int(match[1]) <= 65535
-
-
-def _read(config: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(config.read_text("utf-8"))
-    except OSError as error:
-        raise SettingsError(f"{config}: {error.strerror}") from None
-    except ValueError as error:  # not TOML, or not UTF-8
-        raise SettingsError(f"{config}: {error}") from None
-
-
-def _explain(error: ErrorDetails) -> str:
-    """What is wrong with a setting, in other words than those for programmers."""
-    match error["type"]:
-        case "extra_forbidden":
-            return "there is no such setting"
-        case "value_error":
-            return error["msg"].removeprefix("Value error, ")
-        case "float_parsing" | "float_type" | "finite_number":
-            wrong = "is not a number"
-        case "int_parsing" | "int_type" | "int_from_float" | "int_parsing_size":
-            wrong = "is not a whole number"
-        case "bool_parsing" | "bool_type":
-            wrong = "is neither true nor false"
-        case "string_type":
-            wrong = "is not text"
-        case "list_type":
-            wrong = "is not a list"
-        case "too_short" | "string_too_short":
-            wrong = "is empty"
-        case "greater_than_equal":
-            wrong = f"must be at least {error['ctx']['ge']}"
-        case "less_than_equal":
-            wrong = f"must be at most {error['ctx']['le']}"
-        case "literal_error":
-            wrong = f"is not {error['ctx']['expected']}"
-        case _:
-            wrong = error["msg"].replace("Input should", "should")
-    return f"{error['input']!r} {wrong}"

@@ -11,8 +11,10 @@ from comity_server.access import files
 from comity_server.access.buckets import Rate
 from comity_server.access.limits import NamespaceLimits, PrincipalLimits, Rates, Rules, Table
 from comity_server.access.policy import PolicyError, parse
+from comity_server.access.setup import rules as rules_of
 from comity_server.limits import UNBOUNDED, Limits, Retention
-from comity_server.settings import SettingsError, load
+from comity_server.settings import SettingsError
+from comity_server.sources import load
 from tests.access.believing import refused
 from tests.waiting import until
 from tests.wire.calls import TIMEOUT
@@ -52,6 +54,15 @@ def table(**fields: object) -> str:
         ("[[limits]]\nprincipals = ['a']\nrate = nan", "limit 1, rate should be a finite number"),
         ("[[limits]]\nprincipals = ['a']\nrate = inf", "limit 1, rate should be a finite number"),
         (table(principals=["a"], max_principal_calls=1.5), "limit 1, max_principal_calls should be a valid integer"),
+        (table(namespaces=["a-*"], count=0), "limit 1, count should be greater than or equal to 1"),
+        (table(principals=["a-*"], count=1), "limit 1, count: is a limit of namespaces"),
+        *(
+            (
+                table(namespaces=["a-*", other], count=1),
+                f"limit 1, count: {other!r} is no beginning of names with a '*'",
+            )
+            for other in ("b", "b?", "b*c", "*b*", "b?*")
+        ),
         (table(namespaces=["a"], keys=0), "limit 1, keys should be greater than or equal to 1"),
         (table(namespaces=["a"], keys=True), "limit 1, keys should be a valid integer"),
         (table(principals=["a"], max_calls=1), "limit 1, max_calls is nothing that a policy has"),
@@ -101,11 +112,25 @@ def test_the_first_table_that_has_a_figure_holds_for_a_principal() -> None:
     assert rules.with_tables([]).principal("team-a") == default
 
 
+def test_how_many_namespaces_there_may_be_goes_by_the_pattern_that_matches() -> None:
+    text = (
+        table(namespaces=["team-a-*"], count=5)
+        + table(namespaces=["team-*", "scratch-*"], count=20, keys=7)
+        + table(namespaces=["*"], count=100)
+    )
+    tables = parse(text.encode(), "file").limits
+    rules = Rules(PrincipalLimits(), NamespaceLimits(), tables)
+    names = ("team-a-1", "team-b", "scratch-1", "scratch", "team-a")
+    shares = [rules.namespace(name).limits.share for name in names]
+    assert shares == [("team-a-", 5), ("team-", 20), ("scratch-", 20), ("", 100), ("team-", 20)]
+    assert Rules().namespace("n").limits.share is None
+
+
 def test_settings_hold_where_no_table_does() -> None:
     settings = load(
         {"rate_principal": 2, "rate_principal_burst": 5, "rate_namespace_bytes": 0.5, "max_principal_calls": 3}
     )
-    rules = settings.rules()
+    rules = rules_of(settings)
     assert rules.principal("a") == (Rates(Rate(2, 5), None), 3, settings.max_principal_streams)
     assert rules.namespace("n") == (Rates(None, Rate(0.5, 1)), settings.limits(), settings.retention())
 
@@ -141,7 +166,7 @@ async def test_a_policy_bounds_what_there_may_be_and_is_read_again(
     monkeypatch.setattr(files, "SETTLE_SECONDS", 0.0)
     rule = '[[rules]]\nprincipals = ["anonymous"]\nnamespaces = ["*"]\nallow = ["read", "write", "admin"]\n'
     file = tmp_path / "policy.toml"
-    file.write_text(rule + table(namespaces=["small*"], keys=1, history_commits=1))
+    file.write_text(rule + table(namespaces=["small*"], keys=1, count=1, history_commits=1))
     async with run(policy=file, compaction_interval=0.1) as running:
 
         async def put(namespace: str, key: str) -> None:
@@ -153,6 +178,9 @@ async def test_a_policy_bounds_what_there_may_be_and_is_read_again(
         answer = await refused(running.state.Put(s.PutRequest(namespace="small", key="b"), timeout=TIMEOUT))
         assert answer.code is grpc.StatusCode.RESOURCE_EXHAUSTED
         assert (answer.reason, answer.metadata) == ("QUOTA_EXCEEDED", {"quota": "keys", "limit": "1"})
+        answer = await refused(running.state.Put(s.PutRequest(namespace="smaller", key="a"), timeout=TIMEOUT))
+        assert answer.code is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert answer.metadata == {"quota": "namespaces", "limit": "1", "prefix": "small"}
         await put("large", "b")
 
         async def is_compacted() -> bool:
@@ -167,6 +195,7 @@ async def test_a_policy_bounds_what_there_may_be_and_is_read_again(
 
         await until(is_allowed)
         await put("small", "b")
+        await put("smaller", "a")
         file.write_text(rule + table(namespaces=["small*"], keys="many"))
         await until(lambda: running.server._access.files._watched[0]._wrong is not None)
         answer = await refused(running.state.Put(s.PutRequest(namespace="small", key="c"), timeout=TIMEOUT))

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from comity.v1 import lease_pb2, lease_pb2_grpc
 from comity.v1 import state_pb2 as s
 from comity_server.access import rates
-from comity_server.access.bounds import Bounds, Meter, address, operations
+from comity_server.access.bounds import Bounds, Meter, address
 from comity_server.access.buckets import Bucket, Rate
 from comity_server.access.caller import Caller, Identity
 from comity_server.access.gate import Gate
@@ -23,6 +23,7 @@ from comity_server.access.rights import NOTHING, Rights
 from comity_server.errors import RateLimited
 from comity_server.model import Put, Transaction
 from comity_server.services import watch
+from comity_server.services.costs import operations
 from comity_server.stores.memory import judge
 from tests.access.believing import as_principals, by, refused
 from tests.waiting import until
@@ -243,7 +244,7 @@ async def in_turn(planner: Account, clock: Clock, calls: int, streams: int, take
 
     async def call() -> None:
         while True:
-            await planner.pay_in_turn(1, 1000.0)
+            await planner.pay_in_turn(1, lambda: 1000.0)
             done.append("call")
 
     async def stream() -> None:
@@ -278,7 +279,7 @@ async def test_a_large_message_takes_turns_with_calls() -> None:
     planner.charge(10, 0)
     large = asyncio.create_task(planner.hold(1000, 0))
     await asyncio.sleep(0)
-    call = asyncio.create_task(planner.pay_in_turn(1, 1000.0))
+    call = asyncio.create_task(planner.pay_in_turn(1, lambda: 1000.0))
     for _ in range(40):
         clock.now += 0.001
         await asyncio.sleep(0.001)
@@ -294,11 +295,11 @@ async def test_a_call_waits_for_its_turn_for_a_moment_only() -> None:
     stream = asyncio.create_task(planner.hold(10, 0))
     await asyncio.sleep(0)
     with pytest.raises(RateLimited):
-        await planner.pay_in_turn(1, 0.01)
-    waiting = [asyncio.create_task(planner.pay_in_turn(1, 1000.0)) for _ in range(rates.WAITING)]
+        await planner.pay_in_turn(1, lambda: 0.01)
+    waiting = [asyncio.create_task(planner.pay_in_turn(1, lambda: 1000.0)) for _ in range(rates.WAITING)]
     await asyncio.sleep(0)
     with pytest.raises(RateLimited):
-        await planner.pay_in_turn(1, 1000.0)
+        await planner.pay_in_turn(1, lambda: 1000.0)
     planner.change(Rates())
     await asyncio.gather(stream, *waiting)
 
@@ -438,7 +439,7 @@ async def test_who_may_do_nothing_in_a_namespace_takes_nothing_from_it() -> None
     async def ask(principal: str) -> None:
         meter = bounds.enter(Caller(Identity(principal), Gate(permissions=Policied)), "unix:", stream=False)
         try:
-            await meter.begin(GET, 10)
+            await meter.begin("n", 1, 10)
         finally:
             meter.leave()
 
@@ -455,7 +456,7 @@ async def test_no_account_is_kept_of_what_can_be_no_namespace() -> None:
     bounds = Bounds(Rules(namespace=NamespaceLimits(Rates(Rate(NEVER, 2)))))
     meter = bounds.enter(Caller(Identity(), Gate()), "unix:", stream=False)
     for name in ("", "x" * 64, "x" * 1_000_000):
-        await meter.begin(s.GetRequest(namespace=name, key="k"), 10)
+        await meter.begin(name, 1, 10)
     assert not len(bounds.namespaces)
 
 

@@ -170,7 +170,7 @@ class Beginning(Layer7):
 async def test_streams_are_tried_again_after_a_while(
     server: Server, namespace: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("comity.coalesce.ASIDE_SECONDS", (0.01, 0.05))
+    monkeypatch.setattr("comity.detour.ASIDE_SECONDS", (0.01, 0.05))
     async with (
         Layer7(server.address, refuse) as proxy,
         comity.connect(proxy.address, namespace=namespace, timeout=30) as client,

@@ -133,14 +133,49 @@ def test_a_process_that_was_forked_too_late_is_told_so(server: Server, namespace
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
+@pytest.mark.parametrize("kept", [False, True], ids=["let go", "kept"])
+def test_what_is_left_of_calls_that_failed_is_no_trap_for_a_fork(server: Server, namespace: str, kept: bool) -> None:
+    """An error has what raised it in its traceback, and so the call and gRPC's thread, which a child lacks."""
+    script = """
+        import asyncio, os, signal, sys, threading
+        import comity
+
+        async def fail(state):
+            try:
+                await state.put("k", 1)
+            except comity.Unavailable as error:
+                return error
+
+        async def main():
+            async with comity.connect("127.0.0.1:1", namespace=sys.argv[2], timeout=0.3) as state:
+                return await fail(state)
+
+        error = asyncio.run(main())
+        assert "(_poll_wrapper)" in str(threading.enumerate())  # else this shows nothing
+        if sys.argv[3] == "False":
+            del error
+        child = os.fork()
+        if child == 0:
+            signal.alarm(30)
+            try:
+                with comity.sync.connect(sys.argv[1], namespace=sys.argv[2]) as state:
+                    os._exit(state.put("k", 1).version)
+            except RuntimeError as error:
+                os._exit(2 if "fork before the first call" in str(error) else 3)
+        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+    """
+    assert run_script(script, server.address, namespace, str(kept)).split() == ["2" if kept else "1"]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
 @pytest.mark.parametrize("client", ["async", "sync"])
 def test_a_child_that_leaves_the_client_alone_is_not_harmed_by_it(server: Server, namespace: str, client: str) -> None:
     script = """
         import asyncio, os, sys, time
         import comity
-        import comity.coalesce
+        import comity.detour
 
-        comity.coalesce.ASIDE_SECONDS = 0.0, 0.0  # each fork finds a stream
+        comity.detour.ASIDE_SECONDS = 0.0, 0.0  # each fork finds a stream
         if sys.argv[3] == "sync":
             state = comity.sync.connect(sys.argv[1], namespace=sys.argv[2])
             put = lambda: state.put("k", 1)

@@ -16,8 +16,8 @@ import pytest
 
 import comity
 from comity import Client, Lease, LeaseLost, LeaseNotFound, clock
-from comity.channel import Connection
 from comity.leases import renewal
+from comity.stubs import Stubs
 from comity.v1 import lease_pb2
 from tests import servers
 from tests.client.leases import renewed
@@ -162,10 +162,10 @@ async def test_a_renewal_whose_stream_ends_before_it_is_written(tmp_path: Path, 
             await broken.wait_for_connection()
             calls = [broken]
 
-            def renew(to: Connection) -> renewal.Renew:
+            def renew(to: Stubs) -> renewal.Renew:
                 return renewal.once(SimpleNamespace(leases=SimpleNamespace(KeepAlive=keep_alive(to))))  # type: ignore[arg-type]
 
-            def keep_alive(to: Connection) -> Callable[..., Any]:
+            def keep_alive(to: Stubs) -> Callable[..., Any]:
                 return lambda **options: calls.pop() if calls else to.leases.KeepAlive(**options)
 
             server.kill()  # the event loop hears of the end only afterwards

@@ -186,6 +186,21 @@ def test_errors_can_be_pickled() -> None:
             "domain name not found",
         ),
         (
+            "failed to connect to all addresses; last error: UNAVAILABLE: ipv4:127.0.0.1:1: Failed parsing HTTP/2 "
+            "(Expected SETTINGS frame as the first frame, got frame type 79)",
+            "it speaks no HTTP/2, as the port of something else may",
+        ),
+        (
+            "failed to connect to all addresses; last error: UNKNOWN: ipv4:127.0.0.1:1: Cannot check peer: missing "
+            "selected ALPN property.",
+            "it speaks no HTTP/2, as the port of something else may",
+        ),
+        (
+            "failed to connect to all addresses; last error: UNAVAILABLE: ipv4:127.0.0.1:1: Handshake read failed "
+            "(Endpoint closing)",
+            "it does not answer",
+        ),
+        (
             "DNS resolution failed for h:1: C-ares status is not ARES_SUCCESS qtype=A name=h is_balancer=0: Domain "
             "name not found",
             "domain name not found",
@@ -204,7 +219,7 @@ def test_why_a_server_cannot_be_reached(said: str, why: str) -> None:
         ("CERTIFICATE_VERIFY_FAILED: certificate is not yet valid: OK", "its certificate is not valid yet"),
         (
             "CERTIFICATE_VERIFY_FAILED: self signed certificate: OK",
-            "its certificate is signed by none of the authorities that are trusted here",
+            "its certificate is signed by none of the authorities that are trusted here (COMITY_TLS_CA)",
         ),
         ("SSLV3_ALERT_BAD_CERTIFICATE: OK", "it does not accept the client certificate"),
         ("NO_SHARED_CIPHER: OK", "no connection by TLS could be made: no_shared_cipher"),

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import ssl
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from tests.client.secured import listener
 from tests.servers import Server
 
 HERE = "127.0.0.1"
+STRANGE = "its certificate is signed by none of the authorities that are trusted here (COMITY_TLS_CA)"
 
 
 @pytest.fixture(scope="module")
@@ -115,10 +117,15 @@ async def test_a_server_may_be_for_another_name(authority: Authority, hasty: Non
 @pytest.mark.parametrize(
     ("of", "name", "expired", "why"),
     [
-        ("stranger", HERE, False, "its certificate is signed by none of the authorities that are trusted here"),
+        (
+            "stranger",
+            HERE,
+            False,
+            STRANGE,
+        ),
         ("authority", "state.test", False, "its certificate is for another name"),
         ("authority", HERE, True, "its certificate has expired"),
-        ("", "", False, "it does not speak TLS"),
+        ("", "", False, "it does not speak TLS: connect in plain text (COMITY_TLS=0), or to the port that does"),
     ],
     ids=["stranger", "name", "expired", "plain"],
 )
@@ -150,21 +157,59 @@ async def test_public_authorities_have_not_signed_it(authority: Authority, hasty
             await state.get("a")
 
 
-@pytest.mark.parametrize("shown", ["plain", "nothing", "stranger"])
-async def test_a_server_that_just_hangs_up_may_expect_something(
-    mutual: Server, stranger: Authority, shown: str, ca: Path, tmp_path: Path
+@pytest.mark.parametrize(
+    ("shown", "why"),
+    [
+        ("plain", "it expects TLS, and this was plain text: connect by TLS (COMITY_TLS=1, COMITY_TLS_CA)"),
+        ("nothing", "it asks for a client certificate (COMITY_TLS_CLIENT_CERT, COMITY_TLS_CLIENT_KEY)"),
+        ("stranger", "it does not accept the client certificate"),
+    ],
+    ids=["plain", "nothing", "stranger"],
+)
+async def test_a_server_that_just_hangs_up_is_asked_why(
+    mutual: Server, stranger: Authority, hasty: None, shown: str, why: str, ca: Path, tmp_path: Path
 ) -> None:
-    """It may also be one that ends, so that another try may help."""
     foreign = stranger.client("ann").write(tmp_path)
     tls = {
         "plain": None,
         "nothing": comity.TLS(ca),
         "stranger": comity.TLS(ca, foreign.cert, foreign.key),
     }[shown]
-    async with comity.connect(mutual.address, tls=tls, timeout=0.5) as state:
-        with pytest.raises(comity.Unavailable, match="expects TLS, or another client certificate") as raised:
-            await state.get("a")
+    async with comity.connect(mutual.address, tls=tls, timeout=100) as state:
+        for call in (state.get("a"), state.watch("a").ready(), state.delete_namespace()):
+            with pytest.raises(comity.Unavailable) as raised:
+                await asyncio.wait_for(call, 50)
+            assert raised.value.reason == "TLS_FAILED"
+            assert raised.value.message == f"cannot reach {mutual.address}: {why}"
+
+
+@pytest.mark.parametrize("speaks", ["nothing", "TLS"])
+async def test_what_is_between_may_hang_up_since_its_server_is_away(
+    authority: Authority, own: Pair, hasty: None, speaks: str, ca: Path, tmp_path: Path
+) -> None:
+    """Another try may help, for as long as there is time."""
+    context = tls = None
+    if speaks == "TLS":
+        pair = authority.server(HERE).write(tmp_path)
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.set_alpn_protocols(["h2"])
+        context.load_cert_chain(pair.cert, pair.key)
+        tls = comity.TLS(ca, own.cert, own.key)
+    tries = 0
+
+    def hang_up(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal tries
+        tries += 1
+        writer.transport.abort()
+
+    between = await asyncio.start_server(hang_up, HERE, ssl=context)
+    async with between:
+        address = f"{HERE}:{between.sockets[0].getsockname()[1]}"
+        async with comity.connect(address, tls=tls, timeout=1.5) as state:
+            with pytest.raises(comity.Unavailable, match="it closed the connection at once") as raised:
+                await state.get("a")
     assert raised.value.reason == "UNREACHABLE"
+    assert tries > 3
 
 
 async def test_new_certificates_on_both_sides_go_unnoticed(tmp_path: Path, namespace: str) -> None:

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import gc
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
@@ -272,3 +272,24 @@ async def test_a_lost_connection_is_told_once(server: Server, namespace: str, st
         await state.put("b", 1)
         assert await key_of(await following) == "b"
         assert told == [lost, None]
+
+
+async def test_a_server_that_is_away_is_tried_by_calls_that_leave_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """gRPC keeps some memory of each stream that fails."""
+    tried: list[str] = []
+
+    def counted(name: str, call: Callable[..., Any]) -> Callable[..., Any]:
+        def begin(*arguments: Any, **options: Any) -> Any:
+            tried.append(name)
+            return call(*arguments, **options)
+
+        return begin
+
+    async with comity.connect("127.0.0.1:1", timeout=2.0) as state:
+        connection = state._calls.channels.connection()
+        monkeypatch.setattr(connection.state, "Watch", counted("stream", connection.state.Watch))
+        monkeypatch.setattr(connection, "health", counted("call", connection.health))
+        with pytest.raises(comity.Unavailable, match="connection refused"):
+            await state.watch("a").ready()
+    assert tried[0] == "stream"
+    assert tried.count("call") > tried.count("stream")

@@ -73,7 +73,10 @@ async def test_a_guard_must_have_the_fence_of_its_lease(space: Space) -> None:
     for guard in (Guard(lease.id), Guard(lease.id, lease.id)):
         await space.commit(Transaction(then=[Put("a", b"")], guard=guard))
     for guard in (Guard(lease.id, 7), Guard(7), Guard(7, lease.id), Guard(2**62)):
-        await refused(space, LeaseLost, Transaction(then=[Put("a", b"")], guard=guard))
+        error = await refused(space, LeaseLost, Transaction(then=[Put("a", b"")], guard=guard))
+        said = "does not have the fence 7" if guard.lease_id == lease.id else "has ended"
+        assert error.message == f"lease {guard.lease_id}, which guards the write, {said}; nothing was done"
+        assert error.metadata == {"lease_id": str(guard.lease_id)}
 
 
 async def test_a_guard_is_no_lease_of_another_namespace(space: Space) -> None:

@@ -1,20 +1,24 @@
 """What a limit refuses it refuses whole, and what makes a namespace smaller always passes."""
 
+import asyncio
+
 import pytest
 
 from comity_server.errors import (
     CommitTooLarge,
+    NamespaceNotFound,
     NotANumber,
     QuotaExceeded,
     ResultTooLarge,
     StateError,
     TransactionTooCostly,
 )
-from comity_server.limits import Limits
+from comity_server.limits import Limits, Share
 from comity_server.model import (
     Condition,
     Delete,
     DeletePrefix,
+    Fork,
     Get,
     Grant,
     Increment,
@@ -22,6 +26,7 @@ from comity_server.model import (
     Operation,
     Outcome,
     Put,
+    RequestId,
     Test,
     Transaction,
 )
@@ -179,6 +184,43 @@ async def test_too_many_namespaces_are_refused_and_those_there_are_served(open_s
     assert await others[0].put("k") == 2
     await others[1].store.delete_namespace(others[1].name)
     assert await others[2].put("k") == 1
+
+
+@pytest.mark.parametrize("of", ["all", "alike"])
+async def test_a_namespace_that_is_one_too_many_leaves_nothing_behind(open_space: OpenSpace, of: str) -> None:
+    space = await open_space(Limits(namespaces=2) if of == "all" else Limits())
+    told = {"quota": "namespaces", "limit": "2"}
+    if of == "alike":
+        share = Share(f"{space.name}.a", 2)
+        told["prefix"] = share.prefix
+        space.store.bound(lambda name: Limits(share=share if name.startswith(share.prefix) else None))
+        await space.put("k")  # and others are not counted
+    first, second, third = [space.sibling(name) for name in ("a", "ab", "az")]
+    await first.put("k")
+    await second.commit(Grant(ttl=HOUR))
+    named = Transaction(then=[Put("k", b"")], request_id=RequestId("client", 1))
+    for write in (named, Transaction(then=[Put("k", b"", ttl=HOUR)]), Grant(ttl=HOUR), Fork(parent=first.name)):
+        with pytest.raises(QuotaExceeded) as refused:
+            await third.commit(write)
+        assert refused.value.metadata == told
+    listed = await space.store.namespaces(f"{space.name}.", limit=10)
+    assert [info.name for info in listed] == [first.name, second.name]
+    assert await third.revision() == 0
+    with pytest.raises(NamespaceNotFound):
+        await space.store.leases(third.name, limit=10)
+    assert await first.put("k") == 2
+    assert await first.settled() == 0, "nothing is held for a fork"
+    await space.store.delete_namespace(second.name)
+    assert (await third.commit(named)).revision == 1, "no outcome was remembered"
+
+
+async def test_of_namespaces_that_begin_together_no_more_do_than_may(open_space: OpenSpace) -> None:
+    space = await open_space()
+    share = Share(f"{space.name}.", 3)
+    space.store.bound(lambda _: Limits(share=share))
+    ends = await asyncio.gather(*(space.sibling(f"s{number}").put("k") for number in range(8)), return_exceptions=True)
+    assert [end for end in ends if not isinstance(end, QuotaExceeded)] == [1] * 3
+    assert len(await space.store.namespaces(share.prefix, limit=10)) == 3
 
 
 async def test_in_one_namespace_too_many_each_transaction_of_a_group_is_judged_alone(open_space: OpenSpace) -> None:

@@ -18,7 +18,8 @@ from dockerfile_parse import DockerfileParser
 from comity_server import serve
 from comity_server.ending import LAST_SECONDS
 from comity_server.options import given
-from comity_server.settings import Settings, load
+from comity_server.settings import Settings
+from comity_server.sources import load
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"

@@ -205,8 +205,13 @@ class Mixed:
 
     def advanced(self, least: int = 1) -> Callable[[], bool]:
         """A condition: each that makes calls has made so many more."""
+        behind = self.behind(least)
+        return lambda: not behind()
+
+    def behind(self, least: int = 1) -> Callable[[], list[str]]:
+        """Tells which of those that make calls have not made so many more."""
         before = dict(self.steps)
-        return lambda: all(self.steps[name] >= count + least for name, count in before.items())
+        return lambda: [name for name, count in before.items() if self.steps[name] < count + least]
 
     def begun(self) -> bool:
         """Whether each that makes calls has made one."""

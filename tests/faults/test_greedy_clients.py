@@ -10,7 +10,7 @@ import pytest
 
 from comity.v1 import state_pb2 as s
 from comity.v1 import state_pb2_grpc
-from comity_server.services import rpc
+from comity_server.services import receiving
 from tests import servers
 from tests.access.principals import shown, token_of, write_tokens
 from tests.http2 import StingyClient
@@ -65,7 +65,7 @@ async def test_requests_that_are_not_finished_are_bounded(
 
 
 async def test_a_request_that_does_not_come_makes_room_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rpc, "REQUEST_SECONDS", 0.1)
+    monkeypatch.setattr(receiving, "REQUEST_SECONDS", 0.1)
     request = s.PutRequest(namespace="n", key="k").SerializeToString()
     async with run(max_connection_bytes=1) as running, StingyClient(running.server.addresses[0]) as stingy:
         slow = [await stingy.call(PUT, request, withheld=1) for _ in range(3)]

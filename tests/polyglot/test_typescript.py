@@ -1,5 +1,8 @@
 """The TypeScript client: its types, its own tests against real servers, and the package that it is published as."""
 
+import json
+import re
+import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -48,13 +51,16 @@ def run(node: str, *arguments: str, folder: Path = PACKAGE, **variables: str) ->
 
 @contextmanager
 def asking_who_calls(folder: Path) -> Iterator[Server]:
-    """A server with TLS that takes client certificates and tokens. Its clients need the files ca, cert, key, token."""
+    """A server with TLS that takes client certificates and tokens. Its clients need the files ca, cert, key, token;
+    those of strange-cert and strange-key it does not know."""
     authority = Authority()
     authority.write(folder, "ca")
     serving = authority.server("127.0.0.1").write(folder, "server")
     shown = authority.client("node")
-    (folder / "cert").write_bytes(shown.cert)
-    (folder / "key").write_bytes(shown.key)
+    strange = Authority("stranger").client("node")
+    for name, pair in (("", shown), ("strange-", strange)):
+        (folder / f"{name}cert").write_bytes(pair.cert)
+        (folder / f"{name}key").write_bytes(pair.key)
     token = new_token()
     (folder / "token").write_text(token)
     (folder / "tokens").write_text(line_of("planner", token))
@@ -63,19 +69,68 @@ def asking_who_calls(folder: Path) -> Iterator[Server]:
         yield server
 
 
-def test_the_package_is_what_its_pages_say(node: str, server: Server, namespace: str, tmp_path: Path) -> None:
-    """Built, and used by the first programs of README.md and docs/languages.md as any other package."""
-    assert npm(PACKAGE, "run", "--silent", "build") == 0
-    (tmp_path / "node_modules").mkdir()
-    (tmp_path / "node_modules" / "comity").symlink_to(PACKAGE)
-    said = []
-    for page in (PACKAGE / "README.md", PACKAGE.parent.parent / "docs" / "languages.md"):
-        program = page.read_text().partition("```ts\n")[2].partition("```")[0]
-        (tmp_path / "program.mts").write_text(program.replace("'research'", f"'{namespace}'"))
-        said.append(run(node, "program.mts", server.address, folder=tmp_path, COMITY_ADDRESS=server.address))
-    assert said[0].splitlines()[-1] == "2 entries at 4n"
-    assert said[1].splitlines()[:2] == ["somebody was faster", "plan: { step: 2 } version 2n"]
-    assert said[1].splitlines()[-2:] == ["revision 5: put plan", "revision 5: put steps"]
+@pytest.fixture(scope="module")
+def app(node: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a program that has installed the package, as it would be published, and the compiler."""
+    source, folder = tmp_path_factory.mktemp("package"), tmp_path_factory.mktemp("app")
+    for name in ("package.json", "README.md", "tsconfig.json", "tsconfig.build.json"):
+        shutil.copy(PACKAGE / name, source)
+    shutil.copytree(PACKAGE / "src", source / "src")
+    (source / "node_modules").symlink_to(PACKAGE / "node_modules")
+    assert npm(source, "run", "--silent", "build") == 0
+    assert npm(source, "pack", "--silent") == 0
+    (packed,) = source.glob("comity-*.tgz")
+    (folder / "package.json").write_text('{"private": true, "type": "module"}')
+    locked = json.loads((PACKAGE / "package-lock.json").read_text())["packages"]
+    compiler = f"typescript@{locked['node_modules/typescript']['version']}"
+    quiet = ("--prefer-offline", "--ignore-scripts", "--no-audit", "--no-fund", "--silent")
+    assert npm(folder, "install", *quiet, str(packed), compiler) == 0
+    return folder
+
+
+def samples(page: Path) -> list[str]:
+    return re.findall(r"^```ts\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE)
+
+
+def test_the_package_is_what_its_pages_say(node: str, app: Path, server: Server, namespace: str) -> None:
+    """Each sample of README.md, and the program of docs/languages.md: their types, and what they do.
+
+    The namespace is fresh for each, but for the last, which goes on where the first one ended.
+    """
+    whole, reached, conditions, leases = samples(PACKAGE / "README.md")
+    reached = reached.replace("'comity.example.com:7171'", "process.argv[2]!")
+    begin = "import { connect } from 'comity';\nusing state = connect(process.argv[2], { namespace: 'research' });\n"
+    shown = "{ caFile: 'ca.pem', certFile: 'cert', keyFile: 'key' }"
+    programs = {
+        "whole": whole,
+        "reached": reached.replace("{ caFile: 'ca.pem' }", shown)
+        + "for await (const { author } of state.history()) console.log(author);\n",
+        "conditions": begin + conditions + "console.log(committed, results.length, failed.length);\n",
+        "leases": begin
+        + leases.replace("https://example.com", "data:,")
+        + "console.log(await state.get('agents/a'), (await state.get('report'))?.value);\n",
+        "languages": samples(PACKAGE.parent.parent / "docs" / "languages.md")[0],
+    }
+    for name, program in programs.items():
+        own = namespace if name in ("whole", "languages") else f"{namespace}-{name}"
+        (app / f"{name}.mts").write_text(program.replace("'research'", f"'{own}'"))
+    strict = ("--strict", "--exactOptionalPropertyTypes", "--noUncheckedIndexedAccess", "--noEmit")
+    tsc = (str(app / "node_modules" / "typescript" / "bin" / "tsc"), *strict, "--module", "nodenext")
+    run(node, *tsc, "--lib", "ES2024,ESNext.Disposable", *(f"{name}.mts" for name in programs), folder=app)
+
+    with asking_who_calls(app) as secure:
+        (app / "ca").rename(app / "ca.pem")
+        assert run(node, "reached.mts", secure.address, folder=app) == "planner\n"
+    said = {
+        name: run(node, f"{name}.mts", server.address, folder=app, COMITY_ADDRESS=server.address).splitlines()
+        for name in programs
+        if name != "reached"
+    }
+    assert said["whole"][-1] == "2 entries at 4n"
+    assert said["conditions"] == ["true 2 0"]
+    assert said["leases"] == ["undefined all is well"]
+    assert said["languages"][:2] == ["somebody was faster", "plan: { step: 2 } version 2n"]
+    assert said["languages"][-2:] == ["revision 5: put plan", "revision 5: put steps"]
 
 
 def test_its_tests_pass(node: str, server: Server, tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ async def test_an_agent_that_died_half_way_is_replaced_and_its_work_goes_on(
             HALF,
             name="counter",
             mode="process",
-            ttl=20 if how == "killed" else 3.0,
+            ttl=20 if how == "killed" else 2.0,
             restart_from_checkpoint=how == "killed",
         )
         await planner.send("counter", "count")

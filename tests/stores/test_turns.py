@@ -1,4 +1,4 @@
-"""Transactions that look through much: others have their turn meanwhile, and what is found does not depend on it."""
+"""Writes that look through much: others have their turn meanwhile, and what is found does not depend on it."""
 
 import asyncio
 import itertools
@@ -12,11 +12,14 @@ from comity_server.model import (
     Condition,
     Delete,
     DeletePrefix,
+    Fork,
     List,
     ListResult,
+    Merge,
     Operator,
     Outcome,
     Put,
+    Restore,
     Test,
     Transaction,
     Write,
@@ -66,10 +69,15 @@ def unchanged(prefix: str, since: int) -> Condition:
         Transaction(then=[List("a", KEYS, True)]),
         Transaction([Condition("a", Test.EXISTS, 1)], otherwise=[List("a", KEYS, True)]),
         Transaction(then=[DeletePrefix("a")]),
+        Restore(ref=1),
+        Merge(fork="fork"),
     ],
 )
-async def test_others_have_their_turn_while_much_is_looked_through(write: Transaction) -> None:
+async def test_others_have_their_turn_while_much_is_looked_through(write: Write) -> None:
     store = await filled()
+    if isinstance(write, Merge):
+        await commit(store, Fork(parent="n"), "fork")
+        await commit(store, Transaction(then=[Put(f"c{number}", b"") for number in range(KEYS + 1)]), "fork")
     searching = asyncio.create_task(commit(store, write))
     passed = 0
     while not searching.done():
@@ -79,7 +87,8 @@ async def test_others_have_their_turn_while_much_is_looked_through(write: Transa
     assert (await searching).revision
 
 
-async def test_in_each_round_one_lane_has_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("write", [Transaction([unchanged("a", 1)]), Restore(ref=1)])
+async def test_in_each_round_one_lane_has_its_turn(monkeypatch: pytest.MonkeyPatch, write: Write) -> None:
     number = 0
     taken: list[int] = []
     step = Stint.step
@@ -91,7 +100,7 @@ async def test_in_each_round_one_lane_has_its_turn(monkeypatch: pytest.MonkeyPat
     names = [f"n{place}" for place in range(5)]
     store = await filled(names)
     monkeypatch.setattr(Stint, "step", noted)
-    lanes = [asyncio.create_task(commit(store, Transaction([unchanged("a", 1)]), name)) for name in names]
+    lanes = [asyncio.create_task(commit(store, write, name)) for name in names]
     while not all(lane.done() for lane in lanes):
         await asyncio.sleep(0)
         number += 1

@@ -21,7 +21,9 @@ class Span(NamedTuple):
     parent_id: str
     attributes: Mapping[str, Any]
     links: list[str]  # the ids of the spans that it links to
+    events: list[str]
     is_error: bool
+    text: str  # all of it but what clients hand on from trace to trace
 
 
 class Collector(t_grpc.TraceServiceServicer, m_grpc.MetricsServiceServicer):
@@ -62,6 +64,7 @@ def collecting() -> Iterator[Collector]:
 
 
 def _span(span: Any) -> Span:
+    span.ClearField("trace_state")
     return Span(
         span.name,
         span.trace_id.hex(),
@@ -69,7 +72,9 @@ def _span(span: Any) -> Span:
         span.parent_span_id.hex(),
         _attributes(span.attributes),
         [link.span_id.hex() for link in span.links],
+        [event.name for event in span.events],
         span.status.code == 2,
+        str(span),
     )
 
 

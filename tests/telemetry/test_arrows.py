@@ -2,6 +2,7 @@
 
 import ast
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -31,3 +32,9 @@ def test_what_is_looked_at_does_not_import_what_looks(part: str) -> None:
     found = set(imported(part))
     assert found
     assert "observing" not in found
+
+
+def test_what_parts_import_leads_back_to_none_of_them() -> None:
+    parts = {path.stem for path in ROOT.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}
+    assert parts >= {"access", "services", "settings", "stores"}
+    TopologicalSorter({part: set(imported(part)) - {part} for part in parts}).prepare()  # raises CycleError

@@ -14,7 +14,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from comity_server.committer import Committer
 from comity_server.feed import Feed
 from comity_server.limits import Limits
-from comity_server.observing import metrics, snapshot
+from comity_server.observing import instruments, snapshot
 from comity_server.observing.snapshot import Observer, Snapshot
 from comity_server.services.wire import watch_fragment
 from comity_server.stores.memory.store import MemoryStore
@@ -36,7 +36,7 @@ class Scraped:
         provider = MeterProvider(
             [PrometheusMetricReader(scope_info_enabled=False, registry=self._registry)], shutdown_on_exit=False
         )
-        metrics.register(provider.get_meter("test"), tally, self._look)
+        instruments.register(provider.get_meter("test"), tally, self._look)
 
     def read(self) -> dict[str, float]:
         text = generate_latest(self._registry).decode()

@@ -19,7 +19,8 @@ from comity_server.model import NamespaceInfo, Put, Transaction
 from comity_server.observing.metrics import MEASURED, NAMESPACE, OBSERVED, Measured, Observed
 from comity_server.observing.snapshot import Observer
 from comity_server.services.wire import watch_fragment
-from comity_server.settings import SettingsError, load
+from comity_server.settings import SettingsError
+from comity_server.sources import load
 from comity_server.stores.memory.store import MemoryStore
 from comity_server.telemetry.tally import NAMESPACES, OTHER, Histogram, Tally
 from tests import servers

@@ -136,6 +136,34 @@ async def test_pipelines_that_are_not_read_wait_for_each_other(held: Held) -> No
         await until(lambda: not room._connections)
 
 
+@pytest.mark.parametrize("asked", [get("large/0"), listing("large/")], ids=["get", "list"])
+@pytest.mark.parametrize("half_closed", [False, True])
+async def test_a_pipeline_that_is_not_allowed_any_more_does_not_wait_for_room(
+    held: Held, asked: s.PipelineOperation, half_closed: bool
+) -> None:
+    async with AsyncExitStack() as stack:
+        pipes = [await stack.enter_async_context(piped(held.channel, "n")) for _ in range(3)]
+        for pipe in pipes:
+            await pipe.one(get("absent"))
+            pipe.reading.clear()
+        await turns(held)  # each has begun to read once more
+        for pipe in pipes:
+            await pipe.send(*(s.PipelineOperation.FromString(asked.SerializeToString()) for _ in range(VALUES)))
+            if half_closed:
+                await pipe.done_writing()
+        streams = held.running.server._state._pipelines._streams
+        await until(lambda: sum(stream._outbox.waits for stream in streams) == 2)
+        for standing in held.running.server._access.gate._standings:
+            standing._end(PermissionDenied("somebody", "READ", "n"))
+        await until(lambda: len(streams) == 1)  # that has room, and whose client does not take what it has made
+        for pipe in pipes:
+            pipe.reading.set()
+        ends = await asyncio.gather(*(pipe.ended() for pipe in pipes))
+        assert [end.reason for end in ends if end is not None].count("PERMISSION_DENIED") >= 2
+        room = held.running.server._state._pipelines._outboxes._room
+        await until(lambda: not room._connections)
+
+
 async def turns(held: Held) -> None:
     for _ in range(20):
         await held.state.Get(s.GetRequest(namespace="n", key="absent"), timeout=TIMEOUT)

@@ -14,7 +14,8 @@ from grpc_reflection.v1alpha import reflection_pb2
 
 from comity.v1 import checkpoint_pb2, lease_pb2, namespace_pb2, state_pb2
 from comity_server.server import Server
-from comity_server.settings import Settings, SettingsError, load
+from comity_server.settings import Settings, SettingsError
+from comity_server.sources import load
 from comity_server.stores.memory.store import MemoryStore
 from tests import servers
 from tests.waiting import until

@@ -13,7 +13,7 @@ import pytest
 from grpc_channelz.v1 import channelz_pb2, channelz_pb2_grpc
 
 from comity.v1 import state_pb2 as s
-from comity_server.services import rpc
+from comity_server.services import receiving
 from tests import servers
 from tests.waiting import until
 from tests.wire.calls import TIMEOUT, Refusal
@@ -250,7 +250,7 @@ async def test_a_cancellation_that_the_store_loses_is_no_end_to_wait_for(
 async def test_a_stream_may_be_idle_for_longer_than_a_request_may_take(
     running: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rpc, "REQUEST_SECONDS", 0.1)
+    monkeypatch.setattr(receiving, "REQUEST_SECONDS", 0.1)
     async with connected(running.server.addresses[0]) as channel, piped(channel, NAME) as idle:
         await idle.one(put("k"))
         async with piped(channel, NAME) as silent:

@@ -12,7 +12,7 @@ import pytest
 
 from comity.v1 import state_pb2 as s
 from comity.v1 import state_pb2_grpc
-from comity_server.services import pipeline, pipeline_answers, pipeline_messages
+from comity_server.services import pipeline_answers, pipeline_messages, pipeline_reading, pipeline_taking
 from tests import servers
 from tests.http2 import StingyClient
 from tests.memory import MIB, memory, settled, turns
@@ -201,15 +201,39 @@ async def test_a_client_goes_on_when_it_reads_again() -> None:
         pipe.reading.clear()
         flood = Flood(pipe, *[get("k")] * 20)
         [stream] = running.server._state._pipelines._streams
-        await until(lambda: stream._unanswered >= pipeline.UNANSWERED)
+        await until(lambda: stream._answers._held_bytes >= pipeline_answers.ANSWERED_BYTES)
         count = flood.sent
         pipe.reading.set()
-        await until(lambda: flood.sent > count + 2 * pipeline.UNANSWERED // 20)
+        await until(lambda: flood.sent > count + 2 * pipeline_reading.UNANSWERED // 20)
         await flood.finish()
         await pipe.done_writing()
         assert await pipe.ended() is None
     assert len(pipe.arrived) == 1 + 20 * flood.sent
     assert {(result.code, len(result.entry.value)) for result in pipe.arrived[1:]} == {(0, 20_000)}
+
+
+@pytest.mark.parametrize("at", ["newest", "one", "several"])
+async def test_reads_hold_no_more_than_may_be_answered(at: str) -> None:
+    """What they show may be gone from the store by the time that it is taken."""
+    async with run() as running, connected(running.server.addresses[0]) as channel, piped(channel, NAME) as pipe:
+        revisions = [(await pipe.one(put("k", bytes(MIB)))).revision for _ in range(40)]
+        pipe.reading.clear()
+        asked = {"newest": [0], "one": revisions[:1], "several": revisions}[at]
+        answers = await pipe.send(*(get("k", asked[number % len(asked)]) for number in range(80)), get("absent"))
+        [stream] = running.server._state._pipelines._streams
+        await until(lambda: stream._answers._held_bytes >= pipeline_answers.ANSWERED_BYTES)
+        await turns(running.state)
+        assert stream._answers._held_bytes < pipeline_answers.ANSWERED_BYTES + 2 * MIB
+        written = await running.state.Put(s.PutRequest(namespace=NAME, key="k"), timeout=TIMEOUT)
+        pipe.reading.set()
+        read = await pipe.all(answers)
+    shown = [(result.entry.mod_revision, len(result.entry.value)) for result in read[:-1]]
+    if at == "newest":
+        assert set(shown) == {(revisions[-1], MIB), (written.revision, 0)}
+        assert shown == sorted(shown)
+    else:
+        assert shown == [(asked[number % len(asked)], MIB) for number in range(80)]
+    assert not read[-1].HasField("entry")
 
 
 async def test_unread_streams_do_not_hold_up_the_others_of_their_connection(
@@ -247,10 +271,10 @@ async def test_what_one_stream_has_unanswered_is_bounded() -> None:
     async with run() as running, connected(running.server.addresses[0]) as channel, piped(channel, NAME) as pipe:
         running.store.gate.clear()
         flood = Flood(pipe, *[increment("k")] * 100)
-        await until(lambda: sum(each._unanswered for each in running.server._state._pipelines._streams) == 4000)
+        await until(lambda: sum(each._answers.unanswered for each in running.server._state._pipelines._streams) == 4000)
         await turns(running.state)
         [stream] = running.server._state._pipelines._streams
-        assert stream._unanswered == 4000
+        assert stream._answers.unanswered == 4000
         assert 3900 <= running.server._committer._pending <= 4000  # and those that the store has
         running.store.gate.set()
         await until(lambda: len(pipe.arrived) > 10_000)
@@ -260,7 +284,7 @@ async def test_what_one_stream_has_unanswered_is_bounded() -> None:
         assert [result.value for result in pipe.arrived] == list(range(1, 100 * flood.sent + 1))
 
 
-@pytest.mark.parametrize(("module", "step"), [(pipeline, "write"), (pipeline_answers, "fill_outcome")])
+@pytest.mark.parametrize(("module", "step"), [(pipeline_taking, "write"), (pipeline_answers, "fill_outcome")])
 async def test_a_message_with_much_inside_of_it_lets_others_in_between(
     monkeypatch: pytest.MonkeyPatch, module: ModuleType, step: str
 ) -> None:
@@ -322,7 +346,7 @@ async def test_a_drain_comes_while_a_message_is_gone_through(monkeypatch: pytest
                 running.server._state._pipelines.close()
             return original(*arguments)
 
-        monkeypatch.setattr(pipeline, "write", stopping)
+        monkeypatch.setattr(pipeline_taking, "write", stopping)
         operations = [transact(then=[s.Operation(increment=s.IncrementOperation(key="k", delta=1))]) for _ in range(5)]
         for operation in operations:
             operation.transact.otherwise.extend([s.Operation(get=s.GetOperation(key="k"))] * 999)

@@ -6,7 +6,7 @@ import grpc
 import pytest
 
 from comity.v1 import state_pb2 as s
-from comity_server.services import pipeline
+from comity_server.services import pipeline_writes
 from tests import servers
 from tests.waiting import until
 from tests.wire.calls import TIMEOUT, Wire
@@ -101,7 +101,8 @@ async def test_a_read_waits_for_as_long_as_any_write_before_it_may_change_its_ke
             running.store.gate.set()
             written = (await pipe.all([first, *rest]))[-1]
             assert (await pipe.all([read]))[0].revision >= written.revision
-            assert (len(stream._changing), stream._wide, len(stream._batches)) == (0, 0, 0)
+            assert not stream._writes
+            assert (len(stream._writes._changing), stream._writes._wide) == (0, 0)
 
 
 async def test_a_list_at_a_revision_has_no_place_among_the_writes() -> None:
@@ -185,7 +186,7 @@ async def test_servers_that_share_a_redis_see_what_another_has_answered(redis_ur
 
 async def test_a_message_that_asks_for_much_keeps_its_order(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its writes are several batches, of which each waits until the one before it is through."""
-    monkeypatch.setattr(pipeline, "LISTED", 1000)
+    monkeypatch.setattr(pipeline_writes, "LISTED", 1000)
     everything = s.Operation(list=s.ListOperation())
     async with run() as running, connected(running.server.addresses[0]) as channel, piped(channel, "n") as pipe:
         writes = [transact(then=[s.Operation(put=s.PutOperation(key=f"k{number}")), everything]) for number in range(5)]

@@ -15,7 +15,8 @@ from comity.v1 import state_pb2 as s
 from comity_server.limits import Limits, Retention
 from comity_server.listening import ListenError
 from comity_server.server import Server
-from comity_server.settings import Settings, SettingsError, load, unknown
+from comity_server.settings import Settings, SettingsError
+from comity_server.sources import load, unknown
 from tests import servers
 from tests.waiting import until
 from tests.wire.calls import Wire
@@ -27,6 +28,21 @@ limit_key_bytes = 30
 limit_page_entries = 30
 limit_transaction_operations = 30
 """
+
+LINKS = {  # what is there beside a service `comity`, and one `comity-policy`
+    "COMITY_PORT": "tcp://10.0.0.1:7171",
+    "COMITY_PORT_7171_TCP": "tcp://10.0.0.1:7171",
+    "COMITY_PORT_7171_TCP_ADDR": "10.0.0.1",
+    "COMITY_SERVICE_HOST": "10.0.0.1",
+    "COMITY_SERVICE_PORT": "7171",
+    "COMITY_SERVICE_PORT_GRPC": "7171",
+    "COMITY_POLICY_PORT": "tcp://10.0.0.2:80",
+    "COMITY_POLICY_PORT_80_TCP_PROTO": "tcp",
+    "COMITY_POLICY_SERVICE_HOST": "10.0.0.2",
+    "COMITY_POLICY_SERVICE_PORT_HTTP": "80",
+    "COMITY_NAME": "/web/comity",
+    "COMITY_ENV_PATH": "/bin",
+}
 
 
 @pytest.fixture(autouse=True)
@@ -81,7 +97,7 @@ def test_it_listens_on_loopback_unless_told_otherwise() -> None:
 def test_every_limit_is_a_setting_with_its_default() -> None:
     for prefix, figures in (("limit_", Limits()), ("retention_", Retention())):
         names = {name.removeprefix(prefix) for name in Settings.model_fields if name.startswith(prefix)}
-        assert names == set(figures._fields)
+        assert names == set(figures._fields) - {"share"}, "which the tables of a policy alone have"
     assert (load({}).limits(), load({}).retention()) == (Limits(), Retention())
 
 
@@ -188,8 +204,58 @@ def test_a_variable_that_is_misspelt_is_warned_of() -> None:
         logged = [json.loads(line) for line in server.log().splitlines()]
     warned = {line["name"]: line.get("meant") for line in logged if line["level"] == "warning"}
     assert warned == {"COMITY_DRIAN_TIMEOUT": "COMITY_DRAIN_TIMEOUT", "COMITY_WHATEVER": None}
-    links = ["COMITY_PORT", "COMITY_PORT_7171_TCP_ADDR", "COMITY_SERVICE_PORT_GRPC", "COMITY_NAME", "COMITY_ENV_PATH"]
-    assert list(unknown(["PATH", "comity_max_pending", "COMITY_CONFIG", "COMITY_SOAK", *links])) == []
+    names = ["PATH", "comity_max_pending", "COMITY_CONFIG", "COMITY_SOAK"]
+    assert list(unknown(dict.fromkeys(names, "1") | LINKS)) == []
+
+
+@pytest.mark.parametrize(
+    ("variable", "meant"),
+    [
+        ("COMITY_POLICYS", "COMITY_POLICY"),
+        ("COMITY_POLICIES", "COMITY_POLICY"),
+        ("COMITY_POLICY_FILE", "COMITY_POLICY"),
+        ("Comity_Polcy", "COMITY_POLICY"),
+        ("COMITY_TOKNES", "COMITY_TOKENS"),
+        ("COMITY_TOKENS_FILE", "COMITY_TOKENS"),
+        ("COMITY_JWKS_URL", "COMITY_JWKS"),
+        ("COMITY_JWT_AUDIENC", "COMITY_JWT_AUDIENCE"),
+        ("COMITY_TLSCERT", "COMITY_TLS_CERT"),
+        ("COMITY_TLS_KEYS", "COMITY_TLS_KEY"),
+        ("COMITY_TLS_CLIENT_CAS", "COMITY_TLS_CLIENT_CA"),
+        ("COMITY_RATE_NAMESPACES", "COMITY_RATE_NAMESPACE"),
+    ],
+)
+def test_a_variable_that_may_have_been_meant_to_protect_is_refused(
+    variable: str, meant: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(variable, "x")
+    with pytest.raises(SettingsError) as refused:
+        load({})
+    assert str(refused.value).startswith(f"{variable}: there is no such setting: if {meant} is meant, ")
+
+
+def test_a_server_does_not_start_without_what_was_to_protect_it() -> None:
+    ended = servers.run("--listen", "127.0.0.1:0", "--store", "memory:", env={"COMITY_POLICYS": "p.toml"})
+    assert ended.returncode == 2
+    assert "COMITY_POLICYS: there is no such setting: if COMITY_POLICY is meant" in ended.stderr
+
+
+def test_a_variable_that_is_like_a_setting_that_is_given_is_somebody_elses(
+    config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COMITY_POLICYS", "x")
+    assert load({"policy": Path("p.toml")}).policy == Path("p.toml")
+    config.write_text("policy = 'q.toml'")
+    assert load({}, config).policy == Path("q.toml")
+    monkeypatch.setenv("COMITY_POLICY", "r.toml")
+    assert load({}).policy == Path("r.toml")
+
+
+def test_variables_of_clients_and_of_platforms_hinder_no_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    others = ("COMITY_TOKEN", "COMITY_TOKEN_FILE", "COMITY_TLS", "COMITY_TLS_CA", "COMITY_TLS_CLIENT_KEY", "COMITY_URL")
+    for name, value in (dict.fromkeys(others, "x") | LINKS).items():
+        monkeypatch.setenv(name, value)
+    assert load({}) == Settings()
 
 
 @pytest.mark.parametrize(
@@ -307,3 +373,27 @@ def test_a_restart_has_the_same_port() -> None:
         server.kill()
         server.restart()
         assert server.address == before
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"listen": ["h:1", "h:1"]}, "--listen: h:1 is named twice"),
+        ({"listen": ["[::1]:1", "h:0", "[::1]:01"]}, "--listen: [::1]:01 is named twice"),
+        ({"health_listen": ["{}:1", "{}:1"]}, "--health-listen: {}:1 is named twice"),
+        ({"health_listen": ["127.0.0.1:7171"]}, "--health-listen: 127.0.0.1:7171 is named by --listen, too"),
+        (
+            {"listen": ["h:1"], "health_listen": ["h:2"], "metrics_listen": "H:2"},
+            "--metrics-listen: H:2 is named by --health-listen, too",
+        ),
+        ({"listen": ["h:0", "h:0"], "health_listen": ["h:0"], "metrics_listen": "h:0"}, None),
+        ({"listen": ["h:1", "g:1"], "health_listen": ["h:2"], "metrics_listen": "h:3"}, None),
+    ],
+)
+def test_an_address_is_named_once(given: dict[str, object], said: str | None) -> None:
+    if said is None:
+        load(given)
+    else:
+        with pytest.raises(SettingsError) as refused:
+            load(given)
+        assert str(refused.value) == said

@@ -17,8 +17,8 @@ from .forks import fork, merge
 from .history import blame, log
 from .leases import lease
 from .lock import lock
-from .main import NEEDS
 from .namespaces import compact, namespaces, status
+from .needs import NEEDS
 from .options import examples
 from .server import backup, check, copy, health, policy, serve, token
 from .top import top

@@ -2,13 +2,11 @@
 
 import sys
 
+from .needs import NEEDS, SERVER_NEEDS
+
 __all__ = ["main"]
 
 OF_SERVER = ("serve", "backup", "check", "copy", "policy")  # commands that are the server's own
-
-# No package index has Comity.
-NEEDS = "the command line needs more than the client: pip install '.[cli]' in a clone of Comity"
-SERVER_NEEDS = "the server needs more than the client: pip install '.[server]' in a clone of Comity"
 
 
 def main() -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from .failures import UNAVAILABLE, Failure
-from .main import SERVER_NEEDS
+from .needs import SERVER_NEEDS
 from .options import TEXT, Options, client_options, examples
 from .render import Output
 from .session import run

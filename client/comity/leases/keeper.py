@@ -21,7 +21,6 @@ import grpc
 
 from comity import clock, tracing
 from comity.errors import ComityError, PermissionDenied, RateLimited, Unauthenticated, Unavailable
-from comity.status import error_from_call
 from comity.tasks import is_task_cancelled
 from comity.v1 import lease_pb2
 
@@ -293,7 +292,7 @@ class Keeper:
                 self._failure = None
                 self._receive(response)
         except grpc.aio.AioRpcError as failure:
-            raise error_from_call(failure, connection.address) from failure
+            raise connection.peer.error(failure) from failure
         except asyncio.CancelledError:
             if is_task_cancelled():
                 raise

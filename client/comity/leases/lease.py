@@ -7,15 +7,12 @@ import contextlib
 import enum
 import inspect
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from comity import clock
 from comity.errors import LeaseLost, LeaseNotFound
 
 from .guard import LeaseGuard
-
-if TYPE_CHECKING:
-    from .keeper import Keeper
 
 __all__ = ["Lease", "check_callback"]
 
@@ -26,6 +23,19 @@ class _State(enum.Enum):
     HELD = enum.auto()
     LOST = enum.auto()
     REVOKED = enum.auto()  # by this object
+
+
+class Keeper(Protocol):
+    """What keeps a lease alive. From anywhere."""
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop: ...
+
+    def discard(self, lease: Lease) -> None:
+        """Keep it alive no longer."""
+
+    def lose(self, lease: Lease, why: str) -> bool:
+        """It is lost. False: the event loop has ended, and tells nobody."""
 
 
 class Lease:

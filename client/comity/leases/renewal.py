@@ -7,8 +7,8 @@ from collections.abc import Awaitable, Callable
 import grpc
 
 from comity import convert
-from comity.channel import Connection
 from comity.errors import LeaseNotFound, Unavailable
+from comity.stubs import Stubs
 from comity.v1 import lease_pb2
 
 __all__ = ["left", "once"]
@@ -21,7 +21,7 @@ def left(response: lease_pb2.KeepAliveResponse) -> float:
     return max(0.0, convert.seconds(response.ttl))
 
 
-def once(to: Connection) -> Renew:
+def once(to: Stubs) -> Renew:
     """Renews a lease on a connection, as a unary call would: the seconds that it lives from now on.
 
     Raises LeaseNotFound if it has ended, Unavailable, and what gRPC raises.

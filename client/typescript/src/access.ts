@@ -1,8 +1,7 @@
 /** How a server is reached: its addresses, by TLS or in plain text, and by which token it knows who calls. */
 
-import { readFileSync } from 'node:fs';
-
 import { isHere, plain, targets } from './addresses.ts';
+import { Certificates } from './certificates.ts';
 import { checkedTls } from './credentials.ts';
 import type { Tls } from './credentials.ts';
 import { checkedToken, tokenFile } from './tokens.ts';
@@ -11,7 +10,7 @@ import type { Token } from './tokens.ts';
 /** What the connections of a client are made by. */
 export interface Access {
   readonly address: string;
-  readonly tls: Tls | undefined;
+  readonly certificates: Certificates | undefined;
   readonly token: Token | undefined;
 }
 
@@ -44,7 +43,7 @@ export function access(
         '(COMITY_TLS=0) where nobody else is on the network between',
     );
   }
-  return { address, tls: tls || undefined, token };
+  return { address, certificates: tls ? new Certificates(tls) : undefined, token };
 }
 
 /** What the variables say: whether to connect by TLS; undefined: nothing. What names a file of it says so, too. */
@@ -56,15 +55,14 @@ function isTlsWanted(variables: Variables): boolean | undefined {
 }
 
 function tlsOf(variables: Variables): Tls {
-  const file = (name: string) => (variables[name] ? readFileSync(variables[name]) : undefined);
+  const said = (name: string) => variables[name] || undefined;
   const tls = {
-    ca: file('COMITY_TLS_CA'),
-    cert: file('COMITY_TLS_CLIENT_CERT'),
-    key: file('COMITY_TLS_CLIENT_KEY'),
-    serverName: variables['COMITY_TLS_SERVER_NAME'] || undefined,
+    caFile: said('COMITY_TLS_CA'),
+    certFile: said('COMITY_TLS_CLIENT_CERT'),
+    keyFile: said('COMITY_TLS_CLIENT_KEY'),
+    serverName: said('COMITY_TLS_SERVER_NAME'),
   };
-  checkedTls(tls);
-  return tls;
+  return checkedTls(tls) || {};
 }
 
 function tokenOf(variables: Variables): Token | undefined {

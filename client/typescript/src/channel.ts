@@ -1,7 +1,7 @@
 /** Connections to the servers: made when first used, one an address. The one place that knows the stubs of gRPC. */
 
-import { Client, connectivityState, Metadata } from '@grpc/grpc-js';
-import type { ClientDuplexStream, ClientReadableStream } from '@grpc/grpc-js';
+import { Client, connectivityState, credentials, Metadata } from '@grpc/grpc-js';
+import type { ChannelCredentials, ClientDuplexStream, ClientReadableStream } from '@grpc/grpc-js';
 import { fromBinary, toBinary } from '@bufbuild/protobuf';
 import type {
   DescMessage,
@@ -13,11 +13,11 @@ import type {
 } from '@bufbuild/protobuf';
 
 import type { Access } from './access.ts';
-import { plain, targets } from './addresses.ts';
-import { channelCredentials, channelOptions } from './credentials.ts';
+import { targets } from './addresses.ts';
+import { channelOptions } from './credentials.ts';
 import { DeadlineExceeded, Unauthenticated, Unavailable } from './errors.ts';
+import { Peer } from './peer.ts';
 import { now, within } from './retry.ts';
-import { errorFrom } from './status.ts';
 import { ask } from './tokens.ts';
 import { UNREACHABLE } from './unreachable.ts';
 
@@ -45,17 +45,29 @@ export interface Opened<Stream> {
 
 /** A channel to one address. */
 export class Connection {
-  readonly address: string;
   readonly #access: Access;
   readonly #client: Client;
+  readonly #credentials: ChannelCredentials | undefined;
+  readonly #peer: Peer;
   #connecting: number | undefined; // since when, by `now`, if no state but that was seen since
 
   /** attempt: 0 shares what connects other clients of the process; another number, what those of that number have. */
   constructor(target: string, access: Access, attempt: number) {
-    this.address = plain(target);
+    const { certificates } = access;
     this.#access = access;
-    const options = { ...OPTIONS, ...channelOptions(target, access.tls), 'comity.attempt': attempt };
-    this.#client = new Client(target, channelCredentials(access.tls), options);
+    this.#peer = new Peer(target, certificates);
+    this.#credentials = certificates?.credentials;
+    const options = { ...OPTIONS, ...channelOptions(target, certificates?.tls), 'comity.attempt': attempt };
+    this.#client = new Client(target, this.#credentials ?? credentials.createInsecure(), options);
+  }
+
+  get address(): string {
+    return this.#peer.address;
+  }
+
+  /** The error for what a call or a stream of it failed with. */
+  error(failure: unknown): unknown {
+    return this.#peer.error(failure);
   }
 
   /**
@@ -79,7 +91,7 @@ export class Connection {
     }
   }
 
-  /** Open a stream of answers, without a deadline. It fails as gRPC says: see `errorFrom`. */
+  /** Open a stream of answers, without a deadline. It fails as gRPC says: see `error`. */
   async serverStream<I extends DescMessage, O extends DescMessage>(
     method: DescMethodServerStreaming<I, O>,
     request: MessageShape<I>,
@@ -118,6 +130,11 @@ export class Connection {
     return (await this.#ask(now() + CONNECT_MS, signal)) !== since;
   }
 
+  /** Whether the certificates are others now. */
+  get isOutdated(): boolean {
+    return this.#access.certificates?.credentials !== this.#credentials;
+  }
+
   /** Whether it has been connecting for so long that nothing will come of it. */
   get isStuck(): boolean {
     return this.#connecting !== undefined && now() - this.#connecting >= STUCK_MS;
@@ -145,7 +162,7 @@ export class Connection {
         (failure, answer) => {
           signal?.removeEventListener('abort', cancel);
           if (signal?.aborted) reject(signal.reason);
-          else if (failure || !answer) reject(errorFrom(failure, this.address));
+          else if (failure || !answer) reject(this.error(failure));
           else resolve(answer);
         },
       );
@@ -231,12 +248,15 @@ export class Channels {
     return connection;
   }
 
-  /** The connection is of no use now: others are to try the next address. Only the first to find out moves on. */
+  /**
+   * The connection is of no use now: others are to try the next address; and if the certificates are others now, are to
+   * connect by these. Only the first to find out moves on.
+   */
   failed(connection: Connection): void {
     const place = this.#place;
     if (this.#connections.get(place) === connection) this.#place = (place + 1) % this.#targets.length;
-    if (!connection.isStuck) return;
-    this.#stuck++;
+    if (connection.isStuck) this.#stuck++;
+    else if (!connection.isOutdated) return;
     for (const [at, known] of this.#connections) if (known === connection) this.#connections.delete(at);
     connection.close();
   }

@@ -23,7 +23,7 @@ import type {
   WatchOptions,
   WriteOptions,
 } from './options.ts';
-import { Pages } from './pages.ts';
+import { Listing, Pages } from './pages.ts';
 import type { Reading } from './snapshot.ts';
 import { run } from './transaction.ts';
 import type { Transaction } from './transaction.ts';
@@ -48,10 +48,12 @@ export class Client extends Namespaces {
   }
 
   /** The entries under a prefix, in the order of keys, all at one revision. */
-  list<T = unknown>(prefix = '', options: ListOptions = {}): Pages<Entry<T>> {
+  list<T = unknown>(prefix = '', options: ListOptions = {}): Listing<Entry<T>> {
     const read = this.#list(prefix, options);
-    return new Pages(async function* () {
-      for await (const { entries } of read()) yield entries.map(model.entry) as Entry<T>[];
+    return new Listing(async function* () {
+      for await (const { revision, entries } of read()) {
+        yield { revision, found: entries.map(model.entry) as Entry<T>[] };
+      }
     });
   }
 
@@ -85,7 +87,7 @@ export class Client extends Namespaces {
   }
 
   /** Who wrote each key under a prefix last, when and why; also of commits that the history has no more. */
-  blame(prefix = '', options: Omit<ListOptions, 'keysOnly'> = {}): Pages<model.Attribution> {
+  blame(prefix = '', options: Omit<ListOptions, 'keysOnly'> = {}): Listing<model.Attribution> {
     const request = {
       namespace: this.namespace,
       prefix: text('prefix', prefix),
@@ -93,11 +95,12 @@ export class Client extends Namespaces {
       pageSize: pageSize(options.pageSize),
     };
     const read = this.pages(method.blame, (pageToken) => ({ ...request, pageToken }), options);
-    return new Pages(async function* () {
-      for await (const { attributions } of read()) {
-        yield attributions.flatMap(({ entry, author, message, traceParent }) =>
+    return new Listing(async function* () {
+      for await (const { revision, attributions } of read()) {
+        const found = attributions.flatMap(({ entry, author, message, traceParent }) =>
           entry ? [{ entry: model.entry(entry), author, message, traceParent }] : [],
         );
+        yield { revision, found };
       }
     });
   }

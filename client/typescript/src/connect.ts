@@ -17,7 +17,7 @@ export interface ConnectOptions extends ClientOptions {
    * trusted too. Default: what the variables say, or plain text, in which no token goes to another machine.
    */
   readonly tls?: Tls | boolean | undefined;
-  /** Who calls. Default: COMITY_TOKEN, or what the file COMITY_TOKEN_FILE holds at each call. */
+  /** Who calls. Default: COMITY_TOKEN, or `tokenFile` of COMITY_TOKEN_FILE. */
   readonly token?: Token | undefined;
 }
 

@@ -47,8 +47,9 @@ export type {
   OperationResult,
   TransactionResult,
 } from './operations.ts';
-export { Pages } from './pages.ts';
+export { Listing, Pages } from './pages.ts';
 export type { RequestId } from './requestIds.ts';
+export { tokenFile } from './tokens.ts';
 export type { Token } from './tokens.ts';
 export { Transaction } from './transaction.ts';
 export type { TransactionPutOptions } from './transaction.ts';

@@ -13,7 +13,7 @@ import { KeepAliveRequestSchema, LeaseService } from './gen/comity/v1/lease_pb.t
 import type { KeepAliveRequest, KeepAliveResponse } from './gen/comity/v1/lease_pb.ts';
 import type { Lease } from './lease.ts';
 import { Backoff, now, sleep } from './retry.ts';
-import { errorFrom, milliseconds } from './status.ts';
+import { milliseconds } from './status.ts';
 
 const FIRST_MS = 500; // after which a lease is renewed first: then the server says unasked that it has ended
 const RENEWED = 1 / 3; // of the ttl, between one renewal and the next
@@ -119,7 +119,7 @@ export class Keeper {
         await this.#renewing(connection, () => backoff.reset());
       } catch (error) {
         // Whatever it was: what can be done is to open another one while there is time.
-        const failure = (this.#failure = errorFrom(error, connection.address));
+        const failure = (this.#failure = connection.error(error));
         if (failure instanceof PermissionDenied) this.#deny(failure);
         else if (failure instanceof RateLimited) rest = failure.retryAfterMs ?? 0;
         else if (!(failure instanceof Unauthenticated)) this.#channels.failed(connection); // there, a new token may do

@@ -19,6 +19,28 @@ export class Pages<T> implements AsyncIterable<T> {
   }
 }
 
+/** The same, of what all is as one revision has it. */
+export class Listing<T> extends Pages<T> {
+  readonly #shown: { revision?: bigint };
+
+  constructor(pages: () => AsyncGenerator<{ revision: bigint; found: readonly T[] }>) {
+    const shown: { revision?: bigint } = {};
+    super(async function* () {
+      for await (const { revision, found } of pages()) {
+        shown.revision = revision;
+        yield found;
+      }
+    });
+    this.#shown = shown;
+  }
+
+  /** The revision that all pages show. Known once the first page was read: throws Error before. */
+  get revision(): bigint {
+    if (this.#shown.revision === undefined) throw new Error('the revision is known once the first page was read');
+    return this.#shown.revision;
+  }
+}
+
 /** Each page that `read` answers, until one names no other. */
 export async function* pages<P extends { nextPageToken: string }>(
   read: (pageToken: string) => Promise<P>,

@@ -1,10 +1,8 @@
 /** The token by which the server knows who calls: a string, what a function answers, or what a file holds. */
 
-import { readFileSync } from 'node:fs';
-import { readFile } from 'node:fs/promises';
-
 import { shown } from './arguments.ts';
 import { ComityError, Unauthenticated } from './errors.ts';
+import { absolute, read, state } from './files.ts';
 
 /** A bearer token, or a function that is asked for it before each call. */
 export type Token = string | (() => string | Promise<string>);
@@ -39,18 +37,24 @@ export async function ask(token: Token | undefined): Promise<string | undefined>
 }
 
 /**
- * What a file holds, read at each call; what was there before stays while it holds no token, as in the midst of being
- * replaced. Throws what reading it throws, and RangeError for what holds none.
+ * The token that a file holds, for `token` of `connect`. It is read again when the file has changed. What cannot be used
+ * then is warned of, and the token that was there before stays. Throws what reading the file throws, and RangeError for one
+ * that holds none.
  */
-export function tokenFile(path: string): () => Promise<string> {
-  const checked = (text: string) => checkedToken(text.trim(), `the token in ${path}`);
-  let last = checked(readFileSync(path, 'utf8'));
-  return async () => {
+export function tokenFile(path: string): () => string {
+  const file = absolute('the token file', path);
+  const load = () => checkedToken(read('the token file', file).toString().trim(), `the token in ${file}`);
+  let known = state(file);
+  let token = load();
+  return () => {
+    const seen = state(file);
+    if (seen === known) return token;
+    known = seen;
     try {
-      last = checked(await readFile(path, 'utf8'));
-    } catch {
-      // The server says so, if it does not take the old one any more.
+      token = load();
+    } catch (error) {
+      process.emitWarning(`the token is not renewed: ${String(error)}`, 'ComityWarning');
     }
-    return last;
+    return token;
   };
 }

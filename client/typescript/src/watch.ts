@@ -13,7 +13,7 @@ import { StateService, WatchRequestSchema } from './gen/comity/v1/state_pb.ts';
 import type { WatchResponse } from './gen/comity/v1/state_pb.ts';
 import type { Entry, Event, Resync } from './model.ts';
 import { Backoff, Misfit, now, sleep } from './retry.ts';
-import { errorFrom, isTransient } from './status.ts';
+import { isTransient } from './status.ts';
 
 const SILENT_INTERVALS = 3; // after as many intervals without a word a stream is taken for dead
 
@@ -210,7 +210,7 @@ export class Watch<T = unknown> implements AsyncIterableIterator<Event<T> | Resy
 
   async #read(): Promise<WatchResponse> {
     const stream = this.#stream;
-    const address = this.#connection?.address ?? '';
+    const connection = this.#connection;
     const silence = this.#watching.progressMs * SILENT_INTERVALS;
     const remaining = this.#remaining();
     let silent = false;
@@ -225,13 +225,13 @@ export class Watch<T = unknown> implements AsyncIterableIterator<Event<T> | Resy
       const message = await this.#messages?.next();
       if (message && !message.done) return message.value;
     } catch (failure) {
-      if (!silent) throw errorFrom(failure, address);
+      if (!silent) throw connection?.error(failure) ?? failure;
     } finally {
       clearTimeout(timer);
     }
     if (!silent) throw new Unavailable('the server ended the stream');
     if (remaining < silence)
-      throw new DeadlineExceeded(`no answer from ${address} within ${this.#watching.timeoutMs} ms`);
+      throw new DeadlineExceeded(`no answer from ${connection?.address ?? ''} within ${this.#watching.timeoutMs} ms`);
     throw new Unavailable(`the server said nothing for ${silence} ms`);
   }
 

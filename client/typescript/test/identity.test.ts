@@ -1,7 +1,14 @@
-/** A server that asks who calls. COMITY_TEST_SECURE is its address, and COMITY_TEST_FILES a folder: ca, cert, key, token. */
+/**
+ * A server that asks who calls. COMITY_TEST_SECURE is its address, and COMITY_TEST_FILES a folder: ca, cert, key, token, and
+ * a certificate that it does not know, strange-cert, with strange-key.
+ */
 
 import assert from 'node:assert/strict';
-import { readFileSync } from 'node:fs';
+import { once } from 'node:events';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:net';
+import type { AddressInfo } from 'node:net';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
 
@@ -43,16 +50,25 @@ test('a client certificate says who calls, and a token says it with more weight'
   await assert.rejects(wrong.lease(10_000), unknown);
 });
 
-test('a connection by TLS that cannot be made says why, before the time is up', asked, async () => {
+test('a connection that cannot be made, by TLS or since it is not, says why before the time is up', asked, async () => {
   const tls = { ca: file('ca'), cert: file('cert'), key: file('key') };
   const plain = process.env['COMITY_ADDRESS'] ?? '';
   const given: [Parameters<typeof client>[0], string][] = [
     [{ tls: { ...tls, serverName: 'elsewhere' } }, 'its certificate is for another name'],
     [
       { tls: { cert: tls.cert, key: tls.key } },
-      'its certificate is signed by none of the authorities that are trusted here',
+      'its certificate is signed by none of the authorities that are trusted here (COMITY_TLS_CA)',
     ],
-    [{ address: plain, tls: { ca: tls.ca } }, 'it does not speak TLS'],
+    [
+      { address: plain, tls: { ca: tls.ca } },
+      'it does not speak TLS: connect in plain text (COMITY_TLS=0), or to the port that does',
+    ],
+    [{ tls: false }, 'it expects TLS, and this was plain text: connect by TLS (COMITY_TLS=1, COMITY_TLS_CA)'],
+    [{ tls: { ca: tls.ca } }, 'it asks for a client certificate (COMITY_TLS_CLIENT_CERT, COMITY_TLS_CLIENT_KEY)'],
+    [
+      { tls: { ca: tls.ca, cert: file('strange-cert'), key: file('strange-key') } },
+      'it does not accept the client certificate',
+    ],
   ];
   const tries = given.flatMap(([options, why]) => {
     const state = client({ address, timeoutMs: 60_000, ...options });
@@ -70,13 +86,35 @@ test('a connection by TLS that cannot be made says why, before the time is up', 
   assert(performance.now() - began < 30_000, 'it went on for as long as it may');
 });
 
-test('a server that hangs up may expect TLS or a client certificate', asked, async () => {
-  for (const options of [{ tls: { ca: file('ca') } }, { tls: false }]) {
-    using state = client({ address, timeoutMs: 300, ...options });
-    await assert.rejects(state.get('key'), (error) => {
-      assert(error instanceof Unavailable, String(error));
-      assert.match(error.message, /expects TLS, or another client certificate$|it asks for a client certificate$/);
-      return true;
-    });
+test('what hangs up since the server behind it is away is tried again until the time is up', async () => {
+  let tries = 0;
+  await using between = createServer((socket) => {
+    tries++;
+    socket.destroy();
+  });
+  await once(between.listen(0, '127.0.0.1'), 'listening');
+  using state = client({ address: `127.0.0.1:${(between.address() as AddressInfo).port}`, timeoutMs: 1_500, tls: false });
+  await assert.rejects(state.get('key'), (error) => {
+    return error instanceof Unavailable && error.reason === 'UNREACHABLE' && /closed the connection at once/.test(error.message);
+  });
+  assert(tries > 3);
+});
+
+test('new certificates in the files are taken by the next connection', asked, async () => {
+  const folder = mkdtempSync(join(tmpdir(), 'comity-'));
+  try {
+    const [certFile, keyFile] = [join(folder, 'cert'), join(folder, 'key')];
+    const write = (of: string) => {
+      writeFileSync(certFile, file(`${of}cert`));
+      writeFileSync(keyFile, file(`${of}key`));
+    };
+    write('strange-');
+    using state = client({ address, author: '', tls: { ca: file('ca'), certFile, keyFile } });
+    await assert.rejects(state.put('key', 1, { timeoutMs: 300 }), Unavailable);
+    write('');
+    await state.put('key', 1);
+    assert.deepEqual((await state.history().all()).map(({ author }) => author), ['node']);
+  } finally {
+    rmSync(folder, { recursive: true });
   }
 });

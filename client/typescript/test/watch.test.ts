@@ -98,6 +98,39 @@ test('where the history is gone it begins anew with the present state', async ()
   await assert.rejects(state.watch({ prefix: '', from: 1, resync: false }).next(), Compacted);
 });
 
+test('what was missed is told and never passed over, also where the new state has gone beyond the old one', async () => {
+  using state = client();
+  await state.put('key', 1);
+  await using strict = state.watch({ prefix: '', resync: false });
+  await using lenient = state.watch({ prefix: '' });
+  assert.deepEqual([await strict.ready(), await lenient.ready()], [1n, 1n]);
+  await state.deleteNamespace(); // as where a server that keeps its state in memory starts again
+  for (const value of [2, 3, 4]) await state.put('key', value);
+  await assert.rejects(strict.next(), Compacted);
+  const values = [];
+  for await (const event of lenient) {
+    if (event.type === 'resync') values.length = 0;
+    for (const entry of event.type === 'resync' ? event.entries : event.type === 'put' ? [event.entry] : []) {
+      values.push(entry.value);
+    }
+    if (values.at(-1) === 4) break;
+  }
+  assert.deepEqual(values, [2, 3, 4].slice(-values.length));
+});
+
+test('a loop over pages that is left asks for no more of them', async () => {
+  using state = client();
+  await state.transact({ then: Array.from({ length: 30 }, (_, place) => ({ put: `key/${place}`, value: place })) });
+  const found = state.list('key/', { pageSize: 10 });
+  assert.throws(() => found.revision, /is known once the first page was read/);
+  for await (const { key } of found) {
+    assert(key);
+    break;
+  }
+  assert.equal(found.revision, 1n);
+  assert.equal((await found.all()).length, 30); // each reads anew
+});
+
 test('a signal ends it, and so does return, also for who waits', async () => {
   using state = client();
   const stop = new AbortController();

@@ -4,7 +4,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { queryObjects } from 'node:v8';
 
-import { Unavailable } from '../src/index.ts';
+import { LeaseLost, Unavailable } from '../src/index.ts';
 import type { Client } from '../src/index.ts';
 import { Way } from './scripted.ts';
 import { client, next } from './servers.ts';
@@ -52,6 +52,21 @@ test('a lease lives on over another connection', async () => {
   await state.put('clock', 1, { ttlMs: 4_000, timeoutMs: 300 }).catch(() => state.put('clock', 1, { ttlMs: 4_000 }));
   for await (const event of watch) if (event.type === 'delete') break; // for longer than the lease would have lived
   await state.put('key', 1, { guard: lease });
+});
+
+test('a lease that cannot be renewed is lost when its ttl has passed, whatever the way is doing', async () => {
+  using way = await Way.open(ADDRESS);
+  using state = client({ address: way.address });
+  const lease = await state.lease(1_000);
+  const work = new Promise((_, reject) => {
+    lease.signal.addEventListener('abort', () => reject(lease.signal.reason));
+  });
+  way.lost = true;
+  const { signal } = lease;
+  const call = state.get('key', { signal, timeoutMs: 60_000 });
+  await assert.rejects(work, (error) => error instanceof LeaseLost && error.leaseId === lease.id);
+  assert(!lease.alive);
+  await assert.rejects(call, LeaseLost); // given up with it
 });
 
 test('a signal gives a call up at once, wherever it is', async () => {

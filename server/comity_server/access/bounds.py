@@ -5,16 +5,15 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 from ipaddress import IPv6Address, IPv6Network
 from math import inf
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 from urllib.parse import unquote
 
-from comity.v1 import state_pb2
 from comity_server.access.caller import Caller
 from comity_server.access.limits import Rules, Table
-from comity_server.access.patterns import NAMESPACE_LENGTH
-from comity_server.access.rates import WAIT_SECONDS, Account, Accounts
+from comity_server.access.rates import Account, Accounts, Patience, patient
 from comity_server.access.rights import ADMIN, EVERYTHING, READ, WRITE
 from comity_server.errors import RateLimited, TooManyCalls
+from comity_server.names import NAMESPACE_LENGTH
 
 NETWORK_BITS: Final = 64  # of an IPv6 address, of which one caller may have all that share them
 PEERS: Final = 4096  # whose addresses are remembered
@@ -56,14 +55,14 @@ class Bounds:
         self.principals.changed()
         self.namespaces.changed()
 
-    def enter(self, caller: Caller, peer: str, *, stream: bool, patience: float = WAIT_SECONDS) -> "Meter":
+    def enter(self, caller: Caller, peer: str, *, stream: bool, patience: Patience = patient) -> "Meter":
         """Let a call in, which takes up a place until its meter is told that it ended. Raises TooManyCalls.
 
         Args:
             caller: who makes it.
             peer: the other end of its connection.
             stream: whether it is a stream.
-            patience: for how many seconds it may wait for its turn.
+            patience: tells for how many seconds it may wait for its turn, when it has to.
         """
         payer = Payer(caller.principal, "" if caller.principal else address(peer))
         _, max_calls, max_streams = self.rules.principal(payer.principal)
@@ -97,7 +96,7 @@ class Meter:
     __slots__ = ("_bounds", "_caller", "_left", "_namespace", "_open_calls", "_patience", "payer")
 
     def __init__(
-        self, bounds: Bounds, caller: Caller, payer: Payer, open_calls: dict[Payer, int], patience: float
+        self, bounds: Bounds, caller: Caller, payer: Payer, open_calls: dict[Payer, int], patience: Patience
     ) -> None:
         self._bounds = bounds
         self._caller = caller
@@ -130,21 +129,20 @@ class Meter:
         if self._bounds.counts and (account := self._of_principal()) is not None:
             await account.pay_in_turn(operations, self._patience)
 
-    async def begin(self, request: Any, size: int) -> None:
-        """Take what a request costs, of which one operation is paid. Raises RateLimited: what the rate of a namespace
-        refuses takes nothing of the principal's."""
-        self.within(getattr(request, "namespace", ""))
+    async def begin(self, namespace: str, operations: int, size: int) -> None:
+        """Take what a request costs: so many operations, of which one is paid, and bytes. Raises RateLimited: what the
+        rate of a namespace refuses takes nothing of the principal's."""
+        self.within(namespace)
         if not self._bounds.counts:
             return
-        count = operations(request)
-        if count > 1:
-            await self.pay(count - 1)
+        if operations > 1:
+            await self.pay(operations - 1)
         if (account := self._of_namespace()) is not None:
             try:
-                await account.pay_in_turn(count, self._patience)
+                await account.pay_in_turn(operations, self._patience)
             except RateLimited:
                 if (own := self._of_principal()) is not None:
-                    own.give(count)
+                    own.give(operations)
                 raise
         self.charge(0, size)
 
@@ -203,20 +201,3 @@ def address(peer: str) -> str:
     except ValueError:
         return peer
     return str(ip.ipv4_mapped or IPv6Network((ip, NETWORK_BITS), strict=False))
-
-
-def operations(request: Any, most: float = inf) -> int:
-    """How many operations a request is: a transaction as many as it has conditions and operations, and another one.
-
-    A transaction with more than `most` of either is refused for that, and costs no more than what is refused otherwise.
-    """
-    if isinstance(request, state_pb2.TransactRequest):
-        counts = len(request.conditions), len(request.then), len(request.otherwise)
-        return 1 if max(counts) > most else max(sum(counts), 1)
-    if isinstance(request, state_pb2.PipelineRequest):
-        count = sum(
-            operations(each.transact, most) if each.kind == state_pb2.PIPELINE_KIND_TRANSACT else 1
-            for each in request.operations
-        )
-        return max(count, 1)
-    return 1

@@ -4,9 +4,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final, NamedTuple, Protocol
 
-from comity_server.access.names import name_of, owns
 from comity_server.access.rights import Rights
 from comity_server.errors import AuthorNotPrincipal, PermissionDenied
+from comity_server.names import name_of, owns
 
 UNIT_SEPARATOR: Final = "\x1f"
 

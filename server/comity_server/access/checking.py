@@ -10,11 +10,10 @@ import click
 from comity_server.access.files import FileError, read
 from comity_server.access.hints import hints
 from comity_server.access.limits import Figure, figures
-from comity_server.access.names import ANONYMOUS
 from comity_server.access.policy import ACCESS, Grant, Policy, PolicyError, parse
 from comity_server.access.rights import ADMIN
 from comity_server.failures import Failed
-from comity_server.services.validate import NAMESPACE
+from comity_server.names import ANONYMOUS, NAMESPACE
 from comity_server.words import counted
 
 EXAMPLES = """\b

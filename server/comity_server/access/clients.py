@@ -11,8 +11,8 @@ from cryptography.x509.oid import NameOID
 
 from comity_server.access.caller import Identity
 from comity_server.access.certificates import Certificates
-from comity_server.access.names import wrong_with
 from comity_server.errors import Unauthenticated
+from comity_server.names import wrong_with
 
 REMEMBERED: Final = 10_000  # certificates
 SPIFFE: Final = "spiffe://"

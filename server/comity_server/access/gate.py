@@ -92,8 +92,11 @@ class Gate:
 
     def begin(self, caller: Caller, context: Context, *, stream: bool) -> Meter:
         """Let a call begin. Its end has to be told to what is returned. Raises TooManyCalls."""
-        remaining: float | None = context.time_remaining()
-        patience = WAIT_SECONDS if remaining is None else min(remaining / 2, WAIT_SECONDS)
+
+        def patience() -> float:
+            remaining: float | None = context.time_remaining()
+            return WAIT_SECONDS if remaining is None else min(remaining / 2, WAIT_SECONDS)
+
         return self._bounds.enter(caller, context.peer(), stream=stream, patience=patience)
 
     def changed(self) -> None:

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator
 
-from comity_server.access.names import ANONYMOUS
 from comity_server.access.policy import Policy
+from comity_server.names import ANONYMOUS
 
 
 def hints(policy: Policy, *, authenticates: bool = True) -> Iterator[str]:

@@ -17,8 +17,8 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
 from comity_server.access.caller import Identity
 from comity_server.access.files import Contents, FileError, Watched
-from comity_server.access.names import wrong_with
 from comity_server.errors import Unauthenticated
+from comity_server.names import wrong_with
 
 # With these a token is made by a private key that the server does not have. `none`, and the HMACs, for which the public
 # key would do as the secret, are not among them.

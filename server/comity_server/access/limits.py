@@ -10,14 +10,13 @@ from typing import Annotated, Any, Final, NamedTuple
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from comity_server.access.buckets import Rate
-from comity_server.access.names import ANONYMOUS
-from comity_server.access.patterns import PLACEHOLDER, Names, NamespacePattern, without_classes
-from comity_server.limits import UNBOUNDED, Limits, Retention
+from comity_server.access.patterns import PLACEHOLDER, WILDCARDS, Names, NamespacePattern, without_classes
+from comity_server.limits import MOST, UNBOUNDED, Limits, Retention, Share
+from comity_server.names import ANONYMOUS
 
 TEXTS: Final = 1000  # patterns of a table
 TEXT_LENGTH: Final = 1024
 REMEMBERED: Final = 4096  # names, which callers choose
-MOST: Final = 10**12
 
 
 def _without_place(text: str) -> str:
@@ -44,6 +43,7 @@ _LIMITS: Final = {
     "bytes": "namespace_bytes",
     "leases": "leases",
     "checkpoints": "checkpoints",
+    "count": "share",
 }
 _RETENTION: Final = {"history_commits": "commits", "history_age": "age", "history_bytes": "history_bytes"}
 _OF_NAMESPACES: Final = (*_LIMITS, *_RETENTION)
@@ -66,6 +66,7 @@ class Table(BaseModel):
     bytes: _Positive | None = None
     leases: _Count | None = None
     checkpoints: _Count | None = None
+    count: _Positive | None = None
     history_commits: _Count | None = None
     history_age: Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)] | None = None
     history_bytes: _Count | None = None
@@ -81,6 +82,10 @@ class Table(BaseModel):
         for burst, rate in (("burst", "rate"), ("burst_bytes", "rate_bytes")):
             if getattr(self, burst) is not None and not getattr(self, rate):
                 raise ValueError(f"{burst}: needs a {rate} above 0")
+        if self.count is not None:
+            for pattern in self.namespaces or ():
+                if not pattern.endswith("*") or any(wildcard in pattern[:-1] for wildcard in WILDCARDS):
+                    raise ValueError(f"count: {pattern!r} is no beginning of names with a '*' after it, as counts need")
         if not self.figures():
             raise ValueError(f"{'principals' if self.principals else 'namespaces'}: the table has no limit for them")
         return self
@@ -226,10 +231,18 @@ class _Entry:
         self._names = Names(without_classes(pattern) for pattern in patterns if pattern != ANONYMOUS)
         self._anonymous = ANONYMOUS in patterns
         self.figures = table.figures()
+        self._beginnings = [pattern[:-1] for pattern in patterns]
         self.rates = _rates(self.figures, Rates())
 
     def is_of(self, name: str) -> bool:
         return name in self._names if name else self._anonymous
+
+    def said(self, name: str) -> dict[str, Any]:
+        """The figures of a name that it is of: how many namespaces there may be goes by the pattern of that name."""
+        if "count" not in self.figures:
+            return self.figures
+        beginning = next(each for each in self._beginnings if name.startswith(each))
+        return {**self.figures, "count": Share(beginning, self.figures["count"])}
 
 
 def _said(entries: Sequence[_Entry], name: str) -> dict[str, Any]:
@@ -237,7 +250,7 @@ def _said(entries: Sequence[_Entry], name: str) -> dict[str, Any]:
     said: dict[str, Any] = {}
     for entry in reversed(entries):
         if entry.is_of(name):
-            said |= entry.figures
+            said |= entry.said(name)
     return said
 
 

@@ -13,8 +13,9 @@ from collections.abc import Iterable
 from fnmatch import translate
 from typing import Final
 
+from comity_server.names import NAMESPACE_LENGTH
+
 PLACEHOLDER: Final = "{principal}"
-NAMESPACE_LENGTH: Final = 63  # no namespace has a longer name
 WILDCARDS: Final = ("*", "?")
 
 _TOKEN: Final = re.compile(r"\{principal\}|\{\{|\}\}|[{}]")

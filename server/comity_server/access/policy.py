@@ -15,9 +15,9 @@ from pydantic_core import ErrorDetails
 
 from comity_server.access.files import FileError, Watched
 from comity_server.access.limits import Table as LimitsTable
-from comity_server.access.names import ANONYMOUS
 from comity_server.access.patterns import Names, NamespacePattern, Prefix, without_classes
 from comity_server.access.rights import ADMIN, ANY, EVERYTHING, NOTHING, READ, WRITE, Access, Rights
+from comity_server.names import ANONYMOUS
 
 FILE_BYTES: Final = 1024 * 1024
 RULES: Final = 1000

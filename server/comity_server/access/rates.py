@@ -28,6 +28,14 @@ WAITING: Final = 100  # calls that do, of one account; others are refused at onc
 TURN_SECONDS: Final = 0.01  # what a stream takes at a time
 PIECE_BYTES: Final = 1024  # the least that it takes at a time, but for the rest
 
+Patience = Callable[[], float]
+"""Tells for how many seconds a call may wait for its turn. Asked when it has to wait."""
+
+
+def patient() -> float:
+    """Of a call that has all the time that it may take."""
+    return WAIT_SECONDS
+
 
 class Account:
     """What one principal, or one namespace, has left.
@@ -102,14 +110,14 @@ class Account:
         operations, size = (math.inf if bucket is None else bucket.rate.per_second for bucket in self._buckets)
         return operations, size
 
-    async def pay_in_turn(self, operations: int, patience: float = WAIT_SECONDS) -> None:
-        """The same; where others wait, do so in turn with them, for some seconds at the most."""
+    async def pay_in_turn(self, operations: int, patience: Patience) -> None:
+        """The same; where others wait, do so in turn with them, for as long as `patience` says then."""
         if not self.is_awaited() or self._waiting >= WAITING:
             self.pay(operations)
             return
         self._waiting += 1
         try:
-            async with asyncio.timeout(patience), self._calls, self._turn:
+            async with asyncio.timeout(patience()), self._calls, self._turn:
                 while seconds := self._wait(operations, 0):  # noqa: ASYNC110 - it is time that has to pass
                     await asyncio.sleep(min(seconds, LOOK_SECONDS))
                 self.charge(operations, 0)

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from comity_server.access.files import Contents, FileError, Watched
-from comity_server.access.names import wrong_with
+from comity_server.names import wrong_with
 
 PREFIX: Final = "cmt_"  # by which a token that has leaked can be found
 RANDOM_BYTES: Final = 32

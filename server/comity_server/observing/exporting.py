@@ -71,7 +71,7 @@ class Exporting:
         from opentelemetry.sdk.metrics.export import MetricReader, PeriodicExportingMetricReader
         from prometheus_client import CollectorRegistry
 
-        from comity_server.observing import metrics
+        from comity_server.observing import instruments
 
         readers = [
             one if isinstance(one, MetricReader) else PeriodicExportingMetricReader(one) for one in self._metrics
@@ -82,7 +82,7 @@ class Exporting:
         provider = MeterProvider(readers, self._resource(), shutdown_on_exit=False)
         self._ends.append(provider.shutdown)
         named = exposure.names_namespaces(self._settings)
-        metrics.register(provider.get_meter("comity", self._version), tally, look, named=named)
+        instruments.register(provider.get_meter("comity", self._version), tally, look, named=named)
         if self._listen:
             self._serve(registry)
 
@@ -130,13 +130,16 @@ class Exporting:
         from opentelemetry.sdk.trace import TracerProvider
         from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
-        from comity_server.telemetry.tracing import Tracing
+        try:
+            from comity_server.telemetry.tracing import Tracing
+        except ValueError as error:  # OpenTelemetry reads the variable when it is imported
+            raise SettingsError(f"OTEL_PROPAGATORS: {error}") from None
 
         provider = TracerProvider(resource=self._resource(), shutdown_on_exit=False)
         for exporter in exporters:
             provider.add_span_processor(BatchSpanProcessor(exporter))
         self._ends.append(provider.shutdown)
-        return Tracing(provider.get_tracer("comity", self._version))
+        return Tracing(provider, self._version)
 
     def _serve(self, registry: "CollectorRegistry") -> None:
         """Let Prometheus read what is registered, and what its client knows of the process."""

@@ -6,11 +6,7 @@ only of so many (see `tally.NAMESPACES`), those of the others together as "other
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import partial
 from typing import Final, Literal, NamedTuple
-
-from opentelemetry.metrics import CallbackOptions, Meter, Observation
-from opentelemetry.metrics import Histogram as InstrumentHistogram
 
 from comity.v1 import state_pb2
 from comity_server.model import NamespaceInfo
@@ -95,11 +91,6 @@ def _writes_by_namespace(tally: Tally, snapshot: Snapshot) -> Iterable[tuple[flo
     if not snapshot.named:
         return [(sum(counts.values()), {NAMESPACE: OTHER})]
     return [(count, {NAMESPACE: name}) for name, count in counts.items()]
-
-
-def _unnamed(look: Callable[[], Snapshot]) -> Snapshot:
-    snapshot = look()
-    return snapshot._replace(named=False, namespaces=(), others=snapshot.everything)
 
 
 def _streams(_: Tally, snapshot: Snapshot) -> Iterable[tuple[float, Attributes]]:
@@ -409,51 +400,3 @@ OBSERVED: Final = (
         _one(lambda tally, _: tally.revisions_compacted),
     ),
 )
-
-
-class _Collecting:
-    """What one collection is told: one look, however many instruments ask. An instrument that asks again is part of the
-    next collection. The SDK lets one thread collect at a time."""
-
-    def __init__(self, look: Callable[[], Snapshot]) -> None:
-        self._look = look
-        self._asked: set[str] = set()
-        self._snapshot: Snapshot | None = None
-
-    def snapshot(self, instrument: str) -> Snapshot:
-        """What this instrument is to go by."""
-        if self._snapshot is None or instrument in self._asked:
-            self._asked.clear()
-            self._snapshot = self._look()
-        self._asked.add(instrument)
-        return self._snapshot
-
-
-def _record(instrument: InstrumentHistogram, method: str, code: str, seconds: float) -> None:
-    """A call has ended."""
-    instrument.record(seconds, {**SYSTEM, METHOD: method, CODE: code})
-
-
-def _observe(observed: Observed, tally: Tally, collecting: _Collecting, _: CallbackOptions) -> Iterable[Observation]:
-    snapshot = collecting.snapshot(observed.name)
-    return [Observation(value, attributes) for value, attributes in observed.read(tally, snapshot)]
-
-
-def register(meter: Meter, tally: Tally, look: Callable[[], Snapshot], *, named: bool = True) -> None:
-    """Make the instruments. `look` is called from any thread, once for each collection. Unless `named`, all namespaces
-    are "other" together."""
-    if not named:
-        look = partial(_unnamed, look)
-    for measured in MEASURED:
-        instrument = meter.create_histogram(
-            measured.name, measured.unit, measured.description, explicit_bucket_boundaries_advisory=measured.bounds
-        )
-        if measured.of is not None:
-            measured.of(tally).passed_on = instrument.record
-            continue
-        for method in tally.methods.values():
-            method.passed_on = partial(_record, instrument, method.full_name)
-    collecting = _Collecting(look)
-    for observed in OBSERVED:
-        create = meter.create_observable_counter if observed.kind == "counter" else meter.create_observable_gauge
-        create(observed.name, [partial(_observe, observed, tally, collecting)], observed.unit, observed.description)

@@ -19,7 +19,7 @@ from comity_server.errors import Draining, NotFound, StateError
 from comity_server.limits import Limits
 from comity_server.services import owners, wire
 from comity_server.services.call import Call
-from comity_server.services.rpc import Requests
+from comity_server.services.receiving import Requests
 from comity_server.services.validate import Checks
 from comity_server.stores.protocol import Store
 

@@ -10,7 +10,7 @@ from comity_server.model import DeleteResult, Lease, LeaseInfo
 from comity_server.services import actions, pages, wire
 from comity_server.services.call import Call
 from comity_server.services.keepalive import KeepAlives
-from comity_server.services.rpc import Requests
+from comity_server.services.receiving import Requests
 from comity_server.services.submit import submit
 from comity_server.services.validate import Checks
 from comity_server.stores.protocol import Store

@@ -54,6 +54,7 @@ class Outbox:
         self._held = 0
         self._entering = asyncio.Lock()
         self._turn: asyncio.Future[None] | None = None
+        self._gave_up = False
 
     @property
     def is_reserved(self) -> bool:
@@ -82,6 +83,8 @@ class Outbox:
         while not self.now():
             async with self._entering:
                 if self._place is None:
+                    if self._gave_up:
+                        raise asyncio.CancelledError
                     self._turn = asyncio.get_running_loop().create_future()
                     try:
                         self._place = await self._room.enter(self._peer, self._payer, patient=True, turn=self._turn)
@@ -89,7 +92,8 @@ class Outbox:
                         self._turn = None
 
     def give_up(self) -> None:
-        """Wait no more."""
+        """Wait no more, nor later."""
+        self._gave_up = True
         if self._turn is not None:
             self._turn.cancel()
 

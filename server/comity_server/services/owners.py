@@ -1,9 +1,9 @@
 """Whose a lease is: who was given it may renew and end it, and whoever may write the whole of its namespace."""
 
 from comity_server.access.caller import Caller
-from comity_server.access.names import owns
 from comity_server.access.rights import WRITE
 from comity_server.errors import PermissionDenied
+from comity_server.names import owns
 from comity_server.stores.protocol import Store
 
 

@@ -7,8 +7,11 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from comity.v1 import state_pb2
+from comity_server.record import VALUE, Record
 from comity_server.services.admission import Place
+from comity_server.services.outbox import Outbox
 from comity_server.services.pipeline_messages import (
+    ENTRY_BYTES,
     LIST,
     PARTS,
     STORED,
@@ -22,6 +25,7 @@ from comity_server.telemetry.tally import Tally
 
 MESSAGE_BYTES: Final = 1024 * 1024  # about as much an answer carries, unless one result is larger
 MESSAGE_MOST: Final = 4_100_000  # since clients read up to 4 MiB
+ANSWERED_BYTES: Final = 8 * 1024 * 1024  # that answers take until the client takes them, beyond which none are begun
 
 
 class Message:
@@ -37,19 +41,28 @@ class Message:
 
 
 class Answers:
-    """Those of one stream that are not off to the client.
+    """Those of one stream that are not off to the client, or not known yet.
 
     Args:
+        outbox: which they take up.
         page_taken: told the size of each list's page that is off.
-        done: told of which message operations are off, and how many.
-        tally: where errors are counted.
+        tally: where errors are counted, and how long messages took.
     """
 
-    def __init__(self, page_taken: Callable[[int], None], done: Callable[[Message, int], None], tally: Tally) -> None:
-        self.held_bytes = 0  # about how much memory they hold
+    def __init__(
+        self,
+        outbox: Outbox,
+        page_taken: Callable[[int], None],
+        tally: Tally,
+    ) -> None:
+        self.ready = asyncio.Event()  # there is something to serialise, or nothing more will come
+        self.unanswered = 0  # operations
+        self._outbox = outbox
+        self._held_bytes = 0  # about how much memory they hold
+        self._room = asyncio.Event()  # there may be room for more
         self._page_taken = page_taken
-        self._done = done
         self._tally = tally
+        self._messages: dict[Message, None] = {}  # that are not answered in full
         self._results: deque[tuple[Message, Sequence[Result], int]] = deque()  # and about how much memory they hold
         self._place = 0  # in the first of them
 
@@ -58,10 +71,55 @@ class Answers:
         """Whether there is something to serialise."""
         return bool(self._results)
 
-    def add(self, message: Message, results: Sequence[Result], size: int) -> None:
+    def expect(self, place: Place, operations: int) -> Message:
+        """A message of so many operations, each of which is to be answered, has its place until all are."""
+        message = Message(place, operations)
+        self._messages[message] = None
+        self.unanswered += operations
+        return message
+
+    def done(self, message: Message, count: int) -> None:
+        """Some operations of a message are answered and off to the client, or are never answered."""
+        message.unanswered -= count
+        if not message.unanswered:
+            message.place.leave()
+            del self._messages[message]
+            self._tally.messages.add(time.perf_counter() - message.begun)
+        self.unanswered -= count
+        self.changed()
+
+    def leave(self) -> None:
+        """Nobody is there any more."""
+        for message in self._messages:
+            message.place.leave()
+
+    def add(self, message: Message, results: Sequence[Result], size: int = 0) -> None:
         """Operations of a message are answered, with what holds about `size` bytes besides."""
-        self._results.append((message, results, size))
-        self.held_bytes += size
+        if results:
+            self._results.append((message, results, size))
+            self._held_bytes += size
+            self.ready.set()
+
+    async def room(self, fits: Callable[[], bool] | None = None) -> None:
+        """Return when the client has taken so much of what was answered that more may be begun, and it `fits`."""
+        while self._held_bytes >= ANSWERED_BYTES or self._outbox.waits or (fits is not None and not fits()):
+            self._room.clear()
+            await self._room.wait()
+
+    def changed(self) -> None:
+        """What waits for room is to look again."""
+        self._room.set()
+
+    def fitting(self, entries: Sequence[Record | None]) -> tuple[int, int]:
+        """How many of some entries may be answered now, from the first one on, and about how much they hold."""
+        room = ANSWERED_BYTES - self._held_bytes
+        size = 0
+        for count, entry in enumerate(entries):
+            if size >= room:
+                return count, size
+            if entry is not None:
+                size += ENTRY_BYTES + len(entry[VALUE])
+        return len(entries), size
 
     async def serialise(self) -> deque[bytes]:
         """As much as is answered, up to about MESSAGE_BYTES: one message, or two if one result is very large."""
@@ -102,10 +160,10 @@ class Answers:
                 if gone_through >= PARTS:
                     gone_through = 0
                     await asyncio.sleep(0)
-            self._done(message, place - self._place)
+            self.done(message, place - self._place)
             if place == len(answered):
                 self._results.popleft()
-                self.held_bytes -= held
+                self._held_bytes -= held
                 place = 0
             self._place = place
         messages.append(response.SerializeToString())

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from comity.v1 import state_pb2
-from comity_server.access.bounds import Meter, operations
+from comity_server.access.bounds import Meter
 from comity_server.errors import RateLimited
+from comity_server.services.costs import operations
 
 PORTION_SECONDS: Final = 0.1  # so much of a rate is paid for at a time
 

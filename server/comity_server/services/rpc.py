@@ -7,7 +7,7 @@ is a defect: it goes to the log under an id, and the client is told the id.
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from typing import Any, Final, NoReturn
+from typing import Any, Final, NamedTuple, NoReturn
 
 import grpc
 import structlog
@@ -15,7 +15,7 @@ from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
 
-from comity_server.access.bounds import Payer
+from comity_server.access.bounds import Meter
 from comity_server.access.caller import Caller
 from comity_server.access.gate import ANYBODY, Gate
 from comity_server.errors import (
@@ -25,29 +25,43 @@ from comity_server.errors import (
     InvalidRequest,
     NotImplementedYet,
     RateLimited,
-    RequestTimeout,
     StateError,
     TooManyCalls,
     Violation,
 )
 from comity_server.limits import Limits
 from comity_server.services import status
-from comity_server.services.admission import Admission, Place
+from comity_server.services.admission import Admission
 from comity_server.services.call import Call, Context
+from comity_server.services.costs import operations
+from comity_server.services.receiving import Requests, receive, receive_small
 from comity_server.services.shape import Shape
 from comity_server.telemetry.trail import Trail, Trails
 
 log = structlog.get_logger(__name__)
 
 QUIET_SECONDS: Final = 0.1
-REQUEST_SECONDS: Final = 60.0  # how long a request may take to come
-STREAM_REQUEST_BYTES: Final = 64 * 1024
 DEFAULTS: Final = Limits()
 
 Unary = Callable[[Any, Call], Awaitable[Message]]
 Stream = Callable[[Any, Call], AsyncGenerator[bytes]]
 Enter = Callable[[Context], Caller]
 Behaviour = Callable[[Any, Context], Awaitable[Any]]
+
+
+class _Entrance(NamedTuple):
+    """How the calls of a service come in."""
+
+    enter: Enter
+    gate: Gate
+    admission: Admission
+    is_tool: bool
+
+    def begin(self, context: Context, trail: Trail, *, stream: bool) -> tuple[Caller, Meter]:
+        """Who makes a call, and what it takes, which is to be told when it ends. Raises what the gate does."""
+        caller = self.enter(context)
+        trail.principal = caller.principal
+        return caller, self.gate.begin(caller, context, stream=stream)
 
 
 class Calls:
@@ -102,12 +116,12 @@ class Calls:
         that have an `admission` of their own take up none of the room of others, and wait for none. A `gate` of their
         own counts them.
         """
-        enter = _anybody if anybody else self._gate.enter
         if gate is None:
             gate = self._free if tool else self._gate
         room = self._admission if admission is None else admission
+        entrance = _Entrance(_anybody if anybody else self._gate.enter, gate, room, tool)
         handlers = {
-            method.name: self._handler(method, getattr(servicer, method.name, None), tool, enter, room, gate)
+            method.name: self._handler(method, getattr(servicer, method.name, None), entrance)
             for method in service.methods
         }
         self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service.full_name, handlers),))
@@ -146,40 +160,35 @@ class Calls:
             refused = self._refused
             await asyncio.sleep(QUIET_SECONDS)
 
-    def _handler(
-        self, method: MethodDescriptor, handler: Any, tool: bool, enter: Enter, admission: Admission, gate: Gate
-    ) -> Any:
+    def _handler(self, method: MethodDescriptor, handler: Any, entrance: _Entrance) -> Any:
         # To gRPC all requests are streamed, which is the same on the wire: so they are read when there is room, and for
         # no longer than a client may take. They arrive as bytes, since what cannot be parsed has to fail here.
         behaviour: Behaviour
         if handler is None:
             behaviour = self._unimplemented(method)
         elif method.server_streaming:
-            behaviour = self._stream(method, handler, tool, enter, admission, gate)
+            behaviour = self._stream(method, handler, entrance)
         else:
-            behaviour = self._unary(method, handler, tool, enter, admission, gate)
+            behaviour = self._unary(method, handler, entrance)
         if method.server_streaming:
             return grpc.stream_stream_rpc_method_handler(behaviour)
         return grpc.stream_unary_rpc_method_handler(behaviour)
 
-    def _unary(
-        self, method: MethodDescriptor, handler: Unary, tool: bool, enter: Enter, admission: Admission, gate: Gate
-    ) -> Behaviour:
+    def _unary(self, method: MethodDescriptor, handler: Unary, entrance: _Entrance) -> Behaviour:
+        tool, admission = entrance.is_tool, entrance.admission
         parse = GetMessageClass(method.input_type).FromString
         shape = Shape(method.input_type, self._limits)
 
         async def respond(context: Context, trail: Trail) -> bytes:
             bound = asyncio.timeout(None if tool else self._max_deadline)
-            caller = enter(context)
-            trail.principal = caller.principal
-            meter = gate.begin(caller, context, stream=False)
+            caller, meter = entrance.begin(context, trail, stream=False)
             _after_this_task(meter.leave)  # which ends when the client has the answer
             try:
                 async with bound:
                     await meter.pay()
                     place = await admission.enter(context.peer(), meter.payer)
                     _after_this_task(place.leave)
-                    data = await _read(context, trail, caller)
+                    data = await receive(context, trail, caller)
                     place.resize(len(data) + shape.check(data))
                     if not tool:
                         self.unary_calls += 1
@@ -188,7 +197,7 @@ class Calls:
                             raise Draining
                     request = parse(data)
                     trail.asks(request)
-                    await meter.begin(request, len(data))
+                    await meter.begin(getattr(request, "namespace", ""), operations(request), len(data))
                     call = Call(context, caller, meter, _deadline(context, bound.when()))
                     answer = (await handler(request, call)).SerializeToString()
             except TimeoutError:
@@ -202,25 +211,22 @@ class Calls:
 
         return self._behaviour(method, respond)
 
-    def _stream(
-        self, method: MethodDescriptor, handler: Stream, tool: bool, enter: Enter, admission: Admission, gate: Gate
-    ) -> Behaviour:
+    def _stream(self, method: MethodDescriptor, handler: Stream, entrance: _Entrance) -> Behaviour:
+        tool, admission = entrance.is_tool, entrance.admission
         parse = GetMessageClass(method.input_type).FromString
         shape = Shape(method.input_type, self._limits)
 
         async def respond(context: Context, trail: Trail) -> None:
-            caller = enter(context)
-            trail.principal = caller.principal
-            meter = gate.begin(caller, context, stream=True)
+            caller, meter = entrance.begin(context, trail, stream=True)
             try:
                 await meter.pay()
                 if method.client_streaming:
                     request: Any = Requests(admission, context, caller, meter.payer, trail, parse, shape)
                 else:
-                    data = await _read_small(admission, context, caller, meter.payer, trail)
+                    data = await receive_small(admission, context, caller, meter.payer, trail)
                     request = parse(data)
                     trail.asks(request)
-                    await meter.begin(request, len(data))
+                    await meter.begin(getattr(request, "namespace", ""), operations(request), len(data))
                 if not tool:
                     self.streams += 1
                     _after_this_task(self._stream_ended)
@@ -313,84 +319,6 @@ def _forget(error: BaseException) -> None:
 
 def _anybody(_: Context) -> Caller:
     return ANYBODY
-
-
-class Requests:
-    """The requests of one stream, as they come: an iterator of small ones, which `admitted` is for large ones."""
-
-    def __init__(
-        self,
-        admission: Admission,
-        context: Context,
-        caller: Caller,
-        payer: Payer,
-        trail: Trail,
-        parse: Callable[[bytes], Message],
-        shape: Shape,
-    ) -> None:
-        self._admission = admission
-        self._context = context
-        self._caller = caller
-        self._payer = payer
-        self._trail = trail
-        self._parse = parse
-        self._shape = shape
-
-    async def __aiter__(self) -> AsyncGenerator[Message]:
-        with contextlib.suppress(EOFError):
-            while True:
-                yield self._parse(
-                    await _read_small(self._admission, self._context, self._caller, self._payer, self._trail)
-                )
-
-    async def admitted(self, *, soon: bool) -> tuple[Any, Place, int]:
-        """Read a request of any size, what it takes up of the connection's room until its place is left, and its size.
-
-        What is on its way takes up nothing, since the next request of a stream may be long in coming: longer than
-        REQUEST_SECONDS unless it has to come `soon`. Raises EOFError if there is none, RequestTimeout, Unauthenticated,
-        InvalidRequest if it has too much inside.
-        """
-        data = await _read(self._context, self._trail, self._caller, soon=soon)
-        place = await self._admission.enter(self._context.peer(), self._payer, patient=True)
-        try:
-            place.resize(len(data) + self._shape.check(data))
-            request = self._parse(data)
-        except (DecodeError, InvalidRequest):
-            place.leave()
-            raise
-        self._trail.asks(request)
-        return request, place, len(data)
-
-
-async def _read_small(admission: Admission, context: Context, caller: Caller, payer: Payer, trail: Trail) -> bytes:
-    """Read a request of a stream. It lasts as long as the stream, so it must not be large. Raises EOFError,
-    Unauthenticated."""
-    place = await admission.enter(context.peer(), payer)
-    try:
-        data = await _read(context, trail, caller)
-    finally:
-        place.leave()
-    if len(data) > STREAM_REQUEST_BYTES:
-        raise InvalidRequest(Violation("request", f"must not be larger than {STREAM_REQUEST_BYTES} bytes"))
-    return data
-
-
-async def _read(context: Context, trail: Trail, caller: Caller, *, soon: bool = True) -> bytes:
-    """Read a request. Raises EOFError if there is none, RequestTimeout if it has to come soon and does not, and
-    Unauthenticated if by the time that it comes the caller's identity does not hold any more."""
-    seconds = REQUEST_SECONDS if soon else None
-    try:
-        async with asyncio.timeout(seconds):
-            data: Any = await context.read()
-    except TimeoutError:
-        if seconds is None:
-            raise
-        raise RequestTimeout(seconds) from None
-    if data is grpc.aio.EOF:
-        raise EOFError
-    caller.check()  # who was let in by the headers, and that may be long ago
-    trail.took(len(data))
-    return bytes(data)
 
 
 def _deadline(context: Context, when: float | None) -> float | None:

@@ -14,7 +14,7 @@ from comity_server.services.call import Call
 from comity_server.services.conflicts import conflict
 from comity_server.services.outbox import Outboxes
 from comity_server.services.pipeline import Pipelines
-from comity_server.services.rpc import Requests
+from comity_server.services.receiving import Requests
 from comity_server.services.submit import submit
 from comity_server.services.validate import Checks
 from comity_server.stores.protocol import Store

@@ -8,13 +8,13 @@ from typing import Final
 from google.protobuf.duration_pb2 import Duration
 
 from comity_server.access.caller import Caller
-from comity_server.access.rights import EVERYTHING, Access
+from comity_server.access.rights import EVERYTHING, NOTHING, Access
 from comity_server.errors import AuthorNotPrincipal, InvalidRequest, PermissionDenied, Violation
 from comity_server.limits import Limits
+from comity_server.names import NAMESPACE
 from comity_server.services.status import VIOLATIONS
 from comity_server.words import figure
 
-NAMESPACE: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 CHECKPOINT: Final = re.compile(r"(?=.*[A-Za-z])[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 LABELS: Final = 64
 LABEL_KEY_BYTES: Final = 63
@@ -45,7 +45,7 @@ class Checks:
     def __init__(self, limits: Limits, caller: Caller, namespace: str = "") -> None:
         self.limits = limits
         self.caller = caller
-        self.rights = caller.rights(namespace)
+        self.rights = caller.rights(namespace) if namespace else NOTHING  # until it is told which
         self._name = namespace
         self._violations: list[Violation] = []
         self._denied: PermissionDenied | None = None

@@ -1,56 +1,89 @@
-"""Traces of calls and of commits, by the API of OpenTelemetry.
+"""Traces: of calls by OpenTelemetry's instrumentation of gRPC, of commits by its API.
 
-The interceptor of opentelemetry-instrumentation-grpc cannot be had here: it takes what answers a stream for an
-asynchronous generator, while here it is a coroutine that writes to its context (grpcio has both), so that every stream
-would fail. What it does of a span is done here, where every call passes anyway, with the names of the conventions.
+The instrumentation takes what answers a stream for an asynchronous generator, and fails every stream of which it is a
+coroutine that writes to its context. Generators are no way out: gRPC keeps the last message of each until the next one,
+and lets go of one whose client left while a message was written, so that it ends in another task, where the
+instrumentation logs errors about its context. So it is shown streams as calls with a single answer, which it awaits.
 """
 
-from collections.abc import Iterable, Sequence
-from typing import Final
-from urllib.parse import unquote
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from types import SimpleNamespace
+from typing import Any, Final, TypeAlias
 
-from opentelemetry import context, trace
-from opentelemetry.trace import Link, Span, SpanContext, SpanKind, Status, StatusCode, Tracer
+import grpc
+from opentelemetry import context, propagate, trace
+from opentelemetry.instrumentation.grpc import aio_server_interceptor, filters
+from opentelemetry.trace import Link, Span, SpanContext, SpanKind, Status, StatusCode, TracerProvider
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 # Of what a client says only where it is in a trace: other propagators keep all there is, and log what they cannot read.
 TRACE_CONTEXT: Final = TraceContextTextMapPropagator()
 LINKS: Final = 100  # of a commit: the SDK keeps 128
-# Of a server these are its own errors; the others are its clients'.
-SERVER_ERRORS: Final = ("UNKNOWN", "DEADLINE_EXCEEDED", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS")
 
-Metadata = Iterable[tuple[str, str | bytes]]
+Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any] | None"  # None: there is no such method
+Find = Callable[[grpc.HandlerCallDetails], Awaitable[Handler]]
 
 
-class Tracing:
-    """Makes spans."""
+class Tracing(grpc.aio.ServerInterceptor):
+    """Makes spans. As an interceptor those of calls, except of what is gRPC's own: health, reflection, channelz.
 
-    def __init__(self, tracer: Tracer) -> None:
-        self._tracer = tracer
+    All of the process follows W3C Trace Context from then on, and nothing else.
+    """
 
-    def begin(self, method: str, metadata: Metadata, peer: str) -> Span:
-        """The span of a call, which goes on with the trace that the client names. It is the current one of the task
-        from now on, which has to be the call's own."""
-        parent = TRACE_CONTEXT.extract({name: said for name, said in metadata if isinstance(said, str)})
-        attributes: dict[str, str | int] = {"rpc.system.name": "grpc", "rpc.method": method}
-        address, _, port = unquote(peer).partition(":")[2].rpartition(":")
-        if port.isdecimal():
-            attributes |= {"network.peer.address": address.strip("[]"), "network.peer.port": int(port)}
-        span = self._tracer.start_span(method, parent, SpanKind.SERVER, attributes)
-        context.attach(trace.set_span_in_context(span, parent))
-        return span
+    def __init__(self, provider: TracerProvider, version: str) -> None:
+        propagate.set_global_textmap(TRACE_CONTEXT)
+        self._tracer = provider.get_tracer("comity", version)
+        self._traced: dict[str, Handler] = {}
+        untraced = filters.service_prefix("grpc.")
+        self._calls: Any = aio_server_interceptor(provider, filters.negate(untraced))  # type: ignore[no-untyped-call]
+
+    async def intercept_service(self, continuation: Find, handler_call_details: grpc.HandlerCallDetails) -> Handler:
+        """The handler of a method, which is made to be traced at its first call: that takes as long as a span."""
+        handler = await continuation(handler_call_details)
+        if handler is None:
+            return None
+        method = handler_call_details.method
+        if method not in self._traced:
+            self._traced[method] = await self._trace(method, handler)
+        return self._traced[method]
+
+    async def _trace(self, method: str, handler: Any) -> Handler:
+        behaviour = handler.stream_stream if handler.response_streaming else handler.stream_unary
+
+        async def behave(requests: object, call: object) -> Any:
+            try:
+                return await behaviour(requests, call)
+            except grpc.aio.AbortError:  # which gRPC raises again; the span has its status, and needs no traceback
+                return None
+
+        async def single(_: object) -> Handler:
+            return grpc.stream_unary_rpc_method_handler(behave)
+
+        details = SimpleNamespace(method=method)  # all that it looks at; the first call has its metadata there, too
+        traced = (await self._calls.intercept_service(single, details)).stream_unary
+        make = (
+            grpc.stream_stream_rpc_method_handler
+            if handler.response_streaming
+            else grpc.stream_unary_rpc_method_handler
+        )
+        return make(traced, handler.request_deserializer, handler.response_serializer)
+
+    def current(self) -> Span | None:
+        """The span of the call that the task answers, if it is traced."""
+        span = trace.get_current_span()
+        return span if span.get_span_context().is_valid else None
 
     def end(self, span: Span, code: str, namespace: str) -> None:
-        """The call has ended with a status."""
-        if span.is_recording():
-            span.set_attribute("rpc.response.status_code", code)
-            if namespace:
-                span.set_attribute("comity.namespace", namespace)
-            if code != "OK":
-                span.set_attribute("error.type", code)
-            if code in SERVER_ERRORS:
-                span.set_status(Status(StatusCode.ERROR))
-        span.end()
+        """What the instrumentation does not know of a call that ends: of one whose client left it says OK."""
+        if not span.is_recording():
+            return
+        span.set_attribute("rpc.response.status_code", code)
+        if namespace:
+            span.set_attribute("comity.namespace", namespace)
+        if code in ("CANCELLED", "DEADLINE_EXCEEDED"):
+            span.set_attribute("rpc.grpc.status_code", grpc.StatusCode[code].value[0])
+        if code == "DEADLINE_EXCEEDED":
+            span.set_status(Status(StatusCode.ERROR))
 
     def commit(self, namespace: str, writes: int, calls: Sequence[Span], parents: Iterable[str]) -> Span | None:
         """The span of a group of writes, a trace of its own, with links to the calls that brought them and to what

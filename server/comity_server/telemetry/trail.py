@@ -67,7 +67,7 @@ class Trail:
         self._span: Any = None
         method.open += 1
         if trails.tracing is not None:
-            self._span = trails.tracing.begin(method.full_name, context.invocation_metadata() or (), context.peer())
+            self._span = trails.tracing.current()
 
     @property
     def request_id(self) -> str:

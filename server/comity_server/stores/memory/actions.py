@@ -5,6 +5,7 @@ While one runs nothing else is committed to its namespace, and nothing that it r
 
 from contextlib import AsyncExitStack
 from dataclasses import replace
+from typing import Final
 
 from comity_server.errors import (
     CommitTooLarge,
@@ -13,7 +14,6 @@ from comity_server.errors import (
     NamespaceExists,
     NamespaceNotFound,
     NotAFork,
-    QuotaExceeded,
 )
 from comity_server.limits import Limits
 from comity_server.model import (
@@ -36,7 +36,9 @@ from comity_server.stores.memory.draft import Draft
 from comity_server.stores.memory.log import size as commit_size
 from comity_server.stores.memory.namespace import Namespace, Parent
 from comity_server.stores.memory.operations import Work
-from comity_server.stores.memory.pace import Pace
+from comity_server.stores.memory.rounds import Stint
+
+STEPS: Final = 4  # what a key takes that is compared, and written
 
 
 class Changes:
@@ -66,7 +68,7 @@ class Changes:
             self._draft.add(said, self._work.events, keys=self._work.keys, size_bytes=self._work.size_bytes)
 
 
-async def restore(draft: Draft, action: Restore) -> Outcome:
+async def restore(draft: Draft, action: Restore, stint: Stint) -> Outcome:
     """Make a prefix equal to what it was. Raises NamespaceNotFound, CheckpointNotFound, Compacted, RevisionInFuture,
     Conflict, CommitTooLarge, QuotaExceeded."""
     state = draft.base
@@ -79,12 +81,13 @@ async def restore(draft: Draft, action: Restore) -> Outcome:
             namespace=state.name,
             revision=state.revision,
         )
-    changes, pace = Changes(draft), Pace()
+    changes = Changes(draft)
     shown: list[Difference] = []
     async with state.quiet:  # only from here on nothing is dropped of what can be read
+        stint.resume()
         revision = state.resolve(action.ref)
-        for key in await changed_keys(state.versions, revision, action.prefix):
-            await pace.step()
+        for key in await changed_keys(state.versions, revision, action.prefix, stint):
+            await stint.step(STEPS)
             now, then = state.versions.live_at(key, state.revision), state.versions.live_at(key, revision)
             if same_content(now, then):
                 continue
@@ -97,24 +100,25 @@ async def restore(draft: Draft, action: Restore) -> Outcome:
     return Outcome(not action.dry_run, draft.revision, (RestoreResult(changes.put, changes.deleted, shown),))
 
 
-async def merge(draft: Draft, action: Merge, fork: Namespace) -> Outcome:
+async def merge(draft: Draft, action: Merge, fork: Namespace, stint: Stint) -> Outcome:
     """Bring in what a fork changed. Raises NamespaceNotFound, NotAFork, CommitTooLarge, QuotaExceeded."""
     state = draft.base
     if not state.create_time:
         raise NamespaceNotFound(state.name)
     if fork.parent is None or (fork.parent.namespace.name, fork.parent.namespace.id) != (state.name, state.id):
         raise NotAFork(fork.name, state.name)
-    changes, pace = Changes(draft), Pace()
+    changes = Changes(draft)
     conflicts: list[MergeConflict] = []
     count, room = 0, CONFLICT_BYTES
     async with AsyncExitStack() as stack:
         for of in (state, fork):
             await stack.enter_async_context(of.quiet)
+        stint.resume()
         if fork.deleted:  # meanwhile
             raise NamespaceNotFound(fork.name)
         theirs_revision = fork.revision
         for key in fork.versions.own_keys():
-            await pace.step()
+            await stint.step(STEPS)
             base = state.versions.live_at(key, fork.parent.revision)
             ours = state.versions.live_at(key, state.revision)
             theirs = fork.versions.live_at(key, theirs_revision)
@@ -193,8 +197,7 @@ async def commit_fork(draft: Draft, action: Fork) -> Outcome:
     fork = draft.base
     if fork.create_time or fork.parent is None:
         raise NamespaceExists(fork.name)
-    if not draft.may_begin:
-        raise QuotaExceeded("namespaces", draft.limits.namespaces)
+    draft.check_room()
     of = fork.parent.namespace.name + (f"@{action.ref}" if isinstance(action.ref, str) else "")
     message = action.message or f"fork {of} (revision {fork.parent.revision})"
     draft.add(replace(action, message=message), {}, keys=0, size_bytes=0)

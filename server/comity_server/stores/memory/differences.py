@@ -1,6 +1,5 @@
 """What differs between two states of a namespace: found from what changed, not from what there is."""
 
-import asyncio
 from collections.abc import Iterator, Sequence
 from heapq import merge
 from itertools import islice
@@ -9,14 +8,14 @@ from typing import Final
 from comity_server.model import Difference, DiffPage
 from comity_server.record import KEY, same_content, shown_size, without_value
 from comity_server.stores.memory.namespace import LOOKED_AT, Namespace
-from comity_server.stores.memory.pace import Pace
+from comity_server.stores.memory.rounds import Stint
 from comity_server.stores.memory.versions import Versions
 
-_STEP: Final = 2_000  # keys that are looked at in one go
+_STEP: Final = 1_000  # keys that are looked at in one go
 _CHANGED_MOST: Final = 10_000  # changed keys that a page picks its own from; where there are more it walks the index
 
 
-async def changed_keys(versions: Versions, since: int, prefix: str) -> Sequence[str]:
+async def changed_keys(versions: Versions, since: int, prefix: str, stint: Stint) -> Sequence[str]:
     """The keys under a prefix that changed after a revision, and maybe others, in order. Nothing may be applied or
     dropped meanwhile."""
     known = versions.count_own(prefix)
@@ -30,12 +29,11 @@ async def changed_keys(versions: Versions, since: int, prefix: str) -> Sequence[
             keys = versions.own_under(prefix)
             break
         chunks.append(sorted(head[KEY] for head in chunk if head[KEY].startswith(prefix)))
-        await asyncio.sleep(0)
-    pace = Pace()
+        await stint.step(len(chunk))
     found: list[str] = []
     for key in keys or merge(*chunks):
         found.append(key)
-        await pace.step()
+        await stint.step()
     return found
 
 

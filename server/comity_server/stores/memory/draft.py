@@ -5,8 +5,8 @@ from typing import NamedTuple
 
 from sortedcontainers import SortedList
 
-from comity_server.errors import Compacted, LeaseLost, TransactionTooCostly
-from comity_server.limits import Limits
+from comity_server.errors import Compacted, LeaseLost, QuotaExceeded, TransactionTooCostly
+from comity_server.limits import Limits, Share
 from comity_server.model import Checkpoint, Commit, Event, Guard, Lease, Outcome, RequestId, Write
 from comity_server.record import LEASE_ID, Record
 from comity_server.stores.memory.leases import LeaseChanges
@@ -48,9 +48,11 @@ class Draft:
     `now` is by the clock of request ids, in seconds; `time` by that of commits, and `clock` by that of leases, in µs.
     """
 
-    def __init__(self, base: Namespace, limits: Limits, *, time: int, now: float, clock: int, may_begin: bool) -> None:
+    def __init__(
+        self, base: Namespace, limits: Limits, *, time: int, now: float, clock: int, full: Share | None
+    ) -> None:
         self.base = base
-        self.may_begin = may_begin  # the namespace, if it does not exist
+        self.full = full  # what has no room for the namespace, if it does not exist
         self.limits = limits
         self.time = max(time, base.time)
         self.now = now
@@ -68,6 +70,11 @@ class Draft:
         self.named: dict[tuple[str, int], Named] = {}
         self.awaited: dict[str, int] = {}  # by those who are named
         self.changes = 0  # commits, checkpoints made and dropped, leases ended without a commit
+
+    def check_room(self) -> None:
+        """Raise QuotaExceeded if the namespace would be one too many."""
+        if self.full is not None:
+            raise QuotaExceeded("namespaces", self.full.most, self.full.prefix)
 
     def head(self, key: str) -> Record | None:
         return self.heads.get(key) or self.base.versions.head(key)
@@ -126,10 +133,12 @@ class Draft:
             raise TransactionTooCostly(self.limits.transaction_steps)
 
     def check_guard(self, guard: Guard) -> None:
-        """Raises LeaseLost if the lease that is to guard a write does not live."""
+        """Raises LeaseLost if the lease that is to guard a write does not live, or has another fence."""
         lease = self.leases.find(guard.lease_id)
-        if lease is None or guard.fence not in (0, lease.id):
+        if lease is None:
             raise LeaseLost(guard.lease_id)
+        if guard.fence not in (0, lease.id):
+            raise LeaseLost(guard.lease_id, guard.fence)
 
     def end_lease(self, id: int, *, expired: bool) -> None:
         """A lease ends. The commit that deletes its keys, if it has any, is added beside."""

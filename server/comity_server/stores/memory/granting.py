@@ -2,17 +2,16 @@
 
 from dataclasses import replace
 
-from comity_server.access.names import owns
 from comity_server.errors import LeaseNotFound, PermissionDenied, QuotaExceeded
 from comity_server.model import Action, Cause, DeleteResult, Expire, Grant, Lease, Outcome, Revoke
+from comity_server.names import owns
 from comity_server.stores.memory.draft import Draft
 from comity_server.stores.memory.operations import Work
 
 
 def grant(draft: Draft, action: Grant) -> Outcome:
     """A commit that changes no key, and whose revision names the lease. Raises QuotaExceeded."""
-    if not draft.may_begin:
-        raise QuotaExceeded("namespaces", draft.limits.namespaces)
+    draft.check_room()
     if len(draft.leases) >= draft.limits.leases:
         raise QuotaExceeded("leases", draft.limits.leases)
     lease = Lease(draft.revision + 1, action.ttl, action.author, draft.time)

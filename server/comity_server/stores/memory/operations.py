@@ -105,8 +105,7 @@ class Work:
 
     def check_quotas(self) -> None:
         """What makes a namespace smaller always passes."""
-        if not self._draft.may_begin:
-            raise QuotaExceeded("namespaces", self._limits.namespaces)
+        self._draft.check_room()
         if self.keys > 0 and self._draft.keys + self.keys > self._limits.namespace_keys:
             raise QuotaExceeded("keys", self._limits.namespace_keys)
         if self.size_bytes > 0 and self._draft.size_bytes + self.size_bytes > self._limits.namespace_bytes:

@@ -60,6 +60,10 @@ class Stint:
         self._rounds = rounds
         self._steps = 0
 
+    def resume(self) -> None:
+        """Go on after something was waited for, which took nothing of a round."""
+        self.begun = time.monotonic()
+
     async def step(self, count: int = 1) -> None:
         """So many more steps were done."""
         self._steps += count
@@ -71,4 +75,4 @@ class Stint:
                 self.begun = now
             if self._rounds.is_over:
                 await self._rounds.turn()
-                self.begun = time.monotonic()
+                self.resume()

@@ -10,7 +10,7 @@ from typing import Any
 from weakref import WeakValueDictionary
 
 from comity_server.errors import Conflict, StateError
-from comity_server.limits import Limits, Retention
+from comity_server.limits import Limits, Retention, Share
 from comity_server.model import (
     Commit,
     Fork,
@@ -35,6 +35,7 @@ from comity_server.stores.protocol import Listener
 from comity_server.tasks import finish
 
 _JUDGING_SECONDS = 0.005
+AFTER_NAMES = "\x7f"  # is after all that names are made of
 _DUE_AGAIN = 500_000  # µs, after which a lease that has run out and was not ended is due again
 
 
@@ -82,23 +83,26 @@ class MemoryStore(Reads):
             return [await self._fork(namespace, first)]
         draft = self._draft(self._find(namespace))
         outcomes: list[Outcome | StateError] = []
-        if isinstance(first, Restore):
-            outcomes.append(await judge_paced(draft, first, actions.restore))
-        elif isinstance(first, Merge):
-            outcomes.append(await judge_paced(draft, first, self._merge))
+        if isinstance(first, Restore | Merge):
+            stint = Stint(self._rounds, draft.now)
+            if isinstance(first, Restore):
+                outcomes.append(await judge_paced(draft, first, partial(actions.restore, stint=stint)))
+            else:
+                outcomes.append(await judge_paced(draft, first, partial(self._merge, stint=stint)))
+            self._rounds.spend(time.monotonic() - stint.begun)
         else:
-            stint: Stint | None = None
+            searching: Stint | None = None
             for write in group:
                 if write.__class__ is Transaction and searches(write):
-                    stint = stint or Stint(self._rounds, draft.now)
-                    outcomes.append(await judge_paced(draft, write, partial(transact_paced, stint=stint)))
+                    searching = searching or Stint(self._rounds, draft.now)
+                    outcomes.append(await judge_paced(draft, write, partial(transact_paced, stint=searching)))
                 elif isinstance(write, Quick):
                     outcomes.append(judge(draft, write))
                 else:
                     break
                 if (now := time.monotonic()) - draft.now > _JUDGING_SECONDS:
                     break
-            self._rounds.spend(now - (stint.begun if stint else draft.now))
+            self._rounds.spend(now - (searching.begun if searching else draft.now))
         try:
             await self._carry_out(draft)
         except StateError as error:
@@ -147,20 +151,26 @@ class MemoryStore(Reads):
         """The id of a fork in place of an empty namespace: above that of its parent."""
         return next(self.ids)
 
-    async def _merge(self, draft: Draft, action: Merge) -> Outcome:
-        return await actions.merge(draft, action, self._existing(action.fork))
+    async def _merge(self, draft: Draft, action: Merge, stint: Stint) -> Outcome:
+        return await actions.merge(draft, action, self._existing(action.fork), stint)
 
     def _draft(self, state: Namespace) -> Draft:
-        count = len(self.namespaces_by_name) + len(self._beginning)
-        may_begin = state.name in self.namespaces_by_name or count < self.limits.namespaces
-        return Draft(
-            state,
-            self.limits_of(state.name),
-            time=self.time(),
-            now=time.monotonic(),
-            clock=self.clock(),
-            may_begin=may_begin,
-        )
+        limits = self.limits_of(state.name)
+        full = None if state.name in self.namespaces_by_name else self._full(limits.share)
+        return Draft(state, limits, time=self.time(), now=time.monotonic(), clock=self.clock(), full=full)
+
+    def _full(self, share: Share | None) -> Share | None:
+        """Which of all namespaces, and those of a share, are as many as there may be."""
+        for each in (Share("", self.limits.namespaces), share):
+            if each is not None and self._count(each.prefix) >= each.most:
+                return each
+        return None
+
+    def _count(self, prefix: str) -> int:
+        """How many namespaces have names that begin so, with those that are about to begin."""
+        names = self.namespaces_by_name
+        there = names.bisect_left(prefix + AFTER_NAMES) - names.bisect_left(prefix)
+        return there + sum(name.startswith(prefix) for name in self._beginning)
 
     def time(self) -> int:
         """µs since 1970."""

@@ -66,7 +66,7 @@ class RedisJournal:
             *("history", draft.base.history_bytes + sum(map(history_bytes, draft.commits))),
         ]
         if begins:
-            await self._names.register(name)
+            await self._names.register(name, draft.limits.share)
             fields += _beginning(draft)
         place = (draft.revision, 0) if draft.commits else (draft.revision, replica.meta.sub + 1)
         try:

@@ -11,7 +11,7 @@ from typing import Final
 import structlog
 
 from comity_server.errors import StateError
-from comity_server.limits import Limits
+from comity_server.limits import Limits, Share
 from comity_server.model import NamespaceInfo
 from comity_server.stores.redis import keys
 from comity_server.stores.redis.failures import Unreadable
@@ -26,7 +26,11 @@ PAGE: Final = 200  # names that are looked up at a time
 
 
 class TooMany(Exception):
-    """Redis has as many namespaces as there may be."""
+    """Redis has as many namespaces as there may be: of all, or of some."""
+
+    def __init__(self, share: Share) -> None:
+        super().__init__(share)
+        self.share = share
 
 
 class Names:
@@ -38,17 +42,20 @@ class Names:
         self._limits = limits
         self._unreadable: set[str] = set()  # namespaces of which the log has said so
 
-    async def register(self, name: str) -> None:
-        """A name is listed before the namespace is there, since the two are in different slots. Raises TooMany, and
-        Moved if the namespace would begin in an epoch that has ended."""
+    async def register(self, name: str, share: Share | None) -> None:
+        """A name is listed before the namespace is there, since the two are in different slots. Raises TooMany, also
+        for those that it has a share with, and Moved if the namespace would begin in an epoch that has ended."""
         await self._replicas.epoch.agree()
         meta = self._replicas.find(name).meta
         if meta.epoch != (await self._replicas.meta(name)).epoch:
             await self._replicas.advance(name)
             raise Moved
-        listed, limit = keys.names(self._client.target.prefix), self._limits.namespaces
-        if not await self._client.repeated(partial(self._client.run, REGISTER, [listed], [name, limit])):
-            raise TooMany
+        shares = [Share("", self._limits.namespaces), *([share] if share is not None else ())]
+        arguments = [value for low, most in shares for value in (b"[" + low.encode(), _behind(low), most)]
+        listed = keys.names(self._client.target.prefix)
+        full = await self._client.repeated(partial(self._client.run, REGISTER, [listed], [name, *arguments]))
+        if full:
+            raise TooMany(shares[full - 1])
 
     async def enlist(self, name: str) -> None:
         """A namespace is there."""
@@ -73,7 +80,7 @@ class Names:
         found: list[NamespaceInfo] = []
         listed = keys.names(self._client.target.prefix)
         low = f"[{prefix}".encode() if not after or after < prefix else f"({after}".encode()
-        high = b"[" + prefix.encode() + b"\xff"
+        high = _behind(prefix)
         while len(found) < limit:
             page = await self._client.call("ZRANGEBYLEX", listed, low, high, "LIMIT", 0, min(limit, PAGE))
             names = [name.decode() for name in page if _is_text(name)]
@@ -95,6 +102,11 @@ class Names:
                 break
             low = b"(" + page[-1]
         return found
+
+
+def _behind(prefix: str) -> bytes:
+    """The end of the names that begin so."""
+    return b"[" + prefix.encode() + b"\xff"
 
 
 def _is_text(name: bytes) -> bool:

@@ -10,7 +10,7 @@ from typing import Final
 import structlog
 
 from comity_server.errors import NamespaceNotFound, StateError, StoreFull, StoreUnavailable
-from comity_server.limits import Limits, Retention
+from comity_server.limits import Limits, Retention, Share
 from comity_server.model import (
     Expire,
     Fork,
@@ -100,7 +100,7 @@ class RedisStore(MemoryStore):
         self._health = Health(self._client, self._replicas.epoch)
         self._followers = Followers(self._replicas, self._lock)
         self._wanted: dict[str, Wanted] = {}  # by the forks that are being made, whose locks are held
-        self._refused: set[str] = set()  # namespaces that may not begin, while that is answered
+        self._refused: dict[str, Share] = {}  # namespaces that have no room to begin, while that is answered
 
     async def open(self) -> None:
         try:
@@ -227,10 +227,10 @@ class RedisStore(MemoryStore):
                     anew = True
                 except Moved:
                     await asyncio.sleep(0)
-                except TooMany:
-                    self._refused.add(namespace)
+                except TooMany as error:
+                    self._refused[namespace] = error.share
         finally:
-            self._refused.discard(namespace)
+            self._refused.pop(namespace, None)
 
     async def _carry_out(self, draft: Draft) -> None:
         name = draft.base.name
@@ -252,7 +252,7 @@ class RedisStore(MemoryStore):
 
     def _draft(self, state: Namespace) -> Draft:
         draft = super()._draft(state)
-        draft.may_begin = state.name not in self._refused
+        draft.full = self._refused.get(state.name)
         return draft
 
     async def _hold_for(self, empty: Namespace, action: Fork) -> Parent:

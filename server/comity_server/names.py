@@ -1,7 +1,10 @@
-"""What a principal may be called."""
+"""What namespaces and principals may be called."""
 
+import re
 from typing import Final
 
+NAMESPACE: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
+NAMESPACE_LENGTH: Final = 63  # no namespace has a longer name
 PRINCIPAL_BYTES: Final = 128
 ANONYMOUS: Final = "anonymous"  # how a policy names those who are nobody; so nobody may be called that, or below it
 
