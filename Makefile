@@ -18,9 +18,8 @@ CODE := $(wildcard client server tests examples benchmarks)
 # The folder is in the list too, for a proto that was removed.
 PROTOS := protos/comity/v1 $(wildcard protos/comity/v1/*.proto)
 
-# A test is starts of processes, a fourth of which would go to compiling what they import: whatever the environment says,
-# that is kept, where Python keeps it.
-export PYTHONDONTWRITEBYTECODE :=
+# Tests start hundreds of processes, each of which would compile all that it imports.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:

@@ -14,12 +14,13 @@ from typing import Any
 import pytest
 
 import comity
+import comity.sync
 from comity import Client
 from tests import servers
 from tests.access.principals import token_of, write_tokens
 from tests.authority import Authority
 from tests.servers import Server
-from tests.waiting import until
+from tests.waiting import until, wait_until
 
 ROOT = Path(__file__).parents[2]
 
@@ -268,6 +269,25 @@ def test_the_agents_of_the_readme(server: Server, namespace: str, tmp_path: Path
     program.write_text(code.replace("localhost:7171", server.address).replace('"newsroom"', f'"{namespace}"'))
     done = subprocess.run([sys.executable, str(program)], capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "Leases end by themselves.\n", "")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGTERM to be caught")
+def test_the_agents_of_the_readme_end_well_by_kill(server: Server, namespace: str, tmp_path: Path) -> None:
+    program = tmp_path / "program.py"
+    code = samples("README.md")[4]
+    code = code.replace("localhost:7171", server.address).replace('"newsroom"', f'"{namespace}"')
+    program.write_text(code.replace('message.context["draft"].capitalize()', "await asyncio.sleep(600)"))
+    running = subprocess.Popen(
+        [sys.executable, str(program)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        with comity.sync.connect(server.address, namespace=namespace) as state:
+            wait_until(lambda: state.get("agents/editor") is not None)
+        running.terminate()
+        assert (*running.communicate(timeout=30), running.returncode) == ("", "", 0)
+    finally:
+        running.kill()
+        running.wait()
 
 
 async def test_agents(state: Client, server: Server, capsys: pytest.CaptureFixture[str]) -> None:

@@ -28,7 +28,7 @@ from tests.redis_servers import RedisServer
 from tests.waiting import until
 from tests.wire.calls import TIMEOUT, Wire, read_refusal
 
-COUNT = 3
+COUNT = 2
 DRAIN_SECONDS = 60
 
 

@@ -1,5 +1,6 @@
 """The file of the sqlite store: who may open it, what is refused and left alone, how an old one becomes a new one."""
 
+import json
 import os
 import random
 import shutil
@@ -23,6 +24,8 @@ from comity_server.stores.sqlite.store import SqliteStore
 from comity_server.stores.url import default_url, sqlite_path
 from tests import servers
 from tests.wire.calls import Wire
+
+NEW = "a new store was made"
 
 
 @pytest.fixture
@@ -75,6 +78,16 @@ def test_a_second_server_is_refused_under_another_name_of_the_file_too(path: Pat
         wire.put("n", "k", b"2")
     with serving(link) as wire:
         assert wire.get("n", "k") == b"2"
+
+
+def test_the_log_says_that_a_file_is_new(tmp_path: Path) -> None:
+    path = tmp_path / "no" / "folder" / "comity.db"
+    with servers.start("--store", f"sqlite:{path}") as server:
+        (line,) = [json.loads(line) for line in server.log().splitlines() if NEW in line]
+        assert line["file"] == str(path)
+        server.restart()
+        assert server.log().count(NEW) == 1
+        assert server.log().count('"loaded"') == 2
 
 
 def test_a_killed_server_leaves_the_file_free(path: Path) -> None:

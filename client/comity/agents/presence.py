@@ -21,6 +21,7 @@ from . import layout
 from .identity import identity
 
 __all__ = [
+    "CRASHED",
     "UNSAID",
     "Directory",
     "Presence",
@@ -43,6 +44,7 @@ class Unsaid(enum.Enum):
 
 
 UNSAID: Final = Unsaid.UNSAID
+CRASHED: Final = "crashed"  # the last status that a supervisor reports of a child that died, before it ends its lease
 EPOCH = datetime.datetime.fromtimestamp(0, datetime.UTC)
 
 
@@ -121,8 +123,8 @@ class PresenceChange(enum.Enum):
 
     JOINED = "joined"  # it is there now, or was when the watch began
     REPORTED = "reported"  # it said something else of itself
-    LEFT = "left"  # it, or its supervisor, ended its lease
-    CRASHED = "crashed"  # its lease ran out; or it went, and nobody saw how
+    LEFT = "left"  # it ended its lease, or its supervisor did, since it was to end
+    CRASHED = "crashed"  # its process died, as its supervisor says; its lease ran out; or it went, and nobody saw how
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +183,7 @@ def _gone(known: dict[str, Presence], event: Event) -> list[PresenceEvent]:
     before = known.pop(event.key.removeprefix(layout.AGENTS), None)
     if before is None:
         return []
-    left = event.is_delete and event.cause is EventCause.CLIENT
+    left = event.is_delete and event.cause is EventCause.CLIENT and before.status != CRASHED
     return [PresenceEvent(PresenceChange.LEFT if left else PresenceChange.CRASHED, before, event.revision)]
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from comity_server.access.policy import Policy
+from comity_server.access.shadows import shadows
 from comity_server.names import ANONYMOUS
 
 
@@ -24,3 +25,9 @@ def hints(policy: Policy, *, authenticates: bool = True) -> Iterator[str]:
             if "*" in prefix:
                 which = f"rule {number}, prefixes[{place}]"
                 yield f"{which}: '*' stands for itself in a prefix, after which all is free anyway"
+    for number, figure, by in shadows(policy.limits):
+        before = " and ".join(f"limit {each}" for each in by)
+        yield (
+            f"limit {number}, {figure}: never holds, as {before} before it"
+            f" {'has' if len(by) == 1 else 'have'} one for all the same names: put the narrower first"
+        )

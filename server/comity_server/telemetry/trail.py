@@ -33,7 +33,7 @@ NO_FAILURE: Final = ("OK", "CANCELLED")  # the latter is how watches end
 
 class Trail:
     """One call. `code` is what it ends with; until that is known, what it ends with if the client goes away. Its error
-    has a `reason`."""
+    has a `reason`; `why` are its words, of those that have nothing in them of what the client sent."""
 
     __slots__ = (
         "_context",
@@ -49,6 +49,7 @@ class Trail:
         "reason",
         "received",
         "sent",
+        "why",
     )
 
     def __init__(self, trails: "Trails", method: Method, context: Context) -> None:
@@ -56,6 +57,7 @@ class Trail:
         self.begun = time.perf_counter()
         self.code = "CANCELLED"
         self.reason = ""
+        self.why = ""
         self.ended = False
         self.principal = ""
         self.namespace = ""
@@ -141,7 +143,7 @@ class Trail:
         )
 
     def _log(self, seconds: float) -> None:
-        more = {name: said for name in ("reason", "namespace") if (said := getattr(self, name))}
+        more = {name: said for name in ("reason", "why", "namespace") if (said := getattr(self, name))}
         log.info("call", code=self.code, seconds=round(seconds, 6), received=self.received, sent=self.sent, **more)
 
 

@@ -56,7 +56,8 @@ class SqliteStore(MemoryStore):
     async def _open(self) -> None:
         await asyncio.to_thread(self._take)
         try:
-            await self._writer.open()
+            if await self._writer.open():
+                log.info("a new store was made", file=str(self._path))  # which a path that is misspelt has, too
             try:
                 await self._load()
             except BaseException:

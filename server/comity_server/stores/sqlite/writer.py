@@ -59,9 +59,10 @@ class Writer:
         self._connection: sqlite3.Connection
         self._identities: Sequence[tuple[int, int]]
 
-    async def open(self) -> None:
-        """Open the file, bring it up to date, and make sure that it can be written. Raises StateError."""
-        await self._call(self._open)
+    async def open(self) -> bool:
+        """Open the file, bring it up to date, and make sure that it can be written. Returns whether it is a new one.
+        Raises StateError."""
+        return await self._call(self._open)
 
     async def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Do something else with the connection, between two transactions. Raises StateError."""
@@ -156,16 +157,17 @@ class Writer:
             if error.errno in NO_ROOM:
                 raise StoreFull(FULL) from error
 
-    def _open(self) -> None:
+    def _open(self) -> bool:
         schema.create(self._path)
         self._connection = schema.connect(self._path)
         try:
-            schema.migrate(self._connection)
+            is_new = not schema.migrate(self._connection)
             self._identities = self._identify()
             self._transact([lambda connection: _execute(connection, "UPDATE store SET probes = probes")])
         except BaseException:
             self._connection.close()
             raise
+        return is_new
 
     def _close(self) -> None:
         self._connection.close()
