@@ -13,7 +13,7 @@ from comity.agents import Agent, ChildState, Role, Supervisor
 from tests.agents import members
 from tests.agents.conftest import SHORT, TTL
 
-ROUNDS = 100 if os.environ.get("COMITY_SOAK") else 6
+ROUNDS = 100 if os.environ.get("COMITY_SOAK") else 10
 SEED = int(os.environ.get("COMITY_SEED", "0")) or random.randrange(2**32)
 
 

@@ -13,7 +13,7 @@ from tests.recipes.processes import Agent
 from tests.waiting import until
 
 SOAK = os.environ.get("COMITY_SOAK") == "1"
-KILLS = 100 if SOAK else 6
+KILLS = 100 if SOAK else 10
 CONSUMERS = 3
 
 

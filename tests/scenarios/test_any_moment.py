@@ -25,7 +25,7 @@ Record = Callable[[str, object], None]
 
 SOAK = os.environ.get("COMITY_SOAK") == "1"
 SEED = int(os.environ.get("COMITY_SEED", "0")) or random.randrange(1 << 32)
-ROUNDS = 100 if SOAK else 5
+ROUNDS = 100 if SOAK else 10
 WORKERS, ITEMS = 3, 8
 TTL = 1.0  # of the workers, and of what the freelancer has
 CLAIMS = f"queues/{crew.WORKERS_QUEUE}/line/"
