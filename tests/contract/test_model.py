@@ -68,7 +68,7 @@ T = TypeVar("T")
 
 SOAK = os.environ.get("COMITY_SOAK") == "1"
 SETTINGS = settings(
-    max_examples=2000 if SOAK else 100,
+    max_examples=2000 if SOAK else 60,
     stateful_step_count=100 if SOAK else 50,
     derandomize=not SOAK,
     database=None,

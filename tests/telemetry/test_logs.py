@@ -211,13 +211,12 @@ async def test_what_a_client_is_denied_is_in_the_log_with_who_it_is(tmp_path: Pa
     policy = tmp_path / "policy.toml"
     policy.write_text(f'[[rules]]\nprincipals = ["planner"]\nnamespaces = ["{NAME}"]\nallow = ["read"]\n')
     with capture_logs(processors=[merge]) as log:
-        async with (
-            run(log_calls="failed", tokens=tmp_path / "tokens", policy=policy) as running,
-            comity.connect(running.server.addresses[0], namespace=NAME, token=token) as state,
-        ):
-            assert await state.get(KEY) is None
-            with pytest.raises(comity.PermissionDenied) as refused:
-                await state.put(KEY, 1)
+        async with run(log_calls="failed", tokens=tmp_path / "tokens", policy=policy) as running:
+            async with comity.connect(running.server.addresses[0], namespace=NAME, token=token) as state:
+                assert await state.get(KEY) is None
+                with pytest.raises(comity.PermissionDenied) as refused:
+                    await state.put(KEY, 1)
+            await until(lambda: not running.server.calls.streams)  # which the end of the server would have fail
     (line,) = [line for line in log if line["event"] in ("call", "operation")]
     assert line.pop("peer").startswith("ipv4:127.0.0.1:")
     assert line == {

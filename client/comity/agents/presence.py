@@ -21,7 +21,6 @@ from . import layout
 from .identity import identity
 
 __all__ = [
-    "CRASHED",
     "UNSAID",
     "Directory",
     "Presence",
@@ -44,7 +43,6 @@ class Unsaid(enum.Enum):
 
 
 UNSAID: Final = Unsaid.UNSAID
-CRASHED: Final = "crashed"  # the last status that a supervisor reports of a child that died, before it ends its lease
 EPOCH = datetime.datetime.fromtimestamp(0, datetime.UTC)
 
 
@@ -65,6 +63,7 @@ class Presence:
     run: str  # which start of its supervisor's it came from; empty: none
     incarnation: int  # the id of its lease, which is its fence: a later agent of the same name has a greater one
     revision: int  # of its last report
+    crash: str = ""  # why its process died, as its supervisor says before it ends its lease; empty: it did not
 
     @property
     def whereabouts(self) -> str:
@@ -74,7 +73,8 @@ class Presence:
 
     def record(self) -> dict[str, Any]:
         """What is stored of it."""
-        return {
+        died = {"crash": self.crash} if self.crash else {}
+        return died | {
             "role": self.role,
             "status": self.status,
             "progress": self.progress,
@@ -115,6 +115,7 @@ class Presence:
             run=_field(record, "run", str) or "",
             incarnation=entry.lease_id,
             revision=entry.mod_revision,
+            crash=_field(record, "crash", str) or "",
         )
 
 
@@ -183,7 +184,7 @@ def _gone(known: dict[str, Presence], event: Event) -> list[PresenceEvent]:
     before = known.pop(event.key.removeprefix(layout.AGENTS), None)
     if before is None:
         return []
-    left = event.is_delete and event.cause is EventCause.CLIENT and before.status != CRASHED
+    left = event.is_delete and event.cause is EventCause.CLIENT and not before.crash
     return [PresenceEvent(PresenceChange.LEFT if left else PresenceChange.CRASHED, before, event.revision)]
 
 
