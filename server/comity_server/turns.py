@@ -17,9 +17,11 @@ SECONDS: Final = 0.002  # of a turn, after which the next one may have it
 MOST: Final = 0.05  # that what begins in the same round takes together, and that is given to others after a turn
 SHORT: Final = 0.0005  # what takes less is as short as what others do
 STEPS: Final = 1_000  # after which it is looked how late it is: each takes about a µs
-QUIET: Final = 0.0002  # without anything to do, after which others want nothing: gRPC takes about as long for an event
-QUIET_PART: Final = 0.1  # likewise, as a part of the turn before, of which there is less to wait for
 EMPTY: Final = 0.00005  # what a round takes at most in which there is nothing to do
+ROUNDS: Final = 4  # of those, after which nobody came during the turn
+QUIET: Final = (
+    0.0003  # of those, in seconds, after which nothing more comes of what did: gRPC takes a while for an event
+)
 
 
 class Turns:
@@ -50,15 +52,16 @@ class Turns:
         """Return when others had their part. Whoever waits has a turn in the order of arrival, and says what it took
         by `spend`."""
         async with self._paced if paced else self._whole, self._order:
-            now = time.monotonic()
-            until = self._until
-            enough = min(QUIET, (until - now) * QUIET_PART)
-            quiet = 0.0
+            until, now = self._until, time.monotonic()
+            rounds, quiet, enough = 0, 0.0, 0.0
             while True:
                 await asyncio.sleep(0)
                 before, now = now, time.monotonic()
-                quiet = quiet + now - before if now - before < EMPTY else 0.0
-                if now >= until or quiet >= enough:
+                if now - before > EMPTY:
+                    rounds, quiet, enough = 0, 0.0, QUIET
+                else:
+                    rounds, quiet = rounds + 1, quiet + now - before
+                if now >= until or (rounds >= ROUNDS and quiet >= enough):
                     break
 
     def _begin(self) -> None:
