@@ -19,9 +19,7 @@ SHORT: Final = 0.0005  # what takes less is as short as what others do
 STEPS: Final = 1_000  # after which it is looked how late it is: each takes about a µs
 EMPTY: Final = 0.00005  # what a round takes at most in which there is nothing to do
 ROUNDS: Final = 4  # of those, after which nobody came during the turn
-QUIET: Final = (
-    0.0003  # of those, in seconds, after which nothing more comes of what did: gRPC takes a while for an event
-)
+QUIET: Final = 0.0003  # seconds of those after something came, within which gRPC hands over what comes of it
 
 
 class Turns:
