@@ -52,15 +52,13 @@ class Turns:
         async with self._paced if paced else self._whole, self._order:
             until, now = self._until, time.monotonic()
             rounds, quiet, enough = 0, 0.0, 0.0
-            while True:
+            while now < until and (rounds < ROUNDS or quiet < enough):
                 await asyncio.sleep(0)
                 before, now = now, time.monotonic()
                 if now - before > EMPTY:
                     rounds, quiet, enough = 0, 0.0, QUIET
                 else:
                     rounds, quiet = rounds + 1, quiet + now - before
-                if now >= until or (rounds >= ROUNDS and quiet >= enough):
-                    break
 
     def _begin(self) -> None:
         self._spent = 0.0
