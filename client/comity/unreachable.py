@@ -8,7 +8,8 @@ UNREACHABLE: Final = "UNREACHABLE"
 TLS_FAILED: Final = "TLS_FAILED"  # soon, the same will be so
 
 OF_CONNECTING = ("failed to connect to ", "errors resolving ", "dns resolution failed ")
-OF_SILENCE = ("timed out", "timeout")
+OF_SILENCE = ("timed out", "timeout", "endpoint closing")
+OF_OTHERS = ("failed parsing http/2", "missing selected alpn")
 OF_TLS = {
     "certificate has expired": "its certificate has expired",
     "certificate is not yet valid": "its certificate is not valid yet",
@@ -48,6 +49,8 @@ def explained(message: str, address: str) -> Reason | None:
         return Reason(TLS_FAILED, f"cannot reach {address}: no connection by TLS could be made: {said}")
     if any(word in text for word in OF_SILENCE):
         return Reason(UNREACHABLE, f"cannot reach {address}: it does not answer")
+    if any(word in text for word in OF_OTHERS):
+        return Reason(UNREACHABLE, f"cannot reach {address}: it speaks no HTTP/2, as the port of something else may")
     why = text.rpartition(": ")[2].strip(" ]")
     # A server that wants TLS, or a certificate, closes without a word what comes without. So does one that just ends.
     if any(word in text for word in OF_CLOSING):

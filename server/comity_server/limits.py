@@ -1,4 +1,4 @@
-"""How much of anything one caller may have: the figures, and nothing else. Settings give them their values."""
+"""How much of anything one caller may have: the figures, and nothing else. Settings and the policy say their values."""
 
 from typing import Final, NamedTuple
 

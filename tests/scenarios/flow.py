@@ -7,7 +7,7 @@ import comity
 from comity import Client
 from comity.agents import Role, StepContext, Workflow, each, when
 
-TTL = 3.0  # seconds that the run is held after its process was killed
+TTL = 2.0  # seconds that the run is held after its process was killed
 RUN = "2026-11"
 REQUEST = {"topics": ["weather", "prices", "traffic"], "priority": 5}
 
@@ -50,14 +50,14 @@ workflow = Workflow(
 )
 
 
-async def run(state: Client) -> dict[str, Any]:
+async def run(state: Client, ttl: float) -> dict[str, Any]:
     """Run the workflow, or go on with it, once whoever did so before is gone."""
-    return await workflow.run(state, RUN, REQUEST, ttl=TTL)
+    return await workflow.run(state, RUN, REQUEST, ttl=ttl)
 
 
 def main(address: str, namespace: str) -> None:
     async def connected() -> None:
         async with comity.connect(address, namespace=namespace, author="runner") as state:
-            await run(state)
+            await run(state, TTL)
 
     asyncio.run(connected())

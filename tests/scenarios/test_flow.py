@@ -38,7 +38,7 @@ async def test_a_workflow_of_agents_is_killed_half_way_and_resumed(shared: Place
         assert [name for name, step in before.steps.items() if step.state is StepState.DONE] == ["triage", "data"]
         await world.put(crew.GATE, "open")
         await until(optimised)
-        results = await flow.run(world)
+        results = await flow.run(world, TTL)
 
     assert results["report"] == REPORT
     status = await workflow.status(world, flow.RUN)

@@ -4,19 +4,27 @@ import asyncio
 import platform
 import statistics
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final
 
 import pytest
 
 from comity import Client, Delete, Put
 from tests.memory import MIB, memory
-from tests.scenarios.places import Place
+from tests.redis_servers import RedisServer
+from tests.scenarios.places import KINDS, Place, place
 
 Record = Callable[[str, object], None]
 
 SOME: Final = 100
 NOISE: Final = 8 * MIB  # by which a server may grow whatever is in it
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def shared(request: pytest.FixtureRequest, redis_server: RedisServer) -> Iterator[Place]:
+    """A server that no other scenario uses: its memory is measured."""
+    with place(request.param, redis_server) as made:
+        yield made
 
 
 def content(number: int) -> bytes:

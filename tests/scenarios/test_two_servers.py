@@ -24,8 +24,8 @@ pytestmark = pytest.mark.skipif(program() is None, reason="there is no redis-ser
 
 SOAK = os.environ.get("COMITY_SOAK") == "1"
 KILLS = 150 if SOAK else 4
-CLIENTS = 8  # at each server
-BETWEEN = (40, 120)  # counts between two kills
+CLIENTS = 8 if SOAK else 4  # at each server
+BETWEEN = (40, 120) if SOAK else (20, 60)  # counts between two kills
 NAMESPACE = "bank"
 ACCOUNTS = [f"account/{number}" for number in range(6)]
 OPENING = 100  # in each account

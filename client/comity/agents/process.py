@@ -12,7 +12,7 @@ from typing import Any, Concatenate
 
 from comity.access import Access
 from comity.client import Client
-from comity.connect import connect_by
+from comity.connecting import connect_by
 from comity.errors import DeadlineExceeded, LeaseLost, RateLimited, Unavailable
 
 from .agent import Agent

@@ -10,11 +10,11 @@ import threading
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
-from multiprocessing import get_context
+from multiprocessing import Pipe
 from multiprocessing.connection import Connection
-from multiprocessing.context import SpawnProcess
 from typing import Any, Final, Protocol
 
+from .forking import AgentProcess
 from .identity import identity
 from .interrupts import without_interrupts
 from .presence import Presence
@@ -27,7 +27,6 @@ PATIENCE_SECONDS: Final = 0.5  # with a task that was cancelled and goes on: the
 KILL: Final = getattr(signal, "SIGKILL", signal.SIGTERM)  # Windows has the latter alone
 REAPED_CHECKS: Final = 20
 REAPED_SECONDS: Final = 0.01  # between them: multiprocessing has the exit code a moment after it has reaped
-SPAWN: Final = get_context("spawn")  # never fork: gRPC does not survive it
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,23 +98,13 @@ class TaskRun:
             await asyncio.wait([self._task], timeout=PATIENCE_SECONDS)
 
 
-class _Process(SpawnProcess):
-    """A process that may be left behind: at its end, Python joins those that it has started."""
-
-    left = False
-
-    def join(self, timeout: float | None = None) -> None:
-        if not self.left:
-            super().join(timeout)
-
-
 class ProcessRun:
     """A child that is a process of its own."""
 
     def __init__(self, start: Start) -> None:
-        self._told, tell = SPAWN.Pipe(duplex=False)
+        self._told, tell = Pipe(duplex=False)
         self._tell: Connection | None = tell
-        self._process = _Process(target=run_process, args=(start, tell), name=f"agent {start.name}")
+        self._process = AgentProcess(target=run_process, args=(start, tell), name=f"agent {start.name}")
         self._ended: asyncio.Future[End] = asyncio.get_running_loop().create_future()
         self._killed = False
 
@@ -167,6 +156,7 @@ class ProcessRun:
 
     def _wait(self, loop: asyncio.AbstractEventLoop) -> None:
         self._process.join()
+        self._process.end()
         told: list[object] = []
         with contextlib.suppress(EOFError, OSError):
             while self._told.poll():

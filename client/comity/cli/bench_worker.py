@@ -10,7 +10,7 @@ import signal
 import sys
 from typing import Any, Final
 
-from comity.connect import connect
+from comity.connecting import connect
 
 from .work import Work
 

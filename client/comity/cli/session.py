@@ -22,7 +22,7 @@ def run(
     """Run `work` to its end, and exit with what it returns. `interrupted`: the exit code after Ctrl-C."""
     import asyncio
 
-    from comity.connect import connect_by
+    from comity.connecting import connect_by
     from comity.errors import ComityError
 
     try:

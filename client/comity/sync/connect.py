@@ -1,7 +1,7 @@
 """Where a program without async begins: `comity.sync.connect`."""
 
 from comity.calls import TraceParent
-from comity.connect import connect as connect_async
+from comity.connecting import connect as connect_async
 from comity.tls import TLS
 from comity.tokens import Token
 

@@ -6,7 +6,9 @@ export const UNREACHABLE = 'UNREACHABLE';
 export const TLS_FAILED = 'TLS_FAILED';
 
 const OF_CONNECTING = /^(No connection established|Name resolution failed)/i;
-const LAST = /Last error: (?:Error(?: \[\w+\])?: )?(.*?)\.?(?: Resolution note: .*)?$/s;
+const LAST = /Last error: (?:Error(?: \[\w+\])?: )?(.*?)\.?(?: \(\d{4}-[\dT:.-]*Z\))?\.?(?: Resolution note: .*)?$/s;
+const OF_NAMES = /^Name resolution failed/i;
+const OF_OTHERS = /^Protocol error/i;
 const OF_CLOSING = /^Failed to connect|Client network socket disconnected|socket hang up|ECONNRESET|EPIPE|Socket closed/i;
 const OF_TLS: readonly (readonly [RegExp, string])[] = [
   [/alert certificate required/i, 'it asks for a client certificate (COMITY_TLS_CLIENT_CERT, COMITY_TLS_CLIENT_KEY)'],
@@ -41,7 +43,10 @@ export function explained(message: string, address: string): { message: string; 
     return { message: `cannot reach ${address}: ${why}`, reason: TLS_FAILED };
   }
   // A server that wants TLS, or a certificate, closes without a word what comes without. So does one that just ends.
-  const why = OF_CLOSING.test(said) ? HUNG_UP : said;
+  let why = said;
+  if (OF_CLOSING.test(said)) why = HUNG_UP;
+  else if (OF_OTHERS.test(said)) why = 'it speaks no HTTP/2, as the port of something else may';
+  else if (OF_NAMES.test(said)) why = 'domain name not found';
   return { message: `cannot reach ${address}: ${why}`, reason: UNREACHABLE };
 }
 

@@ -3,14 +3,16 @@
 import re
 import time
 from collections.abc import Callable, Iterable, Mapping
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from comity_server.access.caller import NOBODY, Identity
-from comity_server.access.clients import Clients
 from comity_server.access.files import Watched
-from comity_server.access.jwts import Jwts
 from comity_server.access.tokens import Tokens, digest_of
 from comity_server.errors import Unauthenticated
+
+if TYPE_CHECKING:
+    from comity_server.access.clients import Clients
+    from comity_server.access.jwts import Jwts
 
 HEADER: Final = "authorization"
 HEADER_BYTES: Final = 8 * 1024  # nothing longer is looked at
@@ -41,8 +43,8 @@ class Authenticator:
     def __init__(
         self,
         tokens: Watched[Tokens] | None = None,
-        jwts: Jwts | None = None,
-        clients: Clients | None = None,
+        jwts: "Jwts | None" = None,
+        clients: "Clients | None" = None,
         anonymous: Callable[[], bool] = lambda: False,
     ) -> None:
         self._tokens = tokens

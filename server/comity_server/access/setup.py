@@ -2,25 +2,25 @@
 
 from collections.abc import Coroutine, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
 from comity_server.access.bounds import Bounds
-from comity_server.access.certificates import Certificates
-from comity_server.access.clients import Clients
 from comity_server.access.exposure import authenticates
 from comity_server.access.files import FileError, Files, Watched
 from comity_server.access.gate import Gate
 from comity_server.access.guesses import Guesses
 from comity_server.access.hints import hints
 from comity_server.access.identity import Authenticator
-from comity_server.access.jwts import Jwts
 from comity_server.access.limits import NamespaceLimits, PrincipalLimits, Rates, Rules, rate
 from comity_server.access.policy import Policy
 from comity_server.access.policy import watched as watched_policy
 from comity_server.access.tokens import watched as watched_tokens
 from comity_server.settings import Settings
+
+if TYPE_CHECKING:
+    from comity_server.access.certificates import Certificates
 
 log = structlog.get_logger(__name__)
 
@@ -35,17 +35,26 @@ class Access:
         self.files = Files()
         self.certificates: Certificates | None = None
         clients = tokens = jwts = None
+        # What reads certificates and JWTs takes long to import, and many a server has neither.
         if settings.tls_cert is not None and settings.tls_key is not None:
+            from comity_server.access import certificates
+
             with _named(settings, "tls_cert", "tls_key", "tls_client_ca"):
-                self.certificates = Certificates(settings.tls_cert, settings.tls_key, settings.tls_client_ca)
+                self.certificates = certificates.Certificates(
+                    settings.tls_cert, settings.tls_key, settings.tls_client_ca
+                )
             self.files.add(self.certificates.pair)
             if settings.tls_client_ca is not None:
+                from comity_server.access.clients import Clients
+
                 clients = Clients(self.certificates)
         if settings.tokens is not None:
             with _named(settings, "tokens"):
                 tokens = watched_tokens(settings.tokens)
             self.files.add(tokens)
         if settings.jwks is not None:
+            from comity_server.access.jwts import Jwts
+
             with _named(settings, "jwks"):
                 jwts = Jwts(settings.jwks, settings.jwt_issuer, settings.jwt_audience, settings.jwt_principal_claim)
             self.files.add(jwts.keys)
@@ -102,9 +111,12 @@ def _rates(settings: Settings, of: str) -> Rates:
 
 @contextmanager
 def _named(settings: Settings, *names: str) -> Iterator[None]:
-    """Have an error of a file name its setting, which is one of some."""
+    """Have an error of a file name its setting, which is one of some, in the order of the files."""
     try:
         yield
     except FileError as error:
-        name = next((each for each in names if str(error).startswith(f"{getattr(settings, each)}:")), names[0])
+        if error.place is not None:
+            name = names[error.place]
+        else:
+            name = next((each for each in names if str(error).startswith(f"{getattr(settings, each)}:")), names[0])
         raise FileError(f"{name}: {error}") from None

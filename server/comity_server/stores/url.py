@@ -1,4 +1,4 @@
-"""Chooses the store that a URL names."""
+"""Chooses the store that a URL names. What only one of them needs is imported with it."""
 
 from pathlib import Path
 
@@ -8,7 +8,6 @@ from comity_server.limits import Limits
 from comity_server.stores.memory.store import MemoryStore
 from comity_server.stores.protocol import Store
 from comity_server.stores.redis import url as redis_url
-from comity_server.stores.sqlite.store import SqliteStore
 
 
 def open_store(url: str, limits: Limits, *, wait_replicas: int = 0, require_durable: bool = False) -> Store:
@@ -30,6 +29,8 @@ def open_store(url: str, limits: Limits, *, wait_replicas: int = 0, require_dura
             raise ValueError("memory: keeps nothing beyond the process, and require_durable is set")
         return MemoryStore(limits)
     if scheme == "sqlite":
+        from comity_server.stores.sqlite.store import SqliteStore
+
         return SqliteStore(sqlite_path(url), limits)
     if scheme in redis_url.FORMS:
         from comity_server.stores.redis.store import RedisStore  # which takes longer than all else that a start does

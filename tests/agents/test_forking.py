@@ -1,0 +1,155 @@
+"""Processes of agents are forked, and each is as if it had begun anew."""
+
+import atexit
+import os
+import signal
+import sys
+from collections.abc import Callable
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+import comity.agents
+from comity.agents import Agent, ChildState, Supervisor, forking
+from comity.agents.forking import AgentProcess
+from tests.agents import members
+from tests.waiting import until, wait_until
+
+pytestmark = pytest.mark.skipif(not forking.CAN_FORK, reason="processes are spawned here")
+
+
+def run(function: Callable[..., None], *arguments: object) -> Any:
+    """Run a function in a process to its end, and return what it sends."""
+    receive, send = Pipe(duplex=False)
+    process = AgentProcess(target=function, args=(send, *arguments))
+    process.start()
+    send.close()
+    with receive:
+        sent = receive.recv()
+    process.join()
+    assert process.exitcode == 0
+    return sent
+
+
+def surroundings(send: Connection) -> None:
+    print("to standard output", flush=True)
+    print("to standard error", file=sys.stderr)
+    imported = "comity.agents.process" in sys.modules
+    send.send((os.getppid(), dict(os.environ), Path.cwd(), os.get_blocking(0), os.read(0, 1), sys.path, imported))
+
+
+def test_it_has_the_environment_the_folder_and_the_files_of_the_moment(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    first, *_ = run(surroundings)
+    assert first != os.getpid()
+    assert capfd.readouterr() == ("to standard output\n", "to standard error\n")
+    monkeypatch.setenv("SECRET_OF_THE_MOMENT", "new")
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path / "more"))
+    parent, environment, folder, _, stdin, path, imported = run(surroundings)
+    assert (parent, environment, folder, stdin, path) == (first, dict(os.environ), tmp_path, b"", sys.path)
+    assert imported
+
+
+def test_it_has_other_files_once_this_process_has(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    first, *_ = run(surroundings)
+    kept = os.dup(1)
+    try:
+        with (tmp_path / "output").open("w") as output:
+            os.dup2(output.fileno(), 1)
+            second, *_ = run(surroundings)
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
+    assert second != first
+    assert (tmp_path / "output").read_text() == "to standard output\n"
+
+
+def test_what_is_read_as_python_starts_is_read_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    first, *_ = run(surroundings)
+    assert run(surroundings)[0] == first
+    monkeypatch.setenv("GRPC_VERBOSITY", "ERROR")
+    second, environment, *_ = run(surroundings)
+    assert second != first
+    wait_until(lambda: not psutil.pid_exists(first))
+    assert environment["GRPC_VERBOSITY"] == "ERROR"
+
+
+def test_limits_are_those_of_the_moment() -> None:
+    first, *_ = run(surroundings)
+    before = os.umask(0o77)
+    try:
+        second, *_ = run(surroundings)
+        assert run(mask) == 0o77
+    finally:
+        os.umask(before)
+    assert second != first
+    assert run(mask) == before
+
+
+def mask(send: Connection) -> None:
+    send.send(os.umask(0))
+
+
+def test_another_comity_is_not_taken_for_this_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """One that a Python that starts in this folder would import."""
+    other = tmp_path / "comity" / "agents"
+    other.mkdir(parents=True)
+    for name in (other.parent / "__init__.py", other / "__init__.py", other / "process.py"):
+        name.write_text("")
+    (other / "forking.py").write_text(Path(forking.__file__).read_text())
+    (other / "identity.py").write_text("identity = lambda pid: ''\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(forking, "_servers", forking._Servers())
+    parent, *_ = run(surroundings)
+    assert parent == os.getpid()  # it was spawned, with the right `sys.path`
+    assert run(where) == comity.agents.__file__
+
+
+def where(send: Connection) -> None:
+    send.send(comity.agents.__file__)
+
+
+def test_it_ends_as_python_does(tmp_path: Path) -> None:
+    assert run(leave_something, str(tmp_path / "left")) is None
+    assert (tmp_path / "left").exists()
+
+
+def leave_something(send: Connection, path: str) -> None:
+    atexit.register(Path(path).touch)
+    send.send(None)
+
+
+async def test_what_they_are_forked_from_is_killed(state: comity.Client) -> None:
+    """Nobody would see the end of the agents then. They are killed, and replaced from a new one."""
+    async with Supervisor(state, "lead", ttl=60, max_restarts=10) as lead:
+        await lead.spawn(parent_of, name="one", mode="process")
+        first = await lead.child("one").ready()
+        await until(lambda: (now := lead.child("one").presence) is not None and now.detail is not None)
+        seen = lead.child("one").presence
+        assert seen is not None
+        os.kill(first.pid, signal.SIGSTOP)  # so that it does not end by itself, as its lease does
+        os.kill(seen.detail, signal.SIGKILL)
+        await until(lambda: lead.child("one").restarts == 1)
+        second = await lead.child("one").ready()
+        assert second.pid != first.pid
+        await until(lambda: not runs(first.pid))
+        assert lead.child("one").status.state is ChildState.RUNNING
+
+
+def runs(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+async def parent_of(agent: Agent) -> None:
+    await agent.report("here", detail=os.getppid())
+    await members.stay(agent)
