@@ -269,7 +269,7 @@ class Settings(BaseSettings):
         _limits.fork_depth,
         ge=0,
         le=100,
-        description="How deep forks of forks may be. A read looks through each, and pages of lists may be as much shorter.",
+        description="How deep forks of forks may be. A read looks through each, and pages may be as much shorter.",
     )
     limit_request_window: float = Field(
         _limits.request_window,
