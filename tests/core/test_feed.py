@@ -12,9 +12,10 @@ from comity_server.errors import Compacted, Draining, EpochChanged, RevisionInFu
 from comity_server.feed import Batch, Cursor, Feed
 from comity_server.limits import Limits
 from comity_server.model import Delete, Operation, Position, Put
+from comity_server.pieces import Interest
 from comity_server.stores.memory.store import MemoryStore
 from comity_server.stores.protocol import Listener
-from comity_server.topics import TOPIC_COMMITS, Interest
+from comity_server.topics import TOPIC_COMMITS
 from tests.core.feeding import EVERYTHING, World, encode, read, read_until, text
 from tests.waiting import until
 

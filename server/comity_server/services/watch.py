@@ -9,10 +9,10 @@ from comity_server.access.rates import LOOK_SECONDS
 from comity_server.access.rights import READ
 from comity_server.feed import Feed
 from comity_server.limits import Limits
+from comity_server.pieces import Interest
 from comity_server.services.call import Call
 from comity_server.services.outbox import COPIES, Outboxes
 from comity_server.services.validate import EPOCH_BYTES, Checks
-from comity_server.topics import Interest
 
 MESSAGE_BYTES: Final = 1024 * 1024  # about as much a message carries, and as much as a slow client holds back
 PROGRESS_LEAST: Final = 0.1  # seconds
