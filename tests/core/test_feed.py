@@ -7,7 +7,7 @@ import tracemalloc
 import pytest
 
 from comity_server import feed as feed_module
-from comity_server import topics
+from comity_server import pieces, topics
 from comity_server.errors import Compacted, Draining, EpochChanged, RevisionInFuture
 from comity_server.feed import Batch, Cursor, Feed
 from comity_server.limits import Limits
@@ -268,12 +268,16 @@ async def test_a_close_that_is_cancelled_leaves_nothing_followed() -> None:
     assert not store._listeners
 
 
+@pytest.mark.parametrize("large", [False, True])
 @pytest.mark.parametrize("seed", range(5))
 async def test_every_cursor_reads_exactly_its_part_of_the_history(
-    world: World, seed: int, monkeypatch: pytest.MonkeyPatch
+    world: World, seed: int, large: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Cursors of all kinds come, read at their own pace and go, while commits are made; small bounds, so that each
-    often has to go by way of the store."""
+    often has to go by way of the store. Whether commits are small, or such as are searched."""
+    if large:
+        for module, bound in ((topics, "STEP"), (topics, "SEARCH"), (pieces, "LARGE"), (feed_module, "LARGE")):
+            monkeypatch.setattr(module, bound, 0)
     monkeypatch.setattr(topics, "TOPIC_COMMITS", 4)
     monkeypatch.setattr(feed_module, "_CHUNK", 3)
     chance = random.Random(seed)
