@@ -18,6 +18,7 @@ OF_A_TTL: Final = 12  # renewals that wait for nothing; due are three. So many m
 WAITING: Final = 16  # renewals of a stream that wait, beyond which it is not read
 UNKNOWN: Final = 16  # renewals on a stream of leases that are not there, beyond which those of what is not known wait
 UNKNOWN_SECONDS: Final = 0.1  # how long they do at most
+FIRST: Final = Rate(OF_A_TTL, OF_A_TTL)  # of a lease whose ttl is not known yet
 SWEPT: Final = 1000  # leases that are remembered, at which it is looked whether they need be
 
 
@@ -44,8 +45,9 @@ class Allowances:
         self._sweep_at = SWEPT
 
     def knows(self, lease: tuple[str, int]) -> bool:
-        """Whether it was renewed lately."""
-        return lease in self._buckets
+        """Whether it was there lately."""
+        bucket = self._buckets.get(lease)
+        return bucket is not None and bucket.rate is not FIRST
 
     def seconds(self, lease: tuple[str, int]) -> float:
         """How long until it may be renewed without waiting."""
@@ -55,21 +57,18 @@ class Allowances:
     def take(self, lease: tuple[str, int]) -> None:
         """It is to be renewed."""
         bucket = self._buckets.get(lease)
-        if bucket is not None:
-            bucket.take(1, self._clock())
+        if bucket is None:
+            if len(self._buckets) >= self._sweep_at:
+                self._sweep()
+            bucket = self._buckets[lease] = Bucket(FIRST)
+        bucket.take(1, self._clock())
 
     def renewed(self, lease: tuple[str, int], micros: int) -> None:
-        """It was renewed, and lives for so many µs."""
-        now = self._clock()
-        rate = Rate(OF_A_TTL * 1e6 / micros, OF_A_TTL)
+        """It was, and lives for so many µs: its ttl, or less if it took long until that was known."""
         bucket = self._buckets.get(lease)
-        if bucket is None:
-            bucket = self._buckets[lease] = Bucket(rate)
-            bucket.take(1, now)
-            if len(self._buckets) > self._sweep_at:
-                self._sweep()
-        elif rate.per_second < bucket.rate.per_second:  # the time before it took long until that was known
-            bucket.change(rate, now)
+        rate = Rate(OF_A_TTL * 1e6 / micros, OF_A_TTL)
+        if bucket is not None and (bucket.rate is FIRST or rate.per_second < bucket.rate.per_second):
+            bucket.change(rate, self._clock())
 
     def __len__(self) -> int:
         return len(self._buckets)
