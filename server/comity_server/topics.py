@@ -19,6 +19,7 @@ from comity_server.turns import Pace
 
 TOPIC_COMMITS: Final = 1024
 TOPIC_BYTES: Final = SIZE_BYTES
+WOKEN: Final = 100  # readers in one round, each of which then writes to a stream
 STEP: Final = 5_000  # looks at an event, one for its key and one for each prefix of it, that are had in one go
 SEARCH: Final = 16  # looks that a search for a prefix among ascending keys counts for
 
@@ -53,10 +54,10 @@ class Topic:
         self.wake()
 
     def wake(self) -> None:
-        for future in self.waiting:
-            if not future.done():
-                future.set_result(None)
+        """Let all who wait read: some in each round of the event loop, since others are to come to it, too."""
+        waiting = list(self.waiting)
         self.waiting.clear()
+        _wake(waiting, 0)
 
     def after(self, revision: int) -> Iterable[Piece]:
         if not self.pieces or self.pieces[-1].commit.revision <= revision:
@@ -78,6 +79,15 @@ class Topic:
         piece = self.pieces.popleft()
         self._kept -= piece.kept
         self.since = piece.commit.revision
+
+
+def _wake(waiting: Sequence[asyncio.Future[None]], start: int) -> None:
+    end = start + WOKEN
+    for future in waiting[start:end]:
+        if not future.done():
+            future.set_result(None)
+    if end < len(waiting):
+        asyncio.get_running_loop().call_soon(_wake, waiting, end)
 
 
 class Followed:

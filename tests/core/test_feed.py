@@ -337,3 +337,23 @@ async def test_every_cursor_reads_exactly_its_part_of_the_history(
             seen.extend(filter(None, text(await cursor.read(100, 0)).split(";")))
         assert seen == expected(interest, after, len(history))
         await cursor.close()
+
+
+async def test_who_waits_for_a_commit_is_woken_in_rounds_that_others_have_too(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(topics, "WOKEN", 3)
+    cursors = [await world.feed.watch("n", EVERYTHING) for _ in range(10)]
+    reading = [asyncio.create_task(cursor.read(1000, 60)) for cursor in cursors]
+    await asyncio.sleep(0)
+    (topic,) = world.feed._followed["n"].topics.values()
+    woken = []
+    await world.write(Put("a", b""))
+    assert not topic.waiting
+    while not all(task.done() for task in reading):
+        await asyncio.sleep(0)
+        woken.append(sum(task.done() for task in reading))
+    assert max(after - before for before, after in zip([0, *woken], woken, strict=False)) <= 3
+    for cursor, task in zip(cursors, reading, strict=True):
+        assert text(await task) == "1:+a;"
+        await cursor.close()
