@@ -55,9 +55,10 @@ class Topic:
 
     def wake(self) -> None:
         """Let all who wait read: some in each round of the event loop, since others are to come to it, too."""
-        waiting = list(self.waiting)
-        self.waiting.clear()
-        _wake(waiting, 0)
+        if self.waiting:
+            waiting = list(self.waiting)
+            self.waiting.clear()
+            _wake(waiting, 0)
 
     def after(self, revision: int) -> Iterable[Piece]:
         if not self.pieces or self.pieces[-1].commit.revision <= revision:
@@ -133,10 +134,11 @@ class Followed:
         concerned: dict[Topic, list[Event]] = {}
         for event in commit.events:
             self._look(event, concerned)
-        small = Small(commit)
-        for topic, events in concerned.items():
-            if (piece := small.piece(topic.interest, events)) is not None:
-                topic.publish(piece)
+        if concerned:
+            small = Small(commit)
+            for topic, events in concerned.items():
+                if (piece := small.piece(topic.interest, events)) is not None:
+                    topic.publish(piece)
         self.revision = commit.revision
 
     async def _show_waiting(self) -> None:
