@@ -62,7 +62,7 @@ def access(
             if not is_here(target):
                 raise ValueError(
                     f"a token is not sent in plain text to another machine ({shown(target)}): connect by TLS, or say "
-                    "tls=False (COMITY_TLS=0) where nobody else is on the network between"
+                    "tls=False (COMITY_TLS=0, --no-tls) where nobody else is on the network between"
                 )
     return Access(address, tls or None, token)
 

@@ -210,8 +210,8 @@ class FailedPrecondition(ComityError):
 
 
 class LeaseLost(FailedPrecondition):
-    """A lease has ended that is held, or that a write needs to live; nothing was written. Or it must be taken for lost,
-    since nothing was heard of it for as long as it lives."""
+    """A lease has ended that is held, or that a write needs to live (or it has another fence than the write needs);
+    nothing was written. Or it must be taken for lost, since nothing was heard of it for as long as it lives."""
 
     @property
     def lease_id(self) -> int | None:

@@ -62,6 +62,9 @@ BY_REASON: dict[str, type[errors.ComityError]] = {
 # What gRPC says of a message that its reader does not take. Only newer ones say who that is.
 TOO_LARGE = re.compile(r"(?:(SERVER|CLIENT): )?Received message larger than max \((\d+) vs\. (\d+)\)")
 
+# What gRPC says of an answer that is HTTP, and not gRPC.
+OF_HTTP = re.compile(r"Received http2 header with status: (\d+)")
+
 # What gRPC says when a connection broke under a call, with a code that may mean other things too.
 BROKEN_CODES = frozenset({grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN})
 BROKEN_WORDS = (
@@ -114,6 +117,11 @@ def error_from_call(error: grpc.aio.AioRpcError, address: str) -> errors.ComityE
         why = explained(made.message, address)
         if why is not None:
             return errors.Unavailable(why.message, reason=why.reason)
+    if not made.reason and (answered := OF_HTTP.search(made.message)):
+        return type(made)(
+            f"what answers at {address} is no gRPC server, or a proxy that does not reach one: HTTP {answered[1]}",
+            code=made.code,
+        )
     if isinstance(made, errors.DeadlineExceeded) and made.message == OUT_OF_TIME:
         return errors.DeadlineExceeded(f"no answer from {address} in time")
     return made

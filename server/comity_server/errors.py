@@ -4,7 +4,7 @@ StateError
 ├── InvalidRequest          a field is wrong; names each such field
 │   └── RequestIdReused     the request id was another request's
 ├── Conflict                a condition on a key or prefix does not hold: somebody was faster
-├── LeaseLost               the lease that guards the write has ended
+├── LeaseLost               the lease that guards the write has ended, or has another fence
 ├── RequestIdForgotten      the request id is below the lowest that its client awaits
 ├── NotANumber              an increment met something else than a whole number
 ├── NotAFork                a merge of what was not forked from there
@@ -89,10 +89,13 @@ class Conflict(StateError):
 
 
 class LeaseLost(StateError):
+    """`fence` is what a lease that lives does not have; 0: it has ended."""
+
     reason = "LEASE_LOST"
 
-    def __init__(self, lease_id: int) -> None:
-        super().__init__(f"lease {lease_id}, which guards the write, has ended; nothing was done", lease_id=lease_id)
+    def __init__(self, lease_id: int, fence: int = 0) -> None:
+        said = f"does not have the fence {fence}" if fence else "has ended"
+        super().__init__(f"lease {lease_id}, which guards the write, {said}; nothing was done", lease_id=lease_id)
 
 
 class RequestIdForgotten(StateError):

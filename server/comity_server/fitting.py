@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
+from comity_server.listening import host_of
 from comity_server.settings import Settings
 
 NEEDS: Final = {
@@ -25,6 +26,10 @@ ORDERED: Final = (
     ("limit_transaction_bytes", "max_bytes"),
 )
 """What must not be above another."""
+LISTENS: Final = ("listen", "health_listen", "metrics_listen")
+"""What is listened on: an address by one of them, once."""
+LISTEN: Final = ("listen", "health_listen", "metrics_listen")
+"""Addresses, each of which may be named once."""
 
 
 class Misfit(NamedTuple):
@@ -42,6 +47,7 @@ def misfits(settings: Settings) -> Iterator[Misfit]:
     for name, other in NEEDS.items():
         if getattr(settings, name) != Settings.model_fields[name].default and not getattr(settings, other):
             yield Misfit(name, other, "is of no use without {}")
+    yield from _named_twice(settings)
     for name, other in ORDERED:
         value, bound = getattr(settings, name), getattr(settings, other)
         if value > bound:
@@ -49,3 +55,18 @@ def misfits(settings: Settings) -> Iterator[Misfit]:
                 yield Misfit(name, other, f"{value} is above {{}}, which is {bound}")
             else:  # it is its default
                 yield Misfit(other, name, f"{bound} is below {{}}, which is {value}")
+    yield from _named_twice(settings)
+
+
+def _named_twice(settings: Settings) -> Iterator[Misfit]:
+    named: dict[tuple[str, int], str] = {}  # addresses, and by which setting
+    for name in LISTENS:
+        said = getattr(settings, name)
+        for address in said if isinstance(said, list) else [said] if said else []:
+            host, port = host_of(address.lower())
+            other = named.get((host, port))
+            if other is not None:
+                shown = address.replace("{", "{{").replace("}", "}}")
+                yield Misfit(name, other, f"{shown} is named " + ("twice" if name == other else "by {}, too"))
+            elif port:  # else each has a free one
+                named[host, port] = name

@@ -1,6 +1,7 @@
 """SIGHUP, which means two things: an operator asks for files to be read again, or the terminal is gone."""
 
 import asyncio
+import contextlib
 import os
 import signal
 from collections.abc import Callable
@@ -9,28 +10,31 @@ from typing import Final
 TERMINAL: Final = "/dev/tty"  # the process's own, if it has one
 
 
-def on_hangup(reload: Callable[[], None]) -> None:
-    """From now on call a function at each SIGHUP, on the event loop; at one by which a terminal ends that the process
-    has had, end as without this. Nothing happens where there is no such signal."""
+def on_hangup(reload: Callable[[], None], stop: Callable[[], None] | None = None) -> None:
+    """From now on call a function at each SIGHUP, on the event loop, and never end by one: `stop` where the process was
+    begun in the foreground of a terminal that is gone, unless it was to outlive that, as by `nohup`; else `reload`.
+    Nothing happens where there is no such signal."""
     number = getattr(signal, "SIGHUP", None)
     if number is None:
         return
-    has_had = _has_terminal()
-    loop = asyncio.get_running_loop()
+    outlives = signal.getsignal(number) is signal.SIG_IGN
+    begun_there = stop is not None and not outlives and _foreground() == os.getpgrp()
 
     def hung_up() -> None:
-        if has_had and not _has_terminal():
-            loop.remove_signal_handler(number)
-            os.kill(os.getpid(), number)
+        if stop is not None and begun_there and _foreground() is None:
+            stop()
         else:
             reload()
 
-    loop.add_signal_handler(number, hung_up)
+    asyncio.get_running_loop().add_signal_handler(number, hung_up)
 
 
-def _has_terminal() -> bool:
-    try:
-        os.close(os.open(TERMINAL, os.O_RDWR | getattr(os, "O_NOCTTY", 0)))
-    except OSError:
-        return False
-    return True
+def _foreground() -> int | None:
+    """The group of processes in the foreground of the terminal. None: there is no terminal."""
+    with contextlib.suppress(OSError):
+        terminal = os.open(TERMINAL, os.O_RDWR | getattr(os, "O_NOCTTY", 0))
+        try:
+            return os.tcgetpgrp(terminal)
+        finally:
+            os.close(terminal)
+    return None

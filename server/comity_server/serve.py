@@ -68,7 +68,7 @@ def command(config: Path | None, **options: Any) -> None:
         except ValueError as error:
             raise UsageError(f"workers: {error}") from None
     try:
-        warnings, reloads = _check_access(settings)
+        warnings = _check_access(settings)
     except ListenError as error:
         raise click.ClickException(str(error)) from None
     except ValueError as error:
@@ -93,7 +93,7 @@ def command(config: Path | None, **options: Any) -> None:
 
     try:
         if settings.workers > 1:
-            code = asyncio.run(workers.serve(settings, serving, reloads=reloads))
+            code = asyncio.run(workers.serve(settings, serving))
             if code:
                 raise click.exceptions.Exit(code)
             return
@@ -111,10 +111,10 @@ def command(config: Path | None, **options: Any) -> None:
         raise click.ClickException(error.message) from None
 
 
-def _check_access(settings: Settings) -> tuple[Sequence[str], bool]:
-    """What the policy can hardly mean, and whether there are files to read again. Raises ValueError if a file that the
-    settings of access name is wrong, or if others could reach a server without TLS or without authentication that is
-    not said to be `insecure`; ListenError."""
+def _check_access(settings: Settings) -> Sequence[str]:
+    """What the policy can hardly mean. Raises ValueError if a file that the settings of access name is wrong, or if
+    others could reach a server without TLS or without authentication that is not said to be `insecure`;
+    ListenError."""
     access = Access(settings)
     lacks = exposure.missing(settings)
     if lacks and not settings.insecure and (open_to := exposure.exposed(settings)):
@@ -122,7 +122,7 @@ def _check_access(settings: Settings) -> tuple[Sequence[str], bool]:
             f"others than this machine could reach {', '.join(open_to)}, and there is no {' and no '.join(lacks)}. "
             "Set it up, listen on 127.0.0.1, or say --insecure to serve all the same"
         )
-    return access.warnings(), bool(access.files)
+    return access.warnings()
 
 
 def store_of(settings: Settings) -> Store:
@@ -143,12 +143,17 @@ def _announce(addresses: Sequence[str], health: Sequence[str]) -> None:
 async def serve(settings: Settings, store: Store, serving: Serving, worker: int = 0) -> None:
     """Serve until a signal to stop, then drain. `worker`: which of several processes this is, from 1."""
     gc.set_threshold(*COLLECT_AFTER)
-    stopped = _stop_signal(ending.seconds(settings))
+    seconds = ending.seconds(settings)
+    stopped = _stop_signal(seconds)
+
+    def stop() -> None:
+        ending.within(seconds)
+        stopped.set()
+
     open_files.allow(settings.max_connections * (len(settings.listen) + len(settings.health_listen)))
     server = Server(settings, store, worker=worker)
+    on_hangup(server.reload, None if worker else stop)  # whoever starts workers tells them when to stop
     await server.start()
-    if server.reloads:
-        on_hangup(server.reload)
     serving(server.addresses, server.health_addresses)
     await stopped.wait()
     await server.stop()

@@ -157,14 +157,12 @@ class Server:
         self._tasks = [_background(run) for run in (*(part.run() for part in parts), *self._access.runs())]
         log.info("serving", addresses=self.addresses, store=shown(self._settings.store))
 
-    @property
-    def reloads(self) -> bool:
-        """Whether there are files that `reload` reads."""
-        return bool(self._access.files)
-
     def reload(self) -> None:
         """Look at the files of certificates, tokens and the like now, not only within the next second."""
-        self._access.files.look()
+        if self._access.files:
+            self._access.files.look()
+        else:
+            log.info("SIGHUP: there are no files to read again")
 
     async def stop(self) -> None:
         """Say NOT_SERVING, and after the drain delay refuse further calls, finish those in progress within the drain

@@ -49,13 +49,13 @@ def check(settings: Settings) -> None:
         raise ValueError("several processes on one port need Linux")
 
 
-async def serve(settings: Settings, serving: Serving, *, reloads: bool) -> int:
-    """Have the workers serve until a signal to stop, and then drain. `serving` is called when all of them do; they have
-    files to read again at a SIGHUP if it `reloads`. Returns the exit code. Raises WorkerError or ListenError."""
+async def serve(settings: Settings, serving: Serving) -> int:
+    """Have the workers serve until a signal to stop, and then drain. `serving` is called when all of them do. Returns
+    the exit code. Raises WorkerError or ListenError."""
     with reserved(settings.listen) as addresses, reserved(settings.health_listen) as health:
         told = settings.model_copy(update={"listen": addresses, "health_listen": health}).model_dump_json()
         patience = ending.seconds(settings) + KILL_SECONDS
-        workers = Workers(COMMAND, told, settings.workers, patience, reloads=reloads)
+        workers = Workers(COMMAND, told, settings.workers, patience)
         code = await workers.run(lambda: serving(addresses, health))
         ending.soon()
         return code
@@ -95,16 +95,12 @@ class Workers:
         told: the line.
         count: how many.
         patience: how many seconds they have to end before they are killed.
-        reloads: whether they know a SIGHUP once they serve; it is passed on to them.
     """
 
-    def __init__(
-        self, command: Sequence[str], told: str, count: int, patience: float, *, reloads: bool = False
-    ) -> None:
+    def __init__(self, command: Sequence[str], told: str, count: int, patience: float) -> None:
         self._command = command
         self._told = told
         self._count = count
-        self._reloads = reloads
         self._patience = patience
         self._running: dict[int, asyncio.subprocess.Process] = {}
         self._serving: set[int] = set()
@@ -121,8 +117,7 @@ class Workers:
         loop = asyncio.get_running_loop()
         for number in SIGNALS:
             loop.add_signal_handler(number, self._stop, number)
-        if self._reloads:
-            on_hangup(self._reload)
+        on_hangup(self._reload, self._hung_up)
         # Whatever is wrong with the settings or with the store, the first one finds out, and says so once.
         keepers = [asyncio.create_task(self._keep(1))]
         one_serves = asyncio.create_task(self._one_serves.wait())
@@ -142,6 +137,10 @@ class Workers:
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
         self._stop_all(number)
+
+    def _hung_up(self) -> None:
+        if not self._stopping.is_set():  # a second signal would end them at once
+            self._stop_all(signal.SIGTERM)
 
     def _stop_all(self, number: int) -> None:
         if not self._stopping.is_set():

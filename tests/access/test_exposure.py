@@ -155,3 +155,22 @@ def test_an_empty_variable_of_what_keeps_others_out_ends_the_start(
     monkeypatch.setenv("COMITY_POLICY", "")
     file = tmp_path / "policy.toml"
     assert load({"policy": str(file)}).policy == file, "a flag wins"
+
+
+@pytest.mark.parametrize(
+    ("files", "says"),
+    [
+        (("cert", "cert", None), "Error: tls_key: {cert}: has no private key in PEM"),
+        (("key", "key", None), "Error: tls_cert: {key}: has no certificate in PEM"),
+        (("cert", "key", "key"), "Error: tls_client_ca: {key}: has no certificate in PEM"),
+    ],
+)
+def test_of_settings_that_name_one_file_the_wrong_one_is_told(
+    tmp_path: Path, files: Sequence[str | None], says: str
+) -> None:
+    written = dict(zip(("cert", "key"), map(str, Authority().server().write(tmp_path)), strict=True))
+    options = zip(("--tls-cert", "--tls-key", "--tls-client-ca"), files, strict=True)
+    chosen = [argument for option, file in options if file for argument in (option, written[file])]
+    ended = CliRunner().invoke(command, ["--store", "memory:", *chosen])
+    assert ended.exit_code == 2
+    assert ended.stderr == says.format(**written) + "\n"

@@ -1,10 +1,7 @@
 """Calls that last end when what they have shown shows nobody any more, and others go on."""
 
 import asyncio
-import os
-import pty
 import signal
-import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -27,7 +24,6 @@ from tests import servers
 from tests.access.bearers import bearing, signed, write_jwks, write_tokens
 from tests.access.channels import async_channel
 from tests.authority import Authority
-from tests.redis_servers import wait_until
 from tests.waiting import until
 from tests.wire.calls import TIMEOUT, Refusal, read_refusal
 from tests.wire.inprocess import run
@@ -228,29 +224,3 @@ async def test_workers_have_the_same_certificates_and_tokens(redis_url: str, tmp
             assert await known(authority.pem, SECOND) == "UNAVAILABLE"
         assert psutil.Process(server.process.pid).children() == workers
         assert server.stop() == 0
-
-
-def test_a_hangup_is_the_end_where_a_terminal_is_gone(tmp_path: Path) -> None:
-    """As without files to read again. Else it is not: a server in the background has no terminal."""
-    write_tokens(tmp_path / "tokens", first=FIRST)
-    ours, theirs = pty.openpty()
-    # The first terminal that the leader of a session opens is its own.
-    shell = ("sh", "-c", 'exec "$@" <"$0"', os.ttyname(theirs))
-    with (tmp_path / "log").open("wb") as log:
-        process = subprocess.Popen(
-            [*shell, *servers.command(), "--tokens", str(tmp_path / "tokens")],
-            env=servers.environment(),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=log,
-            start_new_session=True,
-        )
-    with process:
-        assert process.stdout is not None
-        assert process.stdout.readline().startswith(b"listening on")
-        write_tokens(tmp_path / "tokens", second=SECOND)
-        process.send_signal(signal.SIGHUP)  # while the terminal is there
-        wait_until("the new file", lambda: "is in force" in (tmp_path / "log").read_text())
-        os.close(theirs)
-        os.close(ours)
-        assert process.wait(TIMEOUT) == -signal.SIGHUP

@@ -137,6 +137,19 @@ def test_all_that_is_wrong_is_known() -> None:
     assert caught.value.problems[1] == "p: rule 2, principals must not be empty"
 
 
+def test_all_that_is_wrong_with_a_rule_is_known() -> None:
+    with pytest.raises(PolicyError) as caught:
+        parse(
+            rule(principals=["anonymous"], namespaces=["{", "{principal}"], prefixes=[7], allow=["admin"]).encode(), "p"
+        )
+    assert [each.removeprefix("p: rule 1, ") for each in caught.value.problems] == [
+        "namespaces[0]: has a brace in it that is not of {principal}: one of a key is written twice",
+        "prefixes[0] is not text",
+        "allow: admin is of the whole namespace, so prefixes must be left away or have '' in it",
+        "principals: 'anonymous' has no name for the {principal} of the rule",
+    ]
+
+
 WORDS = ["principals", "namespaces", "prefixes", "allow", "[[limits]]", "rate", "read", *"""=[],.'"{}#*?\n\0\u00e91"""]
 TEXTS = st.lists(st.sampled_from(WORDS), max_size=30).map("".join)
 
@@ -483,6 +496,16 @@ def test_check_says_all_that_is_wrong(tmp_path: Path) -> None:
         (
             "[[limits]]\nprincipals = ['*']\nrate = 1",
             ["0 rules and 1 limit", "warning: no rule allows anything, so nobody may do anything"],
+        ),
+        (
+            rule()
+            + "[[limits]]\nprincipals = ['batch-*']\nrate = 1\n"
+            + "[[limits]]\nprincipals = ['batch-1']\nrate = 2\nburst = 9\n",
+            [
+                "1 rule and 2 limits",
+                "warning: limit 2, rate: never holds, as limit 1 before it has one for all the same names:"
+                " put the narrower first",
+            ],
         ),
         (
             rule(prefixes=["b/", "a/*"]),

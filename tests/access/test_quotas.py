@@ -5,13 +5,17 @@ from pathlib import Path
 
 import grpc
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from comity.v1 import state_pb2 as s
 from comity_server.access import files
+from comity_server.access import shadows as shadowing
 from comity_server.access.buckets import Rate
 from comity_server.access.limits import NamespaceLimits, PrincipalLimits, Rates, Rules, Table
 from comity_server.access.policy import PolicyError, parse
 from comity_server.access.setup import rules as rules_of
+from comity_server.access.shadows import shadows
 from comity_server.limits import UNBOUNDED, Limits, Retention
 from comity_server.settings import SettingsError
 from comity_server.sources import load
@@ -75,6 +79,84 @@ def test_what_is_wrong_with_a_table_is_one_line(text: str, problem: str) -> None
         parse(text.encode(), "policy.toml")
     assert str(wrong.value).startswith(f"policy.toml: {problem}")
     assert "\n" not in str(wrong.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "problems"),
+    [
+        (
+            table(principals=["a"], namespaces=["a"], rate=-1),
+            ["rate should be greater than or equal to 0", "principals: a table has either principals or namespaces"],
+        ),
+        (table(principals=[]), ["principals must not be empty", "principals: the table has no limit for them"]),
+        (
+            table(principals=[1], keys=0, bytes=1, burst="x"),
+            [
+                "principals[0] is not text",
+                "burst should be a valid number",
+                "keys should be greater than or equal to 1",
+                "keys: is a limit of namespaces",
+                "bytes: is a limit of namespaces",
+                "burst: needs a rate above 0",
+            ],
+        ),
+    ],
+)
+def test_all_that_is_wrong_with_a_table_is_said_at_once(text: str, problems: list[str]) -> None:
+    with pytest.raises(PolicyError) as caught:
+        parse(text.encode(), "p")
+    assert [each.removeprefix("p: limit 1, ") for each in caught.value.problems] == problems
+
+
+@pytest.mark.parametrize(
+    ("tables", "found"),
+    [
+        ([table(principals=["batch-*"], rate=1), table(principals=["batch-1"], rate=2)], [(2, "rate", [1])]),
+        ([table(principals=["batch-1"], rate=1), table(principals=["batch-*"], rate=2)], []),
+        ([table(principals=["*"], rate=1), table(namespaces=["a"], rate=2)], []),
+        ([table(principals=["*"], rate=1), table(principals=["a"], rate_bytes=1)], []),
+        (
+            [table(principals=["*"], rate=1), table(principals=["a"], rate=2, burst=2, rate_bytes=1)],
+            [(2, "rate", [1])],
+        ),
+        # by several together
+        (
+            [
+                table(namespaces=["a"], keys=1),
+                table(namespaces=["x"], keys=1),
+                table(namespaces=["b-*"], keys=2),
+                table(namespaces=["b-1", "a"], keys=3),
+                table(namespaces=["b-1", "c"], keys=3),
+            ],
+            [(4, "keys", [1, 3])],
+        ),
+        ([table(principals=["*"], rate=1), table(principals=["anonymous"], rate=2)], []),
+        ([table(principals=["anonymous"], rate=1), table(principals=["anonymous"], rate=2)], [(2, "rate", [1])]),
+        ([table(principals=["a?"], rate=1), table(principals=["a*"], rate=2)], []),
+        ([table(principals=["a*"], rate=1), table(principals=["a?", "a", "a?b*"], rate=2)], [(2, "rate", [1])]),
+        ([table(principals=["[ab]*"], rate=1), table(principals=["a", "b"], rate=2)], []),
+    ],
+)
+def test_a_table_that_never_holds_is_found(tables: list[str], found: list[tuple[int, str, list[int]]]) -> None:
+    assert list(shadows(parse("".join(tables).encode(), "p").limits)) == found
+
+
+PATTERNS = st.lists(st.text("ab*?", min_size=1, max_size=4), min_size=1, max_size=3)
+
+
+@given(st.lists(PATTERNS, min_size=2, max_size=4), st.text("abc", min_size=1, max_size=4))
+def test_what_is_found_to_hold_never_does_not(said: list[list[str]], name: str) -> None:
+    tables = [Table(principals=patterns, max_principal_calls=1 + place) for place, patterns in enumerate(said)]
+    held = Rules(tables=tables).principal(name).max_calls
+    assert held not in [shadow.table for shadow in shadows(tables)]
+
+
+def test_many_tables_are_looked_through_for_no_longer_than_a_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    tables = [Table(principals=["*"], rate=1), Table(principals=["a", "b"], rate=1)]
+    monkeypatch.setattr(shadowing, "MOST_COMPARED", 1)
+    assert list(shadows(tables)) == []
+    monkeypatch.setattr(shadowing, "MOST_COMPARED", 2)
+    assert list(shadows(tables)) == [(2, "rate", [1])]
 
 
 def test_the_first_table_that_has_a_figure_holds_for_a_namespace() -> None:

@@ -1,8 +1,10 @@
 """Children that die or hang, and who comes after them."""
 
 import asyncio
+import contextlib
 import os
 import signal
+from collections.abc import AsyncGenerator
 
 import psutil
 import pytest
@@ -11,6 +13,9 @@ import comity
 from comity.agents import (
     Agent,
     ChildState,
+    Directory,
+    PresenceChange,
+    PresenceEvent,
     Restart,
     Role,
     Supervisor,
@@ -22,10 +27,21 @@ from tests.agents.supervising import until_status
 from tests.waiting import until
 
 
+async def until_end(events: AsyncGenerator[PresenceEvent]) -> PresenceEvent:
+    async with asyncio.timeout(30):
+        while not (event := await anext(events)).is_end:
+            pass
+    return event
+
+
 async def test_a_killed_process_is_replaced_and_goes_on_where_it_was(state: comity.Client) -> None:
-    async with Supervisor(state, "boss", ttl=60) as supervisor:  # a ttl that the test would not outlast
+    async with (
+        Supervisor(state, "boss", ttl=60) as supervisor,  # a ttl that the test would not outlast
+        contextlib.aclosing(Directory(state).watch()) as events,
+    ):
         child = await supervisor.spawn(members.count_up, 30, name="counter", mode="process")
         presence = await child.ready()
+        assert (await anext(events)).change is PresenceChange.JOINED
 
         async def counted() -> bool:
             entry = await state.get("agent-state/counter/count")
@@ -42,6 +58,12 @@ async def test_a_killed_process_is_replaced_and_goes_on_where_it_was(state: comi
         entry = await state.get("agent-state/counter/count")
         assert entry is not None
         assert entry.value == 30
+        gone = await until_end(events)
+        assert gone.change is PresenceChange.CRASHED, "nobody waited for its lease to end, and it has not left"
+        assert (gone.presence.incarnation, gone.presence.crash) == (presence.incarnation, "killed by SIGKILL")
+        await child.stop()
+        gone = await until_end(events)
+        assert (gone.change, gone.presence.incarnation) == (PresenceChange.LEFT, status.presence.incarnation)
 
 
 async def test_a_process_that_hangs_is_killed_and_replaced(state: comity.Client) -> None:

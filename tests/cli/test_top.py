@@ -5,8 +5,10 @@ import datetime
 import itertools
 import json
 import math
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from threading import Event, Thread
 from zoneinfo import ZoneInfo
 
@@ -14,12 +16,14 @@ import pytest
 
 import comity as client
 from comity.cli.readings import Reading
-from comity.cli.top import together
+from comity.cli.render import Output
+from comity.cli.top import HEADERS, _print, _sections, together
 from comity.server_status import Histogram, from_message
 from comity.v1 import server_pb2, state_pb2
 from tests import servers
 from tests.cli.processes import DEAD, Comity
 
+DOCS = (Path(__file__).parents[2] / "docs/observability.md").read_text()
 ONCE = ("top", "--once", "--interval", "0.3")
 
 
@@ -73,10 +77,37 @@ def test_as_json(comity: Comity) -> None:
 def test_in_a_pipe_each_line_says_what_it_is_about(comity: Comity) -> None:
     comity("put", "k", "1")
     rows = [line.split("\t") for line in comity(*ONCE, "--address", f"{comity.address},{DEAD}").text.splitlines()]
-    assert {row[0] for row in rows} == {"server", "trouble", "sizes", "method", "namespace"}
+    sections = ["server", "trouble", "sizes", "method", "namespace"]
+    assert [row[0] for row in rows if row[0].isupper()] == [name.upper() for name in sections]
+    columns = {}
+    for row in rows:
+        if row[0].isupper():
+            columns[row[0].lower()] = row
+        assert len(row) == len(columns[row[0].lower()]), "a line has the columns that are named above it"
+    assert set(columns) == {row[0] for row in rows if not row[0].isupper()}
+    assert columns["server"][:4] == ["SERVER", "ADDRESS", "STATE", "OPS/S"]
     assert [row[1:3] for row in rows if row[0] == "server"] == [[comity.address, "SERVING"], [DEAD, "UNAVAILABLE"]]
     (trouble,) = [row[1:] for row in rows if row[0] == "trouble"]
     assert trouble == [DEAD, f"cannot reach {DEAD}: connection refused"]
+
+
+def test_the_page_has_all_columns() -> None:
+    rows = re.findall(r"^\| `(\w+)` \| (`.*) \|$", DOCS, re.MULTILINE)
+    said = {name: re.findall(r"`([^`]+)`", columns) for name, columns in rows}
+    for (name, _), header in zip(_sections([]), HEADERS, strict=True):
+        assert said[name] == list(header)
+
+
+def test_in_a_pipe_columns_are_named_once(capsys: pytest.CaptureFixture[str]) -> None:
+    output, named = Output(as_json=False), set[str]()
+    status = from_message(server_pb2.ServerStatus())
+    for readings in ([Reading("a", now=status)], [Reading("a", error="gone")], [Reading("a", now=status)]):
+        _print(output, readings, named)
+    assert [line.split("\t")[0] for line in capsys.readouterr().out.splitlines()] == [
+        *("SERVER", "server", "SIZES", "sizes"),
+        *("server", "TROUBLE", "trouble"),
+        *("server", "sizes"),
+    ]
 
 
 def test_operations_are_those_of_pipelines_and_calls_that_are_no_streams() -> None:

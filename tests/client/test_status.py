@@ -11,7 +11,7 @@ from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-unty
 
 import comity
 from comity.retry import Backoff
-from comity.status import error_from_status, is_retriable, is_transient
+from comity.status import error_from_call, error_from_status, is_retriable, is_transient
 from comity.unreachable import explained
 
 
@@ -283,3 +283,18 @@ async def test_a_server_that_says_nothing() -> None:
             for call in (client.get("a", timeout=2.5), client.watch("a", timeout=2.5).ready()):
                 with pytest.raises(comity.Unavailable, match=rf"^cannot reach {address}: it does not answer$"):
                     await call
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"),
+    [(grpc.StatusCode.UNIMPLEMENTED, comity.Unimplemented), (grpc.StatusCode.UNAVAILABLE, comity.Unavailable)],
+)
+def test_what_answers_and_is_no_grpc_server_is_named(code: grpc.StatusCode, kind: type[comity.ComityError]) -> None:
+    said = grpc.aio.AioRpcError(
+        code, grpc.aio.Metadata(), grpc.aio.Metadata(), "Received http2 header with status: 404"
+    )
+    error = error_from_call(said, "example.org:443")
+    assert (type(error), error.code) == (kind, code)
+    assert str(error) == (
+        "what answers at example.org:443 is no gRPC server, or a proxy that does not reach one: HTTP 404"
+    )

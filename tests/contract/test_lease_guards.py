@@ -1,5 +1,7 @@
 """Writes that apply only while a lease lives."""
 
+import pytest
+
 from comity_server.errors import (
     LeaseLost,
     LeaseNotFound,
@@ -23,7 +25,7 @@ from comity_server.model import (
     Transaction,
     Write,
 )
-from tests.contract.leases import SHORT, refused
+from tests.contract.leases import SHORT, refused, stand_still
 from tests.contract.space import HOUR, Space
 
 
@@ -73,7 +75,10 @@ async def test_a_guard_must_have_the_fence_of_its_lease(space: Space) -> None:
     for guard in (Guard(lease.id), Guard(lease.id, lease.id)):
         await space.commit(Transaction(then=[Put("a", b"")], guard=guard))
     for guard in (Guard(lease.id, 7), Guard(7), Guard(7, lease.id), Guard(2**62)):
-        await refused(space, LeaseLost, Transaction(then=[Put("a", b"")], guard=guard))
+        error = await refused(space, LeaseLost, Transaction(then=[Put("a", b"")], guard=guard))
+        said = "does not have the fence 7" if guard.lease_id == lease.id else "has ended"
+        assert error.message == f"lease {guard.lease_id}, which guards the write, {said}; nothing was done"
+        assert error.metadata == {"lease_id": str(guard.lease_id)}
 
 
 async def test_a_guard_is_no_lease_of_another_namespace(space: Space) -> None:
@@ -92,17 +97,18 @@ async def test_guards_are_judged_in_the_order_of_the_writes(space: Space) -> Non
     assert (await space.contents()) == {"n": b"1"}
 
 
-async def test_a_lease_serves_the_writes_behind_it_in_its_group(space: Space) -> None:
-    put, guard = Put("a", b"", lease_id=1), Guard(1, 1)
+async def test_a_lease_serves_the_writes_behind_it_in_its_group(space: Space, monkeypatch: pytest.MonkeyPatch) -> None:
+    id = stand_still(space, monkeypatch)
+    put, guard = Put("a", b"", lease_id=id), Guard(id, id)
     answers = await space.group(
         Grant(ttl=HOUR),
         Transaction(then=[put], guard=guard),
-        Revoke(lease_id=1),
+        Revoke(lease_id=id),
         Transaction(then=[put]),
         Transaction(then=[Put("b", b"", ttl=HOUR)]),
-        Transaction(then=[Put("c", b"")], guard=Guard(4)),
+        Transaction(then=[Put("c", b"")], guard=Guard(id + 1)),
         Transaction(then=[Delete("b")]),
-        Transaction(then=[Put("d", b"")], guard=Guard(4)),
+        Transaction(then=[Put("d", b"")], guard=Guard(id + 1)),
     )
     kinds = [Outcome, Outcome, Outcome, LeaseNotFound, Outcome, Outcome, Outcome, LeaseLost]
     assert [type(answer) for answer in answers] == kinds

@@ -3,6 +3,7 @@
 import re
 import shutil
 import subprocess
+from pathlib import Path
 from typing import Any
 
 import kubernetes_validate
@@ -124,6 +125,19 @@ def test_each_file_is_there(folder: str) -> None:
             (config,) = of_kind("ConfigMap", manifests(folder))
             assert volume["configMap"]["name"] == config["metadata"]["name"]
             assert path.name in config["data"]
+
+
+def test_the_authority_of_the_redis_is_where_the_page_says() -> None:
+    """In the secret of the store, if it is there."""
+    page = (ROOT / "docs" / "operations.md").read_text()
+    (path,) = re.findall(r"\?ssl_ca_certs=([/\w.]+)'", page)
+    (mount,) = (one for one in container("redis")["volumeMounts"] if one["mountPath"] == str(Path(path).parent))
+    (volume,) = (one for one in pod("redis")["volumes"] if one["name"] == mount["name"])
+    name = Path(path).name
+    assert volume["secret"]["secretName"] == container("redis")["env"][0]["valueFrom"]["secretKeyRef"]["name"]
+    assert volume["secret"]["optional"] is True
+    assert volume["secret"]["items"] == [{"key": name, "path": name}], "not the URL, which has the password in it"
+    assert f"kubectl create secret generic {volume['secret']['secretName']} --from-file={name} " in page
 
 
 def test_a_rolling_update_of_servers_over_redis() -> None:

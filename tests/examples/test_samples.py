@@ -14,12 +14,13 @@ from typing import Any
 import pytest
 
 import comity
+import comity.sync
 from comity import Client
 from tests import servers
 from tests.access.principals import token_of, write_tokens
 from tests.authority import Authority
 from tests.servers import Server
-from tests.waiting import until
+from tests.waiting import until, wait_until
 
 ROOT = Path(__file__).parents[2]
 
@@ -47,7 +48,9 @@ TESTED = (
 
 def sample(word: str) -> str:
     """The sample of docs/client.md in which the word stands."""
-    return CLIENT[TESTED.index(word)]
+    code = CLIENT[TESTED.index(word)]
+    assert word in code, "another sample stands in its place: the order in TESTED is that of the page"
+    return code
 
 
 class OutOfBudget(Exception):
@@ -268,6 +271,25 @@ def test_the_agents_of_the_readme(server: Server, namespace: str, tmp_path: Path
     assert (done.returncode, done.stdout, done.stderr) == (0, "Leases end by themselves.\n", "")
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGTERM to be caught")
+def test_the_agents_of_the_readme_end_well_by_kill(server: Server, namespace: str, tmp_path: Path) -> None:
+    program = tmp_path / "program.py"
+    code = samples("README.md")[4]
+    code = code.replace("localhost:7171", server.address).replace('"newsroom"', f'"{namespace}"')
+    program.write_text(code.replace('message.context["draft"].capitalize()', "await asyncio.sleep(600)"))
+    running = subprocess.Popen(
+        [sys.executable, str(program)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        with comity.sync.connect(server.address, namespace=namespace) as state:
+            wait_until(lambda: state.get("agents/editor") is not None)
+        running.terminate()
+        assert (*running.communicate(timeout=30), running.returncode) == ("", "", 0)
+    finally:
+        running.kill()
+        running.wait()
+
+
 async def test_agents(state: Client, server: Server, capsys: pytest.CaptureFixture[str]) -> None:
     code = samples("README.md")[5].replace('mode="process"', 'mode="task"')  # a process could not import the sample
     task, _ = begin("from comity.agents import Agent, Supervisor\npages = ['a' * 200, 'b']\n" + code, state, server)
@@ -286,7 +308,7 @@ async def test_a_lease(state: Client, server: Server, capsys: pytest.CaptureFixt
 async def test_a_put_with_a_ttl(state: Client, server: Server, capsys: pytest.CaptureFixture[str]) -> None:
     task, known = begin(sample("state.keep_alive("), state, server)
     await task
-    assert capsys.readouterr().out.split()[0] == str(known["put"].revision)
+    assert capsys.readouterr().out.split()[0] == str(known["put"].lease_id)
     assert await state.get("session/1") is None
 
 

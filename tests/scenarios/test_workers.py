@@ -28,7 +28,7 @@ from tests.redis_servers import RedisServer
 from tests.waiting import until
 from tests.wire.calls import TIMEOUT, Wire, read_refusal
 
-COUNT = 3
+COUNT = 2
 DRAIN_SECONDS = 60
 
 
@@ -309,7 +309,7 @@ def test_settings_reach_the_workers_as_they_are() -> None:
 async def test_a_signal_to_reload_passes_over_a_worker_that_has_just_died() -> None:
     process = await asyncio.create_subprocess_exec(sys.executable, "-c", "")
     await process.wait()
-    group = workers.Workers([], "", 1, patience=60, reloads=True)
+    group = workers.Workers([], "", 1, patience=60)
     group._running[1] = process
     group._serving.add(1)  # until its keeper has its turn
     group._reload()

@@ -373,3 +373,27 @@ def test_a_restart_has_the_same_port() -> None:
         server.kill()
         server.restart()
         assert server.address == before
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"listen": ["h:1", "h:1"]}, "--listen: h:1 is named twice"),
+        ({"listen": ["[::1]:1", "h:0", "[::1]:01"]}, "--listen: [::1]:01 is named twice"),
+        ({"health_listen": ["{}:1", "{}:1"]}, "--health-listen: {}:1 is named twice"),
+        ({"health_listen": ["127.0.0.1:7171"]}, "--health-listen: 127.0.0.1:7171 is named by --listen, too"),
+        (
+            {"listen": ["h:1"], "health_listen": ["h:2"], "metrics_listen": "H:2"},
+            "--metrics-listen: H:2 is named by --health-listen, too",
+        ),
+        ({"listen": ["h:0", "h:0"], "health_listen": ["h:0"], "metrics_listen": "h:0"}, None),
+        ({"listen": ["h:1", "g:1"], "health_listen": ["h:2"], "metrics_listen": "h:3"}, None),
+    ],
+)
+def test_an_address_is_named_once(given: dict[str, object], said: str | None) -> None:
+    if said is None:
+        load(given)
+    else:
+        with pytest.raises(SettingsError) as refused:
+            load(given)
+        assert str(refused.value) == said

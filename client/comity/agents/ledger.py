@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Final, TypeVar
 
 from comity.client import Client
-from comity.errors import ComityError, DeadlineExceeded, DecodeError, LeaseNotFound
+from comity.errors import ComityError, Conflict, DeadlineExceeded, DecodeError, LeaseNotFound
 from comity.leases.lease import Lease
 from comity.leases.living import Living
 from comity.retry import Backoff
@@ -16,7 +16,7 @@ from comity.status import is_retriable
 
 from . import layout
 from .children import Child
-from .presence import Directory, Presence
+from .presence import Directory, Presence, reported
 
 __all__ = ["Former", "Ledger"]
 
@@ -105,13 +105,33 @@ class Ledger:
         """There are no children any more."""
         await self._state.delete(prefix=layout.children(self._name), guard=self._lease)
 
-    async def release(self, child: Child) -> None:
-        """End the lease of a child that has died, if it has not ended yet: what it held is free."""
+    async def release(self, child: Child, crash: str = "") -> None:
+        """End the lease of a child that has died, if it has not ended yet: what it held is free.
+
+        crash: why it died, if nobody asked it to. Others see it before it goes.
+        """
         if not self._lease.alive:
             return
         found = await self.find(child.name)
         if found is not None and found.run == child.run:
+            if crash:
+                await self._report(reported(found, crash=crash))
             await self.revoke(found)
+
+    async def _report(self, presence: Presence) -> None:
+        """Say something in the name of an agent, if it has said nothing meanwhile and its lease lives."""
+
+        def put() -> Awaitable[object]:
+            return self._state.put(
+                layout.presence(presence.name),
+                presence.record(),
+                lease=presence.incarnation,
+                if_revision=presence.revision,
+                guard=self._lease,
+            )
+
+        with contextlib.suppress(Conflict, LeaseNotFound):
+            await self._patiently(put)
 
     async def revoke(self, found: Presence) -> None:
         """End the lease of an agent."""

@@ -236,7 +236,7 @@ class Supervision:
     async def _ended(self, child: Child, end: End, seen: float) -> None:
         child.running = child.presence = None
         child.end = end
-        await self._ledger.release(child)
+        await self._ledger.release(child, end.why if end.failed else "")
         group = child.group
         if not child.spec.restart.wants(failed=end.failed):
             child.state = ChildState.FAILED if end.failed else ChildState.RETURNED

@@ -34,6 +34,7 @@ OTHERS = ("address", "store", "up", "conn", "watch", "lag", "lease", "keys", "by
 TROUBLE = ("address", "trouble")
 METHODS = ("method", "calls/s", "err/s", "open", "in/s", "out/s", "p50 ms", "p99 ms")
 NAMESPACES = ("namespace", "revision", "revs/s", "writes/s", "keys", "bytes", "commits", "history", "leases")
+HEADERS = (SERVERS, TROUBLE, OTHERS, METHODS, NAMESPACES)  # of the sections
 UNITS = ("", "K", "M", "G", "T", "P")
 
 Row = Sequence[str]
@@ -63,9 +64,10 @@ def top(options: Options, interval: float, once: bool) -> None:
 
     Rates are those of the last interval, that of operations of those in pipelines and of calls that are no streams;
     latencies are the bound that 50 or 99 of 100 did not pass. Methods and namespaces are shown of all the addresses,
-    the busiest first. In a pipe a frame is lines with tabs, that begin with what they are about; with --json it is an
-    object for each address. A server that cannot be reached is shown as that, until it is there again; with --once it
-    is exit code 5. Where there are permissions, it needs admin on every namespace.
+    the busiest first. In a pipe a frame is lines with tabs, that begin with what they are about; the columns of each
+    sort are named once, in capitals. With --json it is an object for each address. A server that cannot be reached is
+    shown as that, until it is there again; with --once it is exit code 5. Where there are permissions, it needs admin
+    on every namespace.
     """
 
     if not LEAST <= interval <= MOST:
@@ -139,8 +141,9 @@ async def _show(servers: Sequence[_Server], output: Output, interval: float, onc
         if all(reading.now is None for reading in readings):
             raise Failure(readings[0].error, "UNAVAILABLE", reason="UNREACHABLE")
     if not live:
+        named: set[str] = set()
         while True:
-            _print(output, readings)
+            _print(output, readings, named)
             if once:
                 return
             await asyncio.sleep(interval)
@@ -188,14 +191,18 @@ def _keys() -> Iterator[asyncio.Event]:
         termios.tcsetattr(keyboard, termios.TCSADRAIN, before)
 
 
-def _print(output: Output, readings: Sequence[Reading]) -> None:
+def _print(output: Output, readings: Sequence[Reading], named: set[str]) -> None:
+    """`named`: the sections whose columns have been named before."""
     if output.json:
         for reading in readings:
             output.object(reading.object())
     elif output.terminal:
         output.console.print(_frame(readings, 1000), soft_wrap=False)
     else:
-        for name, rows in _sections(readings):
+        for (name, rows), header in zip(_sections(readings), HEADERS, strict=True):
+            if rows and name not in named:
+                named.add(name)
+                output.fields([(text.upper(), "") for text in (name, *header)])
             for row in rows:
                 output.fields([(text, "") for text in (name, *row)])
     output.flush()
@@ -287,7 +294,7 @@ def _frame(readings: Sequence[Reading], height: int) -> "Group":
 
     tables: list[Table] = []
     left = height
-    for (_, rows), header in zip(_sections(readings), (SERVERS, TROUBLE, OTHERS, METHODS, NAMESPACES), strict=True):
+    for (_, rows), header in zip(_sections(readings), HEADERS, strict=True):
         table = Table(box=SIMPLE_HEAD, header_style="bold", pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
         for place, column in enumerate(header):
             words = place == 0 or column in ("state", "store", "trouble")

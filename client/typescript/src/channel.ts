@@ -16,6 +16,7 @@ import type { Access } from './access.ts';
 import { targets } from './addresses.ts';
 import { channelOptions } from './credentials.ts';
 import { DeadlineExceeded, Unauthenticated, Unavailable } from './errors.ts';
+import { patient } from './patience.ts';
 import { Peer } from './peer.ts';
 import { now, within } from './retry.ts';
 import { ask } from './tokens.ts';
@@ -58,7 +59,7 @@ export class Connection {
     this.#peer = new Peer(target, certificates);
     this.#credentials = certificates?.credentials;
     const options = { ...OPTIONS, ...channelOptions(target, certificates?.tls), 'comity.attempt': attempt };
-    this.#client = new Client(target, this.#credentials ?? credentials.createInsecure(), options);
+    this.#client = new Client(target, this.#credentials ?? patient(credentials.createInsecure()), options);
   }
 
   get address(): string {

@@ -5,6 +5,7 @@ import type { ChannelCredentials, ChannelOptions } from '@grpc/grpc-js';
 
 import { isHere } from './addresses.ts';
 import { absolute } from './files.ts';
+import { patient } from './patience.ts';
 
 /**
  * Certificates and keys in PEM: as node:tls takes them, or by the paths of their files. Files are read at once, and again
@@ -51,7 +52,7 @@ export function checkedTls(tls: Tls | false | undefined): Tls | false | undefine
 
 /** Of PEM. Throws TypeError and RangeError for what is none, and what node:tls throws. */
 export function channelCredentials({ ca, cert, key }: Pick<Tls, 'ca' | 'cert' | 'key'>): ChannelCredentials {
-  return credentials.createSsl(pem('ca', ca), pem('key', key), pem('cert', cert));
+  return patient(credentials.createSsl(pem('ca', ca), pem('key', key), pem('cert', cert)));
 }
 
 /** What gRPC is told of a target, besides. */

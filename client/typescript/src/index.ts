@@ -1,5 +1,7 @@
 /** State that agents share, over a Comity server. */
 
+import './runtime.ts';
+
 export { connect } from './connect.ts';
 export type { ConnectOptions } from './connect.ts';
 export type { Int } from './arguments.ts';

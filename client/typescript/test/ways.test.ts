@@ -1,6 +1,8 @@
 /** What a client does where the way to its server is lost, or nobody answers at its end. */
 
 import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { test } from 'node:test';
 import { queryObjects } from 'node:v8';
 
@@ -166,6 +168,23 @@ test('a watch that nobody reads takes no more of the server than there is room f
   const after = await held();
   assert(after - before < 32 * 2 ** 20, `${(after - before) / 2 ** 20} MiB`);
   for (let place = 1; place <= count; place++) assert.equal((await next(watch)) && watch.revision, BigInt(place));
+});
+
+test('who is silent does not keep a process from its end', async () => {
+  using way = await Way.open(ADDRESS);
+  way.lost = true;
+  for (const tls of ['{}', 'false']) {
+    const program = `import { connect } from './src/index.ts';
+      using state = connect('${way.address}', { timeoutMs: 200, tls: ${tls} });
+      await state.get('key').catch((error) => console.log(error.message));`;
+    const child = spawn(process.execPath, ['--input-type=module-typescript', '--eval', program], {
+      stdio: ['ignore', 'pipe', 'ignore'],
+      timeout: 50_000,
+    });
+    const [said, [code]] = await Promise.all([child.stdout.toArray(), once(child, 'exit')]);
+    assert.match(String(said), /it does not answer/);
+    assert.equal(code, 0);
+  }
 });
 
 test('no server at all', async () => {

@@ -5,7 +5,8 @@ they are by then; what is connected already stays so.
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -115,15 +116,28 @@ class Certificates:
 def parse(contents: Contents, paths: Sequence[Path]) -> Pair:
     """What the files hold: the certificate, its key, and the authorities of clients if there are three. Raises
     FileError."""
-    chain = _certificates(contents[0], paths[0])
-    key = _key(contents[1], paths[1])
-    if key.public_key() != chain[0].public_key():
-        raise FileError(f"{paths[1]}: is not the key of the first certificate in {paths[0]}")
-    authorities = _certificates(contents[2], paths[2]) if len(contents) > 2 else []
+    with _placed(0):
+        chain = _certificates(contents[0], paths[0])
+    with _placed(1):
+        key = _key(contents[1], paths[1])
+        if key.public_key() != chain[0].public_key():
+            raise FileError(f"{paths[1]}: is not the key of the first certificate in {paths[0]}")
+    with _placed(2):
+        authorities = _certificates(contents[2], paths[2]) if len(contents) > 2 else []
     configuration = grpc.ssl_server_certificate_configuration(
         [(contents[1], contents[0])], root_certificates=contents[2] if authorities else None
     )
     return Pair(configuration, chain[0], authorities)
+
+
+@contextmanager
+def _placed(place: int) -> Iterator[None]:
+    """Have an error tell of which file it is: one file may have been named for several."""
+    try:
+        yield
+    except FileError as error:
+        error.place = place
+        raise
 
 
 def _certificates(content: bytes, path: Path) -> Sequence[x509.Certificate]:

@@ -32,6 +32,8 @@ Contents = Sequence[bytes]
 class FileError(ValueError):
     """A file cannot be read, or is not what it has to be. The message is one line, which names the file."""
 
+    place: int | None = None  # of what is wrong with one of several that belong together: which, from 0
+
 
 class Seen(NamedTuple):
     """What a look has found."""

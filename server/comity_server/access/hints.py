@@ -24,3 +24,9 @@ def hints(policy: Policy, *, authenticates: bool = True) -> Iterator[str]:
             if "*" in prefix:
                 which = f"rule {number}, prefixes[{place}]"
                 yield f"{which}: '*' stands for itself in a prefix, after which all is free anyway"
+    for number, figure, by in policy.shadows:
+        before = " and ".join(f"limit {each}" for each in by)
+        yield (
+            f"limit {number}, {figure}: never holds, as {before} before it"
+            f" {'has' if len(by) == 1 else 'have'} one for all the same names: put the narrower first"
+        )

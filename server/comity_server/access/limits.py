@@ -3,12 +3,13 @@
 For each figure the first table holds that has the figure, and whose pattern matches; where none has, the settings do.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Annotated, Any, Final, NamedTuple
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, Field
 
+from comity_server.access import tables
 from comity_server.access.buckets import Rate
 from comity_server.access.patterns import PLACEHOLDER, WILDCARDS, Names, NamespacePattern, without_classes
 from comity_server.limits import MOST, UNBOUNDED, Limits, Retention, Share
@@ -49,10 +50,8 @@ _RETENTION: Final = {"history_commits": "commits", "history_age": "age", "histor
 _OF_NAMESPACES: Final = (*_LIMITS, *_RETENTION)
 
 
-class Table(BaseModel):
+class Table(tables.Table):
     """One of the `[[limits]]`: of each principal, or of each namespace, that a pattern matches."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     principals: _Principals | None = None
     namespaces: _Namespaces | None = None
@@ -71,24 +70,23 @@ class Table(BaseModel):
     history_age: Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)] | None = None
     history_bytes: _Count | None = None
 
-    @model_validator(mode="after")
-    def _fits(self) -> "Table":
-        if (self.principals is None) == (self.namespaces is None):
-            raise ValueError("principals: a table has either principals or namespaces")
-        others, of = (_OF_PRINCIPALS, "principals") if self.principals is None else (_OF_NAMESPACES, "namespaces")
-        for name in others:
-            if getattr(self, name) is not None:
-                raise ValueError(f"{name}: is a limit of {of}")
+    @classmethod
+    def unfit(cls, said: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+        of_principals, of_namespaces = "principals" in said, "namespaces" in said
+        if of_principals == of_namespaces:
+            yield "principals", "a table has either principals or namespaces"
+        else:
+            others, of = (_OF_NAMESPACES, "namespaces") if of_principals else (_OF_PRINCIPALS, "principals")
+            yield from ((name, f"is a limit of {of}") for name in others if name in said)
         for burst, rate in (("burst", "rate"), ("burst_bytes", "rate_bytes")):
-            if getattr(self, burst) is not None and not getattr(self, rate):
-                raise ValueError(f"{burst}: needs a {rate} above 0")
-        if self.count is not None:
-            for pattern in self.namespaces or ():
+            if burst in said and not said.get(rate):
+                yield burst, f"needs a {rate} above 0"
+        if "count" in said:
+            for pattern in tables.texts(said.get("namespaces")):
                 if not pattern.endswith("*") or any(wildcard in pattern[:-1] for wildcard in WILDCARDS):
-                    raise ValueError(f"count: {pattern!r} is no beginning of names with a '*' after it, as counts need")
-        if not self.figures():
-            raise ValueError(f"{'principals' if self.principals else 'namespaces'}: the table has no limit for them")
-        return self
+                    yield "count", f"{pattern!r} is no beginning of names with a '*' after it, as counts need"
+        if said and said.keys() <= {"principals", "namespaces"}:
+            yield ("principals" if of_principals else "namespaces"), "the table has no limit for them"
 
     def figures(self) -> dict[str, Any]:
         """What it says, by name; of a rate with its burst."""

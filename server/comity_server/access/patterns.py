@@ -96,6 +96,13 @@ class NamespacePattern:
         return _literal(name).join(self._parts) if self._ends.isdisjoint(name) else None
 
 
+def covering(patterns: Iterable[str]) -> Names:
+    """Of patterns without classes: those of the same kind of which each name is one of theirs are in it. It may lack
+    some that are written in another way: `?*` is not seen to be `*?`."""
+    # As a text, a pattern has `*` where any characters may be: that is no single one, for which there is `?`.
+    return Names(without_classes(pattern).replace("?", "[!*]") for pattern in patterns)
+
+
 def without_classes(pattern: str) -> str:
     """The pattern for `Names` in which nothing but `*` and `?` is special."""
     return pattern.replace("[", "[[]")

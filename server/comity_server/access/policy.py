@@ -5,18 +5,20 @@ what it says, to the keys under its prefixes.
 """
 
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Final, Literal, NamedTuple
+from typing import Annotated, Any, Final, Literal, NamedTuple
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, Field, ValidationError
 from pydantic_core import ErrorDetails
 
 from comity_server.access.files import FileError, Watched
 from comity_server.access.limits import Table as LimitsTable
 from comity_server.access.patterns import Names, NamespacePattern, Prefix, without_classes
 from comity_server.access.rights import ADMIN, ANY, EVERYTHING, NOTHING, READ, WRITE, Access, Rights
+from comity_server.access.shadows import shadows
+from comity_server.access.tables import Table, texts
 from comity_server.names import ANONYMOUS
 
 FILE_BYTES: Final = 1024 * 1024
@@ -55,16 +57,17 @@ def _prefix(text: str) -> str:
     return text
 
 
+def _has_places(of: type[NamespacePattern | Prefix], text: str) -> bool:
+    try:
+        return of(text).has_places
+    except ValueError:
+        return False
+
+
 Text = Annotated[str, Field(max_length=TEXT_LENGTH)]
 Principals = Annotated[list[Annotated[Text, AfterValidator(_principal)]], Field(min_length=1, max_length=TEXTS)]
 Namespaces = Annotated[list[Annotated[Text, AfterValidator(_namespace)]], Field(min_length=1, max_length=TEXTS)]
 Prefixes = Annotated[list[Annotated[Text, AfterValidator(_prefix)]], Field(min_length=1, max_length=TEXTS)]
-
-
-class Table(BaseModel):
-    """A table of the file."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
 class Rule(Table):
@@ -72,28 +75,26 @@ class Rule(Table):
 
     principals: Principals
     namespaces: Namespaces
-    prefixes: Prefixes = [""]
+    prefixes: Prefixes = Field(default=[""])
     allow: Annotated[list[Literal["read", "write", "admin"]], Field(min_length=1, max_length=len(ACCESS))]
 
-    @model_validator(mode="after")
-    def _fits(self) -> "Rule":
-        if "admin" in self.allow and "" not in self.prefixes:
-            raise ValueError("allow: admin is of the whole namespace, so prefixes must be left away or have '' in it")
-        if ANONYMOUS in self.principals:
-            texts: list[NamespacePattern | Prefix] = [
-                *map(NamespacePattern, self.namespaces),
-                *map(Prefix, self.prefixes),
-            ]
-            if any(text.has_places for text in texts):
-                raise ValueError(f"principals: {ANONYMOUS!r} has no name for the {{principal}} of the rule")
-        return self
+    @classmethod
+    def unfit(cls, said: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+        prefixes = texts(said["prefixes"]) if "prefixes" in said else [""]
+        if "admin" in texts(said.get("allow")) and "" not in prefixes:
+            yield "allow", "admin is of the whole namespace, so prefixes must be left away or have '' in it"
+        if ANONYMOUS in texts(said.get("principals")) and (
+            any(_has_places(NamespacePattern, text) for text in texts(said.get("namespaces")))
+            or any(_has_places(Prefix, text) for text in prefixes)
+        ):
+            yield "principals", f"{ANONYMOUS!r} has no name for the {{principal}} of the rule"
 
 
 class Document(Table):
     """The file."""
 
-    rules: Annotated[list[Rule], Field(max_length=RULES)] = []
-    limits: Annotated[list[LimitsTable], Field(max_length=RULES)] = []
+    rules: Annotated[list[Rule], Field(max_length=RULES)] = Field(default=[])
+    limits: Annotated[list[LimitsTable], Field(max_length=RULES)] = Field(default=[])
 
 
 class Grant(NamedTuple):
@@ -117,6 +118,7 @@ class Policy:
     def __init__(self, document: Document) -> None:
         self.document = document
         self.limits = document.limits
+        self.shadows = tuple(shadows(document.limits))  # here, since a policy is made apart from the event loop
         self._rules = [_Rule(number, rule) for number, rule in enumerate(document.rules, 1)]
         self.knows_anonymous = any(rule.knows_anonymous for rule in self._rules)
         """Whether a rule holds for nobody in particular."""
@@ -241,9 +243,7 @@ def _explain(error: ErrorDetails) -> str:
             wrong = error["msg"].removeprefix("Value error, ")
         case _:
             wrong = error["msg"].replace("Input should", "should")
-    between = " "
-    if error["type"] == "value_error":
-        between = ", " if len(error["loc"]) == 2 else ": "  # what is wrong with a rule as a whole names a field
+    between = ": " if error["type"] == "value_error" else " "
     return _place(error["loc"]) + between + wrong
 
 

@@ -111,9 +111,12 @@ def _rates(settings: Settings, of: str) -> Rates:
 
 @contextmanager
 def _named(settings: Settings, *names: str) -> Iterator[None]:
-    """Have an error of a file name its setting, which is one of some."""
+    """Have an error of a file name its setting, which is one of some, in the order of the files."""
     try:
         yield
     except FileError as error:
-        name = next((each for each in names if str(error).startswith(f"{getattr(settings, each)}:")), names[0])
+        if error.place is not None:
+            name = names[error.place]
+        else:
+            name = next((each for each in names if str(error).startswith(f"{getattr(settings, each)}:")), names[0])
         raise FileError(f"{name}: {error}") from None

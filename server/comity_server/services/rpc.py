@@ -27,6 +27,7 @@ from comity_server.errors import (
     RateLimited,
     StateError,
     TooManyCalls,
+    Unauthenticated,
     Violation,
 )
 from comity_server.limits import Limits
@@ -304,6 +305,8 @@ class Calls:
         if isinstance(error, StateError):
             answer = status.answer(error, trail.request_id)
             trail.reason = error.reason
+            if isinstance(error, Unauthenticated):
+                trail.why = str(error)
         else:
             log.error("a call failed", method=trail.method.full_name, error_id=trail.request_id, exc_info=error)
             answer = status.internal(trail.request_id)

@@ -33,7 +33,7 @@ NO_FAILURE: Final = ("OK", "CANCELLED")  # the latter is how watches end
 
 class Trail:
     """One call. `code` is what it ends with; until that is known, what it ends with if the client goes away. Its error
-    has a `reason`."""
+    has a `reason`; `why` are its words, of those that have nothing in them of what the client sent."""
 
     __slots__ = (
         "_context",
@@ -49,6 +49,7 @@ class Trail:
         "reason",
         "received",
         "sent",
+        "why",
     )
 
     def __init__(self, trails: "Trails", method: Method, context: Context) -> None:
@@ -56,6 +57,7 @@ class Trail:
         self.begun = time.perf_counter()
         self.code = "CANCELLED"
         self.reason = ""
+        self.why = ""
         self.ended = False
         self.principal = ""
         self.namespace = ""
@@ -81,6 +83,16 @@ class Trail:
     def span(self) -> Any:
         """The span of the call, if calls are traced."""
         return self._span
+
+    @property
+    def logs_failures(self) -> bool:
+        """Whether what fails within it has a line of the log."""
+        return self._trails.log_calls != "none"
+
+    def log_operation(self, operation: str, code: str, reason: str) -> None:
+        """One of many operations of the call has failed: it has a line, as a call would that fails alone."""
+        more = {"namespace": self.namespace} if self.namespace else {}
+        log.info("operation", operation=operation, code=code, reason=reason, **more)
 
     def took(self, size: int) -> None:
         """A message of the client has been read."""
@@ -141,7 +153,7 @@ class Trail:
         )
 
     def _log(self, seconds: float) -> None:
-        more = {name: said for name in ("reason", "namespace") if (said := getattr(self, name))}
+        more = {name: said for name in ("reason", "why", "namespace") if (said := getattr(self, name))}
         log.info("call", code=self.code, seconds=round(seconds, 6), received=self.received, sent=self.sent, **more)
 
 

@@ -199,9 +199,11 @@ def version(connection: sqlite3.Connection, newest: int | None = None) -> int:
     return int(found)
 
 
-def migrate(connection: sqlite3.Connection, steps: Sequence[str] = MIGRATIONS) -> None:
-    """Bring a file up to date: each step whole, or not at all. Raises StoreUnavailable as `version` does."""
-    for number in range(version(connection, len(steps)), len(steps)):
+def migrate(connection: sqlite3.Connection, steps: Sequence[str] = MIGRATIONS) -> int:
+    """Bring a file up to date: each step whole, or not at all. Returns the version that it had. Raises StoreUnavailable
+    as `version` does."""
+    found = version(connection, len(steps))
+    for number in range(found, len(steps)):
         connection.execute("BEGIN IMMEDIATE")
         try:
             for statement in _statements(steps[number]):
@@ -214,6 +216,7 @@ def migrate(connection: sqlite3.Connection, steps: Sequence[str] = MIGRATIONS) -
         except BaseException:
             connection.execute("ROLLBACK")
             raise
+    return found
 
 
 def _statements(script: str) -> Sequence[str]:
