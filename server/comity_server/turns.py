@@ -1,9 +1,9 @@
 """Shares the event loop between what takes long and everything else.
 
 What takes long is done in turns of some milliseconds, one at a time in the whole process, whoever has it. After each
-the loop belongs to all others, for as long as the turn took, or until it had nothing to do for a moment. One round of
-the loop would be too little: gRPC hands over about one event in each, and a call takes several, each of which comes of
-the one before. So what takes long has half of the loop at the least, and nearly all of it where nobody else wants any.
+the loop belongs to all others for as long as the turn took, unless nobody came meanwhile. One round of the loop would
+be too little: gRPC hands over about one event in each, and a call takes several, each of which comes of the one before.
+So what takes long has half of the loop at the least, and all of it where nobody else wants any.
 """
 
 import asyncio
@@ -17,9 +17,8 @@ SECONDS: Final = 0.002  # of a turn, after which the next one may have it
 MOST: Final = 0.05  # that what begins in the same round takes together, and that is given to others after a turn
 SHORT: Final = 0.0005  # what takes less is as short as what others do
 STEPS: Final = 1_000  # after which it is looked how late it is: each takes about a µs
-QUIET: Final = 0.0002  # without anything to do, after which others want nothing: gRPC takes about as long for an event
-QUIET_PART: Final = 0.1  # likewise, as a part of the turn before, of which there is less to wait for
 EMPTY: Final = 0.00005  # what a round takes at most in which there is nothing to do
+ROUNDS: Final = 4  # of those after a turn, which say that nobody came meanwhile
 
 
 class Turns:
@@ -50,15 +49,14 @@ class Turns:
         """Return when others had their part. Whoever waits has a turn in the order of arrival, and says what it took
         by `spend`."""
         async with self._paced if paced else self._whole, self._order:
-            now = time.monotonic()
-            until = self._until
-            enough = min(QUIET, (until - now) * QUIET_PART)
-            quiet = 0.0
-            while True:
+            until, now = self._until, time.monotonic()
+            rounds = 0
+            while now < until and rounds < ROUNDS:
                 await asyncio.sleep(0)
                 before, now = now, time.monotonic()
-                quiet = quiet + now - before if now - before < EMPTY else 0.0
-                if now >= until or quiet >= enough:
+                rounds += 1
+                if now - before > EMPTY:
+                    await asyncio.sleep(until - now)
                     break
 
     def _begin(self) -> None:
