@@ -269,7 +269,10 @@ class Settings(BaseSettings):
         _limits.lease_keys, ge=1, le=1_000_000, description="The most keys that may live by one lease."
     )
     limit_fork_depth: int = Field(
-        _limits.fork_depth, ge=0, le=100, description="How deep forks of forks may be. A read looks through each."
+        _limits.fork_depth,
+        ge=0,
+        le=100,
+        description="How deep forks of forks may be. A read looks through each, and pages may be as much shorter.",
     )
     limit_request_window: float = Field(
         _limits.request_window,

@@ -51,11 +51,11 @@ class Turns:
         async with self._paced if paced else self._whole, self._order:
             until, now = self._until, time.monotonic()
             rounds = 0
-            while now < until and rounds < ROUNDS:
+            while not rounds or (now < until and rounds < ROUNDS):
                 await asyncio.sleep(0)
                 before, now = now, time.monotonic()
                 rounds += 1
-                if now - before > EMPTY:
+                if now - before > EMPTY and now < until:
                     await asyncio.sleep(until - now)
                     break
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Any
 
 import grpc
 import pytest
@@ -10,6 +11,7 @@ from grpc_health.v1 import health_pb2
 from hypothesis import given
 from hypothesis import strategies as st
 
+from comity.v1 import checkpoint_pb2, checkpoint_pb2_grpc, types_pb2
 from comity.v1 import state_pb2 as s
 from comity_server.access import rates
 from comity_server.access.bounds import Bounds, Meter, address
@@ -23,7 +25,7 @@ from comity_server.errors import RateLimited
 from comity_server.model import Put, Transaction
 from comity_server.services import watch
 from comity_server.services.costs import operations
-from comity_server.stores.memory import judge
+from comity_server.stores.memory import differences, judge
 from tests.access.believing import as_principals, by, refused
 from tests.waiting import until
 from tests.wire.calls import TIMEOUT, read_refusal
@@ -588,4 +590,23 @@ async def test_what_a_transaction_looks_through_counts(monkeypatch: pytest.Monke
             await running.store.commit("n", [Transaction(then=[Put(f"{prefix}{n}", b"") for n in range(50)])])
         search.namespace = ""
         await pipe.ask(s.PipelineOperation(kind=s.PIPELINE_KIND_TRANSACT, transact=search))
+        assert (await refused(running.state.Get(GET, timeout=TIMEOUT))).reason == "RATE_LIMITED"
+
+
+@pytest.mark.parametrize("method", ["Restore", "Diff"])
+async def test_what_a_restore_or_a_comparison_looks_through_counts(
+    method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(judge, "STEPS", 1)
+    monkeypatch.setattr(differences, "STEPS", 1)
+    async with run(rate_namespace=NEVER, rate_namespace_burst=50) as running:
+        for prefix in "ab":
+            await running.store.commit("n", [Transaction(then=[Put(f"{prefix}{n}", b"") for n in range(100)])])
+        checkpoints: Any = checkpoint_pb2_grpc.CheckpointServiceStub(running.channel)
+        if method == "Restore":
+            restore = checkpoint_pb2.RestoreRequest(namespace="n", ref=types_pb2.Ref(revision=1), dry_run=True)
+            await checkpoints.Restore(restore, timeout=TIMEOUT)
+        else:
+            diff = checkpoint_pb2.DiffRequest(namespace="n", base=types_pb2.Ref(revision=1))
+            await checkpoints.Diff(diff, timeout=TIMEOUT)
         assert (await refused(running.state.Get(GET, timeout=TIMEOUT))).reason == "RATE_LIMITED"
