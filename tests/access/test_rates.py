@@ -11,7 +11,7 @@ from grpc_health.v1 import health_pb2
 from hypothesis import given
 from hypothesis import strategies as st
 
-from comity.v1 import checkpoint_pb2, checkpoint_pb2_grpc, lease_pb2, lease_pb2_grpc, types_pb2
+from comity.v1 import checkpoint_pb2, checkpoint_pb2_grpc, types_pb2
 from comity.v1 import state_pb2 as s
 from comity_server.access import rates
 from comity_server.access.bounds import Bounds, Meter, address
@@ -571,23 +571,6 @@ async def test_a_watch_that_is_held_back_ends_with_the_server() -> None:
         await stream.read()
         await running.server.stop()
         assert (await refused(stream.read())).reason == "DRAINING"
-
-
-async def test_a_renewal_waits_for_no_rate() -> None:
-    async with run(rate_principal=NEVER, rate_principal_burst=3) as running:
-        async with grpc.aio.insecure_channel(running.server.addresses[0]) as channel:
-            leases: lease_pb2_grpc.LeaseServiceAsyncStub = lease_pb2_grpc.LeaseServiceStub(channel)
-            grant = lease_pb2.GrantLeaseRequest(namespace="n")
-            grant.ttl.FromSeconds(60)
-            lease = (await leases.GrantLease(grant, timeout=TIMEOUT)).lease
-            stream = leases.KeepAlive()
-            for _ in range(10):
-                await stream.write(lease_pb2.KeepAliveRequest(namespace="n", lease_id=lease.id))
-                answer = await stream.read()
-                assert isinstance(answer, lease_pb2.KeepAliveResponse)
-                assert answer.ttl.seconds
-            stream.cancel()
-        assert (await refused(running.state.Get(GET, timeout=TIMEOUT))).reason == "RATE_LIMITED"
 
 
 async def test_what_a_transaction_looks_through_counts(monkeypatch: pytest.MonkeyPatch) -> None:
