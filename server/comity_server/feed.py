@@ -6,8 +6,7 @@ between which the event loop comes to everything else.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from typing import Final, NamedTuple, Protocol
 
 from comity_server import topics
@@ -15,6 +14,7 @@ from comity_server.errors import Compacted, Draining, EpochChanged, RevisionInFu
 from comity_server.stores.protocol import Store
 from comity_server.tasks import finish
 from comity_server.topics import Encode, Followed, Interest, Piece, Recent, Topic
+from comity_server.turns import turn
 
 _CHUNK: Final = 256  # commits that a watcher which is behind reads from the store at a time
 
@@ -55,7 +55,6 @@ class Feed:
         self.encode = encode
         self.closed = False
         self.recent = Recent()
-        self._turn = asyncio.Lock()
         self._followed: dict[str, Followed] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -89,13 +88,6 @@ class Feed:
             raise
         topic = followed.join(interest, position.revision)
         return Cursor(self, followed, topic, revision, position.epoch, generation)
-
-    @asynccontextmanager
-    async def turn(self) -> AsyncIterator[None]:
-        """Wait until a cursor may do what takes some milliseconds: of all cursors one in a round of the event loop."""
-        async with self._turn:
-            await asyncio.sleep(0)  # not afterwards: who is cancelled then would lose what was read
-            yield
 
     async def close(self) -> None:
         """End every cursor with Draining."""
@@ -178,7 +170,7 @@ class Cursor:
                 raise Compacted(self.revision + 1, position.floor, position.revision)
             is_behind = self.revision < self._topic.since
             if self._rest:
-                async with self._feed.turn():
+                async with turn():
                     self._take(load, *self._rest)
             elif is_behind:
                 await self._read_store(load)
@@ -230,7 +222,7 @@ class Cursor:
         found = await self._feed.store.commits(
             self._followed.namespace, first=self.revision + 1, last=self._topic.since, limit=_CHUNK
         )
-        async with self._feed.turn():
+        async with turn():
             looked = 0
             for commit in found.commits:
                 looked += len(commit.events)

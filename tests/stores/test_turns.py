@@ -1,12 +1,11 @@
 """Writes that look through much: others have their turn meanwhile, and what is found does not depend on it."""
 
 import asyncio
-import itertools
 from collections.abc import Sequence
-from types import SimpleNamespace
 
 import pytest
 
+from comity_server import turns
 from comity_server.limits import Limits
 from comity_server.model import (
     Condition,
@@ -25,19 +24,18 @@ from comity_server.model import (
     Write,
 )
 from comity_server.record import KEY, MOD_REVISION
-from comity_server.stores.memory import conditions, operations, rounds
-from comity_server.stores.memory.rounds import Rounds, Stint
+from comity_server.stores.memory import conditions, operations
 from comity_server.stores.memory.store import MemoryStore
+from comity_server.turns import Pace, Turns
 
 KEYS = 60
 
 
 @pytest.fixture(autouse=True)
 def in_small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each step takes up a whole round."""
-    monkeypatch.setattr(rounds, "_SECONDS", 1e-9)
-    monkeypatch.setattr(rounds, "SHORT", 0)
-    monkeypatch.setattr(rounds, "_STEPS", 1)
+    """Each step takes up a whole turn."""
+    monkeypatch.setattr(turns, "SECONDS", 0)
+    monkeypatch.setattr(turns, "STEPS", 1)
     monkeypatch.setattr(conditions, "_CHUNK", 1)
     monkeypatch.setattr(operations, "_CHUNK", 1)
 
@@ -91,15 +89,15 @@ async def test_others_have_their_turn_while_much_is_looked_through(write: Write)
 async def test_in_each_round_one_lane_has_its_turn(monkeypatch: pytest.MonkeyPatch, write: Write) -> None:
     number = 0
     taken: list[int] = []
-    step = Stint.step
+    step = Pace.step
 
-    async def noted(stint: Stint, count: int = 1) -> None:
+    async def noted(pace: Pace, count: int = 1) -> None:
         taken.append(number)
-        await step(stint, count)
+        await step(pace, count)
 
     names = [f"n{place}" for place in range(5)]
     store = await filled(names)
-    monkeypatch.setattr(Stint, "step", noted)
+    monkeypatch.setattr(Pace, "step", noted)
     lanes = [asyncio.create_task(commit(store, write, name)) for name in names]
     while not all(lane.done() for lane in lanes):
         await asyncio.sleep(0)
@@ -109,37 +107,15 @@ async def test_in_each_round_one_lane_has_its_turn(monkeypatch: pytest.MonkeyPat
 
 
 async def test_who_waits_for_a_turn_has_it_in_the_order_of_arrival() -> None:
-    shared, done = Rounds(), list[int]()
+    shared, done = Turns(), list[int]()
 
     async def work(name: int) -> None:
-        await shared.turn()
+        await shared.next()
         shared.spend(1)
         done.append(name)
 
     await asyncio.gather(*(work(name) for name in range(20)))
     assert done == list(range(20))
-
-
-async def test_short_steps_add_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.undo()
-    monkeypatch.setattr(rounds, "_STEPS", 1)
-    ticks = itertools.count()
-    clock = SimpleNamespace(monotonic=lambda: next(ticks) * rounds.SHORT / 10)
-    monkeypatch.setattr(rounds, "time", clock)
-    passed = 0
-
-    async def others() -> None:
-        nonlocal passed
-        while True:
-            await asyncio.sleep(0)
-            passed += 1
-
-    running = asyncio.create_task(others())
-    stint = Stint(Rounds(), 0.0)
-    for _ in range(1000):
-        await stint.step()
-    running.cancel()
-    assert passed > 10
 
 
 async def test_what_changed_is_found_while_history_is_dropped() -> None:

@@ -104,7 +104,7 @@ class StateService:
         return response
 
     async def History(self, request: state_pb2.HistoryRequest, call: Call) -> state_pb2.HistoryResponse:
-        return await history.read(self._store, self._limits, call.caller, request, self._feed.turn)
+        return await history.read(self._store, self._limits, call.caller, request)
 
     async def Blame(self, request: state_pb2.BlameRequest, call: Call) -> state_pb2.BlameResponse:
         return await blame.read(self._store, self._limits, call.caller, request)

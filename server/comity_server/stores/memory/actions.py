@@ -36,7 +36,7 @@ from comity_server.stores.memory.draft import Draft
 from comity_server.stores.memory.log import size as commit_size
 from comity_server.stores.memory.namespace import Namespace, Parent
 from comity_server.stores.memory.operations import Work
-from comity_server.stores.memory.rounds import Stint
+from comity_server.turns import Pace
 
 STEPS: Final = 4  # what a key takes that is compared, and written
 
@@ -68,7 +68,7 @@ class Changes:
             self._draft.add(said, self._work.events, keys=self._work.keys, size_bytes=self._work.size_bytes)
 
 
-async def restore(draft: Draft, action: Restore, stint: Stint) -> Outcome:
+async def restore(draft: Draft, action: Restore, pace: Pace) -> Outcome:
     """Make a prefix equal to what it was. Raises NamespaceNotFound, CheckpointNotFound, Compacted, RevisionInFuture,
     Conflict, CommitTooLarge, QuotaExceeded."""
     state = draft.base
@@ -84,10 +84,10 @@ async def restore(draft: Draft, action: Restore, stint: Stint) -> Outcome:
     changes = Changes(draft)
     shown: list[Difference] = []
     async with state.quiet:  # only from here on nothing is dropped of what can be read
-        stint.resume()
+        pace.resume()
         revision = state.resolve(action.ref)
-        for key in await changed_keys(state.versions, revision, action.prefix, stint):
-            await stint.step(STEPS)
+        for key in await changed_keys(state.versions, revision, action.prefix, pace):
+            await pace.step(STEPS)
             now, then = state.versions.live_at(key, state.revision), state.versions.live_at(key, revision)
             if same_content(now, then):
                 continue
@@ -100,7 +100,7 @@ async def restore(draft: Draft, action: Restore, stint: Stint) -> Outcome:
     return Outcome(not action.dry_run, draft.revision, (RestoreResult(changes.put, changes.deleted, shown),))
 
 
-async def merge(draft: Draft, action: Merge, fork: Namespace, stint: Stint) -> Outcome:
+async def merge(draft: Draft, action: Merge, fork: Namespace, pace: Pace) -> Outcome:
     """Bring in what a fork changed. Raises NamespaceNotFound, NotAFork, CommitTooLarge, QuotaExceeded."""
     state = draft.base
     if not state.create_time:
@@ -113,12 +113,12 @@ async def merge(draft: Draft, action: Merge, fork: Namespace, stint: Stint) -> O
     async with AsyncExitStack() as stack:
         for of in (state, fork):
             await stack.enter_async_context(of.quiet)
-        stint.resume()
+        pace.resume()
         if fork.deleted:  # meanwhile
             raise NamespaceNotFound(fork.name)
         theirs_revision = fork.revision
         for key in fork.versions.own_keys():
-            await stint.step(STEPS)
+            await pace.step(STEPS)
             base = state.versions.live_at(key, fork.parent.revision)
             ours = state.versions.live_at(key, state.revision)
             theirs = fork.versions.live_at(key, theirs_revision)

@@ -8,14 +8,14 @@ from typing import Final
 from comity_server.model import Difference, DiffPage
 from comity_server.record import KEY, same_content, shown_size, without_value
 from comity_server.stores.memory.namespace import LOOKED_AT, Namespace
-from comity_server.stores.memory.rounds import Stint
 from comity_server.stores.memory.versions import Versions
+from comity_server.turns import Pace
 
 _STEP: Final = 1_000  # keys that are looked at in one go
 _CHANGED_MOST: Final = 10_000  # changed keys that a page picks its own from; where there are more it walks the index
 
 
-async def changed_keys(versions: Versions, since: int, prefix: str, stint: Stint) -> Sequence[str]:
+async def changed_keys(versions: Versions, since: int, prefix: str, pace: Pace) -> Sequence[str]:
     """The keys under a prefix that changed after a revision, and maybe others, in order. Nothing may be applied or
     dropped meanwhile."""
     known = versions.count_own(prefix)
@@ -29,11 +29,11 @@ async def changed_keys(versions: Versions, since: int, prefix: str, stint: Stint
             keys = versions.own_under(prefix)
             break
         chunks.append(sorted(head[KEY] for head in chunk if head[KEY].startswith(prefix)))
-        await stint.step(len(chunk))
+        await pace.step(len(chunk))
     found: list[str] = []
     for key in keys or merge(*chunks):
         found.append(key)
-        await stint.step()
+        await pace.step()
     return found
 
 

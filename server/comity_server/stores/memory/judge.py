@@ -30,7 +30,7 @@ from comity_server.stores.memory.conditions import failed_conditions, find_chang
 from comity_server.stores.memory.draft import Draft
 from comity_server.stores.memory.granting import expire, grant, revoke
 from comity_server.stores.memory.operations import Work
-from comity_server.stores.memory.rounds import Stint
+from comity_server.turns import Pace
 
 STEPS: Final = 100  # keys and commits to look through: about as long as an operation takes
 _SEARCHES: Final = frozenset({List, DeletePrefix})
@@ -140,16 +140,16 @@ def _transact(draft: Draft, write: Transaction) -> Outcome:
     return _done(draft, write, failed, work, work.run(operations))
 
 
-async def transact_paced(draft: Draft, write: Transaction, stint: Stint) -> Outcome:
+async def transact_paced(draft: Draft, write: Transaction, pace: Pace) -> Outcome:
     """The same, of one that `searches`."""
     draft.steps = 0
-    await find_changes(draft, write.conditions, stint)
+    await find_changes(draft, write.conditions, pace)
     failed = failed_conditions(draft, write.conditions)
     operations = write.otherwise if failed else write.then
     if not operations:
         return Outcome(not failed, draft.revision, (), failed, draft.steps // STEPS)
     work = Work(draft)
-    results = await work.run_paced(operations, stint)
+    results = await work.run_paced(operations, pace)
     return _done(draft, write, failed, work, results)._replace(searched=draft.steps // STEPS)
 
 

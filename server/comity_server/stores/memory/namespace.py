@@ -28,11 +28,13 @@ from comity_server.stores.memory.origins import Origins
 from comity_server.stores.memory.pins import NOTHING, Totals
 from comity_server.stores.memory.requests import Requests
 from comity_server.stores.memory.versions import Versions
+from comity_server.turns import STEPS, Pace, turn
 
 LOOKED_AT = 5_000  # keys that one page may look at, so that no read holds up others for long
 _COLLECTED = 2_000  # events that one step of a compaction looks at
 _LOOKED_THROUGH = 20_000  # events that retention looks at in one go
-_APPLIED = 2_000  # events that are applied in one go
+_APPLIED = 250  # events that are applied in one go
+_FREED = 2_000  # keys that are freed in one go
 
 
 class Parent(NamedTuple):
@@ -120,12 +122,13 @@ class Namespace:
         self._applying_after = self._count()
         versions = self.versions
         made: list[tuple[list[PackedEvent], Totals]] = []
+        pace = Pace()
         for commit in commits:
             packed: list[PackedEvent] = []
             events = commit.events
             for start in range(0, len(events), _APPLIED):
                 if start:
-                    await asyncio.sleep(0)
+                    await pace.step(STEPS)
                 part = events[start : start + _APPLIED]
                 for event in part:
                     versions.apply(event)
@@ -267,8 +270,8 @@ class Namespace:
             self.dismantled = True
             more = True
             while more:
-                more = self.log.drop_newest() or self.versions.drop_some(_APPLIED)
-                await asyncio.sleep(0)
+                async with turn():
+                    more = self.log.drop_newest() or self.versions.drop_some(_FREED)
 
     def check_floor(self, floor: int) -> int:
         """The floor that a wish for one (0: the newest revision) comes to. Raises RevisionInFuture."""

@@ -49,8 +49,8 @@ from comity_server.record import (
     without_value,
 )
 from comity_server.stores.memory.draft import Draft
-from comity_server.stores.memory.rounds import Stint
 from comity_server.stores.memory.versions import under
+from comity_server.turns import Pace
 
 _CHUNK: Final = 500  # keys that are looked at in one go
 JSON: Final = "application/json"
@@ -78,20 +78,20 @@ class Work:
         """None of them searches."""
         return tuple([self._run(operation) for operation in operations])
 
-    async def run_paced(self, operations: Sequence[Operation], stint: Stint) -> Sequence[Result]:
+    async def run_paced(self, operations: Sequence[Operation], pace: Pace) -> Sequence[Result]:
         """Let others in meanwhile."""
         results: list[Result] = []
         for operation in operations:
             match operation:
                 case DeletePrefix(prefix, return_previous):
-                    entries = await self._search(prefix, self._limits.commit_events + 1, stint)
+                    entries = await self._search(prefix, self._limits.commit_events + 1, pace)
                     results.append(self._delete(entries, return_previous))
-                    await stint.step(len(entries))
+                    await pace.step(len(entries))
                 case List(prefix, limit, keys_only):
-                    results.append(self._list(await self._search(prefix, limit + 1, stint), limit, keys_only))
+                    results.append(self._list(await self._search(prefix, limit + 1, pace), limit, keys_only))
                 case _:
                     results.append(self._run(operation))
-            await stint.step()
+            await pace.step()
         return tuple(results)
 
     def make_equal(self, key: str, wanted: Record | None) -> None:
@@ -129,7 +129,7 @@ class Work:
         head = event.entry if event else self._draft.head(key)
         return head if head and head[VERSION] else None
 
-    async def _search(self, prefix: str, most: int, stint: Stint) -> Sequence[Record]:
+    async def _search(self, prefix: str, most: int, pace: Pace) -> Sequence[Record]:
         """The first entries under a prefix as the transaction has made them, in the order of their keys."""
         draft = self._draft
         draft.begin_search()
@@ -157,7 +157,7 @@ class Work:
                     found.append(live)
                     if len(found) == most:
                         return found
-            await stint.step(_CHUNK * (1 + draft.base.depth))
+            await pace.step(_CHUNK * (1 + draft.base.depth))
         return found
 
     def _answer(self, record: Record | None) -> Record | None:

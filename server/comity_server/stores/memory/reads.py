@@ -1,6 +1,5 @@
 """The namespaces that a store in memory has, and what is read of them."""
 
-import asyncio
 import itertools
 import time
 import uuid
@@ -27,8 +26,7 @@ from comity_server.model import (
 from comity_server.stores.memory import differences
 from comity_server.stores.memory.leases import Held
 from comity_server.stores.memory.namespace import Namespace
-
-_FILTERED = 2_000  # checkpoints that are looked at in one go
+from comity_server.turns import Pace
 
 
 class Reads:
@@ -116,11 +114,11 @@ class Reads:
         await self._fresh(namespace)
         found: list[Checkpoint] = []
         checkpoints = self._existing(namespace).checkpoints
-        for looked_at, name in enumerate(list(checkpoints.irange(after, inclusive=(not after, True)))):
+        pace = Pace()
+        for name in list(checkpoints.irange(after, inclusive=(not after, True))):
             if len(found) == limit:
                 break
-            if looked_at % _FILTERED == _FILTERED - 1:
-                await asyncio.sleep(0)
+            await pace.step()
             checkpoint = checkpoints.get(name)
             if checkpoint is not None and labels.items() <= dict(checkpoint.labels).items():
                 found.append(checkpoint)

@@ -17,8 +17,8 @@ from sortedcontainers import SortedList
 
 from comity_server.model import Event
 from comity_server.record import KEY, MOD_REVISION, VERSION, Record, size
-from comity_server.stores.memory.pace import Pace
 from comity_server.stores.memory.pins import NOTHING, Pins, Totals
+from comity_server.turns import Pace
 
 _mod_revision = itemgetter(MOD_REVISION)
 _LAST_CHARACTER = "\U0010ffff"
