@@ -10,7 +10,7 @@ from grpc_health.v1 import health_pb2
 from hypothesis import given
 from hypothesis import strategies as st
 
-from comity.v1 import lease_pb2, lease_pb2_grpc
+from comity.v1 import lease_pb2, lease_pb2_grpc, namespace_pb2, namespace_pb2_grpc
 from comity.v1 import state_pb2 as s
 from comity_server.access import rates
 from comity_server.access.bounds import Bounds, Meter, address
@@ -22,7 +22,7 @@ from comity_server.access.rates import Account, Accounts
 from comity_server.access.rights import NOTHING, Rights
 from comity_server.errors import RateLimited
 from comity_server.model import Put, Transaction
-from comity_server.services import watch
+from comity_server.services import namespace, watch
 from comity_server.services.costs import operations
 from comity_server.stores.memory import judge
 from tests.access.believing import as_principals, by, refused
@@ -606,4 +606,18 @@ async def test_what_a_transaction_looks_through_counts(monkeypatch: pytest.Monke
             await running.store.commit("n", [Transaction(then=[Put(f"{prefix}{n}", b"") for n in range(50)])])
         search.namespace = ""
         await pipe.ask(s.PipelineOperation(kind=s.PIPELINE_KIND_TRANSACT, transact=search))
+        assert (await refused(running.state.Get(GET, timeout=TIMEOUT))).reason == "RATE_LIMITED"
+
+
+async def test_namespaces_that_are_looked_at_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also those that are not shown."""
+    monkeypatch.setattr(namespace, "NAMES", 1)
+    async with (
+        run(rate_principal=NEVER, rate_principal_burst=20) as running,
+        grpc.aio.insecure_channel(running.server.addresses[0]) as channel,
+    ):
+        for number in range(30):
+            await running.store.commit(f"n{number}", [Transaction(then=[Put("k", b"")])])
+        stub: namespace_pb2_grpc.NamespaceServiceAsyncStub = namespace_pb2_grpc.NamespaceServiceStub(channel)
+        await stub.ListNamespaces(namespace_pb2.ListNamespacesRequest(prefix="n"), timeout=TIMEOUT)
         assert (await refused(running.state.Get(GET, timeout=TIMEOUT))).reason == "RATE_LIMITED"

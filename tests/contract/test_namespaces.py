@@ -97,6 +97,30 @@ async def test_namespaces_are_listed_in_the_order_of_their_names(space: Space) -
     assert list(found) == [await space.store.namespace(info.name) for info in found]
 
 
+async def test_namespaces_that_are_not_to_be_shown_are_passed_over(space: Space) -> None:
+    for number in range(250):
+        await space.sibling(f"{number:03}").put("a", b"1")
+    asked: list[str] = []
+
+    def shown(name: str) -> bool:
+        asked.append(name.removeprefix(space.name + "."))
+        return name.endswith("9")
+
+    async def listed(limit: int, after: str = "") -> list[str]:
+        asked.clear()
+        below = space.name + "."
+        found = await space.store.namespaces(below, after=after and below + after, limit=limit, shown=shown)
+        return [info.name.removeprefix(below) for info in found]
+
+    nines = [f"{number:03}" for number in range(9, 250, 10)]
+    assert await listed(1000) == nines
+    assert asked == [f"{number:03}" for number in range(250)]  # each is asked once
+    assert await listed(2) == nines[:2]
+    assert await listed(2, nines[1]) == nines[2:4]
+    assert await listed(2, "110") == ["119", "129"]
+    assert await listed(2, nines[-1]) == []
+
+
 async def test_deleted_namespace_is_gone_with_its_history(space: Space) -> None:
     for key in "abc":
         await space.put(key, b"old")
