@@ -136,7 +136,7 @@ def _transact(draft: Draft, write: Transaction) -> Outcome:
     operations = write.otherwise if failed else write.then
     if not operations:
         return Outcome(not failed, draft.revision, (), failed)
-    work = Work(draft)
+    work = Work(draft, write.lease_owner)
     return _done(draft, write, failed, work, work.run(operations))
 
 
@@ -148,7 +148,7 @@ async def transact_paced(draft: Draft, write: Transaction, pace: Pace) -> Outcom
     operations = write.otherwise if failed else write.then
     if not operations:
         return Outcome(not failed, draft.revision, (), failed, draft.steps // STEPS)
-    work = Work(draft)
+    work = Work(draft, write.lease_owner)
     results = await work.run_paced(operations, pace)
     return _done(draft, write, failed, work, results)._replace(searched=draft.steps // STEPS)
 
