@@ -23,7 +23,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help serve test check breaking polyglot typescript proto docs bench soak clean FORCE
+.PHONY: help serve test check breaking polyglot typescript bytecode proto docs bench soak clean FORCE
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -31,7 +31,8 @@ help: ## show this list
 serve: $(VENV)/.serve ## run the server (ARGS="--listen 127.0.0.1:7171 --store sqlite:PATH")
 	@exec $(BIN)/comity serve $(ARGS)
 
-test: check polyglot typescript ## run every check, then the tests (ARGS="-k watch -x" goes to pytest)
+test: $(VENV)/.stubs ## run every check, then the tests (ARGS="-k watch -x" goes to pytest)
+	@$(MAKE) --no-print-directory --jobs 2 check polyglot typescript bytecode
 	$(BIN)/python -m pytest tests --numprocesses $(JOBS) --dist loadgroup $(ARGS)
 
 check: $(VENV)/.stubs ## lint, format, types, and the wire contract
@@ -56,6 +57,11 @@ breaking: $(VENV)/.dev
 	fi
 
 polyglot: $(POLYGLOT)
+	@:
+
+# Beside the checks, of which the longest has but one processor. Else each of the processes that run tests would do it.
+bytecode: $(VENV)/.stubs
+	@$(BIN)/python -m pytest tests --collect-only --quiet > /dev/null || true
 
 typescript: $(TYPESCRIPT)/src/gen/.made ## check the types of the TypeScript client
 	$(NPM) $(TYPESCRIPT) run --silent check

@@ -84,7 +84,7 @@ class Board:
         self._queues = {name: await Queue(self._state, name).size() for name in QUEUES}
 
     def picture(self) -> Group:
-        agents = table("agent", "role", "status", "progress", "incarnation", "lease", "restarts")
+        agents = table("agent", "role", "status", "progress", "since", "lease", "restarts")
         for name, event in sorted(self._agents.items()):
             one, child = event.presence, self._children.get(name, {})
             style = "" if not event.is_end else "red" if event.change is PresenceChange.CRASHED else "dim"
@@ -93,7 +93,7 @@ class Board:
             agents.add_row(
                 *(Text(text, style) for text in (name, one.role, status)),
                 ProgressBar(total=1, completed=one.progress or 0, width=12),
-                Text(str(one.incarnation), style),
+                Text(f"{one.started:%H:%M:%S}", style),
                 "" if remaining is None else f"{remaining:.1f} s",
                 Text(f"{child['restarts']}: {child['why']}" if child.get("restarts") else ""),
             )

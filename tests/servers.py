@@ -1,5 +1,9 @@
 """A `comity serve` of its own for a test: a real process on a free port of the loopback.
 
+It is forked from one that has imported all (tests/forked.py), which takes a sixth of a start from nothing. What a test
+sets beside the variables COMITY_* may be read when something is imported, so such a server does start from nothing, as
+those do of tests of the image, of the README and of the command in a shell.
+
 with servers.start("--store", "memory:") as server:
     channel = grpc.insecure_channel(server.address)
     server.kill()
@@ -15,12 +19,16 @@ import tempfile
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Self
+from typing import IO, Self
+
+from tests import forked
 
 START_SECONDS = 30.0
 STOP_SECONDS = 60.0  # by then a server has ended by itself, whatever hangs, and its log says what
 LISTENING = "listening on "
 HEALTH = "health on "
+
+DEVNULL = os.open(os.devnull, os.O_RDWR)
 
 Environment = Mapping[str, str | None]
 
@@ -43,15 +51,21 @@ def environment(changes: Environment | None = None) -> dict[str, str]:
     return {name: value for name, value in wanted.items() if value is not None}
 
 
+def can_fork(changes: Environment | None) -> bool:
+    """Whether the changes are to variables that are read when the server starts, and by nothing that is imported."""
+    return all(name.startswith("COMITY_") for name in changes or ())
+
+
 class Server:
     """One `comity serve`, running from its construction on. As a context manager it ends when the block does."""
 
     address: str  # HOST:PORT, the first one
-    process: subprocess.Popen[str]
+    process: subprocess.Popen[str] | forked.Process
 
     def __init__(self, arguments: Sequence[str], env: Environment | None = None) -> None:
         self._arguments = list(arguments)
         self._environment = environment(env)
+        self._forked = can_fork(env)
         self._log = tempfile.NamedTemporaryFile("a", suffix=".log")  # noqa: SIM115 - lives as long as the server
         self.addresses: list[str] = []
         self.health_addresses: list[str] = []  # where it tells its health alone
@@ -116,16 +130,20 @@ class Server:
         self.addresses = []
         self.health_addresses = []
         self.output = []
-        self.process = subprocess.Popen(
-            [*command(), *self._arguments],
-            env=self._environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=self._log,
-            text=True,
-        )
+        reading, writing = os.pipe()
+        files = (DEVNULL, writing, self._log.fileno())
+        if self._forked:
+            self.process = forked.Process(["serve", *self._arguments], env=self._environment, files=files)
+        else:
+            arguments = [*command(), *self._arguments]
+            stdin, stdout, stderr = files
+            self.process = subprocess.Popen(
+                arguments, env=self._environment, stdin=stdin, stdout=stdout, stderr=stderr, text=True
+            )
+        os.close(writing)
         serves = threading.Event()
-        self._reader = threading.Thread(target=self._read_output, args=(listens, serves), daemon=True)
+        output = os.fdopen(reading)
+        self._reader = threading.Thread(target=self._read_output, args=(output, listens, serves), daemon=True)
         self._reader.start()
         if not serves.wait(START_SECONDS):
             self.process.kill()
@@ -136,9 +154,8 @@ class Server:
             raise RuntimeError(f"comity serve ended with {code} before it served:\n{''.join(self.output)}{log}")
         self.address = self.addresses[0]
 
-    def _read_output(self, listens: int, serves: threading.Event) -> None:
-        assert self.process.stdout is not None
-        with self.process.stdout as lines:
+    def _read_output(self, output: IO[str], listens: int, serves: threading.Event) -> None:
+        with output as lines:
             for line in lines:
                 self.output.append(line)
                 if line.startswith(HEALTH):
@@ -161,8 +178,12 @@ def start(*arguments: str, env: Environment | None = None) -> Server:
 
 def run(*arguments: str, env: Environment | None = None) -> subprocess.CompletedProcess[str]:
     """Run `comity serve` to its end: for arguments that it refuses."""
+    whole = [*command(), *arguments]
+    if can_fork(env):
+        code, output, errors = forked.run(["serve", *arguments], env=environment(env), stdin=b"", timeout=START_SECONDS)
+        return subprocess.CompletedProcess(whole, code, output.decode(), errors.decode())
     return subprocess.run(
-        [*command(), *arguments],
+        whole,
         env=environment(env),
         stdin=subprocess.DEVNULL,
         capture_output=True,

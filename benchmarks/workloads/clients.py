@@ -14,7 +14,7 @@ from benchmarks.clients.serving import connected, serving
 from benchmarks.options import Options
 from benchmarks.report import Column, Report
 
-KEYS = 1_000  # of small values; of large ones a tenth
+KEYS = 1_000  # of small values
 IN_ONE = 5  # keys of a transaction
 PEERS = ("comity", "comity sqlite", "comity, unary stub", "aetcd", "etcd, unary stub", "redis-py")
 BASES = ("aetcd", "redis-py")
@@ -24,12 +24,13 @@ class Work(NamedTuple):
     what: str
     tasks: int
     size: int  # of a value, in bytes
+    keys: int = KEYS
 
     def call(self, client: Client) -> measure.Call:
         value = b"v" * self.size
 
         def key(number: int) -> str:
-            return f"{self.size}/{number % self.keys()}"
+            return f"{self.size}/{number % self.keys}"
 
         match self.what:
             case "put":
@@ -39,13 +40,10 @@ class Work(NamedTuple):
             case _:
                 return lambda number: client.put_all([key(number * IN_ONE + place) for place in range(IN_ONE)], value)
 
-    def keys(self) -> int:
-        return KEYS if self.size < 10_000 else KEYS // 10
-
     async def prepare(self, client: Client) -> None:
         """So that what is read is there, and what is written has been written before."""
         write = self._replace(what="5 puts").call(client)
-        for number in range(self.keys() // IN_ONE):
+        for number in range(self.keys // IN_ONE):
             await write(number)
 
 
@@ -57,14 +55,15 @@ WORKS = (
     Work("5 puts", 64, 100),
     Work("put", 64, 1_000),
     Work("get", 64, 1_000),
-    Work("put", 8, 100_000),
-    Work("get", 8, 100_000),
+    Work("put", 8, 100_000, KEYS // 10),
+    Work("get", 8, 100_000, KEYS // 10),
 )
+QUICK = [work._replace(keys=20) for work in WORKS[:5:2]]
 
 
 async def run(options: Options) -> Report:
     report = Report()
-    rounds, seconds = options.of((4, 0.3), (2, 0.03))
+    rounds, seconds = options.of((4, 0.3), (2, 0.02))
     table = report.table(
         f"one process: the median of {rounds} rounds of {seconds:g} s",
         "what",
@@ -76,7 +75,7 @@ async def run(options: Options) -> Report:
     with serving(options, report, *PEERS) as peers:
         async with connected(peers, f"bench-{uuid.uuid4().hex}") as clients:
             servers = {peer.name: peer.server for peer in peers}
-            for work in options.of(WORKS, WORKS[:5:2]):
+            for work in options.of(WORKS, QUICK):
                 found: dict[str, list[measure.Round]] = {}
                 for client in clients.values():
                     await work.prepare(client)

@@ -19,7 +19,7 @@ BASES = ("aetcd", "redis-py", "redis-py, Lua")
 
 async def run(options: Options) -> Report:
     report = Report()
-    rounds, seconds = options.of((7, 0.4), (2, 0.05))
+    rounds, seconds = options.of((7, 0.4), (2, 0.02))
     table = report.table(
         f"{AGENTS} agents, one key: the median of {rounds} rounds of {seconds:g} s", "peer", *measure.columns(BASES)
     )

@@ -15,13 +15,12 @@ from benchmarks.peers import bare, comity
 from benchmarks.peers.process import Process
 from benchmarks.report import Column, Report
 
-KEYS = 1_000
 VALUE = b"v" * 100
 
 
 async def run(options: Options) -> Report:
     report = Report()
-    rounds, seconds = options.of((9, 0.4), (2, 0.05))
+    rounds, seconds, keys = options.of((9, 0.4, 1_000), (2, 0.02, 20))
     table = report.table(
         f"one at a time: the median of {rounds} rounds of {seconds:g} s",
         "call",
@@ -39,12 +38,12 @@ async def run(options: Options) -> Report:
             echo: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(bare.ECHO)
             calls: dict[str, tuple[measure.Call, Process]] = {
                 "bare grpc.aio": (lambda _: echo(VALUE), server.process),
-                "stub: get": (lambda number: stub.get(f"key-{number % KEYS}"), serving.process),
-                "stub: put": (lambda number: stub.put(f"key-{number % KEYS}", VALUE), serving.process),
-                "client: get": (lambda number: typed.get(f"key-{number % KEYS}"), serving.process),
-                "client: put": (lambda number: typed.put(f"key-{number % KEYS}", VALUE), serving.process),
+                "stub: get": (lambda number: stub.get(f"key-{number % keys}"), serving.process),
+                "stub: put": (lambda number: stub.put(f"key-{number % keys}", VALUE), serving.process),
+                "client: get": (lambda number: typed.get(f"key-{number % keys}"), serving.process),
+                "client: put": (lambda number: typed.put(f"key-{number % keys}", VALUE), serving.process),
             }
-            for number in range(KEYS):
+            for number in range(keys):
                 await stub.put(f"key-{number}", VALUE)
             for _ in range(rounds):
                 for name, (call, process) in calls.items():

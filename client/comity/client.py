@@ -225,8 +225,8 @@ class Client(Checkpoints, Leases, Namespaces, Base):
         return_previous: answer with the entry that was overwritten.
         lease: the key lives by this `Lease`, or the lease of this id: it is deleted when that ends. None: by none, also
             if it did before. Raises LeaseNotFound if it has ended; LeaseLost if that is known here.
-        ttl: the key lives so many seconds unless it is written again: by a lease of its own, whose id is the revision
-            that the write makes. `keep_alive` keeps it alive. Bounds: as of `grant_lease`.
+        ttl: the key lives so many seconds unless it is written again: by a lease of its own, which the answer names.
+            `keep_alive` keeps it alive. Bounds: as of `grant_lease`.
         guard: write only while this lease lives, a `Lease` or a LeaseGuard. Raises LeaseLost.
         message: why, for the history.
         request_id: instead of the client's own, to repeat a write that another process may have made. Raises

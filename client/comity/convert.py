@@ -85,7 +85,7 @@ def commit(message: types_pb2.Commit) -> model.Commit:
 
 def put_result(message: state_pb2.PutResponse | state_pb2.PutResult, revision: int) -> model.PutResult:
     previous = entry(message.previous) if message.HasField("previous") else None
-    return model.PutResult(revision, message.version, previous)
+    return model.PutResult(revision, message.version, previous, message.lease_id)
 
 
 def delete_result(message: state_pb2.DeleteResponse | state_pb2.DeleteResult, revision: int) -> model.DeleteResult:

@@ -148,9 +148,10 @@ class ListResult:
 class PutResult:
     """What a put did."""
 
-    revision: int  # that the write made; of a put with a ttl also the id of the key's lease
+    revision: int  # that the write made
     version: int  # that the key has now
     previous: Entry | None  # only on request, and where there was one
+    lease_id: int = 0  # that the key lives by: of a put with a ttl its own; 0: none
 
 
 @dataclass(frozen=True, slots=True)

@@ -164,7 +164,7 @@ class Put(Asked[model.PutResult]):
 
     def answer(self, result: state_pb2.PipelineResult) -> model.PutResult:
         previous = convert.entry(result.entry) if self._previous and result.HasField("entry") else None
-        return model.PutResult(result.revision, result.version, previous)
+        return model.PutResult(result.revision, result.version, previous, result.lease_id)
 
     async def alone(self, send: Send) -> model.PutResult:
         request = requests.put(

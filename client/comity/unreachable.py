@@ -47,8 +47,6 @@ def explained(message: str, address: str) -> Reason | None:
     if "ssl_error_ssl" in text:
         said = text.rpartition("ssl routines:")[2].removesuffix(": ok").removeprefix("openssl_internal:")
         return Reason(TLS_FAILED, f"cannot reach {address}: no connection by TLS could be made: {said}")
-    if "failed parsing http/2" in text:
-        return Reason(UNREACHABLE, f"cannot reach {address}: what answers there does not speak HTTP/2, as gRPC does")
     if any(word in text for word in OF_SILENCE):
         return Reason(UNREACHABLE, f"cannot reach {address}: it does not answer")
     if any(word in text for word in OF_OTHERS):

@@ -58,7 +58,7 @@ def misfits(settings: Settings) -> Iterator[Misfit]:
     yield from _named_twice(settings)
 
 
-def _named_twice(settings: "Settings") -> Iterator[Misfit]:
+def _named_twice(settings: Settings) -> Iterator[Misfit]:
     named: dict[tuple[str, int], str] = {}  # addresses, and by which setting
     for name in LISTENS:
         said = getattr(settings, name)

@@ -260,6 +260,7 @@ class ListResult(NamedTuple):
 class PutResult(NamedTuple):
     version: int
     previous: Record | None
+    lease_id: int = 0  # that the key lives by; 0: none
 
 
 class DeleteResult(NamedTuple):
@@ -297,7 +298,7 @@ class Difference(NamedTuple):
 class Lease(NamedTuple):
     """What a grant made; also what it answers. It lives until its end is committed."""
 
-    id: int  # the revision that granted it, and so its fence
+    id: int  # its fence too: see `Draft.time`
     ttl: int  # µs
     author: str
     create_time: int  # µs since 1970

@@ -55,7 +55,9 @@ class Settings(BaseSettings):
         "auto", description="How log lines look. auto: for people on a terminal, JSON elsewhere."
     )
     log_calls: Literal["none", "failed", "all"] = Field(
-        "none", description="Which calls have a log line when they end; failed: not those that their client cancelled."
+        "none",
+        description="Which calls have a log line when they end; failed: not those that their client cancelled. With "
+        "both, each operation of a pipeline that is answered with an error has one.",
     )
     metrics_listen: str = Field(
         "", description="Where Prometheus reads metrics, in plain text: HOST:PORT; empty: nowhere."

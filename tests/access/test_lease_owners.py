@@ -67,33 +67,41 @@ async def leases(tmp_path: Path) -> AsyncIterator[Leases]:
             yield Leases(running, lease_pb2_grpc.LeaseServiceStub(channel))
 
 
-async def test_a_revoke_that_was_asked_before_the_grant_landed_ends_nothing(leases: Leases) -> None:
+async def test_a_revoke_that_was_asked_before_the_grant_landed_ends_nothing(
+    leases: Leases, monkeypatch: pytest.MonkeyPatch
+) -> None:
     gate, committer = leases.running.store.gate, leases.running.server._committer
-    assert await leases.grant("ann") == 1
+    first_id = await leases.grant("ann")
+    id = first_id + 2  # of the second group behind it
+    monkeypatch.setattr(leases.running.store, "time", lambda: first_id)  # so that the next ids can be told
     gate.clear()
     put = s.PutRequest(namespace="n", key="ann/k")
     first = asyncio.ensure_future(leases.running.state.Put(put, timeout=TIMEOUT, metadata=by("ann")))
     await until(lambda: leases.running.store.commits_begun == 2)
     grant = asyncio.ensure_future(leases.grant("ann"))
     await until(lambda: committer.pending == 1)
-    denied = asyncio.ensure_future(refused(leases.revoke("eve", 3)))
+    denied = asyncio.ensure_future(refused(leases.revoke("eve", id)))
     await until(lambda: committer.pending == 2)
     gate.set()
     await first
-    assert await grant == 3
+    assert await grant == id
     answer = await denied
     assert leases.running.store.commits_begun == 3  # the grant and the revoke were one group
     assert (answer.code, answer.reason) == (grpc.StatusCode.PERMISSION_DENIED, "PERMISSION_DENIED")
-    assert answer.metadata["lease_id"] == "3"
-    await leases.revoke("ann", 3)
+    assert answer.metadata["lease_id"] == str(id)
+    await leases.revoke("ann", id)
 
 
-async def test_who_asked_to_renew_a_lease_before_there_was_one_does_not_renew_another_s(leases: Leases) -> None:
+async def test_who_asked_to_renew_a_lease_before_there_was_one_does_not_renew_another_s(
+    leases: Leases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    id = leases.running.store.time()
+    monkeypatch.setattr(leases.running.store, "time", lambda: id)
     stream = leases.keep_alive("eve")
-    assert await renewed(stream, 1) == 0
-    assert await leases.grant("ann") == 1
-    await stream.write(le.KeepAliveRequest(namespace="n", lease_id=1))
-    assert read_refusal(await ended(stream)).metadata["lease_id"] == "1"
+    assert await renewed(stream, id) == 0
+    assert await leases.grant("ann") == id
+    await stream.write(le.KeepAliveRequest(namespace="n", lease_id=id))
+    assert read_refusal(await ended(stream)).metadata["lease_id"] == str(id)
 
 
 async def test_a_lease_that_there_is_not_is_not_renewed(leases: Leases, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -106,10 +114,12 @@ async def test_a_lease_that_there_is_not_is_not_renewed(leases: Leases, monkeypa
         finally:
             await leases.grant("ann")
 
-    assert await leases.grant("ann") == 1
+    id = await leases.grant("ann")
+    monkeypatch.setattr(leases.running.store, "time", lambda: id)  # so that the next id can be told
     monkeypatch.setattr(MemoryStore, "lease", before)
     stream = leases.keep_alive("eve")
-    assert await renewed(stream, 2) == 0
+    assert await renewed(stream, id + 1) == 0
+    assert not await leases.running.store.ended("n", [id + 1])
     stream.cancel()
 
 
@@ -119,7 +129,8 @@ async def test_answers_keep_their_order_where_some_leases_have_ended(leases: Lea
     for lease_id in (ids[0], 99, ids[1]):
         await stream.write(le.KeepAliveRequest(namespace="n", lease_id=lease_id))
     answers = [await stream.read() for _ in range(3)]
-    assert [(answer.lease_id, answer.ttl.seconds > 0) for answer in answers] == [(1, True), (99, False), (2, True)]
+    said = [(answer.lease_id, answer.ttl.seconds > 0) for answer in answers]
+    assert said == [(ids[0], True), (99, False), (ids[1], True)]
     stream.cancel()
 
 

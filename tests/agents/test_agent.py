@@ -37,7 +37,7 @@ async def test_an_agent_is_there_while_its_block_runs(state: comity.Client) -> N
         assert [one.name for one in await directory.list()] == ["writer-1"]
         entry = await state.get("agents/writer-1")
         assert entry is not None
-        assert entry.create_revision == agent.fence
+        assert entry.lease_id == agent.fence
     assert await directory.get("writer-1") is None
     (commit, *_) = await state.history("agents/").all()
     assert (commit.author, commit.events[0].cause) == ("writer-1", comity.EventCause.CLIENT)
@@ -279,9 +279,10 @@ async def test_who_has_lost_its_presence_reports_over_no_successor(state: comity
             async with Agent(state, "writer-1", ttl=TTL) as successor:
                 with pytest.raises(comity.LeaseLost, match="writer-1 is there no longer"):
                     await agent.report("writing")
-                assert await Directory(state).get("writer-1") == replace(
-                    successor.presence, incarnation=successor.fence, revision=successor.fence
-                )
+                found = await Directory(state).get("writer-1")
+                assert found is not None
+                there = replace(successor.presence, incarnation=successor.fence, revision=found.revision)
+                assert found == there
                 with pytest.raises(comity.LeaseLost):
                     await state.put("shared", 1, guard=agent.guard)
             await asyncio.Event().wait()

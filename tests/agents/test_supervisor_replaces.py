@@ -60,7 +60,7 @@ async def test_a_killed_process_is_replaced_and_goes_on_where_it_was(state: comi
         assert entry.value == 30
         gone = await until_end(events)
         assert gone.change is PresenceChange.CRASHED, "nobody waited for its lease to end, and it has not left"
-        assert (gone.presence.incarnation, gone.presence.detail) == (presence.incarnation, "killed by SIGKILL")
+        assert (gone.presence.incarnation, gone.presence.crash) == (presence.incarnation, "killed by SIGKILL")
         await child.stop()
         gone = await until_end(events)
         assert (gone.change, gone.presence.incarnation) == (PresenceChange.LEFT, status.presence.incarnation)

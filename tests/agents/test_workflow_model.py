@@ -22,7 +22,7 @@ from comity.agents.workflow.plan import Node, OnFailure
 from tests.servers import Server
 
 SOAK = os.environ.get("COMITY_SOAK") == "1"
-EXAMPLES = 1_000 if SOAK else 60
+EXAMPLES = 1_000 if SOAK else 30
 
 Scope = dict[str, Any]
 

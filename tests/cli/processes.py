@@ -1,19 +1,23 @@
-"""Runs `comity` as users do: a process with arguments, standard input, output and an exit code."""
+"""Runs `comity` as users do: a process with arguments, standard input, output and an exit code.
+
+It is forked from one that has imported all (tests/forked.py), except in a `shell`.
+"""
 
 import json
+import os
 import shlex
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
-from tests import terminal
-from tests.cli import forked
-from tests.servers import environment
+from tests import forked, terminal
+from tests.servers import DEVNULL, environment
 
 SECONDS = 60.0
 DEAD = "127.0.0.1:1"  # nobody listens there
@@ -58,12 +62,13 @@ class Result:
 class Running:
     """A command that runs."""
 
-    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+    def __init__(self, process: forked.Process, output: IO[bytes], errors: IO[bytes]) -> None:
         self._process = process
+        self._output = output
+        self._errors = errors
 
     def line(self) -> str:
-        assert self._process.stdout is not None
-        return self._process.stdout.readline().decode().removesuffix("\n")
+        return self._output.readline().decode().removesuffix("\n")
 
     def object(self) -> dict[str, Any]:
         found: dict[str, Any] = json.loads(self.line())
@@ -76,8 +81,10 @@ class Running:
 
     def ended(self) -> Result:
         """Wait for its end."""
-        data, errors = self._process.communicate(timeout=SECONDS)
-        return Result(self._process.returncode, data, errors.decode())
+        data = self._output.read()
+        code = self._process.wait(SECONDS)
+        self._errors.seek(0)
+        return Result(code, data, self._errors.read().decode())
 
 
 class Comity:
@@ -100,18 +107,15 @@ class Comity:
     @contextmanager
     def started(self, *arguments: str) -> Iterator[Running]:
         """Start a command. It is killed at the end of the block if it still runs."""
-        process = subprocess.Popen(
-            [*command(), *arguments],
-            env=self.environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-        )
-        try:
-            yield Running(process)
-        finally:
-            process.kill()
-            process.communicate()
+        reading, writing = os.pipe()
+        with os.fdopen(reading, "rb") as output, tempfile.TemporaryFile() as errors:
+            process = forked.Process(arguments, env=self.environment, files=(DEVNULL, writing, errors.fileno()))
+            os.close(writing)
+            try:
+                yield Running(process, output, errors)
+            finally:
+                process.kill()
+                process.wait()
 
     def watch(self, *arguments: str) -> AbstractContextManager[Running]:
         """Start `comity watch`, as `started` does."""
@@ -132,4 +136,8 @@ class Comity:
 
     def on_terminal(self, *arguments: str, typed: bytes = b"", until: str | None = None) -> str:
         """What it writes to a terminal of 100 columns, where something is typed, and which interrupts it at a text."""
-        return terminal.run([*command(), *arguments], self.environment, typed=typed, until=until)
+
+        def start(theirs: int) -> forked.Process:
+            return forked.Process(arguments, env=self.environment | terminal.LOOK, files=(theirs, theirs, theirs))
+
+        return terminal.attend(start, typed=typed, until=until)

@@ -1,5 +1,6 @@
 """`comity lease`, and the options of writes that are about leases."""
 
+import json
 import re
 import signal
 
@@ -11,28 +12,31 @@ from tests.cli.processes import Comity
 
 def test_a_lease_and_its_keys(comity: Comity) -> None:
     made = comity("lease", "grant", "60", "--author", "ann", "--json").object
-    assert made == {"id": 1, "ttl": 60.0, "fence": 1}
-    comity("put", "a", "1", "--lease", "1")
-    comity("put", "b", "1", "--guard", "1")
-    found = comity("lease", "get", "1", "--json").object
+    id = str(made["id"])
+    assert made == {"id": int(id), "ttl": 60.0, "fence": int(id)}
+    comity("put", "a", "1", "--lease", id)
+    comity("put", "b", "1", "--guard", id)
+    found = comity("lease", "get", id, "--json").object
     assert found.keys() == {
         *("id", "ttl", "expire_time", "author", "key_count", "fence", "remaining", "ends_with_keys"),
     }
-    assert (found["id"], found["ttl"], found["author"], found["key_count"]) == (1, 60, "ann", 1)
+    assert (found["id"], found["ttl"], found["author"], found["key_count"]) == (int(id), 60, "ann", 1)
     assert 0 < found["remaining"] <= 60
-    printed = dict(line.split(": ") for line in comity("lease", "get", "1").text.splitlines())
+    printed = dict(line.split(": ") for line in comity("lease", "get", id).text.splitlines())
     assert printed.keys() == found.keys()
     assert (printed["key_count"], printed["ttl"], printed["ends_with_keys"]) == ("1", "60 s", "false")
-    assert comity("lease", "grant", "90.5", "--message", "why").text == "lease 4: lives 90.5 s\n"
-    assert "author" not in comity("lease", "get", "4").text
-    assert [found["id"] for found in comity("lease", "list", "--json").objects] == [1, 4]
+    said = re.fullmatch(r"lease (\d+): lives 90.5 s\n", comity("lease", "grant", "90.5", "--message", "why").text)
+    assert said
+    other = said[1]
+    assert "author" not in comity("lease", "get", other).text
+    assert [found["id"] for found in comity("lease", "list", "--json").objects] == [int(id), int(other)]
     rows = [line.split("\t") for line in comity("lease", "list").text.splitlines()]
-    assert rows[0][0] == "1"
+    assert rows[0][0] == id
     assert rows[0][2:] == ["60", "1", "ann"]
     assert "left" in comity.on_terminal("lease", "list")
-    assert comity("lease", "revoke", "1", "--message", "enough").text == "revoked lease 1: 1 key deleted\n"
+    assert comity("lease", "revoke", id, "--message", "enough").text == f"revoked lease {id}: 1 key deleted\n"
     comity("get", "a", code=4)
-    assert comity("lease", "revoke", "4", "--json").object == {"lease_id": 4, "deleted": 0}
+    assert comity("lease", "revoke", other, "--json").object == {"lease_id": int(other), "deleted": 0}
 
 
 def test_no_lease(comity: Comity) -> None:
@@ -64,13 +68,15 @@ def test_a_write_that_is_guarded_by_a_lease_that_has_ended(comity: Comity, argum
 
 
 def test_a_transaction(comity: Comity) -> None:
-    comity("lease", "grant", "60")
-    document = b"""{"then": [{"put": {"key": "a", "value": 1, "lease_id": 1}},
-                             {"put": {"key": "b", "value": 1, "ttl": 10.5}}]}"""
-    comity("transact", "-", "--guard", "1", stdin=document)
-    assert [(found["id"], found["ttl"]) for found in comity("lease", "list", "--json").objects] == [(1, 60), (2, 10.5)]
-    comity("lease", "revoke", "1")
-    comity("transact", "-", "--guard", "1", stdin=document, code=3)
+    id = comity("lease", "grant", "60", "--json").object["id"]
+    puts = [{"put": {"key": "a", "value": 1, "lease_id": id}}, {"put": {"key": "b", "value": 1, "ttl": 10.5}}]
+    document = json.dumps({"then": puts}).encode()
+    done = comity("transact", "-", "--guard", str(id), "--json", stdin=document).object
+    own = done["results"][1]["put"]["lease_id"]
+    found = [(found["id"], found["ttl"]) for found in comity("lease", "list", "--json").objects]
+    assert found == [(id, 60), (own, 10.5)]
+    comity("lease", "revoke", str(id))
+    comity("transact", "-", "--guard", str(id), stdin=document, code=3)
 
 
 @pytest.mark.parametrize(
@@ -116,17 +122,19 @@ def test_a_key_with_a_ttl_expires(comity: Comity) -> None:
         comity("put", "a", "1", "--ttl", "1")
         assert watching.line() == "1\tput\ta\t1"
         assert watching.line() == "2\texpire\ta\t"
-    assert re.search("lease 1 .*expired", comity("log").text)
+    assert re.search(r"lease \d+ .*expired", comity("log").text)
 
 
 def test_keeping_a_lease_alive(comity: Comity) -> None:
-    comity("put", "a", "1", "--ttl", "60")
-    once = comity("lease", "keepalive", "1", "--once").text
-    assert re.fullmatch(r"lease 1: lives (59|60)\.\d s\n", once)
-    first = comity("lease", "get", "1", "--json").object["expire_time"]
-    with comity.started("lease", "keepalive", "1") as keeping:
-        assert keeping.line() == "keeping lease 1 alive, which lives 60 s"
-        while comity("lease", "get", "1", "--json").object["expire_time"] == first:
+    said = re.fullmatch(r"put a: version 1, revision 1, lease (\d+)\n", comity("put", "a", "1", "--ttl", "60").text)
+    assert said
+    id = said[1]
+    once = comity("lease", "keepalive", id, "--once").text
+    assert re.fullmatch(rf"lease {id}: lives (59|60)\.\d s\n", once)
+    first = comity("lease", "get", id, "--json").object["expire_time"]
+    with comity.started("lease", "keepalive", id) as keeping:
+        assert keeping.line() == f"keeping lease {id} alive, which lives 60 s"
+        while comity("lease", "get", id, "--json").object["expire_time"] == first:
             pass
         done = keeping.interrupt()
         assert (done.code, done.errors) == (0, "")
@@ -135,18 +143,18 @@ def test_keeping_a_lease_alive(comity: Comity) -> None:
 
 def test_a_lease_that_is_lost_while_it_is_kept_alive(comity: Comity) -> None:
     with comity.started("lease", "grant", "3600", "--keep-alive", "--json") as keeping:
-        assert keeping.object() == {"id": 1, "ttl": 3600.0, "fence": 1}
-        comity("lease", "revoke", "1")
+        id = keeping.object()["id"]
+        comity("lease", "revoke", str(id))
         done = keeping.ended()
     assert done.code == 3
-    assert "lease 1 is held no longer: the server says that it has ended" in done.errors
+    assert f"lease {id} is held no longer: the server says that it has ended" in done.errors
 
 
 def test_a_server_that_is_gone_while_a_lease_is_kept_alive(namespace: str) -> None:
     with servers.start() as server:
         comity = Comity(server.address, namespace)
         with comity.started("lease", "grant", "1", "--keep-alive") as keeping:
-            assert keeping.line() == "lease 1: lives 1 s"
+            assert re.fullmatch(r"lease \d+: lives 1 s", keeping.line())
             server.process.send_signal(signal.SIGKILL)
             server.wait()
             done = keeping.ended()

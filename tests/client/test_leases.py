@@ -34,7 +34,7 @@ async def test_a_block_holds_a_lease(state: Client) -> None:
         assert (lease.fence, lease.guard, lease.ttl) == (lease.id, LeaseGuard(lease.id, lease.id), 10)
         entry = await state.get("agents/a")
         assert entry is not None
-        assert entry.lease_id == lease.id < put.revision
+        assert entry.lease_id == put.lease_id == lease.id
         found = await state.get_lease(lease)
         assert (found.id, found.ttl, found.author, found.key_count) == (lease.id, 10, "ann", 1)
         assert not found.ends_with_keys
@@ -105,9 +105,9 @@ async def test_a_closed_lease_lives_for_as_long_as_it_has_left(state: Client) ->
 async def test_a_lease_is_taken_up_by_another(state: Client, server: Server, namespace: str) -> None:
     put = await state.put("a", 1, ttl=LONG)
     async with comity.connect(server.address, namespace=namespace) as other:
-        lease = await other.keep_alive(put.revision)
+        lease = await other.keep_alive(put.lease_id)
         again = await other.keep_alive(lease)
-        assert (lease.id, lease.ttl) == (put.revision, LONG)
+        assert (lease.id, lease.ttl) == (put.lease_id, LONG)
         found = await state.get_lease(lease.id)
         assert found.ends_with_keys
         later = found.expire_time + datetime.timedelta(seconds=0.1)
@@ -122,15 +122,15 @@ async def test_a_lease_is_taken_up_by_another(state: Client, server: Server, nam
         await state.put("a", 2)  # by no lease
         await again.lost()
     with pytest.raises(LeaseNotFound) as error:
-        await state.keep_alive(put.revision)
-    assert error.value.lease_id == put.revision
+        await state.keep_alive(put.lease_id)
+    assert error.value.lease_id == put.lease_id
 
 
 @pytest.mark.parametrize("ttl", [LONG, LONG / 10, LONG * 10])
 async def test_a_ttl_that_is_known_need_not_be_asked_for(state: Client, ttl: float) -> None:
     """And one that is wrong is asked for all the same."""
     put = await state.put("a", 1, ttl=LONG)
-    lease = await state.keep_alive(put.revision, ttl=ttl)
+    lease = await state.keep_alive(put.lease_id, ttl=ttl)
     assert lease.ttl == LONG
     there = await state.get_lease(lease)
     assert 0 < lease.remaining <= there.remaining
@@ -193,17 +193,17 @@ async def test_a_key_with_a_ttl(state: Client, ttl: float) -> None:
     async with state.watch(key="a") as watch:
         await watch.ready()
         put = await state.put("a", 1, ttl=ttl)
-        found = await state.get_lease(put.revision)
+        found = await state.get_lease(put.lease_id)
         assert found.ttl == pytest.approx(ttl, abs=1e-6)
         assert found.ends_with_keys
         event = await anext(watch)
         assert isinstance(event, comity.Event)
-        assert event.entry.lease_id == event.entry.create_revision == put.revision
+        assert event.entry.lease_id == put.lease_id
         event = await anext(watch)
         assert isinstance(event, comity.Event)
         assert event.is_delete
         assert event.cause is comity.EventCause.LEASE_EXPIRY
-    assert await gone(state, put.revision)
+    assert await gone(state, put.lease_id)
 
 
 async def test_what_the_fast_lane_says(state: Client) -> None:
@@ -231,7 +231,7 @@ async def test_keys_of_a_transaction_share_a_lease(state: Client) -> None:
     a, b = await state.get("a"), await state.get("b")
     assert a is not None
     assert b is not None
-    assert a.lease_id == b.lease_id == a.mod_revision
+    assert a.lease_id == b.lease_id != 0
     assert b.value == 5
     assert (await state.get_lease(a.lease_id)).key_count == 2
     await state.transact(lambda tx: tx.increment("b"))
@@ -248,7 +248,7 @@ async def test_cells_live_by_leases(state: Client) -> None:
         assert (await state.get_lease(lease)).key_count == 1
     assert await cell.get() == 0
     put = await cell.set(5, ttl=10, guard=None)
-    assert (await state.get_lease(put.revision)).key_count == 1
+    assert (await state.get_lease(put.lease_id)).key_count == 1
     with pytest.raises(LeaseLost):
         await cell.delete(guard=lease)
 

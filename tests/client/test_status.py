@@ -205,11 +205,6 @@ def test_errors_can_be_pickled() -> None:
             "name not found",
             "domain name not found",
         ),
-        (
-            "failed to connect to all addresses; last error: UNKNOWN: ipv4:127.0.0.1:1: Failed parsing HTTP/2 "
-            "(Expected SETTINGS frame as the first frame, got frame type 80)",
-            "what answers there does not speak HTTP/2, as gRPC does",
-        ),
     ],
 )
 def test_why_a_server_cannot_be_reached(said: str, why: str) -> None:

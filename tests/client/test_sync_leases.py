@@ -116,8 +116,8 @@ def test_a_block_that_raises_revokes(state: sync.Client) -> None:
 
 def test_a_lease_of_a_put(state: sync.Client) -> None:
     put = state.put("a", 1, ttl=KEPT)
-    lease = state.keep_alive(put.revision)
-    assert (lease.id, lease.ttl) == (put.revision, KEPT)
+    lease = state.keep_alive(put.lease_id)
+    assert (lease.id, lease.ttl) == (put.lease_id, KEPT)
     assert state.renew_lease(lease) <= KEPT
     lease.close()
     wait_until(lambda: gone(state, lease.id))

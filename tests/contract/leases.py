@@ -15,6 +15,14 @@ from tests.contract.space import SECOND, Space
 SHORT = SECOND // 20
 
 
+def stand_still(space: Space, monkeypatch: pytest.MonkeyPatch) -> int:
+    """Have the clock of commits stand still, so that ids of leases can be told beforehand. Returns the time: the first
+    commit has it, that of each group behind is 1 later, and so is what comes in its group after a lease is granted."""
+    time = space.store.time()
+    monkeypatch.setattr(space.store, "time", lambda: time)
+    return time
+
+
 async def newest(space: Space) -> Commit:
     return (await space.log())[-1]
 

@@ -129,7 +129,9 @@ class Reference:
         self.floor = begin
         self.checkpoints: dict[str, Checkpoint] = {}
         self.leases: dict[int, Lease] = {}
-        self.granted: list[int] = list(parent[0].granted) if parent else []  # the ids of all that there ever were
+        known = parent[0] if parent else before
+        self.granted: list[int] = list(known.granted) if known else []  # the ids of all that there ever were
+        self.told = 0  # the id of the lease that the present write grants
         self.ttl = 0  # of the puts of the present transaction
         self.remembered: dict[tuple[str, int], tuple[Write, Outcome]] = before.remembered if before else {}
         self.awaited: dict[str, int] = before.awaited if before else {}
@@ -193,7 +195,9 @@ class Reference:
         every = (Difference(key, before.get(key), after.get(key)) for key in keys)
         return [one for one in every if not same_content(one.before, one.after)]
 
-    def commit(self, write: Write) -> Outcome | type[StateError]:
+    def commit(self, write: Write, lease: int) -> Outcome | type[StateError]:
+        """How a write ends, given the id of the lease that the store says to have granted for it; 0: none."""
+        self.told = lease
         request = write.request_id
         if request is None:
             return self._perform(write)
@@ -239,7 +243,7 @@ class Reference:
             case Merge():
                 return self._merge(write)
             case Grant(ttl=ttl):
-                lease = Lease(self.revision + 1, ttl, write.author, 0)
+                lease = Lease(self.told, ttl, write.author, 0)
                 self._add(dict(self.states[-1]), [], write.author, write.message or f"grant lease {lease.id}", "")
                 self._grant(lease)
                 return Outcome(True, self.revision, (lease,))
@@ -259,6 +263,7 @@ class Reference:
         raise AssertionError(write)
 
     def _grant(self, lease: Lease) -> None:
+        assert lease.id > max(self.granted, default=0)
         self.leases[lease.id] = lease
         self.granted.append(lease.id)
 
@@ -392,7 +397,7 @@ class Reference:
         if events:
             self._add(after, events, transaction.author, transaction.message, transaction.trace_parent)
         if self.ttl:
-            self._grant(Lease(self.revision, self.ttl, transaction.author, 0, ends_with_keys=True))
+            self._grant(Lease(self.told, self.ttl, transaction.author, 0, ends_with_keys=True))
         return Outcome(not failed, self.revision, results, failed)
 
     def _failed(self, conditions: Sequence[Condition]) -> Iterator[FailedCondition]:
@@ -432,10 +437,10 @@ class Reference:
                 if not lease and step.ttl:
                     if self.ttl not in (0, step.ttl):
                         return InvalidRequest
-                    lease, self.ttl = self.revision + 1, step.ttl
+                    lease, self.ttl = self.told, step.ttl
                 old = state.get(step.key)
                 new = self._write(state, events, step.key, step.value, step.content_type, lease)
-                return PutResult(new[VERSION], old if step.return_previous else None)
+                return PutResult(new[VERSION], old if step.return_previous else None, lease)
             case Increment(key, delta):
                 total = _number(state.get(key))
                 if total is None or abs(total + delta) >= 2**53:

@@ -28,10 +28,12 @@ from comity_server.model import (
     Page,
     Position,
     Put,
+    PutResult,
     Ref,
     RequestId,
     Restore,
     RestoreResult,
+    Result,
     Revoke,
     Strategy,
     Transaction,
@@ -110,7 +112,10 @@ class Space:
 
     async def put_for(self, ttl: int, *keys: str, value: bytes = b"v") -> int:
         """Put keys that live so long, by a lease of their own. Returns its id."""
-        return (await self.apply(*(Put(key, value, ttl=ttl) for key in keys))).revision
+        (id,) = {
+            own_lease(result) for result in (await self.apply(*(Put(key, value, ttl=ttl) for key in keys))).results
+        }
+        return id
 
     async def revoke(self, lease: Lease | int, *, request_id: RequestId | None = None) -> int:
         """Returns how many keys went."""
@@ -296,6 +301,13 @@ class Space:
         read = await self.store.commits(self.name, first=position.floor + 1, last=position.revision, limit=1_000_000)
         assert (read.revision, read.floor) == (position.revision, position.floor)
         return read.commits
+
+
+def own_lease(result: Result) -> int:
+    """The lease that a put was answered to have made for its key."""
+    assert isinstance(result, PutResult)
+    assert result.lease_id
+    return result.lease_id
 
 
 def plain(thing: object, *, times: bool = True) -> object:

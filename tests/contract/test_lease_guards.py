@@ -1,5 +1,7 @@
 """Writes that apply only while a lease lives."""
 
+import pytest
+
 from comity_server.errors import (
     LeaseLost,
     LeaseNotFound,
@@ -23,7 +25,7 @@ from comity_server.model import (
     Transaction,
     Write,
 )
-from tests.contract.leases import SHORT, refused
+from tests.contract.leases import SHORT, refused, stand_still
 from tests.contract.space import HOUR, Space
 
 
@@ -95,17 +97,18 @@ async def test_guards_are_judged_in_the_order_of_the_writes(space: Space) -> Non
     assert (await space.contents()) == {"n": b"1"}
 
 
-async def test_a_lease_serves_the_writes_behind_it_in_its_group(space: Space) -> None:
-    put, guard = Put("a", b"", lease_id=1), Guard(1, 1)
+async def test_a_lease_serves_the_writes_behind_it_in_its_group(space: Space, monkeypatch: pytest.MonkeyPatch) -> None:
+    id = stand_still(space, monkeypatch)
+    put, guard = Put("a", b"", lease_id=id), Guard(id, id)
     answers = await space.group(
         Grant(ttl=HOUR),
         Transaction(then=[put], guard=guard),
-        Revoke(lease_id=1),
+        Revoke(lease_id=id),
         Transaction(then=[put]),
         Transaction(then=[Put("b", b"", ttl=HOUR)]),
-        Transaction(then=[Put("c", b"")], guard=Guard(4)),
+        Transaction(then=[Put("c", b"")], guard=Guard(id + 1)),
         Transaction(then=[Delete("b")]),
-        Transaction(then=[Put("d", b"")], guard=Guard(4)),
+        Transaction(then=[Put("d", b"")], guard=Guard(id + 1)),
     )
     kinds = [Outcome, Outcome, Outcome, LeaseNotFound, Outcome, Outcome, Outcome, LeaseLost]
     assert [type(answer) for answer in answers] == kinds

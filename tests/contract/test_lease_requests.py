@@ -18,7 +18,7 @@ from comity_server.model import (
     Transaction,
 )
 from tests.contract.leases import SHORT, refused
-from tests.contract.space import HOUR, Space, plain
+from tests.contract.space import HOUR, Space, own_lease, plain
 
 
 async def test_a_repeated_grant_is_the_same_lease(space: Space) -> None:
@@ -27,7 +27,8 @@ async def test_a_repeated_grant_is_the_same_lease(space: Space) -> None:
     await space.put("a")
     assert plain(await space.commit(grant)) == plain(first)
     assert plain((await space.group(grant, grant))[1]) == plain(first)
-    await space.revoke(1)
+    (lease,) = await space.leases()
+    await space.revoke(lease)
     assert plain(await space.commit(grant)) == plain(first)
     assert await space.leases() == {}
     with pytest.raises(RequestIdReused):
@@ -61,6 +62,6 @@ async def test_a_guarded_write_that_is_repeated_after_its_lease_ended_answers_as
 async def test_a_repeated_put_with_a_ttl_does_not_bring_the_key_back(space: Space) -> None:
     write = Transaction(then=[Put("a", b"", ttl=SHORT)], request_id=RequestId("c", 1))
     first = await space.commit(write)
-    await space.expired(first.revision)
+    await space.expired(own_lease(first.results[0]))
     assert plain(await space.commit(write)) == plain(first)
     assert await space.keys() == []

@@ -13,22 +13,34 @@ from comity_server.model import (
     Guard,
     Lease,
     Put,
+    PutResult,
     Transaction,
 )
 from comity_server.record import CREATE_REVISION, KEY, LEASE_ID, VERSION
 from tests.contract.leases import SHORT, lives, newest, refused
-from tests.contract.space import HOUR, Space
+from tests.contract.space import HOUR, Space, own_lease
+
+OTHER = -1  # stands for a lease that was granted before
 
 
 async def test_a_put_with_a_ttl_has_a_lease_of_its_own(space: Space) -> None:
     await space.put("first")
     outcome = await space.commit(Transaction(then=[Put("a", b"1", ttl=HOUR)], author="ann"))
     entry = await space.entry("a")
-    assert (entry[CREATE_REVISION], entry[LEASE_ID]) == (2, 2)
-    lease = (await space.store.lease(space.name, 2)).lease
-    assert lease == Lease(2, HOUR, "ann", (await newest(space)).time, ends_with_keys=True)
+    time = (await newest(space)).time
+    assert (entry[CREATE_REVISION], entry[LEASE_ID], own_lease(outcome.results[0])) == (2, time, time)
+    lease = (await space.store.lease(space.name, time)).lease
+    assert lease == Lease(time, HOUR, "ann", time, ends_with_keys=True)
     assert outcome.revision == 2
-    assert await space.leases() == {2: 1}
+    assert await space.leases() == {time: 1}
+
+
+async def test_a_put_says_by_which_lease_the_key_lives(space: Space) -> None:
+    lease = await space.grant()
+    puts = [Put("a", b"", ttl=HOUR), Put("b", b"", lease_id=lease.id), Put("c", b""), Put("d", b"", ttl=HOUR)]
+    said = [result.lease_id for result in (await space.apply(*puts)).results if isinstance(result, PutResult)]
+    assert said == [entry[LEASE_ID] for entry in await space.entries()]
+    assert said == [said[0], lease.id, 0, said[0]]
 
 
 async def test_a_put_with_a_ttl_expires(space: Space) -> None:
@@ -53,12 +65,14 @@ async def test_a_put_with_a_ttl_may_be_kept_alive_revoked_and_shared(space: Spac
 
 @pytest.mark.parametrize(
     "operation",
-    [Put("a", b""), Put("a", b"", ttl=HOUR), Put("a", b"", lease_id=1), Delete("a"), DeletePrefix("")],
+    [Put("a", b""), Put("a", b"", ttl=HOUR), Put("a", b"", lease_id=OTHER), Delete("a"), DeletePrefix("")],
     ids=lambda operation: type(operation).__name__,
 )
 async def test_a_lease_of_its_own_ends_with_its_key(space: Space, operation: Put | Delete | DeletePrefix) -> None:
     lease = await space.grant()
     id = await space.put_for(HOUR, "a")
+    if isinstance(operation, Put) and operation.lease_id == OTHER:
+        operation = operation._replace(lease_id=lease.id)
     await space.apply(operation)
     assert not await lives(space, id)
     assert await lives(space, lease)
@@ -90,11 +104,11 @@ async def test_puts_of_one_transaction_share_their_lease(space: Space) -> None:
 async def test_puts_of_one_transaction_with_different_ttls_are_refused(space: Space) -> None:
     await refused(space, InvalidRequest, Transaction(then=[Put("a", b"", ttl=HOUR), Put("b", b"", ttl=HOUR + 1)]))
     lease = await space.grant()
-    await space.apply(Put("a", b"", ttl=HOUR), Put("b", b"", lease_id=lease.id), Put("c", b""))
-    assert await space.leases() == {lease.id: 1, 2: 1}
+    own, *_ = (await space.apply(Put("a", b"", ttl=HOUR), Put("b", b"", lease_id=lease.id), Put("c", b""))).results
+    assert await space.leases() == {lease.id: 1, own_lease(own): 1}
 
 
 async def test_a_key_may_pass_from_an_own_lease_to_the_next_within_a_group(space: Space) -> None:
     put = Transaction(then=[Put("a", b"", ttl=HOUR)])
-    await space.outcomes(put, put, Transaction(then=[Delete("a")]), put)
-    assert await space.leases() == {4: 1}
+    *_, last = await space.outcomes(put, put, Transaction(then=[Delete("a")]), put)
+    assert await space.leases() == {own_lease(last.results[0]): 1}

@@ -22,22 +22,23 @@ from comity_server.model import (
 )
 from comity_server.record import LEASE_ID
 from tests.contract.conftest import OpenSpace
-from tests.contract.leases import SHORT, newest, refused
+from tests.contract.leases import SHORT, newest, refused, stand_still
 from tests.contract.space import HOUR, Space, plain
 
 # Grants
 
 
-async def test_grant_makes_a_revision_without_events_which_is_the_id(space: Space) -> None:
+async def test_grant_makes_a_revision_without_events_whose_time_is_the_id(space: Space) -> None:
     await space.put("a")
     outcome = await space.commit(Grant(ttl=HOUR, author="ann", trace_parent="00-1-2-01"))
     assert (outcome.committed, outcome.revision) == (True, 2)
     commit = await newest(space)
-    lease = Lease(2, HOUR, "ann", commit.time)
+    lease = Lease(commit.time, HOUR, "ann", commit.time)
     assert plain(outcome.results) == plain([lease])
-    assert (commit.revision, commit.author, commit.message, list(commit.events)) == (2, "ann", "grant lease 2", [])
+    said = (commit.revision, commit.author, commit.message, list(commit.events))
+    assert said == (2, "ann", f"grant lease {lease.id}", [])
     assert commit.trace_parent == "00-1-2-01"
-    found, remaining, keys = await space.store.lease(space.name, 2)
+    found, remaining, keys = await space.store.lease(space.name, lease.id)
     assert (found, keys) == (lease, 0)
     assert 0 < remaining <= HOUR
     assert await space.put("a") == 3
@@ -50,9 +51,19 @@ async def test_grant_says_why_if_it_is_told(space: Space) -> None:
 
 async def test_grant_begins_a_namespace(space: Space) -> None:
     lease = await space.grant()
-    assert lease.id == 1
     assert (await space.info())[1:5] == (1, 0, 0, 0)
-    assert await space.leases() == {1: 0}
+    assert await space.leases() == {lease.id: 0}
+
+
+async def test_ids_grow_and_no_two_commits_of_them_have_one_time(space: Space, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where the clock does not move on, or is set back."""
+    time = stand_still(space, monkeypatch)
+    put = Transaction(then=[Put("a", b"", ttl=HOUR)])
+    await space.outcomes(Transaction(then=[Put("b", b"")]), Grant(ttl=HOUR), put, Transaction(then=[Put("b", b"")]))
+    monkeypatch.setattr(space.store, "time", lambda: time - HOUR)
+    await space.outcomes(put, Grant(ttl=HOUR))
+    assert [commit.time - time for commit in await space.log()] == [0, 0, 1, 2, 3, 4]
+    assert set(await space.leases()) == {time, time + 3, time + 4}, "that of the first put ended as it was put again"
 
 
 async def test_leases_are_listed_in_the_order_of_their_ids(space: Space) -> None:
@@ -61,10 +72,10 @@ async def test_leases_are_listed_in_the_order_of_their_ids(space: Space) -> None
     ids = [(await space.grant(author=f"a{turn}")).id for turn in range(12)]
     assert ids == sorted(set(ids))
     found = await space.store.leases(space.name, limit=5)
-    assert [(info.lease.id, info.lease.author) for info in found] == [(id, f"a{id - 1}") for id in ids[:5]]
-    found = await space.store.leases(space.name, after=5, limit=100)
+    assert [(info.lease.id, info.lease.author) for info in found] == [(ids[turn], f"a{turn}") for turn in range(5)]
+    found = await space.store.leases(space.name, after=ids[4], limit=100)
     assert [info.lease.id for info in found] == ids[5:]
-    assert await space.store.leases(space.name, after=12, limit=1) == []
+    assert await space.store.leases(space.name, after=ids[-1], limit=1) == []
 
 
 async def test_what_never_was_a_lease_is_none(space: Space) -> None:
@@ -123,8 +134,7 @@ async def test_a_put_with_no_such_lease_is_refused(space: Space) -> None:
     ended = await space.grant()
     await space.revoke(ended)
     elsewhere = await space.sibling("other").grant()
-    assert elsewhere.id == 1
-    for id in (1, ended.id, 99, 2**62):
+    for id in (1, ended.id, elsewhere.id, 2**62):
         error = await refused(space, LeaseNotFound, Transaction(then=[Put("b", b"", lease_id=id)]))
         assert error.metadata == {"lease_id": str(id), "namespace": space.name}
 
@@ -191,12 +201,12 @@ async def test_compaction_and_checkpoints_do_nothing_to_leases(space: Space) -> 
 
 async def test_quota_of_leases(open_space: OpenSpace) -> None:
     space = await open_space(Limits(leases=2))
-    await space.grant()
+    first = await space.grant()
     await space.put_for(HOUR, "a", "b")
     error = await refused(space, QuotaExceeded, Grant(ttl=HOUR))
     assert error.metadata == {"quota": "leases", "limit": "2"}
     await refused(space, QuotaExceeded, Transaction(then=[Put("c", b"", ttl=HOUR)]))
-    await space.revoke(1)
+    await space.revoke(first)
     await space.grant()
     await space.sibling("other").grant()
 

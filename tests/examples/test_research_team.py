@@ -89,8 +89,8 @@ def test_ctrl_c_ends_all_of_it(moment: str) -> None:
 def test_a_terminal_shows_who_is_there_and_what_happens() -> None:
     written = terminal.run(COMMAND, environment({"LINES": "40"}), until="1: killed by SIGKILL")
     shown = terminal.plain(written)
-    assert re.search(r" agent +role +status +progress +incarnation +lease +restarts", shown)
-    assert re.search(r" researcher-2 +researcher +researching q-\d +━.* \d+ +\d\.\d s", shown)
+    assert re.search(r" agent +role +status +progress +since +lease +restarts", shown)
+    assert re.search(r" researcher-2 +researcher +researching q-\d +━.* \d\d:\d\d:\d\d +\d\.\d s", shown)
     assert re.search(r" researcher-\d +researcher .* 1: killed by SIGKILL", shown)
     assert re.search(r" queue +free +claimed +dead\s+role:researcher +[1-8] +[0-2] +0\s", shown)
     assert re.search(r" revision +author +message\s+\d+ +\S+ +\S", shown)

@@ -48,7 +48,9 @@ TESTED = (
 
 def sample(word: str) -> str:
     """The sample of docs/client.md in which the word stands."""
-    return CLIENT[TESTED.index(word)]
+    code = CLIENT[TESTED.index(word)]
+    assert word in code, "another sample stands in its place: the order in TESTED is that of the page"
+    return code
 
 
 class OutOfBudget(Exception):
@@ -306,7 +308,7 @@ async def test_a_lease(state: Client, server: Server, capsys: pytest.CaptureFixt
 async def test_a_put_with_a_ttl(state: Client, server: Server, capsys: pytest.CaptureFixture[str]) -> None:
     task, known = begin(sample("state.keep_alive("), state, server)
     await task
-    assert capsys.readouterr().out.split()[0] == str(known["put"].revision)
+    assert capsys.readouterr().out.split()[0] == str(known["put"].lease_id)
     assert await state.get("session/1") is None
 
 

@@ -67,14 +67,14 @@ class Lock {
     this.key = this.prefix + randomUUID();
     const put = { key: this.key, value: text('{"owner":"node"}'), content_type: 'application/json', ttl: { seconds: TTL } };
     const joined = await call(state, 'transact', { then: [{ put }, { list: { prefix: this.prefix, keys_only: true } }] });
-    this.fence = joined.revision;
+    this.fence = joined.results[0].put.lease_id;
     this.lost = this.leases.keep(this.fence);
     let { entries } = joined.results[1].list;
     let { revision } = joined;
     for (;;) {
-      const line = (entries ?? []).filter((each) => BigInt(each.lease_id ?? 0) > this.forkRevision);
+      const line = (entries ?? []).filter((each) => BigInt(each.lease_id ?? 0) && BigInt(each.mod_revision) > this.forkRevision);
       if (!line.some((each) => each.key === this.key)) throw new Error('the lease has ended in line');
-      const before = line.filter((each) => BigInt(each.create_revision) < BigInt(this.fence));
+      const before = line.filter((each) => BigInt(each.create_revision) < BigInt(joined.revision));
       if (!before.length) return this.fence;
       const last = before.reduce((a, b) => (BigInt(a.create_revision) > BigInt(b.create_revision) ? a : b));
       await this.deleted(last.key, revision);

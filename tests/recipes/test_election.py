@@ -108,7 +108,7 @@ async def test_a_restore_of_the_leaders_key_ends_its_leadership(state: Client) -
     await one.proclaim("two")
     assert not following.done()
     await state.restore(mark, prefix=place.key)
-    assert await following > place.create_revision
+    assert await following > place.lease_id
     assert await other.leader() == Leader("other", other.fence)
     with pytest.raises(LeaseLost):
         await one.proclaim("three")

@@ -322,7 +322,9 @@ async def test_a_waiter_whose_place_is_written_by_others_comes_again(state: Clie
     assert not waiting.done()
     await holder.release()
     assert await waiting == waiter.fence
-    assert await state.get((await keys_in_order(state))[-1], revision=waiter.fence) is not None
+    entry = await state.get((await keys_in_order(state))[-1])
+    assert entry is not None
+    assert entry.lease_id == waiter.fence
     await waiter.release()
 
 

@@ -74,7 +74,7 @@ async def test_whoever_waits_while_cut_off_comes_again(state: Client, far: Clien
         proxy.refuse(False)
         await until(lambda: are_in_line(2))
         assert not waiting.done()
-    assert await waiting > before.create_revision
+    assert await waiting > before.lease_id
     await other.release()
 
 

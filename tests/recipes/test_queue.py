@@ -38,7 +38,7 @@ async def test_a_claimed_item_is_nobody_elses(state: Client) -> None:
     await queue.put("x")
     item = await queue.get()
     assert item.tries == 1
-    assert item.fence == item.lease.id
+    assert item.fence == (await state.namespace_info()).revision
     assert await queue.try_get() is None
     assert await queue.size() == QueueSize(0, 1, 0)
     with pytest.raises(TimeoutError):

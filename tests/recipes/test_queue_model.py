@@ -133,7 +133,7 @@ class Model:
         self.waiting = sorted([*self.waiting, *known], key=lambda known: known.order)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(STEPS, min_size=5, max_size=40))
 def test_a_queue_does_what_a_naive_one_does(server: Server, namespace: str, steps: list[tuple[str, int]]) -> None:
     with sync.connect(server.address, namespace=namespace) as client:

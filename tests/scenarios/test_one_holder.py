@@ -53,7 +53,7 @@ async def test_a_holder_that_is_stopped_past_its_lease_never_writes_again(shared
 
 async def judge(world: Client) -> None:
     """By the whole history: whoever wrote was first in the line, and lived; and no fence came back."""
-    line: dict[str, int] = {}  # the contenders, by the revision with which each joined
+    line: dict[str, int] = {}  # the contenders, by the fence that each joined with
     fences: list[int] = []
     async for commit in world.history(newest_first=False):
         for event in commit.events:
@@ -61,7 +61,7 @@ async def judge(world: Client) -> None:
                 fences.append(event.entry.value["fence"])
                 assert fences[-1] == min(line.values()), f"revision {commit.revision} was written by {commit.author}"
             elif event.key.startswith("locks/") and event.is_put:
-                line[event.key] = event.entry.create_revision
+                line[event.key] = event.entry.lease_id
             elif event.key.startswith("locks/"):
                 del line[event.key]
     assert fences == sorted(fences)

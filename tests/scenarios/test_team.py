@@ -35,7 +35,8 @@ async def test_a_supervisor_sees_its_agents_and_they_share_state(world: Client) 
             assert presence is not None
             assert presence.detail == TOPICS  # what each of them has seen of the others
             assert (presence.role, presence.supervisor, presence.pid) == ("scout", "lead", child.pid)
-            assert presence.incarnation == starts[child.name].incarnation < presence.revision
+            assert presence.incarnation == starts[child.name].incarnation
+            assert presence.revision > starts[child.name].revision
             notes = await world.get(f"agent-state/{child.name}/notes")
             assert notes is not None
             assert notes.value == {"topic": TOPICS[child.name], "by": child.name}

@@ -11,7 +11,6 @@ from comity_server.model import (
     DropCheckpoint,
     Fork,
     Get,
-    Grant,
     Increment,
     List,
     MakeCheckpoint,
@@ -122,8 +121,8 @@ async def live(opened: Opened) -> None:
         await space.store.delete_namespace(space.name)
     await again.put("a", b"again")
     await again.checkpoint("one")
-    await again.commit(Grant(ttl=HOUR, author="lea"))
-    await again.apply(Put("b", b"leased", lease_id=await again.revision()), Put("c", b"", ttl=2 * HOUR))
+    lease = await again.grant(author="lea")
+    await again.apply(Put("b", b"leased", lease_id=lease.id), Put("c", b"", ttl=2 * HOUR))
     await empty.put("a")
     await empty.delete("a")
     await empty.compact()

@@ -43,7 +43,7 @@ from comity_server.record import KEY, LEASE_ID, VALUE, Record
 from comity_server.stores.redis import compaction
 from comity_server.stores.redis.store import RedisStore
 from comity_server.stores.redis.url import parse
-from tests.contract.space import HOUR, LIMITS, Space, plain
+from tests.contract.space import HOUR, LIMITS, Space, own_lease, plain
 from tests.redis_servers import RedisServer, program
 from tests.stores.garbage import garbage
 from tests.stores.small import small_steps
@@ -234,7 +234,7 @@ class Storm:
     async def grant(self, name: str, key: str, request: RequestId) -> None:
         if request.sequence % 2:
             put = Transaction(then=[Put(key, b"", ttl=HOUR)], request_id=request)
-            self.leases[name, key] = (await self.insist(name, put)).revision
+            self.leases[name, key] = own_lease((await self.insist(name, put)).results[0])
             return
         (lease,) = (await self.insist(name, Grant(ttl=HOUR, author=key, request_id=request))).results
         assert isinstance(lease, Lease)

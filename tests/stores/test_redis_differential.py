@@ -34,7 +34,7 @@ from tests.stores.small import small_steps
 pytestmark = pytest.mark.skipif(program() is None, reason="there is no redis-server")
 
 SOAK = os.environ.get("COMITY_SOAK") == "1"
-SEEDS: Final = 2000 if SOAK else 12
+SEEDS: Final = 2000 if SOAK else 8
 STEPS: Final = 300 if SOAK else 150
 ANSWER_SECONDS: Final = 20.0  # within which anything is answered
 SHRINK_SECONDS: Final = 60.0

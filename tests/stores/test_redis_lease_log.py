@@ -5,8 +5,9 @@ import pytest
 
 from comity_server.errors import Conflict, LeaseLost, StateError, StoreUnavailable
 from comity_server.model import Fork, Grant, Guard, Lease, Put, Revoke, Transaction, Write
-from comity_server.stores.redis import codec, compaction, journal, loading
+from comity_server.stores.redis import codec, compaction, journal, loading, steps
 from comity_server.stores.redis.failures import Passing
+from tests.contract.leases import stand_still
 from tests.contract.space import HOUR, SECOND, Space
 from tests.redis_servers import program
 from tests.stores.garbage import garbage
@@ -105,26 +106,35 @@ async def test_a_lease_as_it_is_kept() -> None:
         assert codec.unpack_lease(b"%d" % lease.id, codec.pack_lease(lease)) == lease
 
 
-async def test_a_group_with_all_that_can_become_of_leases(shared: Shared) -> None:
+@pytest.mark.parametrize("piece", [steps.PIECE, 50])
+async def test_a_group_with_all_that_can_become_of_leases(
+    shared: Shared, monkeypatch: pytest.MonkeyPatch, piece: int
+) -> None:
+    """Also where the entry of the log comes in pieces."""
+    monkeypatch.setattr(steps, "PIECE", piece)
     one, other = await shared.spaces()
+    time = stand_still(one, monkeypatch)
     first = await one.grant(HOUR)
+    assert first.id == time
+    second, last = time + 1, time + 3
     writes: list[Write] = [
-        Grant(ttl=HOUR),  # 2
-        Transaction(then=[Put("a", b"", ttl=SECOND * 60)]),  # 3
-        Transaction(then=[Put("a", b"", lease_id=2)]),  # 4, and 3 ends
+        Grant(ttl=HOUR),  # the second
+        Transaction(then=[Put("a", b"", ttl=SECOND * 60)]),  # the third
+        Transaction(then=[Put("a", b"", lease_id=second)]),  # and the third ends
         Revoke(lease_id=first.id),
         Transaction(then=[Put("b", b"")], guard=Guard(first.id)),
-        Revoke(lease_id=2),  # 5
-        Transaction(then=[Put("c", b"", ttl=SECOND * 60)]),  # 6
+        Revoke(lease_id=second),
+        Transaction(then=[Put("c", b"", ttl=SECOND * 60)]),  # the last
     ]
     outcomes = await one.group(*writes)
     assert [type(one) for one in outcomes if isinstance(one, StateError)] == [LeaseLost]
     for space in (one, other, Space(await shared.open(), NAME)):
-        assert await space.leases() == {6: 1}
+        assert await space.leases() == {last: 1}
         assert await space.keys() == ["c"]
+        assert [commit.time - time for commit in await space.log()] == [0, 1, 2, 3, 3, 3]
     of = keys_of(one)
-    assert await call(one, "HKEYS", of.leases(1)) == [b"6"]
-    assert await call(one, "ZRANGE", of.deadlines(1), 0, -1) == [b"6"]
+    assert await call(one, "HKEYS", of.leases(1)) == [b"%d" % last]
+    assert await call(one, "ZRANGE", of.deadlines(1), 0, -1) == [b"%d" % last]
 
 
 async def test_an_answer_that_was_lost_is_found_in_the_log(shared: Shared, monkeypatch: pytest.MonkeyPatch) -> None:

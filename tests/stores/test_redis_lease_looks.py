@@ -122,7 +122,7 @@ async def test_grants_after_another_one_are_looked_for_without_saying_so(
 @pytest.mark.parametrize("is_loaded", [True, False])
 async def test_what_redis_has_lost_of_when_to_look_is_said_again(shared: Shared, is_loaded: bool) -> None:
     (space,) = await shared.spaces(1)
-    await space.grant(60 * SECOND)
+    lease = await space.grant(60 * SECOND)
     await call(space, "DEL", keys.expiries(redis_store(space)._target.prefix))
     other = Space(await shared.open(), NAME)
     if is_loaded:
@@ -131,7 +131,7 @@ async def test_what_redis_has_lost_of_when_to_look_is_said_again(shared: Shared,
     assert redis_store(other)._replicas.known(NAME) is not None or not is_loaded
     found = await looked_into_at(space)
     assert found is not None
-    assert abs(found - await deadline(space, 1)) < 30 * SECOND
+    assert abs(found - await deadline(space, lease)) < 30 * SECOND
 
 
 async def test_where_nothing_lives_by_a_lease_no_question_is_asked(
@@ -230,8 +230,9 @@ async def test_many_namespaces_at_once(shared: Shared, monkeypatch: pytest.Monke
 async def test_many_namespaces_cost_few_round_trips(shared: Shared, monkeypatch: pytest.MonkeyPatch) -> None:
     store = await shared.open()
     spaces = [Space(store, f"n{number}") for number in range(50)]
+    ids = {space.name: [(await space.grant(HOUR)).id] for space in spaces}
     for space in spaces:
-        await run_out(space, await space.grant(HOUR))
+        await run_out(space, *ids[space.name])
     trips = 0
 
     async def count(*_: Any) -> None:
@@ -240,10 +241,10 @@ async def test_many_namespaces_cost_few_round_trips(shared: Shared, monkeypatch:
 
     before(monkeypatch, store._client, "once", count)
     due = await store.due()
-    assert due == {space.name: [1] for space in spaces}
+    assert due == ids
     assert trips <= 3
-    for name, ids in due.items():
-        await store.commit(name, [Expire(lease_ids=tuple(ids))])
+    for name, some in due.items():
+        await store.commit(name, [Expire(lease_ids=tuple(some))])
     assert trips <= 3 + len(spaces)
     for space in spaces:
         await look_into(space)
@@ -261,8 +262,9 @@ async def test_namespaces_without_any_do_not_have_others_wait_for_the_next_look(
         await space.grant(HOUR)
         await look_into(space)
     space = Space(store, "z")
-    await run_out(space, await space.grant(HOUR))
-    assert await store.due() == {"z": [1]}
+    lease = await space.grant(HOUR)
+    await run_out(space, lease)
+    assert await store.due() == {"z": [lease.id]}
 
 
 async def test_those_that_are_too_many_for_one_look_are_told_by_the_next(
@@ -273,8 +275,9 @@ async def test_those_that_are_too_many_for_one_look_are_told_by_the_next(
     monkeypatch.setattr(expiries, "AGAIN", HOUR)
     store = await shared.open()
     many, few = Space(store, "many"), Space(store, "few")
-    await run_out(many, *[await many.grant(HOUR) for _ in range(7)])
-    assert await many.expire() == [1, 2, 3]
+    leases = [await many.grant(HOUR) for _ in range(7)]
+    await run_out(many, *leases)
+    assert await many.expire() == [lease.id for lease in leases[:3]]
     await run_out(few, *[await few.grant(HOUR) for _ in range(2)])
     told: list[tuple[int, int]] = []
     for _ in range(5):
@@ -325,8 +328,10 @@ async def test_a_node_that_does_not_answer_keeps_nothing_from_the_others(
     shared = Shared(f"{redis_cluster.url}?prefix=t-{time.time_ns()}")
     store = await shared.open()
     by_port: dict[int, list[Space]] = {}
+    ids: dict[str, list[int]] = {}
     for space in (Space(store, f"n{number}") for number in range(9)):
-        await run_out(space, await space.grant(HOUR))
+        ids[space.name] = [(await space.grant(HOUR)).id]
+        await run_out(space, *ids[space.name])
         by_port.setdefault(redis_cluster.master_of(keys_of(space).meta).port, []).append(space)
     slow, refused, well = ([space.name for space in spaces] for spaces in by_port.values())
     answers = asyncio.Event()
@@ -345,10 +350,10 @@ async def test_a_node_that_does_not_answer_keeps_nothing_from_the_others(
         return set(names) <= set(found)
 
     await until(lambda: has(well))
-    assert found == {name: [1] for name in well}
+    assert found == {name: ids[name] for name in well}
     answers.set()
     await until(lambda: has(slow))
-    assert found == {name: [1] for name in [*well, *slow]}
+    assert found == {name: ids[name] for name in [*well, *slow]}
     await shared.close()
 
 
@@ -359,15 +364,16 @@ async def test_a_slot_that_is_moved_keeps_nothing_from_the_others_of_its_node(
     shared = Shared(f"{redis_cluster.url}?prefix=t-{time.time_ns()}")
     store = await shared.open()
     by_port: dict[int, list[Space]] = {}
+    ids: dict[str, int] = {}
     for space in (Space(store, f"n{number}") for number in range(9)):
-        await space.grant(HOUR)
+        ids[space.name] = (await space.grant(HOUR)).id
         by_port.setdefault(redis_cluster.master_of(keys_of(space).meta).port, []).append(space)
     moved, *others = max(by_port.values(), key=len)
-    await moved.commit(Revoke(lease_id=1))  # so that a key of its slot is missing
+    await moved.commit(Revoke(lease_id=ids[moved.name]))  # so that a key of its slot is missing
     with redis_cluster.moving(keys_of(moved).meta):
         await look_into(moved)
         for space in others:
-            await run_out(space, 1)
+            await run_out(space, ids[space.name])
         found: dict[str, Any] = {}
 
         async def has_all() -> bool:
@@ -375,7 +381,7 @@ async def test_a_slot_that_is_moved_keeps_nothing_from_the_others_of_its_node(
             return len(found) == len(others)
 
         await until(has_all)
-    assert found == {space.name: [1] for space in others}
+    assert found == {space.name: [ids[space.name]] for space in others}
     assert await moved.expire() == []
     await shared.close()
 

@@ -1,5 +1,6 @@
 """The file of the sqlite store: who may open it, what is refused and left alone, how an old one becomes a new one."""
 
+import asyncio
 import json
 import os
 import random
@@ -8,21 +9,23 @@ import sqlite3
 import stat
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 
 import grpc
 import pytest
 
-from comity_server.errors import StoreUnavailable
+from comity_server.errors import StateError, StoreUnavailable
 from comity_server.limits import Limits
-from comity_server.model import Put, Transaction
+from comity_server.model import Outcome, Put, Transaction
 from comity_server.record import VALUE
 from comity_server.stores.sqlite import schema
 from comity_server.stores.sqlite.store import SqliteStore
 from comity_server.stores.url import default_url, sqlite_path
 from tests import servers
+from tests.waiting import until
 from tests.wire.calls import Wire
 
 NEW = "a new store was made"
@@ -95,6 +98,74 @@ def test_a_killed_server_leaves_the_file_free(path: Path) -> None:
         server.kill()
         with serving(path) as wire:
             wire.put("n", "k")
+
+
+async def is_free(path: Path) -> bool:
+    """Whether nobody has a file, as far as a store can tell that would open it."""
+    store = SqliteStore(path, Limits())
+    try:
+        await store.open()
+    except StoreUnavailable:
+        return False
+    await store.close()
+    return True
+
+
+async def test_who_is_cancelled_while_it_closes_has_the_file_until_nothing_is_written_any_more(path: Path) -> None:
+    store = SqliteStore(path, Limits())
+    await store.open()
+    began, goes_on = threading.Event(), threading.Event()
+
+    def slow(connection: sqlite3.Connection) -> None:
+        began.set()
+        goes_on.wait(60)
+        connection.execute("UPDATE store SET least_revision = 7")
+
+    async def write() -> Sequence[Outcome | StateError]:
+        return await store.commit("n", [Transaction(then=[Put("k", b"1")])])
+
+    held = asyncio.ensure_future(store._writer.write(slow))
+    await until(began.is_set)
+    behind = asyncio.ensure_future(write())
+    closing = asyncio.ensure_future(store.close())
+    await asyncio.sleep(0)
+    closing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await closing
+    assert not await is_free(path)
+    goes_on.set()
+    async with asyncio.timeout(20):
+        await held
+    (answer,) = await behind
+    assert isinstance(answer, StoreUnavailable)
+    await until(lambda: is_free(path))
+    again = SqliteStore(path, Limits())
+    await again.open()
+    assert (again.least_revision, list(again.namespaces_by_name)) == (7, [])
+    await again.close()
+
+
+async def test_who_is_cancelled_while_it_opens_has_the_file_until_it_is_closed(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    began, goes_on = threading.Event(), threading.Event()
+    migrate = schema.migrate
+
+    def slow(connection: sqlite3.Connection) -> None:
+        began.set()
+        goes_on.wait(60)
+        migrate(connection)
+
+    monkeypatch.setattr(schema, "migrate", slow)
+    opening = asyncio.ensure_future(SqliteStore(path, Limits()).open())
+    await until(began.is_set)
+    monkeypatch.undo()
+    opening.cancel()
+    assert not await is_free(path)
+    goes_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await opening
+    assert await is_free(path)
 
 
 def newer(path: Path) -> None:

@@ -220,26 +220,30 @@ async def test_the_keys_of_leases_are_there_after_a_start(path: Path, clock: Clo
 async def test_guards_and_repeats_are_judged_as_before_after_a_start(path: Path) -> None:
     grant = Grant(ttl=HOUR, author="ann", request_id=RequestId("c", 1))
     put = Transaction(then=[Put("a", b"", ttl=HOUR)], request_id=RequestId("c", 2))
-    revoke = Revoke(lease_id=2, request_id=RequestId("c", 3))
-    guarded = Transaction(then=[Increment("n", 1)], request_id=RequestId("c", 4), guard=Guard(1, 1))
     async with opened(path) as space:
-        first = [await space.commit(write) for write in (grant, put, revoke, guarded)]
+        granted = await space.commit(grant)
+        own = await space.commit(put)
+        held, of_key = await space.leases()
+        guard = Guard(held, held)
+        revoke = Revoke(lease_id=of_key, request_id=RequestId("c", 3))
+        guarded = Transaction(then=[Increment("n", 1)], request_id=RequestId("c", 4), guard=guard)
+        first = [granted, own, *[await space.commit(write) for write in (revoke, guarded)]]
     async with opened(path) as space:
-        await space.commit(Transaction(then=[Put("b", b"")], guard=Guard(1, 1)))
-        await space.revoke(1)
+        await space.commit(Transaction(then=[Put("b", b"")], guard=guard))
+        await space.revoke(guard.lease_id)
         with pytest.raises(LeaseLost):
-            await space.commit(Transaction(then=[Put("b", b"")], guard=Guard(1, 1)))
+            await space.commit(Transaction(then=[Put("b", b"")], guard=guard))
     async with opened(path) as space:
         assert [plain(await space.commit(write)) for write in (grant, put, revoke, guarded)] == list(map(plain, first))
         with pytest.raises(LeaseLost):
-            await space.commit(Transaction(then=[Put("b", b"")], guard=Guard(1, 1)))
-        assert (await space.grant()).id > 5
+            await space.commit(Transaction(then=[Put("b", b"")], guard=guard))
+        assert (await space.grant()).id > of_key
 
 
 async def test_the_leases_of_a_deleted_namespace_are_gone(path: Path) -> None:
     async with opened(path) as space:
         await space.grant()
-        await space.put_for(HOUR, "a")
+        own = await space.put_for(HOUR, "a")
         fork = await space.fork("fork")
         of_fork = await fork.grant()
         await fork.put_with(of_fork, "b")
@@ -249,7 +253,7 @@ async def test_the_leases_of_a_deleted_namespace_are_gone(path: Path) -> None:
         async with opened(path) as space:
             assert await space.leases() == {}
             assert await space.sibling("fork").leases() == {of_fork.id: 1}
-            assert [entry[LEASE_ID] for entry in await space.sibling("fork").entries()] == [2, of_fork.id]
+            assert [entry[LEASE_ID] for entry in await space.sibling("fork").entries()] == [own, of_fork.id]
             assert check(path).problems == []
     async with opened(path) as space:
         assert await space.sibling("fork").revoke(of_fork) == 1
@@ -319,12 +323,14 @@ async def test_a_file_of_the_first_version_is_brought_up_to_date(path: Path, clo
     [
         ("UPDATE leases SET namespace = 9", "2 rows of leases belong to nothing"),
         ("UPDATE namespaces SET deleted = 1", "2 rows of leases belong to nothing"),
-        ("UPDATE leases SET id = 9 WHERE id = 1", "namespace n: lease 9 is of no revision from 1 to 4"),
-        ("UPDATE leases SET id = -1 WHERE id = 1", "namespace n: lease -1 is of no revision from 1 to 4"),
-        ("UPDATE leases SET ttl = 0 WHERE id = 1", "namespace n: lease 1 has a ttl of 0 µs"),
-        ("UPDATE store SET clock = -1", "namespace n: lease 1 has more left than its ttl"),
-        ("DELETE FROM leases WHERE id = 1", "namespace n: a lives by lease 1, which is not there"),
-        ("DELETE FROM leases", "namespace n: b lives by lease 3, which is not there"),
+        ("UPDATE leases SET id = 9 WHERE NOT ends_with_keys", "namespace n: lease 9 was granted by no commit"),
+        ("UPDATE leases SET id = -1 WHERE NOT ends_with_keys", "namespace n: lease -1 was granted by no commit"),
+        ("UPDATE leases SET id = id + 1", "namespace n: lease {next} was granted by no commit"),
+        ("UPDATE leases SET id = id + 1000000000, create_time = id + 1000000000", "namespace n: lease"),
+        ("UPDATE leases SET ttl = 0 WHERE NOT ends_with_keys", "namespace n: lease {first} has a ttl of 0 µs"),
+        ("UPDATE store SET clock = -1", "namespace n: lease {first} has more left than its ttl"),
+        ("DELETE FROM leases WHERE NOT ends_with_keys", "namespace n: a lives by lease {first}, which is not there"),
+        ("DELETE FROM leases", "namespace n: b lives by lease {own}, which is not there"),
         ("UPDATE leases SET ttl = 'soon'", "it cannot be read"),
     ],
 )
@@ -332,12 +338,13 @@ async def test_leases_that_do_not_fit_are_found(path: Path, clock: Clock, damage
     async with opened(path) as space:
         lease = await space.grant()
         await space.put_with(lease, "a")
-        await space.put_for(HOUR, "b")
+        own = await space.put_for(HOUR, "b")
         await space.put("c")
     report = check(path)
     assert (report.leases, report.problems) == (2, [])
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute(damage)
+    problem = problem.format(first=lease.id, next=lease.id + 1, own=own)
     assert any(found.startswith(problem) for found in check(path).problems), check(path).problems
 
 

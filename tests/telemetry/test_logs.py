@@ -1,6 +1,7 @@
 """What the log says of calls, and what it does not."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -11,14 +12,16 @@ from structlog.testing import capture_logs
 import comity
 from comity.v1 import state_pb2 as s
 from comity.v1 import state_pb2_grpc
+from comity_server.access.tokens import new_token
 from comity_server.telemetry.trail import merge
 from tests import servers
-from tests.access.bearers import bearing
-from tests.telemetry.busy import CANARY, KEY, NAME, REQUEST_ID, TRACE, TRACED
+from tests.access.bearers import bearing, write_tokens
+from tests.telemetry.busy import CANARY, KEY, NAME, REQUEST_ID, TRACE, TRACED, VALUE
 from tests.telemetry.conftest import Busy
 from tests.waiting import until
 from tests.wire.calls import TIMEOUT, Metadata
 from tests.wire.inprocess import run
+from tests.wire.pipes import connected, create, delete, get, increment, listing, piped, put, transact
 
 Line = dict[str, Any]
 
@@ -160,6 +163,73 @@ async def test_a_watch_that_nobody_wants_any_more_is_no_failure() -> None:
                 await running.state.Get(s.GetRequest(namespace=NAME))
             await until(lambda: not running.server.calls.streams)
     assert [line["code"] for line in log if line["event"] == "call"] == ["INVALID_ARGUMENT"]
+
+
+FAILING = [
+    ("PUT", "ABORTED", "CONFLICT", put(KEY, VALUE, if_version=99)),
+    ("CREATE", "ABORTED", "CONFLICT", create(KEY, VALUE)),
+    ("DELETE", "FAILED_PRECONDITION", "LEASE_LOST", delete(KEY, guard_lease_id=99)),
+    ("INCREMENT", "FAILED_PRECONDITION", "NOT_A_NUMBER", increment(KEY)),
+    ("GET", "OUT_OF_RANGE", "REVISION_IN_FUTURE", get(KEY, 10**6)),
+    ("LIST", "OUT_OF_RANGE", "REVISION_IN_FUTURE", listing(KEY, revision=10**6)),
+    ("TRANSACT", "INVALID_ARGUMENT", "INVALID_REQUEST", transact(namespace=KEY)),
+    ("PUT", "INVALID_ARGUMENT", "INVALID_REQUEST", put(f"{KEY}\0", VALUE)),
+    ("UNSPECIFIED", "INVALID_ARGUMENT", "INVALID_REQUEST", s.PipelineOperation(kind=99, key=KEY)),  # type: ignore[arg-type]
+    ("UNSPECIFIED", "INVALID_ARGUMENT", "INVALID_REQUEST", s.PipelineOperation(kind=-1, key=KEY)),  # type: ignore[arg-type]
+]
+WELL = [get(KEY), get("absent"), listing(), transact(conditions=[s.Condition(key="absent", exists=True)])]
+
+
+@pytest.mark.parametrize("log_calls", ["none", "failed", "all"])
+async def test_each_operation_of_a_pipeline_that_fails_has_a_line(log_calls: str) -> None:
+    with capture_logs(processors=[merge]) as log:
+        async with run(log_calls=log_calls) as running, connected(running.server.addresses[0]) as channel:
+            async with piped(channel, NAME, metadata=(("x-request-id", "mine"),)) as pipe:
+                await pipe.one(put(KEY, VALUE))
+                for _, code, reason, operation in FAILING:
+                    result = await pipe.one(copied(operation))
+                    assert (result.code, result.error.reason) == (getattr(grpc.StatusCode, code).value[0], reason)
+                assert not any(result.code for result in await pipe.ask(*map(copied, WELL)))
+            await until(lambda: not running.server.calls.streams)
+    found = [line for line in log if line["event"] == "operation"]
+    failing = [(operation, code, reason) for operation, code, reason, _ in FAILING]
+    assert [(line["operation"], line["code"], line["reason"]) for line in found] == failing * (log_calls != "none")
+    for line in found:
+        assert (line["request_id"], line["namespace"]) == ("mine", NAME)
+        assert line["method"] == "comity.v1.StateService/Pipeline"
+    assert CANARY not in str(log)
+
+
+def copied(operation: s.PipelineOperation) -> s.PipelineOperation:
+    """Without the id that it is given when it is sent."""
+    return s.PipelineOperation.FromString(operation.SerializeToString())
+
+
+async def test_what_a_client_is_denied_is_in_the_log_with_who_it_is(tmp_path: Path) -> None:
+    token = new_token()
+    write_tokens(tmp_path / "tokens", planner=token)
+    policy = tmp_path / "policy.toml"
+    policy.write_text(f'[[rules]]\nprincipals = ["planner"]\nnamespaces = ["{NAME}"]\nallow = ["read"]\n')
+    with capture_logs(processors=[merge]) as log:
+        async with run(log_calls="failed", tokens=tmp_path / "tokens", policy=policy) as running:
+            async with comity.connect(running.server.addresses[0], namespace=NAME, token=token) as state:
+                assert await state.get(KEY) is None
+                with pytest.raises(comity.PermissionDenied) as refused:
+                    await state.put(KEY, 1)
+            await until(lambda: not running.server.calls.streams)  # which the end of the server would have fail
+    (line,) = [line for line in log if line["event"] in ("call", "operation")]
+    assert line.pop("peer").startswith("ipv4:127.0.0.1:")
+    assert line == {
+        "event": "operation",
+        "log_level": "info",
+        "operation": "PUT",
+        "code": "PERMISSION_DENIED",
+        "reason": "PERMISSION_DENIED",
+        "principal": "planner",
+        "namespace": NAME,
+        "request_id": refused.value.request_id,
+        "method": "comity.v1.StateService/Pipeline",
+    }
 
 
 async def test_a_trace_of_the_client_is_named_where_the_server_makes_none() -> None:

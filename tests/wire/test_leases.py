@@ -62,10 +62,12 @@ def leased(wire: Wire, namespace: str, key: str, lease_id: int) -> int:
 def test_a_grant(wire: Wire, namespace: str) -> None:
     wire.put(namespace, "before")
     lease = granted(wire, namespace, author="ann")
-    assert (lease.id, lease.fence, lease.author, lease.key_count, lease.ends_with_keys) == (2, 2, "ann", 0, False)
+    assert (lease.author, lease.key_count, lease.ends_with_keys) == ("ann", 0, False)
     assert lease.ttl == lease.remaining == LONG
     [commit, _] = wire.call(s.HistoryRequest(namespace=namespace)).commits
-    assert (commit.revision, commit.author, commit.message, len(commit.events)) == (2, "ann", "grant lease 2", 0)
+    said = (commit.revision, commit.author, commit.message, len(commit.events))
+    assert said == (2, "ann", f"grant lease {lease.id}", 0)
+    assert lease.id == lease.fence == commit.commit_time.ToMicroseconds()
     assert lease.expire_time.ToMicroseconds() == commit.commit_time.ToMicroseconds() + 60_000_000
 
 
@@ -127,7 +129,7 @@ def test_an_expired_lease_takes_its_keys_along(wire: Wire, namespace: str) -> No
     watch = wire.state.Watch(s.WatchRequest(namespace=namespace, prefix="", from_revision=4), timeout=TIMEOUT)
     [commit] = next(answer for answer in watch if answer.commits).commits
     watch.cancel()
-    assert (commit.revision, commit.message) == (4, "lease 1 of ann expired")
+    assert (commit.revision, commit.message) == (4, f"lease {lease.id} of ann expired")
     events = [(event.type, event.entry.key, event.cause) for event in commit.events]
     assert events == [(t.EVENT_TYPE_DELETE, key, t.EVENT_CAUSE_LEASE_EXPIRY) for key in "ab"]
     took = commit.commit_time.ToMicroseconds() - lease.expire_time.ToMicroseconds()
@@ -155,14 +157,18 @@ def test_a_guarded_write_needs_its_lease(wire: Wire, namespace: str) -> None:
 
 
 def test_a_put_with_a_ttl_has_a_lease_of_its_own(wire: Wire, namespace: str) -> None:
-    first = wire.call(s.PutRequest(namespace=namespace, key="k", ttl=LONG)).revision
+    first = wire.call(s.PutRequest(namespace=namespace, key="k", ttl=LONG)).lease_id
     lease = wire.call(le.GetLeaseRequest(namespace=namespace, lease_id=first)).lease
     assert (lease.key_count, lease.ends_with_keys, lease.ttl) == (1, True, LONG)
-    second = wire.call(s.PutRequest(namespace=namespace, key="k", ttl=LONG)).revision
+    second = wire.call(s.PutRequest(namespace=namespace, key="k", ttl=LONG)).lease_id
     assert [lease.id for lease in wire.call(le.ListLeasesRequest(namespace=namespace)).leases] == [second]
     wire.call(s.PutRequest(namespace=namespace, key="k"))
     assert not wire.call(le.ListLeasesRequest(namespace=namespace)).leases
     assert not wire.call(s.GetRequest(namespace=namespace, key="k")).entry.lease_id
+    operations = [s.Operation(put=s.PutOperation(key="l", ttl=LONG)), s.Operation(put=s.PutOperation(key="m"))]
+    done = wire.call(s.TransactRequest(namespace=namespace, then=operations))
+    [own] = wire.call(le.ListLeasesRequest(namespace=namespace)).leases
+    assert [result.put.lease_id for result in done.results] == [own.id, 0]
 
 
 def test_leases_end_with_their_namespace(wire: Wire, namespace: str) -> None:
@@ -183,7 +189,8 @@ async def test_the_lease_of_a_pipeline(pipe: Pipe, wire: Wire, namespace: str) -
         get("b"),
     )
     assert [result.error.reason for result in results] == ["", "", "", "LEASE_LOST", "", ""]
-    assert [result.entry.lease_id for result in results[4:]] == [lease.id, results[1].revision]
+    assert [result.lease_id for result in results[:2]] == [result.entry.lease_id for result in results[4:]]
+    assert results[0].lease_id == lease.id < results[1].lease_id
 
 
 async def test_renewals_are_answered_in_their_order(keeping: Keeping, wire: Wire, namespace: str) -> None:
@@ -219,7 +226,7 @@ async def test_who_keeps_a_lease_alive_is_told_of_its_end(
     keeping: Keeping, wire: Wire, namespace: str, how: str
 ) -> None:
     ttl = BRIEF if how == "expired" else LONG
-    lease_id = wire.call(s.PutRequest(namespace=namespace, key="k", ttl=ttl)).revision
+    lease_id = wire.call(s.PutRequest(namespace=namespace, key="k", ttl=ttl)).lease_id
     other = granted(wire, namespace).id
     await keeping.send(lease_id, other)
     assert [(await keeping.read())[0] for _ in range(2)] == [lease_id, other]
@@ -263,9 +270,9 @@ async def test_many_renewals_at_once(keeping: Keeping, wire: Wire, namespace: st
 async def alone(**settings: Any) -> AsyncIterator[tuple[Running, Keeping]]:
     async with run(**settings) as running, grpc.aio.insecure_channel(running.server.addresses[0]) as channel:
         keeping = Keeping(channel, "n")
-        await running.state.Put(s.PutRequest(namespace="n", key="k", ttl=LONG), timeout=TIMEOUT)
-        await keeping.send(1)
-        assert (await keeping.read())[0] == 1
+        put = await running.state.Put(s.PutRequest(namespace="n", key="k", ttl=LONG), timeout=TIMEOUT)
+        await keeping.send(put.lease_id)
+        assert (await keeping.read())[0] == put.lease_id
         yield running, keeping
 
 

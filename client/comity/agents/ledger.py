@@ -16,7 +16,7 @@ from comity.status import is_retriable
 
 from . import layout
 from .children import Child
-from .presence import CRASHED, Directory, Presence, reported
+from .presence import Directory, Presence, reported
 
 __all__ = ["Former", "Ledger"]
 
@@ -108,14 +108,14 @@ class Ledger:
     async def release(self, child: Child, crash: str = "") -> None:
         """End the lease of a child that has died, if it has not ended yet: what it held is free.
 
-        crash: why it died, if nobody asked it to. It is its last report.
+        crash: why it died, if nobody asked it to. Others see it before it goes.
         """
         if not self._lease.alive:
             return
         found = await self.find(child.name)
         if found is not None and found.run == child.run:
             if crash:
-                await self._report(reported(found, status=CRASHED, detail=crash))
+                await self._report(reported(found, crash=crash))
             await self.revoke(found)
 
     async def _report(self, presence: Presence) -> None:

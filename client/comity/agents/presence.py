@@ -21,7 +21,6 @@ from . import layout
 from .identity import identity
 
 __all__ = [
-    "CRASHED",
     "UNSAID",
     "Directory",
     "Presence",
@@ -44,7 +43,6 @@ class Unsaid(enum.Enum):
 
 
 UNSAID: Final = Unsaid.UNSAID
-CRASHED: Final = "crashed"  # the last status that a supervisor reports of a child that died, before it ends its lease
 EPOCH = datetime.datetime.fromtimestamp(0, datetime.UTC)
 
 
@@ -65,6 +63,7 @@ class Presence:
     run: str  # which start of its supervisor's it came from; empty: none
     incarnation: int  # the id of its lease, which is its fence: a later agent of the same name has a greater one
     revision: int  # of its last report
+    crash: str = ""  # why its process died, as its supervisor says before it ends its lease; empty: it did not
 
     @property
     def whereabouts(self) -> str:
@@ -74,7 +73,8 @@ class Presence:
 
     def record(self) -> dict[str, Any]:
         """What is stored of it."""
-        return {
+        died = {"crash": self.crash} if self.crash else {}
+        return died | {
             "role": self.role,
             "status": self.status,
             "progress": self.progress,
@@ -115,6 +115,7 @@ class Presence:
             run=_field(record, "run", str) or "",
             incarnation=entry.lease_id,
             revision=entry.mod_revision,
+            crash=_field(record, "crash", str) or "",
         )
 
 
@@ -183,7 +184,7 @@ def _gone(known: dict[str, Presence], event: Event) -> list[PresenceEvent]:
     before = known.pop(event.key.removeprefix(layout.AGENTS), None)
     if before is None:
         return []
-    left = event.is_delete and event.cause is EventCause.CLIENT and before.status != CRASHED
+    left = event.is_delete and event.cause is EventCause.CLIENT and not before.crash
     return [PresenceEvent(PresenceChange.LEFT if left else PresenceChange.CRASHED, before, event.revision)]
 
 
@@ -213,7 +214,7 @@ class Taken(Exception):
 
 
 async def take(state: Client, key: str, record: object, *, ttl: float, wait: float, message: str) -> Lease:
-    """Create a key that lives by a lease of its own, and keep it alive. The id of the lease is the revision of the put.
+    """Create a key that lives by a lease of its own, and keep it alive.
 
     wait: seconds to wait for one that is there to be gone. Raises Taken if it is not by then.
     """
@@ -226,7 +227,7 @@ async def take(state: Client, key: str, record: object, *, ttl: float, wait: flo
             state.put(key, record, ttl=ttl, if_revision=found.mod_revision if found else 0, message=message)
         )
         try:
-            return await state.keep_alive((await asyncio.shield(writing)).revision, ttl=ttl)
+            return await state.keep_alive((await asyncio.shield(writing)).lease_id, ttl=ttl)
         except Conflict:
             found = await state.get(key)
             if found is not None and await living.among([found]):
@@ -241,7 +242,7 @@ async def take(state: Client, key: str, record: object, *, ttl: float, wait: flo
 async def _give_up(state: Client, writing: "asyncio.Task[PutResult]") -> None:
     """End what may have been written. Whoever was cancelled meanwhile does not know whether it was."""
     written = await writing
-    await state.revoke_lease(written.revision)
+    await state.revoke_lease(written.lease_id)
 
 
 async def until_gone(state: Client, key: str, seconds: float) -> bool:

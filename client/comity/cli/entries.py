@@ -154,7 +154,7 @@ def put(
     """Write VALUE to KEY; exit with 3 if a condition does not hold.
 
     VALUE is read from standard input if it is "-". It is stored as JSON if it parses as such, else as text, or where it
-    is not UTF-8 as bytes. With --ttl the key has a lease of its own, whose id is the revision that is printed.
+    is not UTF-8 as bytes. With --ttl the key has a lease of its own, whose id is printed.
     """
     if lease is not None and ttl is not None:
         raise click.UsageError("Give either --lease or --ttl", click.get_current_context())
@@ -176,9 +176,11 @@ def put(
         )
         output = Output(as_json=options.json)
         if output.json:
-            output.object({"revision": done.revision, "version": done.version})
+            named = {} if ttl is None else {"lease_id": done.lease_id}
+            output.object({"revision": done.revision, "version": done.version, **named})
         else:
-            output.line(f"put {key}: version {done.version}, revision {done.revision}")
+            named_lease = "" if ttl is None else f", lease {done.lease_id}"
+            output.line(f"put {key}: version {done.version}, revision {done.revision}{named_lease}")
 
     run(options, work)
 

@@ -104,7 +104,8 @@ def operation_result(of: "model.OperationResult", *, keys_only: bool = False) ->
         case model.ListResult(entries, more):
             return {"list": {"entries": _entries(entries, keys_only=keys_only), "more": more}}
         case model.PutResult(_, version, previous):
-            return {"put": {"version": version} | ({} if previous is None else {"previous": entry(previous)})}
+            put: Object = {"version": version} | ({} if previous is None else {"previous": entry(previous)})
+            return {"put": put | ({"lease_id": of.lease_id} if of.lease_id else {})}
         case model.DeleteResult():
             shown = {"previous": _entries(of.previous), "previous_truncated": of.previous_truncated}
             return {"delete": {"deleted": of.deleted, **shown}}

@@ -13,7 +13,7 @@ class Living:
     """Tells keys of living holders from those that a restore, a merge or a fork has left, and nobody holds.
 
     What a restore or a merge writes lives by no lease. A fork shows the keys that its parent had, with lease ids that
-    mean nothing in it: those up to the revision that it was forked at.
+    mean nothing in it: those that were written up to the revision that it was forked at.
     """
 
     def __init__(self, state: Client) -> None:
@@ -34,4 +34,4 @@ class Living:
                 self._inherited = (await self._state.namespace_info()).fork_revision
             except NotFound:  # deleted since: whatever was found is not there any more
                 return []
-        return [entry for entry in leased if entry.lease_id > (self._inherited or 0)]
+        return [entry for entry in leased if entry.mod_revision > (self._inherited or 0)]

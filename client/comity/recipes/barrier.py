@@ -16,6 +16,7 @@ from comity.operations import Delete, Get, List, Operation, Prefix, Put
 from comity.retry import Backoff
 
 from .names import asynchronous, check_name, owner_of, whole
+from .puts import put_in
 from .within import Wait, within
 
 __all__ = ["Barrier"]
@@ -29,6 +30,7 @@ class Arrival(NamedTuple):
     revision: int
     round: int  # that was begun when it came
     last: bool  # all had come with it
+    lease_id: int  # that the place lives by; 0: it was the last, and has none
 
 
 class Barrier:
@@ -91,7 +93,7 @@ class Barrier:
             if arrival.last:
                 return arrival.round + 1
             with contextlib.suppress(LeaseNotFound):  # the watch tells what has become of it
-                lease = await self._state.keep_alive(arrival.revision, ttl=self._ttl)
+                lease = await self._state.keep_alive(arrival.lease_id, ttl=self._ttl)
             passed = await self._until_gone(key, arrival, wait)
         except BaseException:
             await clean_up(self._leave(key, arriving, lease, wait))
@@ -139,7 +141,7 @@ class Barrier:
                     timeout=wait.call(self._state.timeout),
                 )
                 if done.committed:
-                    return Arrival(done.revision, number, last)
+                    return Arrival(done.revision, number, last, 0 if last else put_in(done).lease_id)
             await asyncio.sleep(backoff.delay(60.0) or 0.0)
 
     async def _until_gone(self, key: str, arrival: Arrival, wait: Wait) -> bool:
@@ -147,7 +149,7 @@ class Barrier:
 
         Whether a lease was lost says nothing here: it ends too when all pass. What the store says holds.
         """
-        lease_id, gone = arrival.revision, 0
+        lease_id, gone = arrival.lease_id, 0
         async with self._state.watch(key=key, from_revision=arrival.revision + 1, on_connection=wait.notice) as watch:
             async for event in watch:
                 if isinstance(event, Resync):

@@ -22,6 +22,7 @@ from comity.operations import Condition, Delete, Key, List, Put
 
 from .circuit import Circuit, Found
 from .names import asynchronous, check_name
+from .puts import put_in
 
 __all__ = ["CircuitBreaker", "CircuitOpen", "CircuitState"]
 
@@ -222,7 +223,7 @@ class CircuitBreaker:
         )
         try:
             taken = await asyncio.shield(taking)
-            return await self._state.keep_alive(taken.revision, ttl=self._ttl) if taken.committed else None
+            return await self._state.keep_alive(put_in(taken).lease_id, ttl=self._ttl) if taken.committed else None
         except LeaseNotFound:
             return None
         except BaseException:
@@ -254,7 +255,7 @@ class CircuitBreaker:
         """Say how a probe ended, unless it took longer than its lease lived, or the circuit was tripped meanwhile."""
         with _unheard():
             try:
-                at = [Key(self._circuit().keys.probe).mod_revision == probe.id]
+                at = [Key(self._circuit().keys.probe).lease_id == probe.id]
                 await self._write(then, at, f"{what} circuit {self.name}")
             finally:
                 await probe.close()

@@ -68,7 +68,7 @@ class Election(Holder):
         assert self._place is not None
         key = self._place.key
         proclaimed = await self._state.transact(
-            conditions=[Key(key).create_revision == lease.id], then=[Put(key, value, lease=lease)], guard=lease
+            conditions=[Key(key).lease_id == lease.id], then=[Put(key, value, lease=lease)], guard=lease
         )
         if not proclaimed.committed:
             raise LeaseLost(f"{self._what} is led no longer: {key!r} is gone", metadata={"lease_id": str(lease.id)})
@@ -119,4 +119,4 @@ class Election(Holder):
 
 
 def _leader(entry: Entry) -> Leader:
-    return Leader(entry.value, entry.create_revision)
+    return Leader(entry.value, entry.lease_id)

@@ -42,7 +42,8 @@ class Item(Holding):
 
     id: in the order in which items are to be claimed.
     tries: how often it was claimed, this time included.
-    fence: the fencing token of the claim: greater than that of every claim before it.
+    fence: the fencing token of the claim, which is its revision: greater than that of every claim before it, as long as
+        the store has lost nothing. Where that has to hold whatever it loses, go by `item.guard.fence`.
     """
 
     def __init__(
@@ -164,7 +165,7 @@ class Item(Holding):
         async def both(tx: Transaction) -> T:
             self._hold_on()
             claim = await tx.get(self._claim)
-            if claim is None or claim.mod_revision != self.fence:
+            if claim is None or (claim.mod_revision, claim.lease_id) != (self.fence, self._lease.id):
                 raise self._lost()
             result = await function(tx)
             self._let_go()  # the lease ends with the commit
@@ -179,7 +180,9 @@ class Item(Holding):
         self._let_go()
         with self._failing():
             done = await self._state.transact(
-                conditions=[Key(self._claim).mod_revision == self.fence], then=then, message=message
+                conditions=[Key(self._claim).mod_revision == self.fence, Key(self._claim).lease_id == self._lease.id],
+                then=then,
+                message=message,
             )
         if not done.committed:
             await self.close()

@@ -14,6 +14,7 @@ from comity.leases.living import Living
 from comity.model import Entry, GetResult, ListResult, Resync, TransactionResult
 from comity.operations import Get, Key, List, Operation, Put
 
+from .puts import put_in
 from .within import Wait
 
 __all__ = ["Line", "Place"]
@@ -23,7 +24,7 @@ class Place(NamedTuple):
     """A place in a line: a key that lives by a lease of its own."""
 
     key: str
-    lease: Lease  # its id and its fence are the key's create_revision
+    lease: Lease  # its id is the fence
 
 
 class Line:
@@ -69,7 +70,7 @@ class Line:
         lease: Lease | None = None
         try:
             joined = await asyncio.shield(joining)
-            lease = await self._state.keep_alive(joined.revision, ttl=self._ttl)
+            lease = await self._state.keep_alive(put_in(joined).lease_id, ttl=self._ttl)
             with ends_with(lease):
                 if await self._turn(key, joined, wait):
                     return Place(key, lease)

@@ -23,6 +23,7 @@ from comity.transaction import Transaction
 
 from .item import Claimed, Item, OnDead
 from .names import asynchronous, check_name, owner_of
+from .puts import put_in
 from .queue_keys import QueueKeys
 from .within import Wait, within
 
@@ -324,7 +325,7 @@ class Queue:
         lease = self._lease
         if lease is None:
             try:
-                lease = await self._state.keep_alive(done.revision, ttl=self._ttl)
+                lease = await self._state.keep_alive(put_in(done).lease_id, ttl=self._ttl)
             except BaseException as error:
                 await clean_up(self._take_back(free.id, done.revision))
                 if isinstance(error, LeaseNotFound):

@@ -153,7 +153,8 @@ export class Client extends Namespaces {
       { key: text('key', key), ...putFields(value, options, this.namespace), ...conditions(options) },
       options,
     );
-    return { revision: answer.revision, version: answer.version, previous: model.maybeEntry(answer.previous) };
+    const { revision, version, leaseId } = answer;
+    return { revision, version, previous: model.maybeEntry(answer.previous), leaseId };
   }
 
   /** Delete a key. That it is not there is no error. */

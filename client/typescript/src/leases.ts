@@ -22,7 +22,7 @@ export class Leases extends Base {
     return this.#keep(lease, asked, lease?.ttl ? milliseconds(lease.ttl) : 0);
   }
 
-  /** Keep a lease alive that a put with a ttl made, or another process: its id is the revision that granted it. */
+  /** Keep a lease alive that a put with a ttl made, or another process. */
   async keepAlive(id: Int, options: CallOptions = {}): Promise<Lease> {
     const leaseId = int('id', id);
     const asked = now();

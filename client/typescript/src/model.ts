@@ -87,11 +87,13 @@ export interface Commit {
   readonly events: readonly Event[];
 }
 
-/** What a put did. Of a put with a ttl the revision is also the id of the key's lease. */
+/** What a put did. */
 export interface PutResult {
   readonly revision: bigint;
   readonly version: bigint;
   readonly previous: Entry | undefined;
+  /** The lease that the key lives by: of a put with a ttl its own. 0n: none. */
+  readonly leaseId: bigint;
 }
 
 /** What a delete did. Without anything to delete the revision is the newest one. */

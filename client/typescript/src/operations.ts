@@ -12,7 +12,7 @@ import { ConditionSchema, Operator, OperationSchema } from './gen/comity/v1/stat
 import type { Condition as ConditionMessage, Operation as OperationMessage } from './gen/comity/v1/state_pb.ts';
 import type { TransactResponse } from './gen/comity/v1/state_pb.ts';
 import { maybeEntry, entry } from './model.ts';
-import type { DeleteResult, Entry } from './model.ts';
+import type { DeleteResult, Entry, PutResult } from './model.ts';
 
 const OPERATORS = {
   '==': Operator.EQUAL,
@@ -53,7 +53,7 @@ export type Operation =
 export type OperationResult =
   | { type: 'get'; entry: Entry | undefined }
   | { type: 'list'; entries: Entry[]; more: boolean }
-  | { type: 'put'; version: bigint; previous: Entry | undefined }
+  | ({ type: 'put' } & Omit<PutResult, 'revision'>)
   | ({ type: 'delete' } & Omit<DeleteResult, 'revision'>)
   | { type: 'increment'; value: bigint; version: bigint };
 
@@ -105,8 +105,10 @@ export function transactionResult(response: TransactResponse): TransactionResult
           return { type: 'get', entry: maybeEntry(result.value.entry) };
         case 'list':
           return { type: 'list', entries: result.value.entries.map(entry), more: result.value.more };
-        case 'put':
-          return { type: 'put', version: result.value.version, previous: maybeEntry(result.value.previous) };
+        case 'put': {
+          const { version, previous, leaseId } = result.value;
+          return { type: 'put', version, previous: maybeEntry(previous), leaseId };
+        }
         case 'delete': {
           const { deleted, previous, previousTruncated } = result.value;
           return { type: 'delete', deleted, previous: previous.map(entry), previousTruncated };

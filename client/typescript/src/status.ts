@@ -63,6 +63,9 @@ export function isServiceError(error: unknown): error is ServiceError {
   return error instanceof Error && 'code' in error && 'details' in error && typeof error.code === 'number';
 }
 
+/** What grpc-js says of an answer that is HTTP, and not gRPC. */
+const OF_HTTP = /^Received HTTP status code (\d+)/;
+
 /**
  * The error for what a call to an address failed with. Details that are missing, malformed or of another domain are left
  * out; what is no status of gRPC comes back as it is.
@@ -76,7 +79,10 @@ export function errorFrom(failure: unknown, address: string): unknown {
   const retryAfterMs = retry && milliseconds(retry);
   const reason = known?.reason ?? '';
   const code = Code[failure.code] ?? 'UNKNOWN';
-  const message = failure.details || code;
+  const http = known ? null : OF_HTTP.exec(failure.details);
+  const message = http
+    ? `what answers at ${address} is no gRPC server, or a proxy that does not reach one: HTTP ${http[1]}`
+    : failure.details || code;
 
   const why = failure.code === Code.UNAVAILABLE && !known ? explained(message, address) : undefined;
   if (why) return new errors.Unavailable(why.message, { reason: why.reason, cause: failure });

@@ -23,7 +23,7 @@ test('keys live by a lease until the end of the block', async () => {
 test('a lease outlives its ttl while it is kept alive', async () => {
   using state = client();
   const put = await state.put('session', 1, { ttlMs: 1_000 });
-  const lease = await state.keepAlive(put.revision);
+  const lease = await state.keepAlive(put.leaseId);
   const { updateTime } = (await state.get('session'))!;
   await using watch = state.watch({ key: 'session' });
   await watch.ready();
@@ -88,10 +88,12 @@ test('a lock as the recipes have it: one holder at a time, in the order of askin
   const holder = async (name: string) => {
     const mine = `locks/l/${name}`;
     const joined = await state.transact({ then: [{ put: mine, value: { owner: name }, ttlMs: 10_000 }] });
-    await using lease = await state.keepAlive(joined.revision);
+    const [put] = joined.results;
+    assert(put?.type === 'put');
+    await using lease = await state.keepAlive(put.leaseId);
     for (;;) {
       const line = await state.list('locks/l/').all();
-      const before = line.filter(({ createRevision }) => createRevision < lease.fence).at(-1);
+      const before = line.filter(({ createRevision }) => createRevision < joined.revision).at(-1);
       if (!before) break;
       for await (const event of state.watch({ key: before.key, from: before.modRevision + 1n })) {
         if (event.type !== 'put') break;

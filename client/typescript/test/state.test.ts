@@ -17,7 +17,7 @@ import { client } from './servers.ts';
 test('a value is stored as JSON, bytes as they are, text by its content type', async () => {
   using state = client();
   const written = await state.put('plan', { step: 1, names: ['Ä', '世界'] });
-  assert.deepEqual(written, { revision: 1n, version: 1n, previous: undefined });
+  assert.deepEqual(written, { revision: 1n, version: 1n, previous: undefined, leaseId: 0n });
   const plan = await state.get<{ step: number }>('plan');
   assert.deepEqual(plan?.value, { step: 1, names: ['Ä', '世界'] });
   assert.deepEqual([plan?.contentType, plan?.version, plan?.createRevision], ['application/json', 1n, 1n]);

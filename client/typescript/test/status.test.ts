@@ -5,7 +5,7 @@ import { status } from '@grpc/grpc-js';
 import { create } from '@bufbuild/protobuf';
 import { anyPack } from '@bufbuild/protobuf/wkt';
 
-import { Internal, RateLimited, ResourceExhausted } from '../src/index.ts';
+import { Internal, RateLimited, ResourceExhausted, Unimplemented } from '../src/index.ts';
 import { ErrorInfoSchema, RetryInfoSchema } from '../src/gen/google/rpc/error_details_pb.ts';
 import { Backoff } from '../src/retry.ts';
 import { errorFrom, isTransient } from '../src/status.ts';
@@ -23,6 +23,15 @@ test('what is exhausted for a while is told from what is exhausted for good', ()
   assert.equal(new Backoff().delay(1_500, limited.retryAfterMs), undefined); // there would be no time left
   const full = errorFrom(failure(status.RESOURCE_EXHAUSTED, 'full', [info]), 'here');
   assert(full instanceof ResourceExhausted && !(full instanceof RateLimited) && !isTransient(full));
+});
+
+test('what answers and is no gRPC server is named', () => {
+  const error = errorFrom(failure(status.UNIMPLEMENTED, 'Received HTTP status code 404', undefined), 'example.org:443');
+  assert(error instanceof Unimplemented);
+  assert.equal(
+    error.message,
+    'what answers at example.org:443 is no gRPC server, or a proxy that does not reach one: HTTP 404',
+  );
 });
 
 test('details that are broken, or of another domain, are left out', () => {

@@ -123,7 +123,7 @@ test('conditions and operations as they are sent', async () => {
   });
   assert.equal(done.committed, true);
   const [put, increment, get, list, gone] = done.results;
-  assert.deepEqual(put, { type: 'put', version: 1n, previous: undefined });
+  assert.deepEqual(put, { type: 'put', version: 1n, previous: undefined, leaseId: 0n });
   assert.deepEqual(increment, { type: 'increment', value: 15n, version: 2n });
   assert(get?.type === 'get' && get.entry?.value === 15);
   assert(list?.type === 'list' && list.more && list.entries[0]?.key === 'budget');

@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 
 from comity_server.access.policy import Policy
-from comity_server.access.shadows import shadows
 from comity_server.names import ANONYMOUS
 
 
@@ -25,7 +24,7 @@ def hints(policy: Policy, *, authenticates: bool = True) -> Iterator[str]:
             if "*" in prefix:
                 which = f"rule {number}, prefixes[{place}]"
                 yield f"{which}: '*' stands for itself in a prefix, after which all is free anyway"
-    for number, figure, by in shadows(policy.limits):
+    for number, figure, by in policy.shadows:
         before = " and ".join(f"limit {each}" for each in by)
         yield (
             f"limit {number}, {figure}: never holds, as {before} before it"

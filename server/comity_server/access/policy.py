@@ -17,6 +17,7 @@ from comity_server.access.files import FileError, Watched
 from comity_server.access.limits import Table as LimitsTable
 from comity_server.access.patterns import Heads, Names, NamespacePattern, Prefix, without_classes
 from comity_server.access.rights import ADMIN, ANY, EVERYTHING, NOTHING, READ, WRITE, Access, Rights
+from comity_server.access.shadows import shadows
 from comity_server.access.tables import Table, texts
 from comity_server.names import ANONYMOUS
 
@@ -117,6 +118,7 @@ class Policy:
     def __init__(self, document: Document) -> None:
         self.document = document
         self.limits = document.limits
+        self.shadows = tuple(shadows(document.limits))  # here, since a policy is made apart from the event loop
         self._rules = [_Rule(number, rule) for number, rule in enumerate(document.rules, 1)]
         self.knows_anonymous = any(rule.knows_anonymous for rule in self._rules)
         """Whether a rule holds for nobody in particular."""

@@ -16,6 +16,7 @@ from comity_server.limits import Limits
 from comity_server.services.call import Call
 from comity_server.services.outbox import COPIES, Outbox, Outboxes
 from comity_server.services.pipeline_answers import MESSAGE_BYTES, Answers
+from comity_server.services.pipeline_failures import Failures
 from comity_server.services.pipeline_lists import Lists
 from comity_server.services.pipeline_reading import Reading
 from comity_server.services.pipeline_taking import Taking
@@ -23,6 +24,7 @@ from comity_server.services.pipeline_writes import Writes
 from comity_server.services.receiving import Requests
 from comity_server.stores.protocol import Store
 from comity_server.telemetry.tally import Tally
+from comity_server.telemetry.trail import CURRENT
 
 PIPELINES: Final = 16  # of one connection: what is on its way to each takes up memory that nothing counts
 
@@ -84,7 +86,7 @@ class _Stream:
     ) -> None:
         self._outbox = outbox
         self._lists = Lists(store, limits, call.caller, MESSAGE_BYTES, outbox, self._fail)
-        self._answers = Answers(outbox, self._lists.take_off, tally)
+        self._answers = Answers(outbox, self._lists.take_off, Failures(tally, CURRENT.get()), tally)
         self._writes = Writes(committer, limits, call.meter, self._answers)
         taking = Taking(store, limits, call.caller, self._writes, self._lists, self._answers, tally)
         self._reading = Reading(call, limits, taking, self._answers, self.stop, self._fail)

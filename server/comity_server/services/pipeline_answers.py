@@ -10,6 +10,7 @@ from comity.v1 import state_pb2
 from comity_server.record import VALUE, Record
 from comity_server.services.admission import Place
 from comity_server.services.outbox import Outbox
+from comity_server.services.pipeline_failures import Failures
 from comity_server.services.pipeline_messages import (
     ENTRY_BYTES,
     LIST,
@@ -46,13 +47,15 @@ class Answers:
     Args:
         outbox: which they take up.
         page_taken: told the size of each list's page that is off.
-        tally: where errors are counted, and how long messages took.
+        failures: told of the errors among them.
+        tally: where it is counted how long messages took.
     """
 
     def __init__(
         self,
         outbox: Outbox,
         page_taken: Callable[[int], None],
+        failures: Failures,
         tally: Tally,
     ) -> None:
         self.ready = asyncio.Event()  # there is something to serialise, or nothing more will come
@@ -61,6 +64,7 @@ class Answers:
         self._held_bytes = 0  # about how much memory they hold
         self._room = asyncio.Event()  # there may be room for more
         self._page_taken = page_taken
+        self._failures = failures
         self._tally = tally
         self._messages: dict[Message, None] = {}  # that are not answered in full
         self._results: deque[tuple[Message, Sequence[Result], int]] = deque()  # and about how much memory they hold
@@ -136,14 +140,14 @@ class Answers:
                 if kind == STORED:
                     size = fill_read(result, about, end)
                 elif about is None:
-                    size = fill_error(result, end, self._tally.errors)
+                    size = fill_error(result, kind, end, self._failures)
                 elif kind == LIST:
                     result.list.MergeFrom(about)
                     result.revision = about.revision
                     size = end
                     self._page_taken(size)
                 else:
-                    size = fill_outcome(result, kind, about, end, self._tally.errors)
+                    size = fill_outcome(result, kind, about, end, self._failures)
                     if kind == TRANSACT:
                         gone_through += about.parts()
                 place += 1
@@ -167,4 +171,5 @@ class Answers:
                 place = 0
             self._place = place
         messages.append(response.SerializeToString())
+        await self._failures.log()
         return messages

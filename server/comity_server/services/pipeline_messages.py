@@ -3,7 +3,6 @@
 Each field is read once, and only those that the kind of the operation names.
 """
 
-from collections import Counter
 from typing import Any, Final, NamedTuple
 
 from comity.v1 import state_pb2
@@ -30,6 +29,7 @@ from comity_server.model import (
 from comity_server.record import LARGEST_INTEGER, Record, shown_size
 from comity_server.services import owners, requests, status, wire
 from comity_server.services.conflicts import conflict
+from comity_server.services.pipeline_failures import Failures
 from comity_server.services.validate import MESSAGE_BYTES, Checks
 
 GET: Final = state_pb2.PIPELINE_KIND_GET
@@ -44,7 +44,7 @@ TRANSACT: Final = state_pb2.PIPELINE_KIND_TRANSACT
 #   a write, or a read among the writes: the transaction, and its Outcome or StateError
 #   another read (STORED): the entry or None, and the revision
 #   a list: the page, and its size in bytes
-#   what failed before it was begun: None, and the StateError
+#   what failed before it was begun, of a kind that need not be known (0 or more): None, and the StateError
 Result = tuple[int, int, Any, Any]
 
 STORED: Final = -1  # in place of the kind: a get that was answered from the store
@@ -160,7 +160,7 @@ def entry_bytes(outcome: Outcome | StateError) -> int:
     total = 0
     for result in outcome.results:
         match result:
-            case PutResult(_, entry) | GetResult(entry):
+            case PutResult(previous=entry) | GetResult(entry):
                 if entry is not None:
                     total += ENTRY_BYTES + shown_size(entry)
             case ListResult(entries) | DeleteResult(_, entries):
@@ -186,22 +186,23 @@ def fill_outcome(
     kind: int,
     transaction: Transaction,
     outcome: Outcome | StateError,
-    errors: Counter[str],
+    failures: Failures,
 ) -> int:
     """Set what an operation answers that the committer had."""
     if isinstance(outcome, StateError):
-        return fill_error(result, outcome, errors)
+        return fill_error(result, kind, outcome, failures)
     if kind == TRANSACT:
         wire.fill_transact(result.transact, outcome)
         result.revision = outcome.revision
         return result.ByteSize()
     if outcome.failed:
-        return fill_error(result, conflict(transaction, outcome), errors)
+        return fill_error(result, kind, conflict(transaction, outcome), failures)
     result.revision = outcome.revision
     answer = outcome.results[0]
     match answer:
-        case PutResult(version, previous):
+        case PutResult(version, previous, lease_id):
             result.version = version
+            result.lease_id = lease_id
         case GetResult(previous):
             pass
         case IncrementResult(value, version):
@@ -219,9 +220,9 @@ def fill_outcome(
     return RESULT_BYTES + shown_size(previous)
 
 
-def fill_error(result: state_pb2.PipelineResult, error: StateError, errors: Counter[str]) -> int:
-    """Set why an operation failed, as a trailer says it of a call. `errors`: where that is counted by its reason."""
-    errors[error.reason] += 1
+def fill_error(result: state_pb2.PipelineResult, kind: int, error: StateError, failures: Failures) -> int:
+    """Set why an operation failed, as a trailer says it of a call. `failures` are told."""
+    failures.add(kind, error)
     if isinstance(error, RequestIdReused):
         error = RequestIdReused(error.sequence, "id")
     result.code = status.code(error).value[0]

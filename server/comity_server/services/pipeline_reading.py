@@ -190,7 +190,7 @@ class Reading:
 
     def _refuse(self, message: Message, portion: Portion, why: StateError) -> int:
         """Answer operations with an error. Returns how many they are."""
-        self._answers.add(message, [(each.id, 0, None, why) for each in portion.operations])
+        self._answers.add(message, [(each.id, max(each.kind, 0), None, why) for each in portion.operations])
         return len(portion.operations)
 
 

@@ -130,7 +130,7 @@ class Taking:
                 else:
                     raise InvalidRequest(Violation("kind", "must be one of PipelineKind"))
             except StateError as error:
-                others.append((id, 0, None, error.with_traceback(None)))  # which would keep all that is here
+                others.append((id, max(kind, 0), None, error.with_traceback(None)))  # which would keep all that is here
                 checks = self.checks()
             if gone_through >= PARTS:
                 gone_through = 0

@@ -76,9 +76,10 @@ class StateService:
         transaction, outcome = await submit(self._committer, self._limits, request, call, requests.put)
         response = state_pb2.PutResponse()
         match outcome.results:
-            case [PutResult(version, previous)]:
+            case [PutResult(version, previous, lease_id)]:
                 response.revision = outcome.revision
                 response.version = version
+                response.lease_id = lease_id
                 if previous is not None:
                     wire.fill_entry(response.previous, previous)
                 return response

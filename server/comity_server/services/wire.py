@@ -164,8 +164,9 @@ def _fill_result(message: state_pb2.OperationResult, result: Result) -> int:
     """Set a result, and return the bytes of the values in it."""
     values = 0
     match result:
-        case PutResult(version, previous):
+        case PutResult(version, previous, lease_id):
             message.put.version = version
+            message.put.lease_id = lease_id
             if previous is not None:
                 fill_entry(message.put.previous, previous)
                 values = len(previous[VALUE])

@@ -41,7 +41,7 @@ NAMES: Final = {kind: name for name, kind in KINDS.items()}
 def encode(outcome: Outcome) -> int | str:
     """An outcome but for its revision, as a value of SQLite."""
     match outcome:
-        case Outcome(committed=True, results=[PutResult(version, None)], failed=[] | ()):
+        case Outcome(committed=True, results=[PutResult(version, None, 0)], failed=[] | ()):
             return version
     results = [[NAMES[type(result)], *map(_plain, result)] for result in outcome.results]
     failed = [[position, _plain(current), changed] for position, current, changed in outcome.failed]
@@ -78,7 +78,7 @@ def _result(name: str, parts: Sequence[Any]) -> Result:
         case "list":
             made = ListResult(_records(parts[0]), parts[1])
         case "put":
-            made = PutResult(parts[0], _record(parts[1]))
+            made = PutResult(parts[0], _record(parts[1]), *parts[2:])
         case "delete":
             made = DeleteResult(parts[0], _records(parts[1]), parts[2])
         case "checkpoint":

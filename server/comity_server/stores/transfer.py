@@ -86,8 +86,6 @@ class Arrival:
 class Arrivals(Protocol):
     """Lets a store that is open take in what comes from another."""
 
-    one_time: bool  # the commits that are taken over together must be of one time
-
     async def bring(
         self, arrivals: Sequence[Arrival], replaced: Sequence[str], progress: Progress, remaining: Remaining
     ) -> None:

@@ -84,6 +84,16 @@ class Trail:
         """The span of the call, if calls are traced."""
         return self._span
 
+    @property
+    def logs_failures(self) -> bool:
+        """Whether what fails within it has a line of the log."""
+        return self._trails.log_calls != "none"
+
+    def log_operation(self, operation: str, code: str, reason: str) -> None:
+        """One of many operations of the call has failed: it has a line, as a call would that fails alone."""
+        more = {"namespace": self.namespace} if self.namespace else {}
+        log.info("operation", operation=operation, code=code, reason=reason, **more)
+
     def took(self, size: int) -> None:
         """A message of the client has been read."""
         self.received += size

@@ -28,7 +28,7 @@ from tests.redis_servers import RedisServer
 
 SOAK = os.environ.get("COMITY_SOAK") == "1"
 SETTINGS = settings(
-    max_examples=500 if SOAK else 8,
+    max_examples=500 if SOAK else 5,
     stateful_step_count=80 if SOAK else 40,
     derandomize=not SOAK,
     database=None,

@@ -258,7 +258,7 @@ async def _continue(step: Step, arrivals: Arrivals, progress: Progress, remainin
     ended = [held.lease.id for held in there.leases if state.leases.get(held.lease.id) is None]
     left = await remaining(state.name) if missing else {}
     granted = [(lease, left.get(lease.id, lease.ttl)) for lease in missing]
-    for some in batches(commits, events=EVENTS, one_time=arrivals.one_time):
+    for some in batches(commits, events=EVENTS):
         newest = some[-1].revision
         named = [one for one in with_commits if one.outcome.revision <= newest]
         with_commits = with_commits[len(named) :]

@@ -46,6 +46,10 @@ class Draft:
     """The commits of a group and what it does with checkpoints and leases, on top of a namespace that is not touched.
 
     `now` is by the clock of request ids, in seconds; `time` by that of commits, and `clock` by that of leases, in µs.
+
+    `time` is always later than any commit that granted a lease, and is the id of the lease that is granted next. So ids
+    are greater than all before, also than those of a life of the namespace that this store knows nothing of: which
+    ended with a server, or which a Redis has lost.
     """
 
     def __init__(
@@ -54,7 +58,7 @@ class Draft:
         self.base = base
         self.full = full  # what has no room for the namespace, if it does not exist
         self.limits = limits
-        self.time = max(time, base.time)
+        self.time = max(time, base.time + 1)
         self.now = now
         self.clock = clock
         self.revision = base.revision
@@ -168,6 +172,8 @@ class Draft:
         self.commits.append(
             Commit(self.revision, self.time, write.author, write.message, write.trace_parent, tuple(events.values()))
         )
+        if lease is not None:
+            self.time += 1
 
     def name(self, request: RequestId, fingerprint: int, outcome: Outcome) -> None:
         """The outcome just reached is to be remembered."""

@@ -10,11 +10,11 @@ from comity_server.stores.memory.operations import Work
 
 
 def grant(draft: Draft, action: Grant) -> Outcome:
-    """A commit that changes no key, and whose revision names the lease. Raises QuotaExceeded."""
+    """A commit that changes no key, and whose time names the lease. Raises QuotaExceeded."""
     draft.check_room()
     if len(draft.leases) >= draft.limits.leases:
         raise QuotaExceeded("leases", draft.limits.leases)
-    lease = Lease(draft.revision + 1, action.ttl, action.author, draft.time)
+    lease = Lease(draft.time, action.ttl, action.author, draft.time)
     said = action if action.message else replace(action, message=f"grant lease {lease.id}")
     draft.add(said, {}, keys=0, size_bytes=0, lease=lease)
     return Outcome(True, draft.revision, (lease,))

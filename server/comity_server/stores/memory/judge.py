@@ -158,6 +158,6 @@ def _done(
 ) -> Outcome:
     if work.events:
         work.check_quotas()
-        lease = Lease(draft.revision + 1, work.ttl, write.author, draft.time, ends_with_keys=True) if work.ttl else None
+        lease = Lease(draft.time, work.ttl, write.author, draft.time, ends_with_keys=True) if work.ttl else None
         draft.add(write, work.events, keys=work.keys, size_bytes=work.size_bytes, lease=lease)
     return Outcome(not failed, draft.revision, results, failed)

@@ -201,7 +201,7 @@ class Work:
         elif ttl:
             lease_id = self._own_lease(ttl)
         version = self._write(key, value, content_type, lease_id, previous)
-        return PutResult(version, self._answer(previous) if return_previous else None)
+        return PutResult(version, self._answer(previous) if return_previous else None, lease_id)
 
     def _increment(self, key: str, delta: int) -> IncrementResult:
         previous = self._live(key)
@@ -236,7 +236,7 @@ class Work:
         if not self.ttl and len(self._draft.leases) >= self._limits.leases:
             raise QuotaExceeded("leases", self._limits.leases)
         self.ttl = ttl
-        return self._revision
+        return self._draft.time
 
     def _write(self, key: str, value: bytes, content_type: str, lease_id: int, previous: Record | None) -> int:
         revision = self._revision

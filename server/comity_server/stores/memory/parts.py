@@ -18,12 +18,12 @@ def base_records(state: Namespace) -> Sequence[Record]:
     return sorted((one for chain in chains for one in chain if one[MOD_REVISION] <= base), key=itemgetter(MOD_REVISION))
 
 
-def batches(commits: Iterator[Commit], *, events: int, one_time: bool) -> Iterator[Sequence[Commit]]:
-    """Commits next to each other: about so many events at a time, and where that is asked for, of one time."""
+def batches(commits: Iterator[Commit], *, events: int) -> Iterator[Sequence[Commit]]:
+    """Commits next to each other: about so many events at a time."""
     some: list[Commit] = []
     left = events
     for commit in commits:
-        if some and (left < len(commit.events) or (one_time and commit.time != some[0].time)):
+        if some and left < len(commit.events):
             yield some
             some, left = [], events
         some.append(commit)

@@ -95,8 +95,6 @@ class _Coming:
 class RedisArrivals:
     """Implements `stores.transfer.Arrivals`. Servers may use the Redis meanwhile."""
 
-    one_time = True
-
     def __init__(
         self,
         store: Store,
@@ -243,7 +241,7 @@ class RedisArrivals:
         state = coming.arrival.state
         entries: list[Any] = []
         size, last = 0, ""
-        for commits in batches(state.log.oldest_first(), events=EVENTS, one_time=True):
+        for commits in batches(state.log.oldest_first(), events=EVENTS):
             token = secrets.token_bytes(12)
             data = codec.pack_commits(token, commits)
             id, field = f"{commits[-1].revision}-0", "d"

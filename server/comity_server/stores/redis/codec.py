@@ -16,6 +16,7 @@ from comity_server.stores.outcomes import decode, encode
 from comity_server.turns import Pace
 
 _SEPARATOR = b"\0"  # no key has it
+_PARTS = 5  # of a commit, as it is stored
 
 Row = tuple[bytes, bytes]  # a field of a hash, and its value
 Known = Sequence[tuple[str, int, bool, Sequence[tuple[int, Remembered]]]]  # of `Requests.all`
@@ -65,12 +66,14 @@ def pack_draft(token: bytes, draft: Draft) -> bytes:
     checkpoints = [(name, None if made is None else tuple(made)) for name, made in draft.checkpoints.items()]
     named = [(*one.request, one.fingerprint, one.outcome.revision, encode(one.outcome)) for one in draft.named.values()]
     leases = [_leases(draft.leases)] if draft.leases else []  # few entries have any
-    return _pack((token, draft.time, [*map(_plain, draft.commits)], checkpoints, named, None, *leases))
+    time = draft.commits[-1].time if draft.commits else draft.time
+    return _pack((token, time, _plain(time, draft.commits), checkpoints, named, None, *leases))
 
 
 def pack_commits(token: bytes, commits: Sequence[Commit]) -> bytes:
-    """Commits of one time, and nothing else."""
-    return _pack((token, commits[0].time, [*map(_plain, commits)], (), (), None))
+    """Commits, and nothing else."""
+    time = commits[-1].time
+    return _pack((token, time, _plain(time, commits), (), (), None))
 
 
 def pack_control(token: bytes, time: int, control: Control) -> bytes:
@@ -91,13 +94,14 @@ async def unpack_long_entry(data: bytes, pace: Pace) -> Entry:
     token, time = unpacker.unpack(), unpacker.unpack()
     commits: list[tuple[Commit, Sequence[Packed]]] = []
     for _ in range(unpacker.read_array_header()):
-        unpacker.read_array_header()
+        is_earlier = unpacker.read_array_header() > _PARTS
         revision, author, message, trace_parent = (unpacker.unpack() for _ in range(4))
         changes: list[Packed] = []
         for _ in range(unpacker.read_array_header()):
             changes.append(unpacker.unpack())
             await pace.step()
-        commits.append(_commit(time, revision, author, message, trace_parent, changes))
+        earlier = unpacker.unpack() if is_earlier else 0
+        commits.append(_commit(time, revision, author, message, trace_parent, changes, earlier))
     checkpoints, named, control, *leases = (unpacker.unpack() for _ in range(parts - 3))
     return _entry(token, time, commits, checkpoints, named, control, *leases)
 
@@ -122,16 +126,20 @@ def _entry(
     )
 
 
-def _plain(commit: Commit) -> tuple[Any, ...]:
-    """A commit but for its time."""
-    changes = [(*entry[:MOD_REVISION], entry[MOD_REVISION + 1], int(cause)) for entry, _, cause in commit.events]
-    return commit.revision, commit.author, commit.message, commit.trace_parent, changes
+def _plain(time: int, commits: Sequence[Commit]) -> Sequence[tuple[Any, ...]]:
+    """Commits. One that is earlier than the last of them, and so than their entry, says by how much."""
+    plain: list[tuple[Any, ...]] = []
+    for commit in commits:
+        changes = [(*entry[:MOD_REVISION], entry[MOD_REVISION + 1], int(cause)) for entry, _, cause in commit.events]
+        earlier = (time - commit.time,) if commit.time != time else ()
+        plain.append((commit.revision, commit.author, commit.message, commit.trace_parent, changes, *earlier))
+    return plain
 
 
 def _commit(
-    time: int, revision: int, author: str, message: str, trace_parent: str, changes: Sequence[Packed]
+    time: int, revision: int, author: str, message: str, trace_parent: str, changes: Sequence[Packed], earlier: int = 0
 ) -> tuple[Commit, Sequence[Packed]]:
-    return Commit(revision, time, author, message, trace_parent, ()), changes
+    return Commit(revision, time - earlier, author, message, trace_parent, ()), changes
 
 
 def _named(client: str, sequence: int, awaited: int, fingerprint: int, revision: int, outcome: int | str) -> Named:

@@ -45,8 +45,6 @@ ADD_OUTCOMES: Final = ("INSERT INTO outcomes", 6)
 class SqliteArrivals:
     """Implements `stores.transfer.Arrivals`. The file is open, and nobody else uses it."""
 
-    one_time = False
-
     def __init__(self, store: MemoryStore, writer: Writer) -> None:
         self._store = store
         self._writer = writer
@@ -119,7 +117,7 @@ class SqliteArrivals:
         kept = ((own, revision, 0, *said, 0) for revision, said in state.origins.all())
         while chunk := list(itertools.islice(kept, ROWS)):
             await self._insert(chunk, ())
-        for commits in batches(state.log.oldest_first(), events=ROWS, one_time=False):
+        for commits in batches(state.log.oldest_first(), events=ROWS):
             for heads, events in _pieces(own, commits):
                 await self._insert(heads, events)
             done += len(commits)

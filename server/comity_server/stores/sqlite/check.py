@@ -133,18 +133,18 @@ def _wrong_versions(state: Namespace) -> Iterator[str]:
 
 
 def _wrong_leases(state: Namespace, clock: int) -> Iterator[str]:
-    since = state.parent.revision if state.parent is not None else 0  # a fork has none of its parent's
     for held in state.leases:
-        id, ttl, *_ = held.lease
-        if not since < id <= state.revision:
-            yield f"lease {id} is of no revision from {since + 1} to {state.revision}"
+        id, ttl, _, create_time, _ = held.lease
+        if id != create_time or not state.create_time <= id <= state.time:
+            yield f"lease {id} was granted by no commit"
         if ttl < 1:
             yield f"lease {id} has a ttl of {ttl} µs"
         elif held.deadline - clock > ttl:
             yield f"lease {id} has more left than its ttl"
+    since = state.parent.revision if state.parent is not None else 0  # a fork has none of its parent's leases
     for chain, _ in _chains(state):
         id = chain[-1][LEASE_ID]
-        if id > since and state.leases.get(id) is None:
+        if id and chain[-1][MOD_REVISION] > since and state.leases.get(id) is None:
             yield f"{chain[-1][KEY]} lives by lease {id}, which is not there"
 
 

@@ -192,7 +192,7 @@ def _commit(connection: sqlite3.Connection, draft: Draft, begins: bool, clients:
         connection.execute(CREATE_NAMESPACE, _namespace(draft))
         connection.execute("DELETE FROM names WHERE name = ?", (state.name,))
     elif draft.commits:
-        connection.execute(MOVE_NAMESPACE, (draft.revision, draft.time, state.id))
+        connection.execute(MOVE_NAMESPACE, (draft.revision, draft.commits[-1].time, state.id))
     insert(connection, *ADD_COMMITS, ((state.id, *commit[:-1], len(commit.events)) for commit in draft.commits))
     insert(connection, *ADD_VERSIONS, _versions(draft))
     for name, checkpoint in draft.checkpoints.items():
@@ -222,7 +222,8 @@ def _namespace(draft: Draft) -> Row:
     if state.parent is not None:
         base, revision, _ = state.parent
         shared = (base.id, revision, state.versions.key_count, state.versions.live_bytes)
-    return (state.id, state.name, draft.revision, state.floor, draft.time, draft.commits[0].time, *shared)
+    times = draft.commits[-1].time, draft.commits[0].time
+    return (state.id, state.name, draft.revision, state.floor, *times, *shared)
 
 
 def _versions(draft: Draft) -> Iterator[Row]:

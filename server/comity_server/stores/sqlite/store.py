@@ -38,11 +38,12 @@ class SqliteStore(MemoryStore):
 
     def __init__(self, path: Path, limits: Limits) -> None:
         lock = schema.lock_path(path)
-        self._writer = Writer(path, [lock])  # without the lock another server might be writing too
+        self._lock_file = FileLock(lock, thread_local=False)
+        # Without the lock another server might be writing too.
+        self._writer = Writer(path, [lock], take=self._take, let_go=self._lock_file.release)
         self._sqlite = SqliteJournal(self._writer, self.clock)
         super().__init__(limits, self._sqlite)
         self._path = path
-        self._lock_file = FileLock(lock, thread_local=False)
         self._clock_kept = 0  # when it was written down last
         self._keeping: asyncio.Task[None] | None = None
 
@@ -54,26 +55,20 @@ class SqliteStore(MemoryStore):
             raise StoreUnavailable(f"{self._path}: {error.message}") from error
 
     async def _open(self) -> None:
-        await asyncio.to_thread(self._take)
         try:
             if await self._writer.open():
                 log.info("a new store was made", file=str(self._path))  # which a path that is misspelt has, too
-            try:
-                await self._load()
-            except BaseException:
-                await self._writer.close()
-                raise
+            await self._load()
         except BaseException:
-            self._lock_file.release()
+            await self._writer.close()
             raise
 
     async def close(self) -> None:
         try:
             await self._sqlite.close()
             await self._stop_clock()
-            await self._writer.close()
         finally:
-            self._lock_file.release()
+            await self._writer.close()
 
     def arrivals(self) -> SqliteArrivals:
         """Lets it take in what comes from another store. Afterwards it has to be closed and opened anew."""

@@ -44,11 +44,18 @@ class Writer:
     Args:
         path: the file.
         beside: other files without which it must not be written, nor with others in their place.
+        take, let_go: called first and last of all, in the thread: so whatever keeps others from the file is held until
+            nothing is written any more, also where whoever opens or closes it is cancelled.
     """
 
-    def __init__(self, path: Path, beside: Sequence[Path] = ()) -> None:
+    def __init__(
+        self, path: Path, beside: Sequence[Path], *, take: Callable[[], None], let_go: Callable[[], None]
+    ) -> None:
         self.failure: StateError | None = None  # why the last write failed; None: it did not
         self._path = path
+        self._take = take
+        self._let_go = let_go
+        self._closed = False
         # Nobody would find again what is written to a log that has no name any more.
         self._files = (path, path.with_name(path.name + "-wal"), *beside)
         self._thread = ThreadPoolExecutor(1, "comity-sqlite")
@@ -56,12 +63,12 @@ class Writer:
         self._turns = Turns()
         self._task: asyncio.Task[None] | None = None
         self._probing: asyncio.Task[None] | None = None
-        self._connection: sqlite3.Connection
+        self._connection: sqlite3.Connection  # from `open` on
         self._identities: Sequence[tuple[int, int]]
 
     async def open(self) -> bool:
         """Open the file, bring it up to date, and make sure that it can be written. Returns whether it is a new one.
-        Raises StateError."""
+        Raises StateError. Whatever comes of that, it has to be closed."""
         return await self._call(self._open)
 
     async def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
@@ -81,13 +88,20 @@ class Writer:
         await waiting.done
 
     async def close(self) -> None:
-        """Finish what was asked for, and let go of the file."""
+        """Finish what was asked for, and let go of the file. If that is cancelled, the file is let go of once the
+        thread is done with what it is at, and what waits behind that is refused."""
+        if self._closed:
+            return
         if self._probing is not None:
             self._probing.cancel()
-        if self._task is not None:
-            await self._task
-        await self._call(self._close)
-        self._thread.shutdown()
+        try:
+            if self._task is not None:
+                await asyncio.wait([self._task])
+        finally:
+            self._closed = True
+            done = self._thread.submit(self._close)
+            self._thread.shutdown(wait=False)
+        await asyncio.shield(asyncio.wrap_future(done))
 
     async def _run(self) -> None:
         while self._waiting:
@@ -114,7 +128,7 @@ class Writer:
             if self.failure is None:
                 log.warning("the store cannot be written", reason=failure.message, file=str(self._path))
             self.failure = failure
-            if self._probing is None:
+            if self._probing is None and not self._closed:
                 self._probing = asyncio.get_running_loop().create_task(self._probe())
             return failure
         if self.failure is not None:
@@ -135,6 +149,8 @@ class Writer:
 
     async def _call(self, function: Callable[[], T]) -> T:
         """Call in the thread. What SQLite and the system raise becomes an error that a client may see."""
+        if self._closed:
+            raise StoreUnavailable("the store is closed")
         try:
             return await asyncio.get_running_loop().run_in_executor(self._thread, function)
         except sqlite3.Error as error:
@@ -158,6 +174,7 @@ class Writer:
                 raise StoreFull(FULL) from error
 
     def _open(self) -> bool:
+        self._take()
         schema.create(self._path)
         self._connection = schema.connect(self._path)
         try:
@@ -170,7 +187,11 @@ class Writer:
         return is_new
 
     def _close(self) -> None:
-        self._connection.close()
+        try:
+            if hasattr(self, "_connection"):
+                self._connection.close()
+        finally:
+            self._let_go()
 
     def _transact(self, works: Sequence[Work]) -> None:
         if self._identify() != self._identities:
