@@ -438,12 +438,13 @@ class Page(NamedTuple):
 
 
 class DiffPage(NamedTuple):
-    """Differences in the order of their keys. `next_after` as of a Page."""
+    """Differences in the order of their keys. `next_after` as of a Page, `searched` as of an Outcome."""
 
     differences: Sequence[Difference]
     base_revision: int
     target_revision: int
     next_after: str | None
+    searched: int = 0
 
 
 class Provenance(NamedTuple):

@@ -1,9 +1,9 @@
 """Shares the event loop between what takes long and everything else.
 
 What takes long is done in turns of some milliseconds, one at a time in the whole process, whoever has it. After each
-the loop belongs to all others, for as long as the turn took, or until it had nothing to do for a moment. One round of
-the loop would be too little: gRPC hands over about one event in each, and a call takes several, each of which comes of
-the one before. So what takes long has half of the loop at the least, and nearly all of it where nobody else wants any.
+the loop belongs to all others for as long as the turn took, unless nobody came meanwhile. One round of the loop would
+be too little: gRPC hands over about one event in each, and a call takes several, each of which comes of the one before.
+So what takes long has half of the loop at the least, and all of it where nobody else wants any.
 """
 
 import asyncio
@@ -18,8 +18,7 @@ MOST: Final = 0.05  # that what begins in the same round takes together, and tha
 SHORT: Final = 0.0005  # what takes less is as short as what others do
 STEPS: Final = 1_000  # after which it is looked how late it is: each takes about a µs
 EMPTY: Final = 0.00005  # what a round takes at most in which there is nothing to do
-ROUNDS: Final = 4  # of those, after which nobody came during the turn
-QUIET: Final = 0.0003  # seconds of those after something came, within which gRPC hands over what comes of it
+ROUNDS: Final = 4  # of those after a turn, which say that nobody came meanwhile
 
 
 class Turns:
@@ -51,15 +50,13 @@ class Turns:
         by `spend`."""
         async with self._paced if paced else self._whole, self._order:
             until, now = self._until, time.monotonic()
-            rounds, quiet, enough = 0, 0.0, 0.0
-            while True:
+            rounds = 0
+            while now < until and rounds < ROUNDS:
                 await asyncio.sleep(0)
                 before, now = now, time.monotonic()
+                rounds += 1
                 if now - before > EMPTY:
-                    rounds, quiet, enough = 0, 0.0, QUIET
-                else:
-                    rounds, quiet = rounds + 1, quiet + now - before
-                if now >= until or (rounds >= ROUNDS and quiet >= enough):
+                    await asyncio.sleep(until - now)
                     break
 
     def _begin(self) -> None:

@@ -5,7 +5,6 @@ While one runs nothing else is committed to its namespace, and nothing that it r
 
 from contextlib import AsyncExitStack
 from dataclasses import replace
-from typing import Final
 
 from comity_server.errors import (
     CommitTooLarge,
@@ -35,10 +34,8 @@ from comity_server.stores.memory.differences import changed_keys, without_values
 from comity_server.stores.memory.draft import Draft
 from comity_server.stores.memory.log import size as commit_size
 from comity_server.stores.memory.namespace import Namespace, Parent
-from comity_server.stores.memory.operations import Work
+from comity_server.stores.memory.operations import KEY_STEPS, Work
 from comity_server.turns import Pace
-
-STEPS: Final = 4  # what a key takes that is compared, and written
 
 
 class Changes:
@@ -60,12 +57,13 @@ class Changes:
         else:
             self.put += 1
 
-    def commit(self, action: Action, message: str) -> None:
+    async def commit(self, action: Action, message: str, pace: Pace) -> None:
         """Add them to the draft, if there are any. Raises QuotaExceeded."""
         if self._work.events:
             self._work.check_quotas()
             said = action if action.message else replace(action, message=message)
-            self._draft.add(said, self._work.events, keys=self._work.keys, size_bytes=self._work.size_bytes)
+            work = self._work
+            await self._draft.add_paced(said, work.events, pace, keys=work.keys, size_bytes=work.size_bytes)
 
 
 async def restore(draft: Draft, action: Restore, pace: Pace) -> Outcome:
@@ -86,8 +84,9 @@ async def restore(draft: Draft, action: Restore, pace: Pace) -> Outcome:
     async with state.quiet:  # only from here on nothing is dropped of what can be read
         pace.resume()
         revision = state.resolve(action.ref)
-        for key in await changed_keys(state.versions, revision, action.prefix, pace):
-            await pace.step(STEPS)
+        for key in await changed_keys(draft, revision, action.prefix, pace):
+            draft.steps += KEY_STEPS
+            await pace.step(KEY_STEPS)
             now, then = state.versions.live_at(key, state.revision), state.versions.live_at(key, revision)
             if same_content(now, then):
                 continue
@@ -96,7 +95,8 @@ async def restore(draft: Draft, action: Restore, pace: Pace) -> Outcome:
                 shown.append(without_values(Difference(key, now, then)))
     if not action.dry_run:
         what = f"{action.ref} (revision {revision})" if isinstance(action.ref, str) else f"revision {revision}"
-        changes.commit(action, f"restore {action.prefix!r} to {what}" if action.prefix else f"restore to {what}")
+        message = f"restore {action.prefix!r} to {what}" if action.prefix else f"restore to {what}"
+        await changes.commit(action, message, pace)
     return Outcome(not action.dry_run, draft.revision, (RestoreResult(changes.put, changes.deleted, shown),))
 
 
@@ -118,7 +118,8 @@ async def merge(draft: Draft, action: Merge, fork: Namespace, pace: Pace) -> Out
             raise NamespaceNotFound(fork.name)
         theirs_revision = fork.revision
         for key in fork.versions.own_keys():
-            await pace.step(STEPS)
+            draft.steps += KEY_STEPS
+            await pace.step(KEY_STEPS)
             base = state.versions.live_at(key, fork.parent.revision)
             ours = state.versions.live_at(key, state.revision)
             theirs = fork.versions.live_at(key, theirs_revision)
@@ -135,7 +136,7 @@ async def merge(draft: Draft, action: Merge, fork: Namespace, pace: Pace) -> Out
             changes.make_equal(key, theirs)
     merged = not action.dry_run and not (count and action.strategy is Strategy.FAIL)
     if merged:
-        changes.commit(action, f"merge {fork.name} (revision {theirs_revision})")
+        await changes.commit(action, f"merge {fork.name} (revision {theirs_revision})", pace)
     return Outcome(merged, draft.revision, (MergeResult(changes.put, changes.deleted, conflicts, count),))
 
 

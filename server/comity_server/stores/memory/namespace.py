@@ -242,8 +242,9 @@ class Namespace:
         entries: list[Record] = []
         total = 0
         last = after
+        most = self.looked_at
         for looked_at, key in enumerate(keys(prefix, after)):
-            if len(entries) >= limit or looked_at >= LOOKED_AT:
+            if len(entries) >= limit or looked_at >= most:
                 return Page(entries, revision, last)
             entry = versions.live_at(key, revision)
             if entry is not None:
@@ -375,6 +376,11 @@ class Namespace:
         if 0 < revision < self.floor and revision not in self.versions.pins:
             raise Compacted(revision, self.floor, self.revision)
         return revision or self.revision
+
+    @property
+    def looked_at(self) -> int:
+        """How many keys one page may look at: fewer in a fork of forks, where each is looked for in all of them."""
+        return LOOKED_AT // (1 + self.depth)
 
     @property
     def _step_events(self) -> int:

@@ -1,7 +1,7 @@
 """Runs the operations of one transaction: what they answer, and what they change."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from heapq import merge
 from itertools import islice
 from typing import Final
@@ -55,6 +55,7 @@ from comity_server.stores.memory.versions import under
 from comity_server.turns import Pace
 
 _CHUNK: Final = 500  # keys that are looked at in one go
+KEY_STEPS: Final = 5  # what it takes to compare a key and to write it
 JSON: Final = "application/json"
 
 _whole_number = re.compile(rb"-?(?:0|[1-9][0-9]{0,15})").fullmatch
@@ -104,8 +105,10 @@ class Work:
             match operation:
                 case DeletePrefix(prefix, return_previous):
                     entries = await self._search(prefix, self._limits.commit_events + 1, pace)
-                    results.append(self._delete(entries, return_previous))
-                    await pace.step(len(entries))
+                    if len(self.events) + len(entries) > self._limits.commit_events:
+                        raise CommitTooLarge(self._limits.commit_events)
+                    await self.delete_all(entries, pace)
+                    results.append(self._deleted(entries, return_previous))
                 case List(prefix, limit, keys_only):
                     results.append(self._list(await self._search(prefix, limit + 1, pace), limit, keys_only))
                 case _:
@@ -113,9 +116,15 @@ class Work:
             await pace.step()
         return tuple(results)
 
+    async def delete_all(self, entries: Sequence[Record], pace: Pace, cause: Cause = Cause.CLIENT) -> None:
+        """Let others in meanwhile."""
+        for entry in entries:
+            self._change(tombstone(entry[KEY], self._revision, self._draft.time), entry, cause)
+            await pace.step(KEY_STEPS)
+
     def make_equal(self, key: str, wanted: Record | None) -> None:
         """Write the value and the content type of another entry to its key, or delete the key."""
-        current = self._live(key)
+        current = self.live(key)
         if wanted is None:
             assert current is not None, "what is absent is equal already"
             self._change(tombstone(key, self._revision, self._draft.time), current)
@@ -135,15 +144,19 @@ class Work:
             return self._put(operation)
         match operation:
             case Get(key):
-                return GetResult(self._answer(self._live(key)))
+                return GetResult(self._answer(self.live(key)))
             case Increment(key, delta):
                 return self._increment(key, delta)
             case Delete(key, return_previous):
-                entry = self._live(key)
-                return self._delete([entry] if entry else [], return_previous)
+                entry = self.live(key)
+                if entry is None:
+                    return DeleteResult(0)
+                self._change(tombstone(key, self._revision, self._draft.time), entry)
+                return self._deleted([entry], return_previous)
         raise AssertionError(f"{type(operation).__name__} searches")
 
-    def _live(self, key: str) -> Record | None:
+    def live(self, key: str) -> Record | None:
+        """The entry of a key as the transaction has made it."""
         event = self.events.get(key) if self.events else None
         head = event.entry if event else self._draft.head(key)
         return head if head and head[VERSION] else None
@@ -171,7 +184,7 @@ class Work:
                     continue
                 last = key
                 draft.steps += 1 + draft.base.depth  # a fork looks through what it was forked from
-                live = self._live(key)
+                live = self.live(key)
                 if live:
                     found.append(live)
                     if len(found) == most:
@@ -195,7 +208,7 @@ class Work:
 
     def _put(self, put: Put) -> PutResult:
         key, value, content_type, lease_id, return_previous, ttl = put
-        previous = self._live(key)
+        previous = self.live(key)
         if lease_id:
             self._check_lease(lease_id, previous)
         elif ttl:
@@ -204,7 +217,7 @@ class Work:
         return PutResult(version, self._answer(previous) if return_previous else None, lease_id)
 
     def _increment(self, key: str, delta: int) -> IncrementResult:
-        previous = self._live(key)
+        previous = self.live(key)
         value = _number(previous) + delta
         if abs(value) > LARGEST_INTEGER:
             raise NotANumber(f"the sum at {key} would be outside of ±(2^53-1)", key=key)
@@ -244,22 +257,13 @@ class Work:
         self._change((key, value, content_type, version, created, revision, lease_id, self._draft.time), previous)
         return version
 
-    def _delete(self, entries: Sequence[Record], return_previous: bool) -> DeleteResult:
-        if len(self.events) + len(entries) > self._limits.commit_events:
-            raise CommitTooLarge(self._limits.commit_events)
-        for entry in entries:
-            self._change(tombstone(entry[KEY], self._revision, self._draft.time), entry)
+    def _deleted(self, entries: Sequence[Record], return_previous: bool) -> DeleteResult:
         if not return_previous:
             return DeleteResult(len(entries))
         shown = _up_to(entries, self._limits.previous_bytes)
         for entry in shown:
             self._answer(entry)
         return DeleteResult(len(entries), shown, truncated=len(shown) < len(entries))
-
-    def expire(self, keys: Iterable[str], cause: Cause) -> None:
-        """Delete the keys of a lease that ends."""
-        for key in sorted(keys):
-            self._change(tombstone(key, self._revision, self._draft.time), self._live(key), cause)
 
     def _change(self, record: Record, previous: Record | None, cause: Cause = Cause.CLIENT) -> None:
         key = record[KEY]

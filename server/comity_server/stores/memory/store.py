@@ -18,13 +18,12 @@ from comity_server.model import (
     Outcome,
     Position,
     Restore,
-    Transaction,
     Write,
 )
 from comity_server.stores.memory import actions
 from comity_server.stores.memory.draft import Draft, Following
 from comity_server.stores.memory.journal import Journal
-from comity_server.stores.memory.judge import Quick, judge, judge_paced, recall, searches, transact_paced
+from comity_server.stores.memory.judge import Quick, is_paced, judge, judge_paced, perform_paced, recall
 from comity_server.stores.memory.leases import Deadlines
 from comity_server.stores.memory.namespace import Collected, Namespace, Parent
 from comity_server.stores.memory.pins import Totals
@@ -69,7 +68,7 @@ class MemoryStore(Reads):
         turns = of_this_loop()
         async with self._lock(namespace):
             while len(outcomes) < len(group):
-                if outcomes or turns.is_full or isinstance(group[0], Restore | Merge):
+                if outcomes or turns.is_full:  # a group that takes long must not hold up others
                     await turns.next()
                 outcomes += await self._commit(namespace, group[len(outcomes) :])
         return outcomes
@@ -91,8 +90,8 @@ class MemoryStore(Reads):
         else:
             pace = Pace(draft.now)
             for write in group:
-                if write.__class__ is Transaction and searches(write):
-                    outcomes.append(await judge_paced(draft, write, partial(transact_paced, pace=pace)))
+                if is_paced(write):
+                    outcomes.append(await judge_paced(draft, write, partial(perform_paced, pace=pace)))
                 elif isinstance(write, Quick):
                     outcomes.append(judge(draft, write))
                 else:
