@@ -170,6 +170,11 @@ def test_any_content_is_a_policy_or_a_line(content: bytes) -> None:
 # What is said
 
 
+def test_a_byte_order_mark_is_no_part_of_a_policy() -> None:
+    said = parse(b"\xef\xbb\xbf" + rule().replace("\n", "\r\n").encode(), "policy.toml")
+    assert may(said, "planner", "research", READ, "a")
+
+
 def test_an_empty_file_denies_everything() -> None:
     empty = parse(b"", "p")
     for principal in ("", "planner"):

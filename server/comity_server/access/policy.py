@@ -220,7 +220,7 @@ def parse(content: bytes, name: str) -> Policy:
     if len(content) > FILE_BYTES:
         raise PolicyError(f"{name}: is larger than {FILE_BYTES} bytes")
     try:
-        return Policy(Document.model_validate(tomllib.loads(content.decode())))
+        return Policy(Document.model_validate(tomllib.loads(content.decode("utf-8-sig"))))
     except UnicodeDecodeError:
         raise PolicyError(f"{name}: is not UTF-8") from None
     except (tomllib.TOMLDecodeError, RecursionError) as error:
