@@ -210,7 +210,7 @@ class EpochChanged(OutsideHistory):
 
     def __init__(self, epoch: str, floor: int, revision: int) -> None:
         super().__init__(
-            "the namespace's history is another one than the stream's that this one goes on from",
+            "the namespace's history is another one than the one named: its state was lost, set back or copied since",
             epoch=epoch,
             floor=floor,
             revision=revision,

@@ -380,6 +380,7 @@ class Outcome(NamedTuple):
 
     An action has one result at the most. It is not `committed` where it was a dry run, or a merge met conflicts.
     `searched` is how many operations it counts for, beside its own, by what was looked through for it.
+    `epoch` is said of transactions: that of the history which `revision` is of.
     """
 
     committed: bool
@@ -387,6 +388,7 @@ class Outcome(NamedTuple):
     results: Sequence[Result] = ()
     failed: Sequence[FailedCondition] = ()
     searched: int = 0
+    epoch: str = ""
 
 
 class Cause(IntEnum):
@@ -420,6 +422,7 @@ class Read(NamedTuple):
 
     entry: Record | None
     revision: int
+    epoch: str
 
 
 class ReadAll(NamedTuple):
@@ -435,6 +438,7 @@ class Page(NamedTuple):
     entries: Sequence[Record]
     revision: int
     next_after: str | None
+    epoch: str
 
 
 class DiffPage(NamedTuple):

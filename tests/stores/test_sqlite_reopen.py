@@ -102,10 +102,12 @@ def untimed(held: object) -> object:
         return [untimed(part) for part in held]
     if isinstance(held, tuple):
         if held and held[0] == "Commit":
-            held = (*held[:2], 0, held[3], re.sub(r"lease \d+", "lease", held[4]), *held[5:])
+            held = (*held[:2], 0, *held[3:])
         elif len(held) == 8 and isinstance(held[1], bytes):
             held = (*held[:-2], bool(held[-2]), 0)
         return tuple(untimed(part) for part in held)
+    if isinstance(held, str):
+        return re.sub(r"^grant lease \d+$", "grant lease", held)
     return held
 
 

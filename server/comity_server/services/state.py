@@ -62,9 +62,10 @@ class StateService:
         checks.key("key", key, READ)
         checks.count("revision", revision)
         checks.finish()
-        entry, revision = await self._store.get(namespace, key, revision)
+        entry, revision, epoch = await self._store.get(namespace, key, revision)
         response = state_pb2.GetResponse()
         response.revision = revision
+        response.epoch = epoch
         if entry is not None:
             wire.fill_entry(response.entry, entry)
         return response

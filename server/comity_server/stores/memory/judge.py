@@ -118,7 +118,7 @@ def recall(draft: Draft, write: Write) -> Outcome | StateError | None:
 def _find(draft: Draft, request: RequestId, fingerprint: int) -> Outcome | None:
     outcome = draft.base.requests.find(request, fingerprint, draft.now)
     if outcome is not None:
-        return outcome
+        return outcome._replace(epoch=draft.base.epoch)  # which is not kept with it
     named = draft.named.get((request.client, request.sequence))
     if named is None:
         awaited = draft.awaited.get(request.client, 0)
@@ -150,7 +150,7 @@ def _transact(draft: Draft, write: Transaction) -> Outcome:
     failed = failed_conditions(draft, conditions) if conditions else ()
     operations = write.otherwise if failed else write.then
     if not operations:
-        return Outcome(not failed, draft.revision, (), failed)
+        return Outcome(not failed, draft.revision, (), failed, epoch=draft.base.epoch)
     work = Work(draft, write.lease_owner)
     return _done(draft, write, failed, work, work.run(operations))
 
@@ -161,7 +161,7 @@ async def _transact_paced(draft: Draft, write: Transaction, pace: Pace) -> Outco
     failed = failed_conditions(draft, write.conditions)
     operations = write.otherwise if failed else write.then
     if not operations:
-        return Outcome(not failed, draft.revision, (), failed)
+        return Outcome(not failed, draft.revision, (), failed, epoch=draft.base.epoch)
     work = Work(draft, write.lease_owner)
     results = await work.run_paced(operations, pace)
     return _done(draft, write, failed, work, results)
@@ -174,4 +174,4 @@ def _done(
         work.check_quotas()
         lease = Lease(draft.time, work.ttl, write.author, draft.time, ends_with_keys=True) if work.ttl else None
         draft.add(write, work.events, keys=work.keys, size_bytes=work.size_bytes, lease=lease)
-    return Outcome(not failed, draft.revision, results, failed)
+    return Outcome(not failed, draft.revision, results, failed, epoch=draft.base.epoch)

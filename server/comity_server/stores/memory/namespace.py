@@ -227,7 +227,7 @@ class Namespace:
 
     def get(self, key: str, revision: int) -> Read:
         revision = self.readable(revision)
-        return Read(self.versions.live_at(key, revision), revision)
+        return Read(self.versions.live_at(key, revision), revision, self.epoch)
 
     def get_all(self, keys: Sequence[str], revision: int) -> ReadAll:
         revision = self.readable(revision)
@@ -245,17 +245,17 @@ class Namespace:
         most = self.looked_at
         for looked_at, key in enumerate(keys(prefix, after)):
             if len(entries) >= limit or looked_at >= most:
-                return Page(entries, revision, last)
+                return Page(entries, revision, last, self.epoch)
             entry = versions.live_at(key, revision)
             if entry is not None:
                 if keys_only:
                     entry = without_value(entry)
                 total += shown_size(entry)
                 if total > max_bytes and entries:
-                    return Page(entries, revision, last)
+                    return Page(entries, revision, last, self.epoch)
                 entries.append(entry)
             last = key
-        return Page(entries, revision, None)
+        return Page(entries, revision, None, self.epoch)
 
     def commits(self, first: int, last: int, limit: int, newest_first: bool) -> Sequence[Commit]:
         if first <= self.floor:
