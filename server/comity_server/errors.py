@@ -285,7 +285,8 @@ class TooManyCalls(Exhausted):
         "max_calls": "calls open",
         "max_principal_calls": "calls open",
         "max_principal_streams": "streams open",
-        "anybody_streams": "streams open that need no identity",
+        "anybody_calls": "calls open that need no identity",
+        "anybody_bytes": "bytes of calls in memory that need no identity",
         "max_bytes": "bytes of requests and answers in memory",
     }
 

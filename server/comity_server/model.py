@@ -113,9 +113,12 @@ class Transaction(NamedTuple):
     message: str = ""
     trace_parent: str = ""
     guard: Guard | None = None
+    lease_owner: str | None = None
+    """Leases by which keys come to live have to be this principal's; None: they may be anybody's."""
 
     def fingerprint(self) -> int:
-        """Tells one request from another under the same request id; the same in every process."""
+        """Tells one request from another under the same request id; the same in every process. The owner of leases is
+        no part of what is asked for: what a principal may do can be another by the time that it repeats a request."""
         crc = 0
         for target, test, operand, compare, is_prefix in self.conditions:
             crc = zlib.crc32(repr((target, int(test), operand, int(compare), is_prefix)).encode(), crc)
@@ -231,8 +234,7 @@ class Revoke(Action):
     """End a lease, and delete its keys."""
 
     lease_id: int
-    # The lease has to be this principal's; None: it may be anybody's. No part of what is asked for, so not of the
-    # fingerprint: what a principal may do can be another by the time that it repeats a request.
+    # The lease has to be this principal's; None: it may be anybody's. No part of the fingerprint, as of a transaction.
     principal: str | None = field(default=None, repr=False)
 
 

@@ -11,7 +11,13 @@ from grpc_health.v1 import health_pb2
 from hypothesis import given
 from hypothesis import strategies as st
 
-from comity.v1 import checkpoint_pb2, checkpoint_pb2_grpc, types_pb2
+from comity.v1 import (
+    checkpoint_pb2,
+    checkpoint_pb2_grpc,
+    namespace_pb2,
+    namespace_pb2_grpc,
+    types_pb2,
+)
 from comity.v1 import state_pb2 as s
 from comity_server.access import rates
 from comity_server.access.bounds import Bounds, Meter, address
@@ -23,7 +29,7 @@ from comity_server.access.rates import Account, Accounts
 from comity_server.access.rights import NOTHING, Rights
 from comity_server.errors import RateLimited
 from comity_server.model import Put, Transaction
-from comity_server.services import watch
+from comity_server.services import namespace, watch
 from comity_server.services.costs import operations
 from comity_server.stores.memory import differences, judge
 from tests.access.believing import as_principals, by, refused
@@ -609,4 +615,18 @@ async def test_what_a_restore_or_a_comparison_looks_through_counts(
         else:
             diff = checkpoint_pb2.DiffRequest(namespace="n", base=types_pb2.Ref(revision=1))
             await checkpoints.Diff(diff, timeout=TIMEOUT)
+        assert (await refused(running.state.Get(GET, timeout=TIMEOUT))).reason == "RATE_LIMITED"
+
+
+async def test_namespaces_that_are_looked_at_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also those that are not shown."""
+    monkeypatch.setattr(namespace, "NAMES", 1)
+    async with (
+        run(rate_principal=NEVER, rate_principal_burst=20) as running,
+        grpc.aio.insecure_channel(running.server.addresses[0]) as channel,
+    ):
+        for number in range(30):
+            await running.store.commit(f"n{number}", [Transaction(then=[Put("k", b"")])])
+        stub: namespace_pb2_grpc.NamespaceServiceAsyncStub = namespace_pb2_grpc.NamespaceServiceStub(channel)
+        await stub.ListNamespaces(namespace_pb2.ListNamespacesRequest(prefix="n"), timeout=TIMEOUT)
         assert (await refused(running.state.Get(GET, timeout=TIMEOUT))).reason == "RATE_LIMITED"

@@ -151,7 +151,7 @@ def _transact(draft: Draft, write: Transaction) -> Outcome:
     operations = write.otherwise if failed else write.then
     if not operations:
         return Outcome(not failed, draft.revision, (), failed, epoch=draft.base.epoch)
-    work = Work(draft)
+    work = Work(draft, write.lease_owner)
     return _done(draft, write, failed, work, work.run(operations))
 
 
@@ -162,7 +162,7 @@ async def _transact_paced(draft: Draft, write: Transaction, pace: Pace) -> Outco
     operations = write.otherwise if failed else write.then
     if not operations:
         return Outcome(not failed, draft.revision, (), failed, epoch=draft.base.epoch)
-    work = Work(draft)
+    work = Work(draft, write.lease_owner)
     results = await work.run_paced(operations, pace)
     return _done(draft, write, failed, work, results)
 

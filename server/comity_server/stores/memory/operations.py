@@ -13,6 +13,7 @@ from comity_server.errors import (
     InvalidRequest,
     LeaseNotFound,
     NotANumber,
+    PermissionDenied,
     QuotaExceeded,
     ResultTooLarge,
     Violation,
@@ -34,6 +35,7 @@ from comity_server.model import (
     PutResult,
     Result,
 )
+from comity_server.names import owns
 from comity_server.record import (
     CONTENT_TYPE,
     CREATE_REVISION,
@@ -60,12 +62,29 @@ _whole_number = re.compile(rb"-?(?:0|[1-9][0-9]{0,15})").fullmatch
 
 
 class Work:
-    """The operations of one transaction: their results, and what they change."""
+    """The operations of one transaction: their results, and what they change.
 
-    __slots__ = ("_answer_bytes", "_draft", "_limits", "_revision", "events", "keys", "leased", "size_bytes", "ttl")
+    Args:
+        draft: what it changes.
+        lease_owner: the principal whose leases have to be by which keys come to live; None: they may be anybody's.
+    """
 
-    def __init__(self, draft: Draft) -> None:
+    __slots__ = (
+        "_answer_bytes",
+        "_draft",
+        "_lease_owner",
+        "_limits",
+        "_revision",
+        "events",
+        "keys",
+        "leased",
+        "size_bytes",
+        "ttl",
+    )
+
+    def __init__(self, draft: Draft, lease_owner: str | None = None) -> None:
         self._draft = draft
+        self._lease_owner = lease_owner
         self._limits = draft.limits
         self._revision = draft.revision + 1
         self._answer_bytes = 0
@@ -208,12 +227,17 @@ class Work:
         return IncrementResult(value, self._write(key, b"%d" % value, JSON, lease, previous))
 
     def _check_lease(self, lease_id: int, previous: Record | None) -> None:
-        """A key is going to live by a lease. Raises LeaseNotFound, or QuotaExceeded if no more keys may."""
+        """A key is going to live by a lease. Raises LeaseNotFound, PermissionDenied if it is another's, or
+        QuotaExceeded if no more keys may."""
         leases, limit = self._draft.leases, self._limits.lease_keys
-        if leases.find(lease_id) is None:
+        lease = leases.find(lease_id)
+        if lease is None:
             raise LeaseNotFound(lease_id, self._draft.base.name)
         if previous is not None and previous[LEASE_ID] == lease_id:
             return
+        owner = self._lease_owner
+        if owner is not None and not owns(owner, lease.author):
+            raise PermissionDenied(owner, "WRITE", self._draft.base.name, lease_id=str(lease_id))
         self.leased[lease_id] = more = self.leased.get(lease_id, 0) + 1
         if leases.count_keys(lease_id) + more > limit:
             raise QuotaExceeded("keys of a lease", limit)

@@ -28,6 +28,9 @@ from comity_server.stores.memory.leases import Held
 from comity_server.stores.memory.namespace import Namespace
 from comity_server.turns import Pace
 
+_NAMES = 100  # of namespaces that are looked at in one go
+_NAME_STEPS = 5  # what one takes
+
 
 class Reads:
     """The half of `stores.protocol.Store` that changes nothing."""
@@ -172,14 +175,24 @@ class Reads:
         await self._fresh(name)
         return self._existing(name).info()
 
-    async def namespaces(self, prefix: str, *, after: str = "", limit: int) -> Sequence[NamespaceInfo]:
+    async def namespaces(
+        self, prefix: str, *, after: str = "", limit: int, shown: Callable[[str], bool] | None = None
+    ) -> Sequence[NamespaceInfo]:
         found: list[NamespaceInfo] = []
         named = self.namespaces_by_name
-        for name in named.irange(max(prefix, after), inclusive=(after < prefix or not after, True)):
-            if len(found) == limit or not name.startswith(prefix):
-                break
-            found.append(named[name].info())
-        return found
+        pace = Pace()
+        while True:
+            inclusive = after < prefix or not after
+            names = list(itertools.islice(named.irange(max(prefix, after), inclusive=(inclusive, True)), _NAMES))
+            for name in names:
+                if len(found) == limit or not name.startswith(prefix):
+                    return found
+                if shown is None or shown(name):
+                    found.append(named[name].info())
+            if len(names) < _NAMES:
+                return found
+            after = names[-1]
+            await pace.step(_NAME_STEPS * _NAMES)
 
     def _find(self, name: str) -> Namespace:
         """A namespace, or the empty one that it would begin as."""
