@@ -24,6 +24,7 @@ from functools import cache
 from pathlib import Path
 from typing import IO, Any, NoReturn
 
+CAN_FORK = sys.platform == "linux"  # elsewhere systems have libraries that do not survive it
 NUMBER_BYTES = 8
 
 
@@ -48,18 +49,15 @@ class Process:
     def wait(self, timeout: float | None = None) -> int:
         """Its exit code, or the number of the signal that ended it below 0. Raises subprocess.TimeoutExpired."""
         with self._waiting:
-            if self.returncode is None:
-                self._parent.settimeout(timeout)
-                try:
-                    self.returncode = self._answer()
-                except (TimeoutError, BlockingIOError):
-                    raise subprocess.TimeoutExpired("comity", timeout or 0) from None
-                self._parent.close()
-            return self.returncode
+            return self._wait(timeout)
 
     def poll(self) -> int | None:
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self.wait(0)
+        if self._waiting.acquire(blocking=False):  # else another thread waits
+            try:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    self._wait(0)
+            finally:
+                self._waiting.release()
         return self.returncode
 
     def send_signal(self, number: int) -> None:
@@ -73,10 +71,36 @@ class Process:
     def kill(self) -> None:
         self.send_signal(signal.SIGKILL)
 
+    def _wait(self, timeout: float | None) -> int:
+        if self.returncode is None:
+            self._parent.settimeout(timeout)
+            try:
+                self.returncode = self._answer()
+            except (TimeoutError, BlockingIOError):
+                raise subprocess.TimeoutExpired("comity", timeout or 0) from None
+            self._parent.close()
+        return self.returncode
+
     def _answer(self) -> int:
         answer = self._parent.recv(NUMBER_BYTES)
         assert answer, "the parent of the commands has ended"
         return int.from_bytes(answer, "big", signed=True)
+
+
+def command() -> list[str]:
+    """The installed command, or where there is none, what it would run."""
+    installed = Path(sys.executable).with_name("comity")
+    return [str(installed)] if installed.exists() else [sys.executable, "-c", "from comity.cli import main; main()"]
+
+
+def start(
+    arguments: Sequence[str | bytes], *, env: Mapping[str, str], files: tuple[int, int, int]
+) -> "Process | subprocess.Popen[bytes]":
+    """Start the command, from nothing where it cannot be forked."""
+    if CAN_FORK:
+        return Process(arguments, env=env, files=files)
+    stdin, stdout, stderr = files
+    return subprocess.Popen([*command(), *arguments], env=env, stdin=stdin, stdout=stdout, stderr=stderr)
 
 
 def run(
@@ -86,7 +110,7 @@ def run(
     with tempfile.TemporaryFile() as given, tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
         given.write(stdin)
         given.seek(0)
-        process = Process(arguments, env=env, files=(given.fileno(), output.fileno(), errors.fileno()))
+        process = start(arguments, env=env, files=(given.fileno(), output.fileno(), errors.fileno()))
         try:
             return process.wait(timeout), _all_of(output), _all_of(errors)
         except subprocess.TimeoutExpired:

@@ -52,8 +52,9 @@ def environment(changes: Environment | None = None) -> dict[str, str]:
 
 
 def can_fork(changes: Environment | None) -> bool:
-    """Whether the changes are to variables that are read when the server starts, and by nothing that is imported."""
-    return all(name.startswith("COMITY_") for name in changes or ())
+    """Whether the changes are to variables that are read when the server starts, and by nothing that is imported; on a
+    system that has forks."""
+    return forked.CAN_FORK and all(name.startswith("COMITY_") for name in changes or ())
 
 
 class Server:

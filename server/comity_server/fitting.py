@@ -28,8 +28,6 @@ ORDERED: Final = (
 """What must not be above another."""
 LISTENS: Final = ("listen", "health_listen", "metrics_listen")
 """What is listened on: an address by one of them, once."""
-LISTEN: Final = ("listen", "health_listen", "metrics_listen")
-"""Addresses, each of which may be named once."""
 
 
 class Misfit(NamedTuple):
@@ -55,7 +53,6 @@ def misfits(settings: Settings) -> Iterator[Misfit]:
                 yield Misfit(name, other, f"{value} is above {{}}, which is {bound}")
             else:  # it is its default
                 yield Misfit(other, name, f"{bound} is below {{}}, which is {value}")
-    yield from _named_twice(settings)
 
 
 def _named_twice(settings: Settings) -> Iterator[Misfit]:

@@ -1,6 +1,7 @@
 """Tables `[[limits]]` of the policy file: what is wrong with one, what it says, and that it holds over a socket."""
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 
 import grpc
@@ -9,10 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from comity.v1 import state_pb2 as s
-from comity_server.access import files
+from comity_server.access import files, patterns
 from comity_server.access import shadows as shadowing
 from comity_server.access.buckets import Rate
-from comity_server.access.limits import NamespaceLimits, PrincipalLimits, Rates, Rules, Table
+from comity_server.access.limits import NamespaceLimits, PrincipalLimits, Rates, Rules, Table, figures
+from comity_server.access.patterns import Names
 from comity_server.access.policy import PolicyError, parse
 from comity_server.access.setup import rules as rules_of
 from comity_server.access.shadows import shadows
@@ -132,6 +134,8 @@ def test_all_that_is_wrong_with_a_table_is_said_at_once(text: str, problems: lis
         ),
         ([table(principals=["*"], rate=1), table(principals=["anonymous"], rate=2)], []),
         ([table(principals=["anonymous"], rate=1), table(principals=["anonymous"], rate=2)], [(2, "rate", [1])]),
+        ([table(namespaces=["*"], keys=1), table(namespaces=["anonymous"], keys=2)], [(2, "keys", [1])]),
+        ([table(namespaces=["anonymous"], keys=1), table(namespaces=["anonymous"], keys=2)], [(2, "keys", [1])]),
         ([table(principals=["a?"], rate=1), table(principals=["a*"], rate=2)], []),
         ([table(principals=["a*"], rate=1), table(principals=["a?", "a", "a?b*"], rate=2)], [(2, "rate", [1])]),
         ([table(principals=["[ab]*"], rate=1), table(principals=["a", "b"], rate=2)], []),
@@ -151,12 +155,39 @@ def test_what_is_found_to_hold_never_does_not(said: list[list[str]], name: str) 
     assert held not in [shadow.table for shadow in shadows(tables)]
 
 
-def test_many_tables_are_looked_through_for_no_longer_than_a_moment(monkeypatch: pytest.MonkeyPatch) -> None:
-    tables = [Table(principals=["*"], rate=1), Table(principals=["a", "b"], rate=1)]
-    monkeypatch.setattr(shadowing, "MOST_COMPARED", 1)
-    assert list(shadows(tables)) == []
-    monkeypatch.setattr(shadowing, "MOST_COMPARED", 2)
-    assert list(shadows(tables)) == [(2, "rate", [1])]
+@pytest.mark.parametrize("pattern", ["{}-*", "*a*b*{}*" + "c" * 1000, "{}"], ids=["wildcard", "long", "exact"])
+def test_no_more_is_looked_through_than_a_moment_is_enough_for(pattern: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled: list[int] = []
+    compared: list[int] = []
+
+    class Counting(Names):
+        def __init__(self, texts: Iterable[str]) -> None:
+            texts = list(texts)
+            super().__init__(texts)
+            self.size = sum(map(len, texts))
+            compiled.append(self.size)
+
+        def __contains__(self, name: str) -> bool:
+            compared.append(len(name) * self.size if "*" in pattern else 1)
+            return super().__contains__(name)
+
+    tables = [
+        Table(principals=[pattern.format(100 * number + place) for place in range(20)], rate=1) for number in range(200)
+    ]
+    tables.append(tables[-1])
+    monkeypatch.setattr(patterns, "Names", Counting)
+    found = list(shadows(tables))
+    assert found == ([] if "*" in pattern else [(201, "rate", [200])])
+    assert compared
+    assert sum(compared) <= shadowing.MOST_WORK
+    assert sum(compiled) <= shadowing.MOST_WORK / shadowing.OF_COMPILING or "*" not in pattern
+    assert len(compared) <= shadowing.MOST_WORK / shadowing.OF_COMPARING
+
+
+def test_a_namespace_may_be_called_as_those_are_who_are_nobody() -> None:
+    policy = parse(table(namespaces=["anonymous"], keys=7).encode(), "policy.toml")
+    assert Rules().with_tables(policy.limits).namespace("anonymous").limits.namespace_keys == 7
+    assert [each.limit for each in figures(policy.limits, "", "anonymous")] == [1]
 
 
 def test_the_first_table_that_has_a_figure_holds_for_a_namespace() -> None:

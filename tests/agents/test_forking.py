@@ -2,20 +2,27 @@
 
 import atexit
 import os
+import pickle
 import signal
+import subprocess
 import sys
+import threading
 from collections.abc import Callable
-from multiprocessing import Pipe
+from multiprocessing import AuthenticationError, Pipe, forkserver
 from multiprocessing.connection import Connection
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
+import google.protobuf
+import grpc
 import psutil
 import pytest
 
 import comity.agents
-from comity.agents import Agent, ChildState, Supervisor, forking
+from comity.agents import Agent, ChildState, Supervisor, forking, forkservers
 from comity.agents.forking import AgentProcess
+from comity.agents.identity import identity
 from tests.agents import members
 from tests.waiting import until, wait_until
 
@@ -101,29 +108,111 @@ def test_another_comity_is_not_taken_for_this_one(monkeypatch: pytest.MonkeyPatc
     """One that a Python that starts in this folder would import."""
     other = tmp_path / "comity" / "agents"
     other.mkdir(parents=True)
-    for name in (other.parent / "__init__.py", other / "__init__.py", other / "process.py"):
-        name.write_text("")
-    (other / "forking.py").write_text(Path(forking.__file__).read_text())
+    for empty in (other.parent / "__init__.py", other / "__init__.py", other / "process.py"):
+        empty.write_text("")
+    for name in ("forking.py", "forkservers.py"):
+        (other / name).write_text(Path(forking.__file__).with_name(name).read_text())
     (other / "identity.py").write_text("identity = lambda pid: ''\n")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(forking, "_servers", forking._Servers())
+    monkeypatch.setattr(forkservers, "_servers", forkservers._Servers())
     parent, *_ = run(surroundings)
     assert parent == os.getpid()  # it was spawned, with the right `sys.path`
     assert run(where) == comity.agents.__file__
+
+
+@pytest.mark.parametrize("package", [grpc, google.protobuf], ids=["grpc", "protobuf"])
+def test_nor_is_what_it_is_made_of(package: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert package.__file__ is not None
+    here = Path(package.__file__).parent
+    other = tmp_path.joinpath(*package.__name__.split("."))
+    other.parent.mkdir(exist_ok=True)
+    other.symlink_to(here)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(forkservers, "_servers", forkservers._Servers())
+    assert run(surroundings)[0] == os.getpid()
 
 
 def where(send: Connection) -> None:
     send.send(comity.agents.__file__)
 
 
-def test_it_ends_as_python_does(tmp_path: Path) -> None:
+def test_it_ends_as_python_does(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert run(leave_something, str(tmp_path / "left")) is None
-    assert (tmp_path / "left").exists()
+    assert (tmp_path / "left").read_text() == "later"
+    assert capfd.readouterr().out == "at the end\n"
 
 
 def leave_something(send: Connection, path: str) -> None:
-    atexit.register(Path(path).touch)
+    atexit.register(lambda: Path(path).write_text("later" if Path(f"{path} by a thread").exists() else "too early"))
+    atexit.register(print, "at the end")
+    threading.Thread(target=wait_and_leave, args=(Path(f"{path} by a thread"),)).start()
     send.send(None)
+
+
+def wait_and_leave(path: Path) -> None:
+    threading.main_thread().join()
+    path.touch()
+
+
+def test_a_name_of_a_program_may_be_cut_within_a_character() -> None:
+    name = Path("/proc/self/comm")
+    before = name.read_bytes()
+    name.write_bytes("ä".encode() * 8)
+    try:
+        with pytest.raises(UnicodeDecodeError):
+            name.read_bytes().decode()
+        assert run(surroundings)[0] != os.getpid()
+        assert identity(os.getpid())
+    finally:
+        name.write_bytes(before)
+
+
+@pytest.mark.parametrize("error", [EOFError, AuthenticationError])
+def test_where_forking_fails_it_is_spawned(
+    error: type[Exception], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_: object) -> None:
+        raise error("not this time")
+
+    monkeypatch.setattr(forkserver.ForkServer, "connect_to_new_process", fail)
+    spawned_and_told_of_once(monkeypatch, caplog)
+
+
+def test_where_python_is_another_it_is_spawned(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.delattr(forkserver.ForkServer, "connect_to_new_process")
+    spawned_and_told_of_once(monkeypatch, caplog)
+    assert not forking.CAN_FORK
+
+
+def spawned_and_told_of_once(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    monkeypatch.setattr(forking, "CAN_FORK", True)
+    monkeypatch.setattr(forking, "_told", False)
+    monkeypatch.setattr(forkservers, "_servers", forkservers._Servers())
+    assert run(surroundings)[0] == run(surroundings)[0] == os.getpid()
+    assert [record.message.partition(",")[0] for record in caplog.records] == ["an agent could not be forked"]
+
+
+def test_what_cannot_be_started_in_any_way_is_no_failure_of_forking(caplog: pytest.LogCaptureFixture) -> None:
+    with pytest.raises((AttributeError, pickle.PicklingError)):
+        AgentProcess(target=lambda: None).start()
+    assert forking.CAN_FORK
+    assert not caplog.records
+
+
+def test_an_agent_starts_where_what_is_private_to_python_is_gone() -> None:
+    script = """
+from multiprocessing import popen_forkserver
+del popen_forkserver.Popen
+from comity.agents import forking
+process = forking.AgentProcess(target=print)
+process.start()
+process.join()
+assert process.exitcode == 0
+assert not forking.CAN_FORK
+"""
+    subprocess.run([sys.executable, "-c", script], check=True)
 
 
 async def test_what_they_are_forked_from_is_killed(state: comity.Client) -> None:

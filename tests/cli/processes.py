@@ -1,6 +1,6 @@
 """Runs `comity` as users do: a process with arguments, standard input, output and an exit code.
 
-It is forked from one that has imported all (tests/forked.py), except in a `shell`.
+It is forked from one that has imported all (tests/forked.py) where that can be done, except in a `shell`.
 """
 
 import json
@@ -8,12 +8,10 @@ import os
 import shlex
 import signal
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import IO, Any
 
 from tests import forked, terminal
@@ -21,12 +19,6 @@ from tests.servers import DEVNULL, environment
 
 SECONDS = 60.0
 DEAD = "127.0.0.1:1"  # nobody listens there
-
-
-def command() -> list[str]:
-    """The installed command, or where there is none, what it would run."""
-    installed = Path(sys.executable).with_name("comity")
-    return [str(installed)] if installed.exists() else [sys.executable, "-c", "from comity.cli import main; main()"]
 
 
 @dataclass(frozen=True)
@@ -62,7 +54,7 @@ class Result:
 class Running:
     """A command that runs."""
 
-    def __init__(self, process: forked.Process, output: IO[bytes], errors: IO[bytes]) -> None:
+    def __init__(self, process: forked.Process | subprocess.Popen[bytes], output: IO[bytes], errors: IO[bytes]) -> None:
         self._process = process
         self._output = output
         self._errors = errors
@@ -109,7 +101,7 @@ class Comity:
         """Start a command. It is killed at the end of the block if it still runs."""
         reading, writing = os.pipe()
         with os.fdopen(reading, "rb") as output, tempfile.TemporaryFile() as errors:
-            process = forked.Process(arguments, env=self.environment, files=(DEVNULL, writing, errors.fileno()))
+            process = forked.start(arguments, env=self.environment, files=(DEVNULL, writing, errors.fileno()))
             os.close(writing)
             try:
                 yield Running(process, output, errors)
@@ -123,7 +115,7 @@ class Comity:
 
     def shell(self, script: str) -> Result:
         """Run a line of bash in which `comity` is the command."""
-        function = f'comity() {{ {shlex.join(command())} "$@"; }}'
+        function = f'comity() {{ {shlex.join(forked.command())} "$@"; }}'
         done = subprocess.run(
             ["bash", "-c", f"{function}\n{script}"],
             env=self.environment,
@@ -137,7 +129,7 @@ class Comity:
     def on_terminal(self, *arguments: str, typed: bytes = b"", until: str | None = None) -> str:
         """What it writes to a terminal of 100 columns, where something is typed, and which interrupts it at a text."""
 
-        def start(theirs: int) -> forked.Process:
-            return forked.Process(arguments, env=self.environment | terminal.LOOK, files=(theirs, theirs, theirs))
+        def start(theirs: int) -> forked.Process | subprocess.Popen[bytes]:
+            return forked.start(arguments, env=self.environment | terminal.LOOK, files=(theirs, theirs, theirs))
 
         return terminal.attend(start, typed=typed, until=until)

@@ -6,7 +6,8 @@ import subprocess
 import pytest
 
 from tests import servers
-from tests.cli.processes import DEAD, Comity, command
+from tests.cli.processes import DEAD, Comity
+from tests.forked import command
 
 SHORT = ("--seconds", "0.2", "--tasks", "4", "--keys", "50")
 

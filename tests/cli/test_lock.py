@@ -15,7 +15,8 @@ import pytest
 from comity import sync
 from comity.model import Resync
 from tests import servers
-from tests.cli.processes import Comity, command
+from tests.cli.processes import Comity
+from tests.forked import command
 from tests.servers import Server
 from tests.waiting import until
 

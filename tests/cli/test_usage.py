@@ -12,7 +12,8 @@ from click.testing import CliRunner
 
 import comity as package
 from comity.cli.app import app
-from tests.cli.processes import Comity, command
+from tests.cli.processes import Comity
+from tests.forked import command
 
 COMMANDS = [
     *("get", "put", "delete", "list", "watch", "transact"),

@@ -30,7 +30,16 @@ def imported(name: str, path: Path, known: dict[str, Path]) -> set[str]:
             start = package[: len(package) - node.level + 1] if node.level else []
             base = ".".join([*start, *([node.module] if node.module else [])])
             found |= {base, *(f"{base}.{alias.name}" for alias in node.names)}
+        elif isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
     return {each for each in found if each in known and known[each].name != "__init__.py"}
+
+
+def test_an_import_is_seen_in_each_of_its_forms(tmp_path: Path) -> None:
+    file = tmp_path / "beside.py"
+    known = {f"comity.{name}": tmp_path / f"{name}.py" for name in ("one", "two", "three", "four")}
+    file.write_text("import comity.one\nfrom . import two\nfrom .three import a\nfrom comity import four as b\n")
+    assert imported("comity.beside", file, known) == set(known)
 
 
 def test_no_module_imports_what_imports_it() -> None:

@@ -31,7 +31,7 @@ from tests.waiting import until
 from tests.wire.calls import read_refusal
 
 SOAK = os.environ.get("COMITY_SOAK") == "1"
-KILLS = 500 if SOAK else 9
+KILLS = 500 if SOAK else 16
 WRITERS = 8
 ANSWERS = 150  # at most, between two kills
 MOMENT = 0.02  # seconds: a kill comes at any time within

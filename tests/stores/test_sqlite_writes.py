@@ -2,6 +2,7 @@
 
 import asyncio
 import sqlite3
+import threading
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -24,6 +25,7 @@ from comity_server.model import (
     Write,
 )
 from comity_server.stores.sqlite.store import SqliteStore
+from comity_server.stores.sqlite.writer import Writer
 from comity_server.telemetry.tally import Tally
 from tests.contract.space import Space
 from tests.waiting import until
@@ -196,6 +198,27 @@ async def test_what_cannot_be_written_leaves_nothing_behind(store: SqliteStore, 
     await store.delete_namespace("n")
     assert told.resets == 1
     assert on_disk(path) == {"fork": 2}
+
+
+async def test_nothing_tries_again_to_write_what_is_closed(path: Path) -> None:
+    writer = Writer(path, (), take=lambda: None, let_go=lambda: None)
+    await writer.open()
+    begun, go_on = threading.Event(), threading.Event()
+
+    def fail(_: sqlite3.Connection) -> None:
+        begun.set()
+        go_on.wait()
+        raise sqlite3.OperationalError("it failed")
+
+    writing = asyncio.create_task(writer.write(fail))
+    await until(begun.is_set)
+    ending = asyncio.create_task(writer.close())
+    await asyncio.sleep(0)
+    go_on.set()
+    with pytest.raises(StoreUnavailable):
+        await writing
+    await ending
+    assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
 async def test_a_loop_that_never_rests_does_not_keep_a_write_from_its_end(store: SqliteStore) -> None:

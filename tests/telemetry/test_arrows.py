@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 import comity_server
+from comity_server import names
+from comity_server.telemetry import trail
 
 ROOT = Path(comity_server.__file__).parent
 
@@ -25,6 +27,10 @@ def imported(part: str) -> Iterator[str]:
 
 def test_telemetry_imports_no_other_part() -> None:
     assert set(imported("telemetry")) == {"telemetry"}
+
+
+def test_telemetry_knows_the_names_of_namespaces() -> None:
+    assert trail.NAMESPACE == names.NAMESPACE
 
 
 @pytest.mark.parametrize("part", ["committer", "compactor", "expiry", "feed", "stores", "access"])

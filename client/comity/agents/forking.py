@@ -1,48 +1,35 @@
-"""Processes that are forked from one which has imported what every agent needs, and has done nothing else: a start
-takes a tenth of what it takes from nothing, and what was imported is in memory once.
+"""The process of an agent: forked from one that has imported what each needs, where that can be done.
 
-That one is a `forkserver` of multiprocessing, apart from the program's own, which is there as long as this process and
-any that was forked from it. It has no threads, and has only imported gRPC, which does not survive a fork once it is in
-use. What a process inherits is the same as by `spawn`: the environment, the folder and the files of the moment at which
-it starts.
+Then a start takes a tenth of what it takes from nothing, and what was imported is in memory once.
 """
 
 import atexit
 import contextlib
-import io
+import logging
 import os
 import signal
 import sys
-import threading
-from multiprocessing import spawn
+from multiprocessing import AuthenticationError
 from multiprocessing.context import SpawnProcess
 from multiprocessing.process import BaseProcess
-from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from .identity import identity
 
 __all__ = ["AgentProcess"]
 
-PRELOAD: Final = "comity.agents.process"
-# What is read as Python starts, or as what is preloaded is imported, and not again.
-READ_ONCE: Final = ("GRPC_", "LANG", "LC_", "LD_", "MALLOC_", "OPENSSL_", "PYTHON", "SSL_", "TZ")
-# Lines of /proc/self/status that say what a process hands on to those that it starts.
-STATUS: Final = (
-    "Cap",
-    "Cpus_allowed",
-    "Gid",
-    "Groups",
-    "Mems_allowed",
-    "NoNewPrivs",
-    "Seccomp",
-    "SigIgn",
-    "Uid",
-    "Umask",
-)
-LIMITS: Final = 16  # that Linux has, of resources
+log = logging.getLogger("comity.agents")
 
-_forked = False  # this process was
+# Before 3.11.1 a forkserver could be asked by every user of the machine (CVE-2022-42919).
+CAN_FORK = sys.platform == "linux" and sys.version_info >= (3, 11, 1) and not getattr(sys, "frozen", False)
+
+if CAN_FORK:
+    try:
+        from . import forkservers
+    except (ImportError, AttributeError):  # what it uses of Python is private, and may go
+        CAN_FORK = False
+
+_told = False  # that forking failed
 
 
 class AgentProcess(SpawnProcess):
@@ -66,146 +53,34 @@ class AgentProcess(SpawnProcess):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid or 0, signal.SIGKILL)
 
-    def run(self) -> None:
-        try:
-            super().run()
-        finally:
-            if _forked:  # such a process ends without the end of the interpreter
-                atexit._run_exitfuncs()
+    def _bootstrap(self, *arguments: Any, **named: Any) -> int:
+        code: int = super()._bootstrap(*arguments, **named)  # type: ignore[misc]
+        if CAN_FORK and forkservers.is_forked:  # such a process ends without the end of the interpreter
+            atexit._run_exitfuncs()
+            for file in (sys.stdout, sys.stderr):
+                with contextlib.suppress(AttributeError, OSError, ValueError):
+                    file.flush()
+        return code
 
     @staticmethod
     def _Popen(process_obj: BaseProcess) -> Any:  # noqa: N802 - as multiprocessing calls it
-        if CAN_FORK:
-            with contextlib.suppress(OSError):  # if no process can be started, the other way says so
-                if (server := _servers.get()) is not None:
-                    return _Forked(process_obj, server)
+        if not CAN_FORK:
+            return SpawnProcess._Popen(process_obj)
+        try:
+            if (forked := forkservers.fork(process_obj)) is not None:
+                return forked
+        except (OSError, EOFError, AuthenticationError, AttributeError, TypeError, ValueError) as error:
+            spawned = SpawnProcess._Popen(process_obj)  # raises the same where the process itself is to blame
+            _tell(error)
+            return spawned
         return SpawnProcess._Popen(process_obj)
 
 
-CAN_FORK: Final = sys.platform == "linux" and not getattr(sys, "frozen", False)
-
-if CAN_FORK:
-    import resource
-    from multiprocessing import forkserver, popen_forkserver, reduction, util
-    from multiprocessing.context import set_spawning_popen
-
-    class _Forked(popen_forkserver.Popen):
-        """A process that a server has forked."""
-
-        _fds: list[int]
-
-        def __init__(self, process: BaseProcess, server: "_Server", *, main: bool = True) -> None:
-            self._server: _Server | None = server  # until it has told of the end
-            self._main = main  # whether it imports the program's main module
-            super().__init__(process)
-
-        def _launch(self, process: BaseProcess) -> None:
-            preparation: dict[str, Any] = spawn.get_preparation_data(process.name)
-            if not self._main:
-                preparation = {key: value for key, value in preparation.items() if not key.startswith("init_main")}
-            content = io.BytesIO()
-            set_spawning_popen(self)
-            try:
-                reduction.dump({"environment": _Environment(), **preparation}, content)
-                reduction.dump(process, content)
-            finally:
-                set_spawning_popen(None)
-            assert self._server is not None
-            self.sentinel, writes = self._server.connect_to_new_process(self._fds)
-            kept = os.dup(writes)  # by which the child sees the end of this process
-            self.finalizer = util.Finalize(self, util.close_fds, (kept, self.sentinel))  # type: ignore[attr-defined]
-            with os.fdopen(writes, "wb") as to:
-                try:
-                    self.pid = forkserver.read_signed(self.sentinel)
-                except EOFError as error:
-                    raise ChildProcessError("what agents are forked from has ended") from error
-                to.write(content.getbuffer())
-
-        def poll(self, flag: int = os.WNOHANG) -> int | None:
-            if (code := super().poll(flag)) is not None:
-                self._server = None
-            return code
-
-    class _Server(forkserver.ForkServer):
-        """Ends once nobody starts processes by it any more, nor waits for what it tells of the ends of some."""
-
-        _forkserver_pid: int | None
-        _forkserver_alive_fd: int | None
-
-        def __init__(self) -> None:
-            super().__init__()
-            self.set_forkserver_preload([PRELOAD])
-            self.ensure_running()
-            self.ended = threading.Event()
-            arguments = self._forkserver_pid, self.ended
-            threading.Thread(target=_reap, args=arguments, name="wait for a forkserver", daemon=True).start()
-
-        def __del__(self) -> None:
-            if self._forkserver_alive_fd is not None:
-                os.close(self._forkserver_alive_fd)
-
-    def _reap(pid: int, ended: threading.Event) -> None:
-        with contextlib.suppress(ChildProcessError):  # another one has
-            os.waitpid(pid, 0)
-        ended.set()
-
-    class _Environment:
-        """This process's environment, which becomes that of the process by which it is unpickled."""
-
-        def __reduce__(self) -> tuple[object, ...]:
-            return _inherit, (dict(os.environ),)
-
-    class _Servers:
-        """The server of this process, and a new one whenever processes are to inherit what the former does not have."""
-
-        def __init__(self) -> None:
-            self._server: _Server | None = None
-            self._of: object = None
-            self._is_sound = False
-            self._lock = threading.Lock()
-
-        def get(self) -> _Server | None:
-            """None: it would fork what has imported something else than this process."""
-            with self._lock:
-                if (now := _inherited()) != self._of or self._server is None or self._server.ended.is_set():
-                    self._server = None
-                    server = _Server()
-                    self._is_sound = _is_sound(server)
-                    self._server, self._of = server, now
-                return self._server if self._is_sound else None
-
-    _servers: Final = _Servers()
-
-    def _inherited() -> object:
-        """What a server passes on as it was at its own start."""
-        environment = {name: value for name, value in os.environ.items() if name.startswith(READ_ONCE)}
-        lines = Path("/proc/self/status").read_text().splitlines()
-        status = [line for line in lines if line.startswith(STATUS)]
-        limits = [resource.getrlimit(number) for number in range(LIMITS)]
-        group = os.getpid(), os.getpgrp(), os.getsid(0), os.getpriority(os.PRIO_PROCESS, 0)
-        return group, status, limits, [_file(number) for number in (1, 2)], environment, spawn.get_executable()
-
-    def _file(number: int) -> tuple[int, int] | None:
-        try:
-            found = os.fstat(number)
-        except OSError:
-            return None
-        return found.st_dev, found.st_ino
-
-    def _is_sound(server: _Server) -> bool:
-        """Whether it has the same Comity: it looks for it before it is told of this process's `sys.path`."""
-        process = SpawnProcess(target=_check, args=(__file__,), name="check")
-        check = _Forked(process, server, main=False)
-        return check.wait() == 0
-
-
-def _inherit(environment: dict[str, str]) -> None:
-    global _forked
-    _forked = True
-    if os.environ != environment:
-        os.environ.clear()
-        os.environ.update(environment)
-
-
-def _check(path: str) -> None:
-    sys.exit(path != __file__)
+def _tell(error: Exception) -> None:
+    """Forking failed, of what can be spawned. Said once; and not tried again with a Python that is another."""
+    global CAN_FORK, _told
+    if isinstance(error, (AttributeError, TypeError)):
+        CAN_FORK = False
+    if not _told:
+        _told = True
+        log.warning("an agent could not be forked, and was spawned, which takes longer: %r", error)

@@ -12,7 +12,7 @@ def identity(pid: int) -> str:
     there is no such process."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        stat = Path(f"/proc/{pid}/stat").read_text()
+        stat = Path(f"/proc/{pid}/stat").read_text(errors="surrogateescape")  # a name is cut anywhere
     except OSError:
         return ""
     return f"{boot}/{pid}/{stat.rpartition(')')[2].split()[STARTED]}"

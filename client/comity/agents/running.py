@@ -106,7 +106,6 @@ class ProcessRun:
         self._tell: Connection | None = tell
         self._process = AgentProcess(target=run_process, args=(start, tell), name=f"agent {start.name}")
         self._ended: asyncio.Future[End] = asyncio.get_running_loop().create_future()
-        self._killed = False
 
     async def start(self) -> None:
         """Start the process. Where this is cancelled, there is none."""

@@ -8,8 +8,12 @@ const SILENT_MS = 20_000; // as gRPC elsewhere gives up an attempt to connect
 
 type Create = ChannelCredentials['_createSecureConnector'];
 
-/** The same credentials, by which no such connection stays open, nor keeps a process from its end. */
+/**
+ * The same credentials, by which no such connection stays open, nor keeps a process from its end. With a grpc-js that has
+ * no more what is private to it, connections are as it makes them.
+ */
 export function patient<T extends ChannelCredentials>(credentials: T): T {
+  if (typeof credentials._createSecureConnector !== 'function') return credentials;
   const create: Create = credentials._createSecureConnector.bind(credentials);
   credentials._createSecureConnector = (...given: Parameters<Create>) => {
     const connector = create(...given);

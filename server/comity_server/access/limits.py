@@ -226,8 +226,9 @@ class _Entry:
     """A table, made ready to be asked."""
 
     def __init__(self, patterns: Sequence[str], table: Table) -> None:
-        self._names = Names(without_classes(pattern) for pattern in patterns if pattern != ANONYMOUS)
-        self._anonymous = ANONYMOUS in patterns
+        named = [pattern for pattern in patterns if pattern != ANONYMOUS or table.principals is None]
+        self._names = Names(map(without_classes, named))
+        self._anonymous = len(named) < len(patterns)
         self.figures = table.figures()
         self._beginnings = [pattern[:-1] for pattern in patterns]
         self.rates = _rates(self.figures, Rates())

@@ -1,13 +1,17 @@
 """Tables `[[limits]]` that never hold, since for each name of theirs one that comes first holds."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from typing import Final, NamedTuple
 
 from comity_server.access.limits import Table
-from comity_server.access.patterns import Names, covering
+from comity_server.access.patterns import WILDCARDS, Names, covering
 from comity_server.names import ANONYMOUS
 
-MOST_COMPARED: Final = 100_000  # of a pattern with a table's: what a tenth of a second is enough for
+MOST_WORK: Final = 200_000_000  # about what a tenth of a second is enough for
+OF_COMPARING: Final = (
+    200  # of a pattern with a table, beside its characters times those of the table's wildcard patterns
+)
+OF_COMPILING: Final = 2000  # a character of a wildcard pattern
 
 
 class Shadow(NamedTuple):
@@ -20,27 +24,40 @@ class Shadow(NamedTuple):
     """The tables that hold in its place."""
 
 
-class _Before(NamedTuple):
+class _Before:
     """A table that comes before others."""
 
-    number: int
-    names: Names
-    anonymous: bool
-    figures: frozenset[str]
+    def __init__(self, number: int, patterns: Sequence[str], figures: Container[str], *, has_anonymous: bool) -> None:
+        self.number = number
+        self.figures = figures
+        self._patterns = patterns
+        self._has_anonymous = has_anonymous
+        self._size = sum(len(pattern) for pattern in patterns if any(wildcard in pattern for wildcard in WILDCARDS))
+        self._names: Names | None = None
+
+    def work(self, pattern: str) -> int:
+        """How much it is to see whether the table covers a pattern."""
+        compiling = OF_COMPILING * self._size if self._names is None else 0
+        return compiling + OF_COMPARING + len(pattern) * self._size
 
     def covers(self, pattern: str) -> bool:
-        return self.anonymous if pattern == ANONYMOUS else pattern in self.names
+        """pattern: empty for those who are nobody."""
+        if not pattern:
+            return self._has_anonymous
+        if self._names is None:
+            self._names = covering(self._patterns)
+        return pattern in self._names
 
 
 def shadows(tables: Sequence[Table]) -> Iterator[Shadow]:
-    """Those that are found: patterns are compared one by one, and no more than so many of them."""
-    left = MOST_COMPARED
+    """Those that are found: patterns are compared one by one, until that was much work."""
+    left = MOST_WORK
     of_principals: list[_Before] = []
     of_namespaces: list[_Before] = []
     for number, table in enumerate(tables, 1):
-        before, patterns = of_principals, table.principals
-        if patterns is None:
-            before, patterns = of_namespaces, table.namespaces or []
+        before, patterns = of_namespaces, table.namespaces or []
+        if table.principals is not None:
+            before, patterns = of_principals, ["" if each == ANONYMOUS else each for each in table.principals]
         figures = table.figures()
         for figure in figures:
             bare: list[str] = patterns
@@ -48,14 +65,17 @@ def shadows(tables: Sequence[Table]) -> Iterator[Shadow]:
             for other in before:
                 if figure not in other.figures:
                     continue
-                left -= len(bare)
-                if left < 0:
-                    return
-                lacking = [pattern for pattern in bare if not other.covers(pattern)]
+                lacking = []
+                for pattern in bare:
+                    left -= other.work(pattern)
+                    if left < 0:
+                        return
+                    if not other.covers(pattern):
+                        lacking.append(pattern)
                 if len(lacking) < len(bare):
                     bare, by = lacking, [*by, other.number]
                 if not bare:
                     yield Shadow(number, figure, by)
                     break
-        names = covering(pattern for pattern in patterns if pattern != ANONYMOUS)
-        before.append(_Before(number, names, ANONYMOUS in patterns, frozenset(figures)))
+        named = [pattern for pattern in patterns if pattern]
+        before.append(_Before(number, named, figures, has_anonymous=len(named) < len(patterns)))

@@ -59,7 +59,8 @@ class Tracing(grpc.aio.ServerInterceptor):
         async def single(_: object) -> Handler:
             return grpc.stream_unary_rpc_method_handler(behave)
 
-        details = SimpleNamespace(method=method)  # all that it looks at; the first call has its metadata there, too
+        # Nothing of the first call, whose metadata would be there else: the handler is for all of them.
+        details = SimpleNamespace(method=method, invocation_metadata=())
         traced = (await self._calls.intercept_service(single, details)).stream_unary
         make = (
             grpc.stream_stream_rpc_method_handler

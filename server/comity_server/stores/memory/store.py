@@ -151,13 +151,14 @@ class MemoryStore(Reads):
         return await actions.merge(draft, action, self._existing(action.fork), pace)
 
     def _draft(self, state: Namespace) -> Draft:
-        limits = self.limits_of(state.name)
-        full = None if state.name in self.namespaces_by_name else self._full(limits.share)
+        limits, full = self.limits_of(state.name), self._full(state.name)
         return Draft(state, limits, time=self.time(), now=time.monotonic(), clock=self.clock(), full=full)
 
-    def _full(self, share: Share | None) -> Share | None:
-        """Which of all namespaces, and those of a share, are as many as there may be."""
-        for each in (Share("", self.limits.namespaces), share):
+    def _full(self, name: str) -> Share | None:
+        """Where a name is none yet: which of all namespaces, and those of its share, are as many as there may be."""
+        if name in self.namespaces_by_name:
+            return None
+        for each in (Share("", self.limits.namespaces), self.limits_of(name).share):
             if each is not None and self._count(each.prefix) >= each.most:
                 return each
         return None

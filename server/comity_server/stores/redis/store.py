@@ -250,10 +250,8 @@ class RedisStore(MemoryStore):
         if lives:
             await self._expiries.granted(name, min(lives))
 
-    def _draft(self, state: Namespace) -> Draft:
-        draft = super()._draft(state)
-        draft.full = self._refused.get(state.name)
-        return draft
+    def _full(self, name: str) -> Share | None:
+        return self._refused.get(name)
 
     async def _hold_for(self, empty: Namespace, action: Fork) -> Parent:
         """The lock of the fork is held."""

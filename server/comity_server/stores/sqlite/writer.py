@@ -92,13 +92,13 @@ class Writer:
         thread is done with what it is at, and what waits behind that is refused."""
         if self._closed:
             return
-        if self._probing is not None:
-            self._probing.cancel()
         try:
             if self._task is not None:
                 await asyncio.wait([self._task])
         finally:
             self._closed = True
+            if self._probing is not None:  # maybe since that task
+                self._probing.cancel()
             done = self._thread.submit(self._close)
             self._thread.shutdown(wait=False)
         await asyncio.shield(asyncio.wrap_future(done))
@@ -138,7 +138,7 @@ class Writer:
 
     async def _probe(self) -> None:
         """Try to write until it succeeds."""
-        while self.failure is not None:
+        while self.failure is not None and not self._closed:
             await asyncio.sleep(PROBE_SECONDS)
             try:
                 await self._call(self._look_for_room)
