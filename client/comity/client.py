@@ -154,6 +154,7 @@ class Client(Checkpoints, Leases, Namespaces, Base):
         *,
         key: str | None = None,
         from_revision: int = 0,
+        epoch: str = "",
         initial: bool = False,
         types: Sequence[model.EventType] | None = None,
         previous: bool = False,
@@ -169,6 +170,8 @@ class Client(Checkpoints, Leases, Namespaces, Base):
 
         key: watch this key instead of a prefix.
         from_revision: the first revision to see; 0: what follows from now on.
+        epoch: of the history that from_revision is of, as a watch, a list, a transaction or `namespace_info` said it. A
+            history that has another one by now is one that is gone. Empty: not checked.
         initial: begin with a Resync, the whole present state, and go on from there. Not with from_revision.
         types: only events of these types; None: all.
         previous: with the entry before each event.
@@ -179,8 +182,8 @@ class Client(Checkpoints, Leases, Namespaces, Base):
             raises ends the wait for the next event.
         timeout: for how long to try to open the stream at first, and to read the state for a Resync.
 
-        Raises TypeError for a key with a prefix, and for initial with from_revision; ValueError for a progress_interval
-        below 0.1. What the stream raises, `Watch` says.
+        Raises TypeError for a key with a prefix, for initial with from_revision, for epoch without it; ValueError for a
+        progress_interval below 0.1. What the stream raises, `Watch` says.
         """
         return Watch(
             self._calls,
@@ -188,6 +191,7 @@ class Client(Checkpoints, Leases, Namespaces, Base):
             prefix,
             key=key,
             from_revision=from_revision,
+            epoch=epoch,
             initial=initial,
             types=types,
             previous=previous,

@@ -107,6 +107,7 @@ def transaction_result(message: state_pb2.TransactResponse) -> model.Transaction
             )
             for failed in message.failed
         ),
+        message.epoch,
     )
 
 

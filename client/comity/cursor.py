@@ -15,12 +15,14 @@ Item = Event | Commit | Resync
 class Cursor:
     """Turns the messages of one stream after another into items, each of them once.
 
-    `revision` is a bookmark: everything up to it was taken. A new stream goes on after it, so it sends a commit again
-    from its start if the stream before broke inside of it; what was taken of that commit is then left out.
+    `revision` is a bookmark: everything up to it was taken, of the history that has the `epoch`. A new stream goes on
+    after it, so it sends a commit again from its start if the stream before broke inside of it; what was taken of that
+    commit is then left out.
     """
 
-    def __init__(self, revision: int) -> None:
+    def __init__(self, revision: int, epoch: str = "") -> None:
         self.revision = revision
+        self.epoch = epoch
         self._pending: deque[tuple[Item, int]] = deque()  # each with the bookmark once it is taken
         self._sent = revision  # the bookmark once all is taken
         self._inside = 0  # the revision of the commit that a message ended inside of
@@ -37,6 +39,8 @@ class Cursor:
         if not self._pending:
             return None
         item, self.revision = self._pending.popleft()
+        if isinstance(item, Resync):
+            self.epoch = item.epoch
         if not self._pending:
             self.revision = self._sent
         return item
@@ -46,11 +50,11 @@ class Cursor:
         self._seen = 0
         self._parts = ()
 
-    def resync(self, revision: int, entries: tuple[Entry, ...]) -> None:
+    def resync(self, revision: int, entries: tuple[Entry, ...], epoch: str) -> None:
         """The stream that began goes on from this state, whatever was received before."""
         self._inside = 0
         self._sent = revision
-        self._pending.append((Resync(revision, entries), revision))
+        self._pending.append((Resync(revision, entries, epoch), revision))
 
     def receive(self, response: state_pb2.WatchResponse, *, whole: bool) -> None:
         """Queue what a message has, as whole commits or as events."""

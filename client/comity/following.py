@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 class Following:
     """Follows what a request watches, a step at a time, into `cursor`.
 
-    request: with the first revision to see, or 0 for what follows from now on.
+    request: with the first revision to see and its epoch, or 0 for what follows from now on.
     initial: begin with a Resync.
     silence: seconds after which a stream that says nothing is taken for dead.
     resync: where the history is gone begin with a Resync, instead of raising Compacted.
@@ -51,7 +51,7 @@ class Following:
         timeout: float,
         on_connection: OnConnection | None = None,
     ) -> None:
-        self.cursor = Cursor(max(0, request.from_revision - 1))
+        self.cursor = Cursor(max(0, request.from_revision - 1), request.epoch)
         self.whole = False  # whether the cursor is to have commits
         self.closed = False
         self.loop: asyncio.AbstractEventLoop | None = None
@@ -123,6 +123,7 @@ class Following:
         request.CopyFrom(self._request)
         if self._lost:
             request.from_revision = 0
+            request.epoch = ""
         elif self.live is not None:
             request.from_revision = self.cursor.revision + 1
             request.epoch = self._epoch
@@ -135,9 +136,10 @@ class Following:
         self.cursor.begin()
         if self._lost:
             # A state that began anew between the two calls broke the stream, and the next one finds another epoch.
-            self.cursor.resync(created.revision, await self._state(created.revision))
+            self.cursor.resync(created.revision, await self._state(created.revision), created.epoch)
         elif self.live is None:
             self.cursor.receive(created, whole=False)
+            self.cursor.epoch = created.epoch
         self._epoch = created.epoch
         self._lost = False
         self._unknown = None

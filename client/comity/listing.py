@@ -81,16 +81,25 @@ class Listing(Pages[state_pb2.ListRequest, model.Entry]):
     """
 
     _revision: int | None = None
+    _epoch = ""
 
     @property
     def revision(self) -> int:
         """The revision that all pages show. Known after the first page: RuntimeError before."""
         return _known(self._revision)
 
+    @property
+    def epoch(self) -> str:
+        """Of the history that `revision` is of: a watch from the next revision on is given it. RuntimeError before the
+        first page."""
+        _known(self._revision)
+        return self._epoch
+
     async def pages(self) -> AsyncIterator[tuple[model.Entry, ...]]:
         """The entries in the order of keys, a tuple for each call to the server. A page may be empty."""
         async for response in _responses(self._calls, lambda to: to.state.List, self._request, self._timeout):
             self._revision = response.revision
+            self._epoch = response.epoch
             yield convert.entries(response.entries)
 
 

@@ -127,6 +127,7 @@ class Resync:
 
     revision: int
     entries: tuple[Entry, ...]  # in the order of keys
+    epoch: str = ""  # of the history that `revision` is of
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,6 +195,7 @@ class TransactionResult:
     revision: int  # that it made, or the newest one that it saw if it changed nothing
     results: tuple[OperationResult, ...]  # one for each operation that was applied, in order
     failed: tuple[FailedCondition, ...]  # the conditions that did not hold
+    epoch: str = ""  # of the history that `revision` is of; for a watch that goes on from there
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,6 +44,7 @@ class Watch:
         *,
         key: str | None,
         from_revision: int,
+        epoch: str,
         initial: bool,
         types: Sequence[EventType] | None,
         previous: bool,
@@ -56,6 +57,8 @@ class Watch:
             raise TypeError("give either a key or a prefix")
         if initial and from_revision:
             raise TypeError("give either initial or from_revision")
+        if epoch and not from_revision:
+            raise TypeError("epoch goes with from_revision")
         interval = PROGRESS_SECONDS if progress_interval is None else progress_interval
         if not isinstance(interval, (int, float)):
             raise TypeError(f"progress_interval must be a number of seconds, not {type(interval).__name__}")
@@ -66,6 +69,7 @@ class Watch:
             prefix if key is None else key,
             is_prefix=key is None,
             from_revision=from_revision,
+            epoch=epoch,
             types=types or (),
             previous=previous,
             progress_interval=interval,
@@ -83,11 +87,18 @@ class Watch:
 
     @property
     def revision(self) -> int:
-        """A bookmark: everything up to it was handed out, so that `from_revision=watch.revision + 1` goes on elsewhere.
+        """A bookmark: everything up to it was handed out, so that `from_revision=watch.revision + 1, epoch=watch.epoch`
+        goes on elsewhere.
 
         Between two events of one commit it stays below that commit. 0 until a watch from now on is ready.
         """
         return self._following.cursor.revision
+
+    @property
+    def epoch(self) -> str:
+        """Of the history that `revision` is of: store both, and a watch that goes on from them notices if the state was
+        lost meanwhile. Empty until a watch that was given none is ready, or has handed out its first Resync."""
+        return self._following.cursor.epoch
 
     async def ready(self) -> int:
         """Wait until the stream is open, and return the revision after which it shows every change."""

@@ -44,8 +44,8 @@ if [ ! -e secrets/comity.env ]; then
         echo 'user default on nopass resetkeys resetchannels -@all +ping'
         echo "user comity on #$(sha256 "$password") ~comity:* resetchannels -@all +info +config|get +time +eval +evalsha" \
             '+get +set +incr +type +hget +hmget +hgetall +hkeys +hlen +hscan +hset +hincrby +hdel +smembers +sadd +srem' \
-            '+scard +xadd +xread +xrange +xtrim +zadd +zrem +zscore +zcard +zrangebylex +zrangebyscore +zmscore' \
-            '+rename +expire +persist +unlink +scan +xlen +xrevrange' # the last three are for comity copy
+            '+scard +xadd +xread +xrange +xtrim +zadd +zrem +zscore +zlexcount +zrangebylex +zrangebyscore +zmscore' \
+            '+rename +expire +persist +unlink +scan +xlen +xrevrange +zcard' # the last four are for comity copy
     } >secrets/redis/users.acl
 fi
 [ -e secrets/comity/policy.toml ] || cp policy.toml secrets/comity/policy.toml

@@ -210,7 +210,7 @@ class EpochChanged(OutsideHistory):
 
     def __init__(self, epoch: str, floor: int, revision: int) -> None:
         super().__init__(
-            "the namespace's history is another one than the stream's that this one goes on from",
+            "the namespace's history is another one than the one named: its state was lost, set back or copied since",
             epoch=epoch,
             floor=floor,
             revision=revision,
@@ -285,7 +285,8 @@ class TooManyCalls(Exhausted):
         "max_calls": "calls open",
         "max_principal_calls": "calls open",
         "max_principal_streams": "streams open",
-        "anybody_streams": "streams open that need no identity",
+        "anybody_calls": "calls open that need no identity",
+        "anybody_bytes": "bytes of calls in memory that need no identity",
         "max_bytes": "bytes of requests and answers in memory",
     }
 

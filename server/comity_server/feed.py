@@ -6,18 +6,19 @@ between which the event loop comes to everything else.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from typing import Final, NamedTuple, Protocol
 
-from comity_server import topics
 from comity_server.errors import Compacted, Draining, EpochChanged, RevisionInFuture
+from comity_server.model import Commit
+from comity_server.pieces import LARGE, Encode, Interest, Piece, Recent
 from comity_server.stores.protocol import Store
 from comity_server.tasks import finish
-from comity_server.topics import Encode, Followed, Interest, Piece, Recent, Topic
+from comity_server.topics import Followed, Topic
+from comity_server.turns import Pace, turn
 
 _CHUNK: Final = 256  # commits that a watcher which is behind reads from the store at a time
-
+STEP: Final = 20_000  # events of theirs that are looked at in one go
 
 FREE_BYTES: Final = 4096  # that a cursor reads without asking for room
 
@@ -55,7 +56,6 @@ class Feed:
         self.encode = encode
         self.closed = False
         self.recent = Recent()
-        self._turn = asyncio.Lock()
         self._followed: dict[str, Followed] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -89,13 +89,6 @@ class Feed:
             raise
         topic = followed.join(interest, position.revision)
         return Cursor(self, followed, topic, revision, position.epoch, generation)
-
-    @asynccontextmanager
-    async def turn(self) -> AsyncIterator[None]:
-        """Wait until a cursor may do what takes some milliseconds: of all cursors one in a round of the event loop."""
-        async with self._turn:
-            await asyncio.sleep(0)  # not afterwards: who is cancelled then would lose what was read
-            yield
 
     async def close(self) -> None:
         """End every cursor with Draining."""
@@ -178,7 +171,7 @@ class Cursor:
                 raise Compacted(self.revision + 1, position.floor, position.revision)
             is_behind = self.revision < self._topic.since
             if self._rest:
-                async with self._feed.turn():
+                async with turn():
                     self._take(load, *self._rest)
             elif is_behind:
                 await self._read_store(load)
@@ -230,21 +223,43 @@ class Cursor:
         found = await self._feed.store.commits(
             self._followed.namespace, first=self.revision + 1, last=self._topic.since, limit=_CHUNK
         )
-        async with self._feed.turn():
+        if found.commits and len(found.commits[0].events) > LARGE:
+            await self._read_large(load, found.commits[0])
+            return
+        topic = self._topic
+        async with turn():
             looked = 0
             for commit in found.commits:
                 looked += len(commit.events)
-                if not self._take(load, self._feed.recent.piece(self._topic, commit)) or looked > topics.STEP:
+                if len(commit.events) > LARGE or looked > STEP:
                     return
+                piece = self._feed.recent.small(topic.history, commit, topic.interest)
+                if piece is None:
+                    self.revision = commit.revision
+                elif not self._take(load, piece):
+                    return
+
+    async def _read_large(self, load: "_Load", commit: Commit) -> None:
+        pace = Pace()
+        piece = await self._feed.recent.large(self._topic.history, commit, self._topic.interest, pace)
+        pace.pause()
+        if piece is None:
+            self.revision = commit.revision
+            return
+        async with turn():
+            self._take(load, piece)
 
     def _take(self, load: "_Load", piece: Piece, start: int = 0) -> bool:
         """Load a commit, or as much of it as there is room for; move past it if that was all. Says if there is more
         room. What is large is loaded alone, one fragment at a time, so that no more than that is ever in memory."""
         while start < len(piece.events):
             if not load.has_room(None if start else piece.size):
-                self._rest = None if load.waits and not start else (piece, start)
+                has_parts = start or len(piece.events) > LARGE  # which nobody should have to search for again
+                self._rest = None if load.waits and not has_parts else (piece, start)
                 return False
-            fragment, start = self._feed.recent.fragment(self._feed.encode, self._topic, piece, start)
+            fragment, start = self._feed.recent.fragment(
+                self._feed.encode, piece, start, previous=self._topic.interest.previous
+            )
             load.add(fragment)
         self._rest = None
         self.revision = piece.commit.revision

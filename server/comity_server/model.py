@@ -113,9 +113,12 @@ class Transaction(NamedTuple):
     message: str = ""
     trace_parent: str = ""
     guard: Guard | None = None
+    lease_owner: str | None = None
+    """Leases by which keys come to live have to be this principal's; None: they may be anybody's."""
 
     def fingerprint(self) -> int:
-        """Tells one request from another under the same request id; the same in every process."""
+        """Tells one request from another under the same request id; the same in every process. The owner of leases is
+        no part of what is asked for: what a principal may do can be another by the time that it repeats a request."""
         crc = 0
         for target, test, operand, compare, is_prefix in self.conditions:
             crc = zlib.crc32(repr((target, int(test), operand, int(compare), is_prefix)).encode(), crc)
@@ -231,8 +234,7 @@ class Revoke(Action):
     """End a lease, and delete its keys."""
 
     lease_id: int
-    # The lease has to be this principal's; None: it may be anybody's. No part of what is asked for, so not of the
-    # fingerprint: what a principal may do can be another by the time that it repeats a request.
+    # The lease has to be this principal's; None: it may be anybody's. No part of the fingerprint, as of a transaction.
     principal: str | None = field(default=None, repr=False)
 
 
@@ -378,6 +380,7 @@ class Outcome(NamedTuple):
 
     An action has one result at the most. It is not `committed` where it was a dry run, or a merge met conflicts.
     `searched` is how many operations it counts for, beside its own, by what was looked through for it.
+    `epoch` is said of transactions: that of the history which `revision` is of.
     """
 
     committed: bool
@@ -385,6 +388,7 @@ class Outcome(NamedTuple):
     results: Sequence[Result] = ()
     failed: Sequence[FailedCondition] = ()
     searched: int = 0
+    epoch: str = ""
 
 
 class Cause(IntEnum):
@@ -418,6 +422,7 @@ class Read(NamedTuple):
 
     entry: Record | None
     revision: int
+    epoch: str
 
 
 class ReadAll(NamedTuple):
@@ -433,15 +438,17 @@ class Page(NamedTuple):
     entries: Sequence[Record]
     revision: int
     next_after: str | None
+    epoch: str
 
 
 class DiffPage(NamedTuple):
-    """Differences in the order of their keys. `next_after` as of a Page."""
+    """Differences in the order of their keys. `next_after` as of a Page, `searched` as of an Outcome."""
 
     differences: Sequence[Difference]
     base_revision: int
     target_revision: int
     next_after: str | None
+    searched: int = 0
 
 
 class Provenance(NamedTuple):

@@ -56,7 +56,8 @@ METADATA_BYTES: Final = 16 * 1024
 INT32_MOST: Final = 2**31 - 1
 CALLS_WAITING_LEAST: Final = 100_000  # calls that may wait to be begun, whatever the settings
 STREAM_END_SECONDS: Final = 2.0  # how long a client may take to hear that its watch ends
-HEALTH_CALLS: Final = 4  # that are read at a time of one connection, which are not so small as to be no danger
+TOOL_CALLS: Final = 4  # of a tool that are read at a time of one connection
+ANYBODY_BYTES: Final = 32 * 1024 * 1024  # that what is read of a tool's calls may take up, of all who need no identity
 REFUSE_SECONDS: Final = 2.0  # how long clients that go on with calls are told to go elsewhere
 GRACE_SECONDS: Final = 1.0  # how long what else is open, as a watch of health, may take to end
 GRPC_END_SECONDS: Final = 3.0  # how long gRPC may take to end, with that
@@ -120,8 +121,15 @@ class Server:
         if settings.reflection:
             services = (*offered, *tools, REFLECTION)
             tools[REFLECTION] = Reflection([service.full_name for service in services])
-        # Room of its own: who asks how the server is is answered whatever else a connection asks for, and in a drain.
-        health_room = Admission(HEALTH_CALLS * request_bytes(settings), request_bytes(settings))
+        # Room of its own: who asks how the server is is answered whatever else a connection asks for, and in a drain;
+        # and who need not say who it is takes up no room of those who do. Requests are small, but gRPC has one bound
+        # for all, and looks at no other before a request was read.
+        size = request_bytes(settings)
+        rooms_of_tools = {
+            HEALTH: Admission(TOOL_CALLS * size, size, ANYBODY_BYTES, "anybody_bytes"),
+            REFLECTION: Admission(TOOL_CALLS * size, size, ANYBODY_BYTES, "anybody_bytes"),
+            SERVER: Admission(TOOL_CALLS * size, size, settings.max_bytes),
+        }
         gates = {HEALTH: AnybodysGate(), REFLECTION: AnybodysGate(bounds)}
         for service, servicer in tools.items():
             self.calls.add(
@@ -129,7 +137,7 @@ class Server:
                 servicer,
                 tool=True,
                 anybody=service not in (CHANNELZ, SERVER),
-                admission=health_room if service in (HEALTH, SERVER) else None,
+                admission=rooms_of_tools.get(service),
                 gate=gates.get(service),
             )
         self._tasks: list[asyncio.Task[None]] = []

@@ -86,7 +86,10 @@ class Settings(BaseSettings):
         description="Where to tell health alone, in plain text, for Kubernetes: HOST:PORT. May be repeated.",
     )
     progress_interval: float = Field(
-        10.0, ge=0.1, le=3600, description="How often a quiet watch stream says its revision, in seconds."
+        10.0,
+        ge=0.1,
+        le=3600,
+        description="How often a quiet watch stream says its revision, in seconds; or up to a tenth sooner.",
     )
     compaction_interval: float = Field(
         10.0, ge=0.1, le=86400, description="How often the retention is applied, in seconds."
@@ -266,7 +269,10 @@ class Settings(BaseSettings):
         _limits.lease_keys, ge=1, le=1_000_000, description="The most keys that may live by one lease."
     )
     limit_fork_depth: int = Field(
-        _limits.fork_depth, ge=0, le=100, description="How deep forks of forks may be. A read looks through each."
+        _limits.fork_depth,
+        ge=0,
+        le=100,
+        description="How deep forks of forks may be. A read looks through each, and pages may be as much shorter.",
     )
     limit_request_window: float = Field(
         _limits.request_window,

@@ -2,43 +2,26 @@
 
 A Topic keeps the newest matching commits in memory, serialised once for all who read it, and is bounded: a reader that
 falls behind reads from the store until it has caught up. A commit wakes only the topics that it concerns, found by its
-keys and by its keys cut to each length of a watched prefix.
+keys and by its keys cut to each length of a watched prefix. In one of many events what is watched is searched for.
 """
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import takewhile
-from typing import Final, NamedTuple, Protocol
-from weakref import WeakValueDictionary
+from operator import itemgetter
+from typing import Final, Protocol
 
-from comity_server.model import Commit, Event, events_within
-from comity_server.record import KEY, size
+from comity_server.model import Commit, Event
+from comity_server.pieces import SIZE_BYTES, Interest, Large, Piece, Small
+from comity_server.record import KEY
+from comity_server.turns import Pace
 
 TOPIC_COMMITS: Final = 1024
-TOPIC_BYTES: Final = 1024 * 1024
-RECENT_BYTES: Final = 16 * 1024 * 1024  # of parts of large commits, kept for others who come to them soon
-STEP: Final = 20_000  # events to look at in one go, each once for its key and once for each length of a watched prefix
-
-Encode = Callable[[Commit, Sequence[Event], int, bool], tuple[bytes, int]]
-"""encode(commit, events, start, previous): some of a commit's events, from one of them on, as a part of a message that
-may be joined to others; and the place where the part ends."""
-
-
-class Interest(NamedTuple):
-    """What a watcher looks at."""
-
-    target: str
-    is_prefix: bool
-    puts: bool = True
-    deletes: bool = True
-    previous: bool = False
-
-    def select(self, events: Iterable[Event]) -> Sequence[Event]:
-        """The events of the types asked for."""
-        if self.puts and self.deletes:
-            return tuple(events)
-        return tuple(event for event in events if event.is_delete == self.deletes)
+TOPIC_BYTES: Final = SIZE_BYTES
+WOKEN: Final = 100  # readers in one round, each of which then writes to a stream
+STEP: Final = 5_000  # looks at an event, one for its key and one for each prefix of it, that are had in one go
+SEARCH: Final = 16  # looks that a search for a prefix among ascending keys counts for
 
 
 class Reader(Protocol):
@@ -48,93 +31,34 @@ class Reader(Protocol):
     """Everything up to it was read."""
 
 
-class Piece:
-    """A commit as one topic shows it. Of a large one the size is what it comes to at least."""
-
-    __slots__ = ("__weakref__", "_whole", "commit", "events", "size")
-
-    def __init__(self, commit: Commit, events: Sequence[Event]) -> None:
-        self.commit = commit
-        self.events = events
-        self.size = 0
-        for event in events:
-            self.size += size(event.entry) + (size(event.previous) if event.previous else 0)
-            if self.size > TOPIC_BYTES:
-                break
-        self._whole: bytes | None = None
-
-    def fragment(self, encode: Encode, start: int, previous: bool) -> tuple[bytes, int]:
-        """Serialised from one event on, and where that ends. Kept for others if it is the whole, which is not large."""
-        if self._whole is not None:
-            return self._whole, len(self.events)
-        fragment, end = encode(self.commit, self.events, start, previous)
-        if not start and end == len(self.events):
-            self._whole = fragment
-        return fragment, end
-
-
-class Recent:
-    """What readers of one topic share of large commits, which the topic cannot keep, where they read them together."""
-
-    def __init__(self) -> None:
-        self._pieces: WeakValueDictionary[tuple[Topic, int], Piece] = WeakValueDictionary()
-        self._parts: dict[tuple[Topic, int, int], tuple[bytes, int]] = {}
-        self._size = 0
-
-    def piece(self, topic: "Topic", commit: Commit) -> Piece:
-        """The commit as the topic shows it: the same as long as somebody has a part of it to read."""
-        place = (topic, commit.revision)
-        piece = self._pieces.get(place)
-        if piece is None:
-            interest = topic.interest
-            events = events_within(commit, interest.target, interest.is_prefix)
-            piece = self._pieces[place] = Piece(commit, interest.select(events))
-        return piece
-
-    def fragment(self, encode: Encode, topic: "Topic", piece: Piece, start: int) -> tuple[bytes, int]:
-        """A part of a commit: made once for all who come to it soon."""
-        place = (topic, piece.commit.revision, start)
-        part = self._parts.get(place)
-        if part is not None:
-            return part
-        part = piece.fragment(encode, start, topic.interest.previous)
-        if start or part[1] < len(piece.events):
-            self._parts[place] = part
-            self._size += len(part[0])
-            while self._size > RECENT_BYTES:
-                oldest = self._parts.pop(next(iter(self._parts)))
-                self._size -= len(oldest[0])
-        return part
-
-
 class Topic:
-    """The newest commits of one interest: all that there are after revision `since`."""
+    """The newest commits of one interest: all that there are after revision `since`, of one history."""
 
-    def __init__(self, interest: Interest, since: int) -> None:
+    def __init__(self, interest: Interest, since: int, history: object) -> None:
         self.interest = interest
         self.since = since
+        self.history = history
         self.pieces: deque[Piece] = deque()
         self.readers: set[Reader] = set()
         self.waiting: set[asyncio.Future[None]] = set()
-        self._size = 0
+        self._kept = 0
         self._reads = 0
 
-    def publish(self, commit: Commit, events: Sequence[Event]) -> None:
-        events = self.interest.select(events)
-        if not events or commit.revision <= self.since:  # of what was begun before it came, it may have a part only
+    def publish(self, piece: Piece) -> None:
+        if piece.commit.revision <= self.since:  # of what was begun before it came, it may have a part only
             return
-        piece = Piece(commit, events)
         self.pieces.append(piece)
-        self._size += piece.size
-        while len(self.pieces) > TOPIC_COMMITS or self._size > TOPIC_BYTES:
+        self._kept += piece.kept
+        while len(self.pieces) > TOPIC_COMMITS or self._kept > TOPIC_BYTES:
             self._drop()
         self.wake()
 
     def wake(self) -> None:
-        for future in self.waiting:
-            if not future.done():
-                future.set_result(None)
-        self.waiting.clear()
+        """Let all who wait read: some in each round of the event loop, since others are to come to it, too."""
+        if self.waiting:
+            waiting = list(self.waiting)
+            self.waiting.clear()
+            _wake(waiting, 0)
 
     def after(self, revision: int) -> Iterable[Piece]:
         if not self.pieces or self.pieces[-1].commit.revision <= revision:
@@ -154,8 +78,17 @@ class Topic:
 
     def _drop(self) -> None:
         piece = self.pieces.popleft()
-        self._size -= piece.size
+        self._kept -= piece.kept
         self.since = piece.commit.revision
+
+
+def _wake(waiting: Sequence[asyncio.Future[None]], start: int) -> None:
+    end = start + WOKEN
+    for future in waiting[start:end]:
+        if not future.done():
+            future.set_result(None)
+    if end < len(waiting):
+        asyncio.get_running_loop().call_soon(_wake, waiting, end)
 
 
 class Followed:
@@ -169,66 +102,110 @@ class Followed:
         self.following = False
         self.lock = asyncio.Lock()
         self.topics: dict[Interest, Topic] = {}
+        self._history = object()
         self._heard = 0  # the revision of the last commit that was published
-        self._unsorted: deque[Commit] = deque()
-        self._sorting: Iterator[bool] | None = None
+        self._waiting: deque[Commit] = deque()  # to be shown to the topics
+        self._showing: asyncio.Task[None] | None = None
         self._by_key: dict[str, list[Topic]] = {}
-        self._by_prefix: dict[int, dict[str, list[Topic]]] = {}  # by the prefix's length, then by the prefix
+        self._by_prefix: dict[int, dict[str, list[Topic]]] = {}  # by the prefix's length, ascending; then by the prefix
 
     def begin(self, revision: int) -> None:
         """What follows a revision will be published. Some of it may have been."""
         self._heard = max(self._heard, revision)
-        if not self._unsorted and self._sorting is None:
+        if self._showing is None:
             self.revision = self._heard
 
     def publish(self, commits: Sequence[Commit]) -> None:
+        """Show commits to the topics that they concern: at once if that is a matter of a moment."""
+        looks = 0
         for commit in commits:
-            if commit.revision > self._heard:
-                self._heard = commit.revision
-                self._unsorted.append(commit)
-        if self._sorting is None:
-            self._sorting = self._sort()
-            self._step(self._sorting)
+            if commit.revision <= self._heard:
+                continue
+            self._heard = commit.revision
+            looks += len(commit.events) * (1 + len(self._by_prefix))
+            if self._showing is None and looks <= STEP:
+                self._show(commit)
+            else:
+                self._waiting.append(commit)
+                if self._showing is None:
+                    self._showing = asyncio.create_task(self._show_waiting())
 
-    def _step(self, sorting: Iterator[bool]) -> None:
-        if sorting is not self._sorting:  # of a history that ended
-            return
-        if next(sorting, False):
-            asyncio.get_running_loop().call_soon(self._step, sorting)
-        else:
-            self._sorting = None
-
-    def _sort(self) -> Iterator[bool]:
-        """Hand each commit to the topics that it concerns. Yields after each step but the last."""
-        looked = 0
-        while self._unsorted:
-            commit = self._unsorted.popleft()
-            concerned: dict[Topic, list[Event]] = {}
-            for event in commit.events:
-                key = event.entry[KEY]
-                for topic in self._by_key.get(key, ()):
-                    concerned.setdefault(topic, []).append(event)
-                for length, by_prefix in self._by_prefix.items():
-                    for topic in by_prefix.get(key[:length], ()):
-                        concerned.setdefault(topic, []).append(event)
-                looked += 1 + len(self._by_prefix)
-                if looked > STEP:
-                    looked = 0
-                    yield True
+    def _show(self, commit: Commit) -> None:
+        concerned: dict[Topic, list[Event]] = {}
+        for event in commit.events:
+            self._look(event, concerned)
+        if concerned:
+            small = Small(commit)
             for topic, events in concerned.items():
-                topic.publish(commit, events)
-                looked += len(events)
-                if looked > STEP:
-                    looked = 0
-                    yield True
+                if (piece := small.piece(topic.interest, events)) is not None:
+                    topic.publish(piece)
+        self.revision = commit.revision
+
+    async def _show_waiting(self) -> None:
+        """The same, of all that waits, in steps."""
+        pace = Pace()
+        while self._waiting:
+            commit = self._waiting.popleft()
+            large = Large(self._history, commit)
+            if await self._is_searched(large, len(commit.events), pace):
+                await self._search(commit, large, pace)
+            else:
+                await self._look_at_each(commit, pace)
             self.revision = commit.revision
         self.revision = self._heard
+        self._showing = None
+        pace.pause()
+
+    async def _look_at_each(self, commit: Commit, pace: Pace) -> None:
+        concerned: dict[Topic, list[Event]] = {}
+        for event in commit.events:
+            self._look(event, concerned)
+            await pace.step(1 + len(self._by_prefix))
+        small = Small(commit)
+        for topic, events in concerned.items():
+            if (piece := small.piece(topic.interest, events)) is not None:
+                topic.publish(piece)
+            await pace.step(len(events))
+
+    def _look(self, event: Event, concerned: dict[Topic, list[Event]]) -> None:
+        """Find the topics that an event concerns, by its key and by that cut to each length of a watched prefix."""
+        key = event.entry[KEY]
+        for topic in self._by_key.get(key, ()):
+            concerned.setdefault(topic, []).append(event)
+        longest = len(key)
+        for length, by_prefix in self._by_prefix.items():
+            if length > longest:
+                break
+            for topic in by_prefix.get(key[:length], ()):
+                concerned.setdefault(topic, []).append(event)
+
+    async def _search(self, commit: Commit, large: Large, pace: Pace) -> None:
+        """Find the events that concern each prefix, which are more of them or longer than the search for them."""
+        if self._by_key:
+            small = Small(commit)
+            for event in commit.events:
+                for topic in self._by_key.get(event.entry[KEY], ()):
+                    if (piece := small.piece(topic.interest, (event,))) is not None:
+                        topic.publish(piece)
+                await pace.step()
+        for topic in [topic for topic in self.topics.values() if topic.interest.is_prefix]:
+            if (piece := await large.piece(topic.interest, pace)) is not None:
+                topic.publish(piece)
+
+    async def _is_searched(self, large: Large, count: int, pace: Pace) -> bool:
+        """Whether to search for each prefix costs less than to look at each of so many events."""
+        looks = count * len(self._by_prefix)
+        search = SEARCH * len(self.topics)
+        return looks > max(search, STEP) and looks > search * len(await large.runs(pace))
 
     def reset(self) -> None:
         self.generation += 1
         self.revision = self._heard = 0
-        self._unsorted.clear()
-        self._sorting = None
+        self._history = object()
+        if self._showing is not None:
+            self._showing.cancel()
+            self._showing = None
+        self._waiting = deque()
         topics, self.topics = self.topics, {}
         self._by_key = {}
         self._by_prefix = {}
@@ -239,7 +216,7 @@ class Followed:
         """The topic of an interest. One that is new has all that follows a revision, which is published or will be."""
         topic = self.topics.get(interest)
         if topic is None:
-            topic = self.topics[interest] = Topic(interest, max(revision, self._heard))
+            topic = self.topics[interest] = Topic(interest, max(revision, self._heard), self._history)
             self._listed(interest).setdefault(interest.target, []).append(topic)
         return topic
 
@@ -257,4 +234,9 @@ class Followed:
             del self._by_prefix[len(target)]
 
     def _listed(self, interest: Interest) -> dict[str, list[Topic]]:
-        return self._by_prefix.setdefault(len(interest.target), {}) if interest.is_prefix else self._by_key
+        if not interest.is_prefix:
+            return self._by_key
+        length = len(interest.target)
+        if length not in self._by_prefix:
+            self._by_prefix = dict(sorted([*self._by_prefix.items(), (length, {})], key=itemgetter(0)))
+        return self._by_prefix[length]

@@ -130,7 +130,7 @@ async def test_streams_that_need_no_identity_are_bounded(
             await call.write(request_.SerializeToString())
             assert await call.read()
         late: Any = channels[3].stream_stream(f"/{path}")(timeout=TIMEOUT)
-        is_shed(await refused(late.read()), "anybody_streams", "127.0.0.1", 3)
+        is_shed(await refused(late.read()), "anybody_calls", "127.0.0.1", 3)
         assert (await running.health.Check(HEALTH, timeout=TIMEOUT)).status == health_pb2.HealthCheckResponse.SERVING
         await running.state.Get(GET, timeout=TIMEOUT)
         await running.state.Watch(WATCH, timeout=TIMEOUT).read()

@@ -295,6 +295,52 @@ def test_a_lease_is_its_owners_and_of_those_who_may_write_all(wire: Wire, form: 
         assert lives is (NOT_FOUND if code is OK and form is le.RevokeLeaseRequest else OK)
 
 
+def attach(wire: Wire, principal: str, form: str, lease_id: int, key: str = "in/leased") -> Answer:
+    """Have a key live by a lease."""
+    then = [s.Operation(put=s.PutOperation(key=key, lease_id=lease_id))]
+    match form:
+        case "put":
+            return ask(wire, principal, s.PutRequest(**of(key=key, lease_id=lease_id)))
+        case "then":
+            return ask(wire, principal, s.TransactRequest(**of(then=then)))
+        case "otherwise":
+            never = s.Condition(key="in/absent", exists=True)
+            return ask(wire, principal, s.TransactRequest(**of(conditions=[never], otherwise=then)))
+        case "pipeline":
+            operation = s.PipelineOperation(id=1, kind=PUT, key=key, lease_id=lease_id)
+        case _:
+            operation = on(TRANSACT, transact=s.TransactRequest(then=then))
+    [result] = on_a_pipeline(wire, principal, operation)
+    [code] = [code for code in grpc.StatusCode if code.value[0] == result.code]
+    return Answer(code, result.error.reason, dict(result.error.metadata))
+
+
+@pytest.mark.parametrize("form", ["put", "then", "otherwise", "pipeline", "transaction of a pipeline"])
+def test_a_lease_is_not_for_others_to_fill(wire: Wire, form: str) -> None:
+    for owner, author, principal, code in [
+        ("works-in", "", "works-in", OK),
+        ("works-in", "works-in/part", "works-in", OK),
+        ("root", "", "works-in", PERMISSION_DENIED),
+        ("works-in", "", "works", OK),
+    ]:
+        lease_id = granted(wire, owner, author)
+        answer = attach(wire, principal, form, lease_id)
+        assert answer.code is code, (owner, principal, answer)
+        if code is PERMISSION_DENIED:
+            assert answer.metadata is not None
+            assert answer.metadata["lease_id"] == str(lease_id)
+        lease = wire.call(le.GetLeaseRequest(**of(lease_id=lease_id)), metadata=shown("root")).lease
+        assert lease.key_count == (code is OK)
+
+
+def test_a_key_may_go_on_to_live_by_the_lease_of_another(wire: Wire) -> None:
+    """Whoever has it live by it once: it takes up nothing more of the lease."""
+    lease_id = granted(wire, "root")
+    assert attach(wire, "root", "put", lease_id).code is OK
+    assert attach(wire, "works-in", "put", lease_id).code is OK
+    assert attach(wire, "works-in", "put", lease_id, "in/other").code is PERMISSION_DENIED
+
+
 def test_a_refusal_of_a_lease_names_it(wire: Wire) -> None:
     lease_id = granted(wire, "root")
     denied = ask(wire, "works-in", le.KeepAliveRequest(**of(lease_id=lease_id)))

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from comity_server.access.checking import command
 from comity_server.access.hints import hints
+from comity_server.access.patterns import Names
 from comity_server.access.policy import PRINCIPALS, Document, Policy, PolicyError, parse
 from comity_server.access.rights import ADMIN, NOTHING, READ, WRITE, Access
 from tests import servers
@@ -169,6 +170,11 @@ def test_any_content_is_a_policy_or_a_line(content: bytes) -> None:
 # What is said
 
 
+def test_a_byte_order_mark_is_no_part_of_a_policy() -> None:
+    said = parse(b"\xef\xbb\xbf" + rule().replace("\n", "\r\n").encode(), "policy.toml")
+    assert may(said, "planner", "research", READ, "a")
+
+
 def test_an_empty_file_denies_everything() -> None:
     empty = parse(b"", "p")
     for principal in ("", "planner"):
@@ -300,6 +306,26 @@ def test_what_is_remembered_has_bounds() -> None:
     large = [each for each in remembered if each.cache_info().currsize > 4096]
     assert large == [said._matching]  # a number for each principal
     assert said._matching.cache_info().maxsize == PRINCIPALS
+
+
+def test_only_rules_that_may_be_of_a_namespace_are_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who lists namespaces asks of all that there are, and there may be a thousand rules."""
+    rules = [{"principals": ["*"], "namespaces": [f"team{number}-{{principal}}-*"]} for number in range(300)]
+    said = policy(*rules, {"principals": ["*"], "namespaces": ["all-?"]})
+    assert said.rights("ann", "all-0").may_somewhere(READ)
+    asked: list[str] = []
+    contains = Names.__contains__
+
+    def counted(names: Names, name: str) -> bool:
+        asked.append(name)
+        return contains(names, name)
+
+    monkeypatch.setattr(Names, "__contains__", counted)
+    assert not said.rights("ann", "other").may_somewhere(READ)
+    assert asked == []
+    assert said.rights("ann", "team12-ann-x").may_somewhere(READ)
+    assert not said.rights("ann", "team12-eve-x").may_somewhere(READ)
+    assert len(asked) == 2
 
 
 def test_the_patterns_of_principals_are_gone_through_once_for_each() -> None:

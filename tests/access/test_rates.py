@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Any
 
 import grpc
 import pytest
@@ -10,7 +11,13 @@ from grpc_health.v1 import health_pb2
 from hypothesis import given
 from hypothesis import strategies as st
 
-from comity.v1 import lease_pb2, lease_pb2_grpc
+from comity.v1 import (
+    checkpoint_pb2,
+    checkpoint_pb2_grpc,
+    namespace_pb2,
+    namespace_pb2_grpc,
+    types_pb2,
+)
 from comity.v1 import state_pb2 as s
 from comity_server.access import rates
 from comity_server.access.bounds import Bounds, Meter, address
@@ -22,9 +29,9 @@ from comity_server.access.rates import Account, Accounts
 from comity_server.access.rights import NOTHING, Rights
 from comity_server.errors import RateLimited
 from comity_server.model import Put, Transaction
-from comity_server.services import watch
+from comity_server.services import namespace, watch
 from comity_server.services.costs import operations
-from comity_server.stores.memory import judge
+from comity_server.stores.memory import differences, judge
 from tests.access.believing import as_principals, by, refused
 from tests.waiting import until
 from tests.wire.calls import TIMEOUT, read_refusal
@@ -572,23 +579,6 @@ async def test_a_watch_that_is_held_back_ends_with_the_server() -> None:
         assert (await refused(stream.read())).reason == "DRAINING"
 
 
-async def test_a_renewal_waits_for_no_rate() -> None:
-    async with run(rate_principal=NEVER, rate_principal_burst=3) as running:
-        async with grpc.aio.insecure_channel(running.server.addresses[0]) as channel:
-            leases: lease_pb2_grpc.LeaseServiceAsyncStub = lease_pb2_grpc.LeaseServiceStub(channel)
-            grant = lease_pb2.GrantLeaseRequest(namespace="n")
-            grant.ttl.FromSeconds(60)
-            lease = (await leases.GrantLease(grant, timeout=TIMEOUT)).lease
-            stream = leases.KeepAlive()
-            for _ in range(10):
-                await stream.write(lease_pb2.KeepAliveRequest(namespace="n", lease_id=lease.id))
-                answer = await stream.read()
-                assert isinstance(answer, lease_pb2.KeepAliveResponse)
-                assert answer.ttl.seconds
-            stream.cancel()
-        assert (await refused(running.state.Get(GET, timeout=TIMEOUT))).reason == "RATE_LIMITED"
-
-
 async def test_what_a_transaction_looks_through_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(judge, "STEPS", 1)
     search = s.TransactRequest(namespace="n", conditions=[s.Condition(prefix="a", unchanged_since=1)] * 2)
@@ -606,4 +596,37 @@ async def test_what_a_transaction_looks_through_counts(monkeypatch: pytest.Monke
             await running.store.commit("n", [Transaction(then=[Put(f"{prefix}{n}", b"") for n in range(50)])])
         search.namespace = ""
         await pipe.ask(s.PipelineOperation(kind=s.PIPELINE_KIND_TRANSACT, transact=search))
+        assert (await refused(running.state.Get(GET, timeout=TIMEOUT))).reason == "RATE_LIMITED"
+
+
+@pytest.mark.parametrize("method", ["Restore", "Diff"])
+async def test_what_a_restore_or_a_comparison_looks_through_counts(
+    method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(judge, "STEPS", 1)
+    monkeypatch.setattr(differences, "STEPS", 1)
+    async with run(rate_namespace=NEVER, rate_namespace_burst=50) as running:
+        for prefix in "ab":
+            await running.store.commit("n", [Transaction(then=[Put(f"{prefix}{n}", b"") for n in range(100)])])
+        checkpoints: Any = checkpoint_pb2_grpc.CheckpointServiceStub(running.channel)
+        if method == "Restore":
+            restore = checkpoint_pb2.RestoreRequest(namespace="n", ref=types_pb2.Ref(revision=1), dry_run=True)
+            await checkpoints.Restore(restore, timeout=TIMEOUT)
+        else:
+            diff = checkpoint_pb2.DiffRequest(namespace="n", base=types_pb2.Ref(revision=1))
+            await checkpoints.Diff(diff, timeout=TIMEOUT)
+        assert (await refused(running.state.Get(GET, timeout=TIMEOUT))).reason == "RATE_LIMITED"
+
+
+async def test_namespaces_that_are_looked_at_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also those that are not shown."""
+    monkeypatch.setattr(namespace, "NAMES", 1)
+    async with (
+        run(rate_principal=NEVER, rate_principal_burst=20) as running,
+        grpc.aio.insecure_channel(running.server.addresses[0]) as channel,
+    ):
+        for number in range(30):
+            await running.store.commit(f"n{number}", [Transaction(then=[Put("k", b"")])])
+        stub: namespace_pb2_grpc.NamespaceServiceAsyncStub = namespace_pb2_grpc.NamespaceServiceStub(channel)
+        await stub.ListNamespaces(namespace_pb2.ListNamespacesRequest(prefix="n"), timeout=TIMEOUT)
         assert (await refused(running.state.Get(GET, timeout=TIMEOUT))).reason == "RATE_LIMITED"

@@ -11,7 +11,7 @@ from comity.cli.document import read
     ("document", "complaint"),
     [
         ("{", "Expecting"),
-        ("\xff", "utf-8"),
+        ("\xff", "it is not UTF-8"),
         ("[]", "the document must be an object"),
         ('{"when": []}', "when is not known here"),
         ('{"then": {}}', "then must be a list"),
@@ -24,7 +24,10 @@ from comity.cli.document import read
         ('{"then": [{"put": {"key": "a"}}]}', "then[0].put.value is missing"),
         ('{"then": [{"put": {"key": "a", "value": {"base64": "?"}}}]}', "then[0].put.value is wrong: it is not base64"),
         ('{"then": [{"put": {"key": "a", "value": NaN}}]}', "NaN is not JSON"),
-        ('{"then": [{"put": {"key": "\\ud800", "value": 1}}]}', "surrogates"),
+        (
+            '{"then": [{"put": {"key": "\\ud800", "value": 1}}]}',
+            r"\ud800 stands for half a character: surrogates come in pairs",
+        ),
         ('{"then": [{"delete": {}}]}', "then[0].delete must have one of key, prefix"),
         ('{"then": [{"increment": {"key": "a", "delta": 1.5}}]}', "delta must be a whole number"),
         ('{"then": [{"increment": {"key": "a", "delta": 9223372036854775808}}]}', "must fit into 64 bits"),

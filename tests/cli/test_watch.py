@@ -67,6 +67,13 @@ def test_a_history_that_is_gone_is_a_resync(comity: Comity) -> None:
         resync = watching.object()
     assert (resync["resync"], resync["revision"]) == (True, 2 + 1)
     assert [entry["value"] for entry in resync["entries"]] == [1]
+    epoch = comity("status", "--json").object["epoch"]
+    assert resync["epoch"] == epoch
+    with comity.watch("c", "--from", "3", "--epoch", epoch) as watching:
+        assert watching.line() == "3\tput\tc\t3"
+    with comity.watch("c", "--from", "3", "--epoch", "another") as watching:
+        assert watching.line() == "3\tresync\t1 entry"
+    assert "--epoch goes with --from" in comity("watch", "c", "--epoch", epoch, code=2).errors
 
 
 def test_a_server_that_comes_back(namespace: str) -> None:

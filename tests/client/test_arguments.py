@@ -63,6 +63,8 @@ TYPE_ERRORS: list[tuple[str, Call]] = [
     ("prefix must be a str, not int", lambda state: state.transact(lambda tx: tx.delete(prefix=3))),
     ("by must be a whole number, not str", lambda state: state.transact(lambda tx: tx.increment("a", "1"))),
     ("from_revision must be a whole number of 64 bits, not str", lambda state: state.watch(from_revision="1").ready()),
+    ("epoch must be a str, not int", lambda state: state.watch(from_revision=1, epoch=3).ready()),
+    ("epoch goes with from_revision", lambda state: state.watch(epoch="e").ready()),
     ("prefix must be a str, not int", lambda state: state.watch(3).ready()),
     ("key must be a str, not int", lambda state: state.watch(key=3).ready()),
     (r"types\[0\]: it must be a comity.EventType, not str", lambda state: state.watch(types=["put"]).ready()),

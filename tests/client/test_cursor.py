@@ -107,12 +107,13 @@ def test_a_whole_commit_begins_again_with_a_new_stream() -> None:
 
 
 def test_a_resync_sets_the_bookmark_also_backwards() -> None:
-    cursor = Cursor(100)
+    cursor = Cursor(100, "old")
     cursor.receive(message(100, commit(101, "a", partial=True)), whole=False)
     drain(cursor)
     cursor.begin()
-    cursor.resync(7, ())
-    assert cursor.revision == 100
-    assert drain(cursor) == [(Resync(7, ()), 7)]
+    cursor.resync(7, (), "new")
+    assert (cursor.revision, cursor.epoch) == (100, "old")
+    assert drain(cursor) == [(Resync(7, (), "new"), 7)]
+    assert cursor.epoch == "new"
     cursor.receive(message(9, commit(8, "a")), whole=False)
     assert drain(cursor) == [("a", 9)]

@@ -1,5 +1,6 @@
 """A state that is lost, and begins anew while a holder is away: it hears that its lease is lost, and harms nobody."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -9,6 +10,8 @@ import pytest
 
 import comity
 from comity import Client, Lease, LeaseGuard, LeaseLost, LeaseNotFound
+from comity.recipes.barrier import Arrival, Barrier
+from comity.recipes.within import Wait
 from tests import servers
 from tests.client.leases import LONG, gone, renewed
 from tests.proxy import Proxy
@@ -64,6 +67,70 @@ NO_REDIS = pytest.mark.skipif(program() is None, reason="there is no redis-serve
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
     with ExitStack() as stack:
         yield request.param(stack, tmp_path)
+
+
+async def test_a_bookmark_is_of_the_state_that_was_lost(place: Place, namespace: str) -> None:
+    bookmarks: list[tuple[int, str]] = []
+    async with comity.connect(place.server.address, namespace=namespace, timeout=20) as state:
+
+        async def note() -> None:
+            listing = state.list()
+            await listing.all()
+            done = await state.transact(then=[comity.Put("a", 1)])
+            info = await state.namespace_info()
+            async with state.watch(from_revision=listing.revision + 1, epoch=listing.epoch, resync=False) as watch:
+                await anext(watch)
+            said: list[comity.Listing | comity.TransactionResult | comity.Namespace | comity.Watch]
+            said = [listing, done, info, watch]
+            bookmarks[:] = [(each.revision, each.epoch) for each in said]
+
+        await note()  # the state that is listed is empty
+        await note()
+        place.lose()
+        for _ in range(5):  # more than there were, so that a revision alone fits
+            await state.put("b", 1)
+        for revision, epoch in bookmarks:
+            async with state.watch(from_revision=revision + 1, epoch=epoch) as watch:
+                assert (watch.revision, watch.epoch) == (revision, epoch)
+                resync = await anext(watch)
+                assert isinstance(resync, comity.Resync)
+                assert [entry.key for entry in resync.entries] == ["b"]
+                assert (watch.revision, watch.epoch) == (resync.revision, resync.epoch) == (5, resync.epoch)
+                assert resync.epoch != epoch
+            with pytest.raises(comity.Compacted) as caught:
+                await anext(state.watch(from_revision=revision + 1, epoch=epoch, resync=False))
+            assert caught.value.reason == "EPOCH_CHANGED"
+        now = (await state.namespace_info()).epoch
+        await note()
+        assert {epoch for _, epoch in bookmarks} == {now}
+
+
+class Late(Barrier):
+    """A barrier at which who has arrived is held up before it watches."""
+
+    def __init__(self, state: Client, name: str) -> None:
+        super().__init__(state, name, parties=2)
+        self.arrived = asyncio.Event()
+        self.go_on = asyncio.Event()
+
+    async def _until_gone(self, key: str, arrival: Arrival, wait: Wait) -> bool:
+        self.arrived.set()
+        await self.go_on.wait()
+        return await super()._until_gone(key, arrival, wait)
+
+
+async def test_a_place_at_a_barrier_that_was_lost_before_it_is_watched_is_taken_anew(namespace: str) -> None:
+    with servers.start("--store", "memory:") as server:
+        async with comity.connect(server.address, namespace=namespace, timeout=20) as state, asyncio.timeout(30):
+            late = Late(state, "b")
+            first = asyncio.create_task(late.wait())
+            await late.arrived.wait()
+            server.kill()
+            server.restart()
+            for _ in range(5):
+                await state.put("a", 1)
+            late.go_on.set()
+            assert await Barrier(state, "b", parties=2).wait() == await first == 1
 
 
 async def begin(state: Client) -> Lease:

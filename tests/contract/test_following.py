@@ -67,7 +67,9 @@ async def test_commit_is_readable_when_it_is_heard_of(space: Space) -> None:
     for turn in range(10):
         await space.put("a", str(turn).encode())
     await heard.hears(10)
-    assert await asyncio.gather(*reads) == [Read(commit.events[0].entry, commit.revision) for commit in heard.commits]
+    epoch = (await space.position()).epoch
+    read = [Read(commit.events[0].entry, commit.revision, epoch) for commit in heard.commits]
+    assert await asyncio.gather(*reads) == read
     await space.store.unfollow(space.name)
 
 

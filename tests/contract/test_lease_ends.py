@@ -188,6 +188,19 @@ async def test_a_lease_is_revoked_by_whose_it_is(space: Space) -> None:
     assert [type(outcome) for outcome in await space.group(*revokes)] == [Outcome] * 4
 
 
+async def test_keys_come_to_live_by_leases_of_their_owner(space: Space) -> None:
+    anns, eves = [(await space.grant(author=author)).id for author in ("ann/part", "eve")]
+    await space.commit(Transaction(then=[Put("a", b"", lease_id=anns), Put("b", b"", lease_id=eves)]))
+    for then in ([Put("c", b"", lease_id=eves)], [Put("c", b"", lease_id=anns), Put("a", b"", lease_id=eves)]):
+        denied = await refused(space, PermissionDenied, Transaction(then=then, lease_owner="ann"))
+        assert denied.metadata["lease_id"] == str(eves)
+    kept = [Put("a", b"", lease_id=anns), Put("b", b"", lease_id=eves), Put("c", b"", lease_id=anns)]
+    name = RequestId("c", 1)
+    first = await space.commit(Transaction(then=kept, lease_owner="ann", request_id=name))
+    assert plain(await space.commit(Transaction(then=kept, request_id=name))) == plain(first)  # whatever it may by then
+    assert await space.leases() == {anns: 2, eves: 1}
+
+
 async def test_whose_a_lease_is_is_judged_in_the_order_of_the_writes(
     space: Space, monkeypatch: pytest.MonkeyPatch
 ) -> None:

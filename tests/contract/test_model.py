@@ -162,6 +162,7 @@ transactions = st.builds(
     st.sampled_from(["", "why"]),
     st.just(""),
     guards,
+    st.none(),
 )
 
 

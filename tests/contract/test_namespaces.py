@@ -1,9 +1,11 @@
 """Namespaces: apart from each other, described, listed, deleted, and never giving out a revision twice."""
 
+import asyncio
 import time
 
 import pytest
 
+from comity_server import turns
 from comity_server.errors import Compacted, Conflict, NamespaceNotFound
 from comity_server.limits import Limits, Retention
 from comity_server.model import Condition, Delete, Get, Increment, NamespaceInfo, Put, Test
@@ -95,6 +97,55 @@ async def test_namespaces_are_listed_in_the_order_of_their_names(space: Space) -
     assert paged == order
     found = await space.store.namespaces(space.name, limit=100)
     assert list(found) == [await space.store.namespace(info.name) for info in found]
+
+
+async def test_namespaces_that_are_not_to_be_shown_are_passed_over(space: Space) -> None:
+    for number in range(250):
+        await space.sibling(f"{number:03}").put("a", b"1")
+    asked: list[str] = []
+
+    def shown(name: str) -> bool:
+        asked.append(name.removeprefix(space.name + "."))
+        return name.endswith("9")
+
+    async def listed(limit: int, after: str = "") -> list[str]:
+        asked.clear()
+        below = space.name + "."
+        found = await space.store.namespaces(below, after=after and below + after, limit=limit, shown=shown)
+        return [info.name.removeprefix(below) for info in found]
+
+    nines = [f"{number:03}" for number in range(9, 250, 10)]
+    assert await listed(1000) == nines
+    assert asked == [f"{number:03}" for number in range(250)]  # each is asked once
+    assert await listed(2) == nines[:2]
+    assert await listed(2, nines[1]) == nines[2:4]
+    assert await listed(2, "110") == ["119", "129"]
+    assert await listed(2, nines[-1]) == []
+
+
+async def test_others_have_turns_while_namespaces_are_passed_over(
+    space: Space, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(turns, "SECONDS", 0)  # a turn is over after its steps, however fast they were
+    for number in range(450):
+        await space.sibling(f"{number:03}").put("a", b"1")
+    rounds = 0
+    seen: set[int] = set()
+
+    async def others() -> None:
+        nonlocal rounds
+        while True:
+            rounds += 1
+            await asyncio.sleep(0)
+
+    def shown(name: str) -> bool:
+        seen.add(rounds)
+        return False
+
+    going = asyncio.create_task(others())
+    assert await space.store.namespaces(space.name, limit=10, shown=shown) == []
+    going.cancel()
+    assert len(seen) > 1
 
 
 async def test_deleted_namespace_is_gone_with_its_history(space: Space) -> None:

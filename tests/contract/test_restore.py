@@ -357,7 +357,7 @@ async def test_large_restore_lets_others_in_and_is_seen_whole_or_not_at_all(spac
             page = await space.store.list(space.name, "k29", limit=1000, max_bytes=10**6, keys_only=True)
             assert (page.revision, len(page.entries)) in {(at, min(before, 1000)), (at + 1, min(after, 1000))}
             for key in ("k00000", "k15000", "k29999"):
-                entry, revision = await space.store.get(space.name, key)
+                entry, revision, _ = await space.store.get(space.name, key)
                 assert (revision, entry is not None) in {(at, before > 0), (at + 1, after > 0)}
             reads += 1
             await asyncio.sleep(0)

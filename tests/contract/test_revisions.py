@@ -16,6 +16,8 @@ from comity_server.model import (
     Outcome,
     Position,
     Put,
+    Read,
+    RequestId,
     Test,
     Transaction,
 )
@@ -30,7 +32,7 @@ def numbers(record: Record) -> tuple[int, int, int]:
 async def test_namespace_that_does_not_exist_reads_as_empty_at_revision_0(space: Space) -> None:
     position = await space.position()
     assert position == Position(0, 0, position.epoch)
-    assert await space.store.get(space.name, "a") == (None, 0)
+    assert await space.store.get(space.name, "a") == Read(None, 0, position.epoch)
     page = await space.store.list(space.name, "", limit=10, max_bytes=1000)
     assert (list(page.entries), page.revision, page.next_after) == ([], 0, None)
     assert await space.log() == []
@@ -51,6 +53,29 @@ async def test_revision_grows_by_exactly_one_with_every_commit(space: Space) -> 
     assert all(outcome.committed for outcome in outcomes)
     assert [commit.revision for commit in await space.log()] == [1, 2, 3, 4, 5, 6, 7]
     assert await space.revision() == 7
+
+
+async def test_what_names_a_revision_says_of_which_epoch_it_is(space: Space) -> None:
+    epoch = (await space.position()).epoch
+    assert epoch
+
+    async def said() -> set[str]:
+        page = await space.store.list(space.name, "", limit=1, max_bytes=1000)
+        return {(await space.store.get(space.name, "a")).epoch, page.epoch, (await space.position()).epoch}
+
+    assert await said() == {epoch}
+    request = RequestId("client", 1)
+    for outcome in (
+        await space.apply(Put("a", b"1"), request_id=request),
+        await space.apply(Put("a", b"1"), request_id=request),  # a repeat
+        await space.apply(Get("a")),
+        await space.apply(List("", 1)),
+        await space.apply(conditions=[Condition("a", Test.EXISTS, 0)]),
+        await space.apply(conditions=[Condition("", Test.UNCHANGED_SINCE, 0, is_prefix=True)]),
+    ):
+        assert (outcome.revision, outcome.epoch) == (1, epoch)
+    await space.put("b")
+    assert await said() == {epoch}
 
 
 async def test_what_changes_nothing_makes_no_revision(space: Space) -> None:

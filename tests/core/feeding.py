@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from comity_server.feed import Batch, Cursor, Feed
 from comity_server.limits import Limits
 from comity_server.model import Commit, Event, Operation, Put, Transaction
+from comity_server.pieces import Interest
 from comity_server.record import KEY
 from comity_server.stores.memory.store import MemoryStore
-from comity_server.topics import Interest
 
 EVERYTHING = Interest("", is_prefix=True)
 

@@ -1,7 +1,7 @@
 """The compactor: what goes wrong with one namespace is no matter of the others, nor of the next time."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pytest
 
@@ -24,7 +24,9 @@ class Failing(MemoryStore):
         self.failure = failure
         self.listed = 0
 
-    async def namespaces(self, prefix: str, *, after: str = "", limit: int) -> Sequence[NamespaceInfo]:
+    async def namespaces(
+        self, prefix: str, *, after: str = "", limit: int, shown: Callable[[str], bool] | None = None
+    ) -> Sequence[NamespaceInfo]:
         self.listed += 1
         if self.listed == 1:
             raise self.failure

@@ -7,14 +7,15 @@ import tracemalloc
 import pytest
 
 from comity_server import feed as feed_module
-from comity_server import topics
+from comity_server import pieces, topics
 from comity_server.errors import Compacted, Draining, EpochChanged, RevisionInFuture
 from comity_server.feed import Batch, Cursor, Feed
 from comity_server.limits import Limits
 from comity_server.model import Delete, Operation, Position, Put
+from comity_server.pieces import Interest
 from comity_server.stores.memory.store import MemoryStore
 from comity_server.stores.protocol import Listener
-from comity_server.topics import TOPIC_COMMITS, Interest
+from comity_server.topics import TOPIC_COMMITS
 from tests.core.feeding import EVERYTHING, World, encode, read, read_until, text
 from tests.waiting import until
 
@@ -267,12 +268,16 @@ async def test_a_close_that_is_cancelled_leaves_nothing_followed() -> None:
     assert not store._listeners
 
 
+@pytest.mark.parametrize("large", [False, True])
 @pytest.mark.parametrize("seed", range(5))
 async def test_every_cursor_reads_exactly_its_part_of_the_history(
-    world: World, seed: int, monkeypatch: pytest.MonkeyPatch
+    world: World, seed: int, large: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Cursors of all kinds come, read at their own pace and go, while commits are made; small bounds, so that each
-    often has to go by way of the store."""
+    often has to go by way of the store. Whether commits are small, or such as are searched."""
+    if large:
+        for module, bound in ((topics, "STEP"), (topics, "SEARCH"), (pieces, "LARGE"), (feed_module, "LARGE")):
+            monkeypatch.setattr(module, bound, 0)
     monkeypatch.setattr(topics, "TOPIC_COMMITS", 4)
     monkeypatch.setattr(feed_module, "_CHUNK", 3)
     chance = random.Random(seed)
@@ -331,4 +336,24 @@ async def test_every_cursor_reads_exactly_its_part_of_the_history(
         while cursor.revision < len(history):
             seen.extend(filter(None, text(await cursor.read(100, 0)).split(";")))
         assert seen == expected(interest, after, len(history))
+        await cursor.close()
+
+
+async def test_who_waits_for_a_commit_is_woken_in_rounds_that_others_have_too(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(topics, "WOKEN", 3)
+    cursors = [await world.feed.watch("n", EVERYTHING) for _ in range(10)]
+    reading = [asyncio.create_task(cursor.read(1000, 60)) for cursor in cursors]
+    await asyncio.sleep(0)
+    (topic,) = world.feed._followed["n"].topics.values()
+    woken = []
+    await world.write(Put("a", b""))
+    assert not topic.waiting
+    while not all(task.done() for task in reading):
+        await asyncio.sleep(0)
+        woken.append(sum(task.done() for task in reading))
+    assert max(after - before for before, after in zip([0, *woken], woken, strict=False)) <= 3
+    for cursor, task in zip(cursors, reading, strict=True):
+        assert text(await task) == "1:+a;"
         await cursor.close()

@@ -7,15 +7,15 @@ from typing import Any
 
 import pytest
 
-from comity_server import topics
+from comity_server import pieces, topics
 from comity_server.errors import Compacted
 from comity_server.feed import Cursor, Feed
 from comity_server.limits import Limits
 from comity_server.model import Delete, DeletePrefix, Position, Put, Transaction
+from comity_server.pieces import Interest
 from comity_server.services.wire import watch_fragment
 from comity_server.stores.memory.store import MemoryStore
 from comity_server.stores.protocol import Listener
-from comity_server.topics import Interest
 from tests.core.feeding import EVERYTHING, World, read_until, text
 
 
@@ -91,7 +91,7 @@ async def test_of_a_large_commit_each_part_is_serialised_once_for_all() -> None:
 
 
 async def test_what_is_kept_of_large_commits_is_bounded(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(topics, "RECENT_BYTES", 30)
+    monkeypatch.setattr(pieces, "RECENT_BYTES", 30)
     cursor = await world.feed.watch("n", EVERYTHING)
     await world.write(*(Put(f"k{number}", b"") for number in range(8)))
     while cursor.revision < 1:

@@ -1,11 +1,11 @@
 """Pages of history: others have their turn while one is made."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import asyncio
 
 import pytest
 
 from comity.v1 import state_pb2
+from comity_server import turns
 from comity_server.access.gate import ANYBODY
 from comity_server.limits import Limits
 from comity_server.model import Put, Transaction
@@ -14,18 +14,6 @@ from comity_server.stores.memory.store import MemoryStore
 
 KEYS = 40
 LIMITS = Limits(page_bytes=4000)
-
-
-class Turns:
-    """Counts them."""
-
-    def __init__(self) -> None:
-        self.count = 0
-
-    @asynccontextmanager
-    async def __call__(self) -> AsyncIterator[None]:
-        self.count += 1
-        yield
 
 
 @pytest.fixture
@@ -38,13 +26,13 @@ async def store() -> MemoryStore:
     return made
 
 
-async def pages(store: MemoryStore, turns: Turns, **asked: str) -> list[state_pb2.HistoryResponse]:
+async def pages(store: MemoryStore, **asked: str) -> list[state_pb2.HistoryResponse]:
     """All of them."""
     found: list[state_pb2.HistoryResponse] = []
     token = ""
     while token or not found:
         request = state_pb2.HistoryRequest(namespace="n", page_token=token, **asked)  # type: ignore[arg-type]
-        found.append(await history.read(store, LIMITS, ANYBODY, request, turns))
+        found.append(await history.read(store, LIMITS, ANYBODY, request))
         token = found[-1].next_page_token
     return found
 
@@ -53,12 +41,18 @@ async def pages(store: MemoryStore, turns: Turns, **asked: str) -> list[state_pb
 async def test_a_page_is_made_a_little_at_a_time(
     store: MemoryStore, asked: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = await pages(store, Turns(), **asked)
-    turns = Turns()
+    whole = await pages(store, **asked)
     monkeypatch.setattr(history, "STEP", 7)
-    assert await pages(store, turns, **asked) == whole
+    monkeypatch.setattr(turns, "STEPS", 7 * history.TAKES)
+    monkeypatch.setattr(turns, "SECONDS", 0)
+    making = asyncio.create_task(pages(store, **asked))
+    passed = 0
+    while not making.done():
+        await asyncio.sleep(0)
+        passed += 1
+    assert await making == whole
     looked_at = 4 * KEYS if "author" not in asked else KEYS
-    assert turns.count >= looked_at // 7
+    assert passed >= looked_at // 7
     if not asked:
         assert len(whole) > 1
         assert sum(len(commit.events) for page in whole for commit in page.commits) == 4 + 4 * KEYS

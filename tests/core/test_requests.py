@@ -51,6 +51,23 @@ def test_what_failed_conditions_answered_counts_too() -> None:
     assert requests.find(RequestId("two", 1), 0, now=0) is None
 
 
+def test_a_client_counts_for_what_its_name_takes_up() -> None:
+    """About a KiB where it is long, however little its outcomes are."""
+    requests = Requests(Limits(request_total_bytes=100_000, request_window=10))
+    names = [f"{number:0>200}" for number in range(110)]
+    for name in names[:80]:
+        assert requests.find(RequestId(name, 1), 0, now=0) is None
+        requests.remember(RequestId(name, 1), 0, DONE, now=0)
+    for name in names[80:]:
+        requests.remember(RequestId(name, 1), 0, DONE, now=0)
+    with pytest.raises(QuotaExceeded):
+        requests.find(RequestId("later", 1), 0, now=0)
+    assert requests.find(RequestId("later", 1), 0, now=20) is None  # all that they counted for is there again
+    for name in names[:80]:
+        requests.remember(RequestId(name, 1), 0, DONE, now=20)
+    assert requests.find(RequestId("last", 1), 0, now=20) is None
+
+
 def test_very_many_clients_are_swept_a_little_at_a_time() -> None:
     requests = Requests(Limits(request_window=10))
     for number in range(5000):

@@ -22,6 +22,8 @@ from tests.wire.inprocess import run
 
 LIST = "/comity.v1.StateService/List"
 PUT = "/comity.v1.StateService/Put"
+HEALTH = "/grpc.health.v1.Health/Check"
+REFLECTION = "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"
 
 
 @pytest.fixture
@@ -165,3 +167,19 @@ async def test_requests_of_many_connections_are_bounded(tmp_path: Path) -> None:
         for _ in range(500):
             await state.Get(get, timeout=TIMEOUT, metadata=metadata)
         assert memory(own) - before < 90 * MIB, "all of the requests are 160 MiB"
+
+
+@pytest.mark.parametrize("method", [HEALTH, REFLECTION])
+async def test_requests_of_nobody_in_particular_are_bounded(own: Server, method: str) -> None:
+    """Who needs not say who it is has a little room, which is nobody else's."""
+    request = bytes(4 * MIB)
+    async with AsyncExitStack() as stack:
+        before = memory(own)
+        clients, calls = [], []
+        for _ in range(30):
+            client = await stack.enter_async_context(StingyClient(own.address))
+            clients.append(client)
+            calls += [asyncio.create_task(client.call(method, request, withheld=100)) for _ in range(2)]
+        stack.callback(lambda: [call.cancel() for call in calls])
+        await until(lambda: sum(len(client.ended) for client in clients) >= 40)
+        assert memory(own) - before < 100 * MIB, "all of the requests are 240 MiB"

@@ -90,7 +90,7 @@ async def test_a_claim_that_was_never_kept_alive_is_no_try(state: Client) -> Non
         with pytest.raises(Unavailable):
             await cut_off.try_get()
         assert await queue.size() == QueueSize(1, 0, 0)
-        free, _ = await late._free()
+        free, _, _ = await late._free()
         assert await late._claim_any(free) is None
         assert await queue.size() == QueueSize(1, 0, 0)
     item = await queue.get()

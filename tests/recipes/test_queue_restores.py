@@ -18,9 +18,9 @@ class Waiting(Queue):
         super().__init__(state, name)
         self.waits = asyncio.Event()
 
-    async def _until_free(self, revision: int, wait: Wait) -> list[Free]:
+    async def _until_free(self, revision: int, epoch: str, wait: Wait) -> list[Free]:
         self.waits.set()
-        return await super()._until_free(revision, wait)
+        return await super()._until_free(revision, epoch, wait)
 
 
 async def test_what_a_restore_brings_back_is_free(state: Client) -> None:

@@ -129,7 +129,7 @@ def freelance(address: str, namespace: str, ttl: str) -> None:
                 name = item.value["body"]
                 await state.put(f"freelance/{name}", os.getpid())
                 with contextlib.suppress(LeaseLost):
-                    await item.ack(done_by(name, FREELANCER, item.fence))
+                    await item.ack(done_by(name, FREELANCER, item.guard.fence))
 
     asyncio.run(run())
 

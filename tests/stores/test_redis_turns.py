@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
+from comity_server import turns as loop_turns
 from comity_server.model import Cause, Commit, Event, Put, RequestId, Transaction
-from comity_server.stores.memory import collector, pace
+from comity_server.stores.memory import collector
 from comity_server.stores.memory.requests import Requests
 from comity_server.stores.redis import codec, portions
 from comity_server.stores.redis.compaction import PERSIST
@@ -38,7 +39,8 @@ class Turns:
 
 @pytest.fixture
 async def turns(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Turns]:
-    monkeypatch.setattr(pace, "_STEPS", STEPS)
+    monkeypatch.setattr(loop_turns, "STEPS", STEPS)
+    monkeypatch.setattr(loop_turns, "SECONDS", 0)
     turns = Turns()
     task = asyncio.create_task(turns.take())
     yield turns
@@ -104,10 +106,10 @@ async def test_a_long_entry_is_read_as_a_short_one_is(turns: Turns) -> None:
     ]
     data = codec.pack_commits(b"token", made)
     before = turns.count
-    assert await codec.unpack_long_entry(data, pace.Pace()) == codec.unpack_entry(data)
+    assert await codec.unpack_long_entry(data, loop_turns.Pace()) == codec.unpack_entry(data)
     assert turns.count - before >= 2 * LEAST
     control = codec.pack_control(b"token", 9, codec.Control("pin", 3, "1.a:n", 1, 2))
-    assert await codec.unpack_long_entry(control, pace.Pace()) == codec.unpack_entry(control)
+    assert await codec.unpack_long_entry(control, loop_turns.Pace()) == codec.unpack_entry(control)
 
 
 async def test_writes_while_outcomes_are_written_down(shared: Shared, turns: Turns) -> None:

@@ -4,7 +4,7 @@ import asyncio
 import json
 import re
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import grpc
@@ -186,7 +186,9 @@ def test_others_can_read_no_names_of_namespaces_unless_that_is_said() -> None:
 class Silent(MemoryStore):
     """A store that does not answer."""
 
-    async def namespaces(self, prefix: str, *, after: str = "", limit: int) -> Sequence[NamespaceInfo]:
+    async def namespaces(
+        self, prefix: str, *, after: str = "", limit: int, shown: Callable[[str], bool] | None = None
+    ) -> Sequence[NamespaceInfo]:
         await asyncio.Event().wait()
         raise AssertionError
 

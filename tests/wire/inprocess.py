@@ -47,6 +47,7 @@ class Running:
     def __init__(self, server: Server, store: HeldStore, channel: grpc.aio.Channel) -> None:
         self.server = server
         self.store = store
+        self.channel = channel
         self.state: state_pb2_grpc.StateServiceAsyncStub = state_pb2_grpc.StateServiceStub(channel)
         self.health: Any = health_pb2_grpc.HealthStub(channel)
 

@@ -62,6 +62,13 @@ def test_the_first_message_says_where_the_stream_begins(wire: Wire, namespace: s
     assert (now.created, now.revision, now.epoch) == (True, 3, epoch)
     then = wire.call(s.WatchRequest(namespace=namespace, key="k", from_revision=2, epoch=epoch))
     assert (then.created, then.revision) == (True, 1)
+    for answer in (
+        wire.call(s.GetRequest(namespace=namespace, key="k")),
+        wire.call(s.GetRequest(namespace=namespace, key="absent")),
+        wire.call(s.ListRequest(namespace=namespace, page_size=1)),
+        wire.call(s.TransactRequest(namespace=namespace)),
+    ):
+        assert (answer.revision, answer.epoch) == (3, epoch)
     other = wire.refused(s.WatchRequest(namespace=namespace, key="k", epoch="other"))
     assert (other.code, other.reason) == (grpc.StatusCode.OUT_OF_RANGE, "EPOCH_CHANGED")
     assert other.metadata == {"epoch": epoch, "floor": "0", "revision": "3"}

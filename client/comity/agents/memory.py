@@ -106,10 +106,13 @@ class Memory:
         """The private state inside of a transaction over the whole namespace, as of `Agent.transact`."""
         return MemoryTransaction(self, tx)
 
-    async def watch(self, prefix: str = "", *, from_revision: int = 0) -> AsyncGenerator[Event | Resync]:
-        """The present state as a Resync, and then each change; with from_revision only the changes from there on."""
+    async def watch(
+        self, prefix: str = "", *, from_revision: int = 0, epoch: str = ""
+    ) -> AsyncGenerator[Event | Resync]:
+        """The present state as a Resync, and then each change; with from_revision only the changes from there on. The
+        epoch is that of from_revision: as of `Client.watch`."""
         async with self._state.watch(
-            self.prefix + prefix, from_revision=from_revision, initial=not from_revision
+            self.prefix + prefix, from_revision=from_revision, epoch=epoch, initial=not from_revision
         ) as watch:
             async for item in watch:
                 if isinstance(item, Resync):

@@ -81,7 +81,7 @@ def commit(of: "model.Commit") -> Object:
 
 
 def resync(of: "model.Resync") -> Object:
-    return {"resync": True, "revision": of.revision, "entries": _entries(of.entries)}
+    return {"resync": True, "revision": of.revision, "epoch": of.epoch, "entries": _entries(of.entries)}
 
 
 def _entries(of: "Iterable[model.Entry]", *, keys_only: bool = False) -> list[Object]:

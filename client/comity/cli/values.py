@@ -25,6 +25,11 @@ def strict_json(data: bytes | str) -> Any:
         json.dumps(value, ensure_ascii=False).encode()
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
+    except UnicodeDecodeError as error:
+        raise ValueError("it is not UTF-8") from error
+    except UnicodeEncodeError as error:
+        half = f"\\u{ord(error.object[error.start]):04x}"
+        raise ValueError(f"{half} stands for half a character: surrogates come in pairs") from error
     return value
 
 

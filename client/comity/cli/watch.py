@@ -38,11 +38,18 @@ STYLES = {"put": "green", "delete": "red", "expire": "red"}
 @click.argument("key", required=False, type=TEXT)
 @click.option("--prefix", type=TEXT, metavar="PREFIX", help="All keys that begin with this; '' is every key.")
 @click.option("--from", "from_revision", type=REVISION, metavar="REVISION", help="The first revision to show.  [now]")
+@click.option("--epoch", type=TEXT, metavar="EPOCH", help="Of the history that --from is of.  [not checked]")
 @click.option("--previous", is_flag=True, help="Show the entry before each change too.")
 @click.option("--type", "kind", type=click.Choice(["put", "delete"]), help="Only changes of this type.")
 @client_options
 def watch(
-    options: Options, key: str | None, prefix: str | None, from_revision: int | None, previous: bool, kind: str | None
+    options: Options,
+    key: str | None,
+    prefix: str | None,
+    from_revision: int | None,
+    epoch: str | None,
+    previous: bool,
+    kind: str | None,
 ) -> None:
     """Print the changes of KEY, or of every key under a prefix, until interrupted (which is no failure).
 
@@ -51,8 +58,13 @@ def watch(
     with a line "resync", shows the whole state, and goes on from there: with --json as one object that has "resync":
     true, "revision" and "entries". That the server was lost, and is there again, stands on standard error. --timeout is
     how long to try to reach a server at first.
+
+    With --epoch, as `comity status` prints it, the history is also taken for gone if the state was lost since, and the
+    revisions after --from are now those of another one.
     """
     one_target(key, prefix)
+    if epoch and not from_revision:
+        raise click.UsageError("--epoch goes with --from", click.get_current_context())
 
     async def work(client: "Client") -> None:
         from comity.model import EventType, Resync
@@ -62,6 +74,7 @@ def watch(
             prefix or "",
             key=key,
             from_revision=from_revision or 0,
+            epoch=epoch or "",
             types=None if kind is None else [EventType[kind.upper()]],
             previous=previous,
             on_connection=_say_connection,

@@ -28,6 +28,7 @@ class Arrival(NamedTuple):
     """How an arrival ended."""
 
     revision: int
+    epoch: str  # of the history that it is of
     round: int  # that was begun when it came
     last: bool  # all had come with it
     lease_id: int  # that the place lives by; 0: it was the last, and has none
@@ -141,7 +142,7 @@ class Barrier:
                     timeout=wait.call(self._state.timeout),
                 )
                 if done.committed:
-                    return Arrival(done.revision, number, last, 0 if last else put_in(done).lease_id)
+                    return Arrival(done.revision, done.epoch, number, last, 0 if last else put_in(done).lease_id)
             await asyncio.sleep(backoff.delay(60.0) or 0.0)
 
     async def _until_gone(self, key: str, arrival: Arrival, wait: Wait) -> bool:
@@ -150,7 +151,10 @@ class Barrier:
         Whether a lease was lost says nothing here: it ends too when all pass. What the store says holds.
         """
         lease_id, gone = arrival.lease_id, 0
-        async with self._state.watch(key=key, from_revision=arrival.revision + 1, on_connection=wait.notice) as watch:
+        watching = self._state.watch(
+            key=key, from_revision=arrival.revision + 1, epoch=arrival.epoch, on_connection=wait.notice
+        )
+        async with watching as watch:
             async for event in watch:
                 if isinstance(event, Resync):
                     if event.entries and event.entries[0].lease_id == lease_id:

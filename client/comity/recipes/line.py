@@ -131,18 +131,19 @@ class Line:
         listed = joined.results[1]
         assert isinstance(listed, ListResult)
         entries: Sequence[Entry] = listed.entries
-        revision = joined.revision
+        revision, epoch = joined.revision, joined.epoch
         whole = not listed.more
         while True:
             if not whole:
                 listing = self._state.list(self._prefix, keys_only=True)
-                entries, revision = await listing.all(), listing.revision
+                entries = await listing.all()
+                revision, epoch = listing.revision, listing.epoch
             ahead = await self._ahead(key, entries)
             if len(ahead) < self._limit:
                 return True
             if wait is None:
                 return False
-            await self._until_fewer(ahead, revision, wait)
+            await self._until_fewer(ahead, revision, epoch, wait)
             whole = False
 
     async def _ahead(self, key: str, entries: Sequence[Entry]) -> list[Entry]:
@@ -153,7 +154,7 @@ class Line:
         before = [entry for entry in entries if entry.create_revision < own.create_revision]
         return in_order(await self._living.among(before))
 
-    async def _until_fewer(self, ahead: Sequence[Entry], revision: int, wait: Wait) -> None:
+    async def _until_fewer(self, ahead: Sequence[Entry], revision: int, epoch: str, wait: Wait) -> None:
         """Wait until it may be our turn: the place just before is gone; or of several at the front, enough of them."""
         alone = self._limit == 1
         left = {entry.key: entry.lease_id for entry in (ahead[-1:] if alone else ahead)}
@@ -161,6 +162,7 @@ class Line:
             "" if alone else self._prefix,
             key=ahead[-1].key if alone else None,
             from_revision=revision + 1,
+            epoch=epoch,
             on_connection=wait.notice,
         )
         async with watch:

@@ -184,28 +184,28 @@ class Queue:
         """
         async with within(timeout, f"queue {self.name!r} had no free item") as wait:
             while True:
-                free, revision = await self._free(wait)
+                free, revision, epoch = await self._free(wait)
                 while free:
                     item = await self._claim_any(free)
                     if item is not None:
                         return item
-                    free, revision = await self._free(wait)
-                item = await self._claim_any(await self._until_free(revision, wait))
+                    free, revision, epoch = await self._free(wait)
+                item = await self._claim_any(await self._until_free(revision, epoch, wait))
                 if item is not None:
                     return item
 
     async def try_get(self) -> Item | None:
         """Claim the first free item; None if there is none now. Raises what `Client.transact` raises."""
         while True:
-            free, _ = await self._free()
+            free, _, _ = await self._free()
             if not free:
                 return None
             item = await self._claim_any(free)
             if item is not None:
                 return item
 
-    async def _free(self, wait: Wait | None = None) -> tuple[list[Free], int]:
-        """The first free items in their order, and the revision of which they are."""
+    async def _free(self, wait: Wait | None = None) -> tuple[list[Free], int, str]:
+        """The first free items in their order, and the revision of which they are, with its epoch."""
         seconds = self._state.timeout if wait is None else wait.call(self._state.timeout)
         listing = self._state.list(self._keys.lines, page_size=PAGE, keys_only=True, timeout=seconds)
         claims: dict[str, Entry | None] = {}  # of each item
@@ -230,9 +230,9 @@ class Queue:
             for id, claim in claims.items()
             if claim is None or claim.key not in held
         ]
-        return found, listing.revision
+        return found, listing.revision, listing.epoch
 
-    async def _until_free(self, revision: int, wait: Wait) -> list[Free]:
+    async def _until_free(self, revision: int, epoch: str, wait: Wait) -> list[Free]:
         """Wait until some item may be free. None is named if that is not known.
 
         All who wait hear of an item at once. They wait a little longer, each its own while, so that the first have
@@ -241,7 +241,10 @@ class Queue:
         clock = asyncio.get_running_loop().time
         free: dict[str, Free] = {}
         due: float | None = None
-        async with self._state.watch(self._keys.lines, from_revision=revision + 1, on_connection=wait.notice) as watch:
+        watching = self._state.watch(
+            self._keys.lines, from_revision=revision + 1, epoch=epoch, on_connection=wait.notice
+        )
+        async with watching as watch:
             while True:
                 try:
                     async with asyncio.timeout_at(due):

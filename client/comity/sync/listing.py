@@ -47,6 +47,12 @@ class Listing(Pages[listing.Listing, model.Entry]):
         """The revision that all pages show. Known after the first page: RuntimeError before."""
         return self._async.revision
 
+    @property
+    def epoch(self) -> str:
+        """Of the history that `revision` is of: a watch from the next revision on is given it. RuntimeError before the
+        first page."""
+        return self._async.epoch
+
 
 class BlameListing(Pages[listing.BlameListing, model.Attribution]):
     """Who wrote each key under a prefix last, all as of one revision. Made by `Client.blame`."""

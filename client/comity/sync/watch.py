@@ -28,11 +28,18 @@ class Watch:
 
     @property
     def revision(self) -> int:
-        """A bookmark: everything up to it was handed out, so that `from_revision=watch.revision + 1` goes on elsewhere.
+        """A bookmark: everything up to it was handed out, so that `from_revision=watch.revision + 1, epoch=watch.epoch`
+        goes on elsewhere.
 
         Between two events of one commit it stays below that commit. 0 until a watch from now on is ready.
         """
         return self._async.revision
+
+    @property
+    def epoch(self) -> str:
+        """Of the history that `revision` is of: store both, and a watch that goes on from them notices if the state was
+        lost meanwhile. Empty until a watch that was given none is ready, or has handed out its first Resync."""
+        return self._async.epoch
 
     ready = waiting(watch.Watch.ready)
     close = waiting(watch.Watch.close)

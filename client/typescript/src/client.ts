@@ -23,7 +23,7 @@ import type {
   WatchOptions,
   WriteOptions,
 } from './options.ts';
-import { Listing, Pages } from './pages.ts';
+import { EntryListing, Listing, Pages } from './pages.ts';
 import type { Reading } from './snapshot.ts';
 import { run } from './transaction.ts';
 import type { Transaction } from './transaction.ts';
@@ -48,11 +48,11 @@ export class Client extends Namespaces {
   }
 
   /** The entries under a prefix, in the order of keys, all at one revision. */
-  list<T = unknown>(prefix = '', options: ListOptions = {}): Listing<Entry<T>> {
+  list<T = unknown>(prefix = '', options: ListOptions = {}): EntryListing<Entry<T>> {
     const read = this.#list(prefix, options);
-    return new Listing(async function* () {
-      for await (const { revision, entries } of read()) {
-        yield { revision, found: entries.map(model.entry) as Entry<T>[] };
+    return new EntryListing(async function* () {
+      for await (const { revision, epoch, entries } of read()) {
+        yield { revision, epoch, found: entries.map(model.entry) as Entry<T>[] };
       }
     });
   }
@@ -115,6 +115,8 @@ export class Client extends Namespaces {
     const fromRevision = int('from', options.from ?? 0);
     if (fromRevision < 0n) throw new RangeError('from is a revision, and not below 0');
     if (initial && fromRevision) throw new TypeError('a watch takes either initial or from');
+    const epoch = text('epoch', options.epoch ?? '');
+    if (epoch && !fromRevision) throw new TypeError('the epoch of a watch goes with from');
     if (only !== undefined && only !== 'put' && only !== 'delete') throw new RangeError("only is 'put' or 'delete'");
     if (!(progressMs >= 100)) throw new RangeError('progressMs is a number of ms from 100');
     const target =
@@ -131,6 +133,7 @@ export class Client extends Namespaces {
         progressInterval: duration('progressMs', progressMs),
       },
       fromRevision,
+      epoch,
       initial,
       resync: options.resync ?? true,
       progressMs,

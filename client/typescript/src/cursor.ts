@@ -9,11 +9,13 @@ export type Item = Event | Resync;
 /**
  * Turns the messages of one stream after another into items, each of them once.
  *
- * `revision` is a bookmark: everything up to it was taken. A new stream goes on after it, so it sends a commit again from its
- * start if the stream before broke inside of it; what was taken of that commit is then left out.
+ * `revision` is a bookmark: everything up to it was taken, of the history that has the `epoch`. A new stream goes on after it,
+ * so it sends a commit again from its start if the stream before broke inside of it; what was taken of that commit is then
+ * left out.
  */
 export class Cursor {
   revision: bigint;
+  epoch: string;
   #pending: { item: Item; bookmark: bigint }[] = []; // each with the bookmark once it is taken
   #taken = 0; // of those
   #sent: bigint; // the bookmark once all is taken
@@ -21,8 +23,9 @@ export class Cursor {
   #queued = 0; // how many of that commit's events were queued
   #seen = 0; // how many of them the present stream has sent
 
-  constructor(revision: bigint) {
+  constructor(revision: bigint, epoch = '') {
     this.revision = revision;
+    this.epoch = epoch;
     this.#sent = revision;
   }
 
@@ -31,6 +34,7 @@ export class Cursor {
     if (!next) return undefined;
     this.#taken++;
     this.revision = next.bookmark;
+    if (next.item.type === 'resync') this.epoch = next.item.epoch;
     this.#settle();
     return next.item;
   }
@@ -41,10 +45,10 @@ export class Cursor {
   }
 
   /** The stream that began goes on from this state, whatever was received before. */
-  resync(revision: bigint, entries: readonly Entry[]): void {
+  resync(revision: bigint, entries: readonly Entry[], epoch: string): void {
     this.#inside = 0n;
     this.#sent = revision;
-    this.#pending.push({ item: { type: 'resync', revision, entries }, bookmark: revision });
+    this.#pending.push({ item: { type: 'resync', revision, epoch, entries }, bookmark: revision });
   }
 
   receive(response: WatchResponse): void {

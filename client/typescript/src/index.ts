@@ -49,7 +49,7 @@ export type {
   OperationResult,
   TransactionResult,
 } from './operations.ts';
-export { Listing, Pages } from './pages.ts';
+export { EntryListing, Listing, Pages } from './pages.ts';
 export type { RequestId } from './requestIds.ts';
 export { tokenFile } from './tokens.ts';
 export type { Token } from './tokens.ts';

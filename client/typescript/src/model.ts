@@ -72,6 +72,8 @@ export interface Event<T = unknown> {
 export interface Resync<T = unknown> {
   readonly type: 'resync';
   readonly revision: bigint;
+  /** Of the history that `revision` is of. */
+  readonly epoch: string;
   /** In the order of keys. */
   readonly entries: readonly Entry<T>[];
 }

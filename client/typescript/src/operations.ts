@@ -78,6 +78,8 @@ export interface TransactionResult {
   /** One for each operation that was applied, in order. */
   readonly results: readonly OperationResult[];
   readonly failed: readonly FailedCondition[];
+  /** Of the history that `revision` is of; for a watch that goes on from there. */
+  readonly epoch: string;
 }
 
 export function condition(said: Condition): ConditionMessage {
@@ -125,6 +127,7 @@ export function transactionResult(response: TransactResponse): TransactionResult
       changedRevision,
       valueOmitted,
     })),
+    epoch: response.epoch,
   };
 }
 

@@ -75,6 +75,9 @@ export interface WatchOptions {
   readonly prefix?: string | undefined;
   /** The first revision to see; 0, or undefined: what follows from now on. */
   readonly from?: Int | undefined;
+  /** Of the history that `from` is of, as it was said along with it. Another one is a history that is gone. Not checked if
+   * it is undefined or empty. */
+  readonly epoch?: string | undefined;
   /** Begin with a Resync, the whole present state, and go on from there. Not with `from`. */
   readonly initial?: boolean | undefined;
   /** Ends the watch. */

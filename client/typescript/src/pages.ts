@@ -41,6 +41,28 @@ export class Listing<T> extends Pages<T> {
   }
 }
 
+/** The entries under a prefix, as one revision has them. */
+export class EntryListing<T> extends Listing<T> {
+  readonly #said: { epoch?: string };
+
+  constructor(pages: () => AsyncGenerator<{ revision: bigint; epoch: string; found: readonly T[] }>) {
+    const said: { epoch?: string } = {};
+    super(async function* () {
+      for await (const page of pages()) {
+        said.epoch = page.epoch;
+        yield page;
+      }
+    });
+    this.#said = said;
+  }
+
+  /** Of the history that `revision` is of: a watch `from` the next one on is given it. Known as `revision` is. */
+  get epoch(): string {
+    if (this.#said.epoch === undefined) throw new Error('the epoch is known once the first page was read');
+    return this.#said.epoch;
+  }
+}
+
 /** Each page that `read` answers, until one names no other. */
 export async function* pages<P extends { nextPageToken: string }>(
   read: (pageToken: string) => Promise<P>,

@@ -21,6 +21,8 @@ const SILENT_INTERVALS = 3; // after as many intervals without a word a stream i
 export interface Watching {
   readonly request: MessageInitShape<typeof WatchRequestSchema>;
   readonly fromRevision: bigint;
+  /** Of the history that fromRevision is of; empty: not known. */
+  readonly epoch: string;
   /** Begin with a Resync. */
   readonly initial: boolean;
   /** Where the history is gone begin with a Resync, instead of throwing Compacted. */
@@ -64,16 +66,25 @@ export class Watch<T = unknown> implements AsyncIterableIterator<Event<T> | Resy
   constructor(calls: Calls, watching: Watching) {
     this.#calls = calls;
     this.#watching = watching;
-    this.#cursor = new Cursor(watching.fromRevision > 0n ? watching.fromRevision - 1n : 0n);
+    this.#cursor = new Cursor(watching.fromRevision > 0n ? watching.fromRevision - 1n : 0n, watching.epoch);
+    this.#epoch = watching.epoch;
     this.#lost = watching.initial;
   }
 
   /**
-   * A bookmark: everything up to it was handed out, so that a watch `from` it + 1n goes on elsewhere. Between two events of
-   * one commit it stays below that commit. 0n until a watch from now on is ready.
+   * A bookmark: everything up to it was handed out, so that a watch `from` it + 1n, with its `epoch`, goes on elsewhere. Between
+   * two events of one commit it stays below that commit. 0n until a watch from now on is ready.
    */
   get revision(): bigint {
     return this.#cursor.revision;
+  }
+
+  /**
+   * Of the history that `revision` is of: store both, and a watch that goes on from them notices if the state was lost
+   * meanwhile. Empty until a watch that was given none is ready, or has handed out its first Resync.
+   */
+  get epoch(): string {
+    return this.#cursor.epoch;
   }
 
   /** Wait until the stream is open: the revision after which it shows every change. */
@@ -179,7 +190,7 @@ export class Watch<T = unknown> implements AsyncIterableIterator<Event<T> | Resy
   async #open(): Promise<void> {
     if (this.#live === undefined) this.#giveUp ??= now() + this.#watching.timeoutMs;
     const from = this.#lost ? 0n : this.#live === undefined ? this.#watching.fromRevision : this.#cursor.revision + 1n;
-    const epoch = !this.#lost && this.#live !== undefined ? this.#epoch : '';
+    const epoch = this.#lost ? '' : this.#epoch;
     const request = create(WatchRequestSchema, { ...this.#watching.request, fromRevision: from, epoch });
     const connection = (this.#connection = this.#calls.channels.connection());
     const stop = this.#stop.signal;
@@ -196,9 +207,10 @@ export class Watch<T = unknown> implements AsyncIterableIterator<Event<T> | Resy
       // A state that began anew between the two calls broke the stream, and the next one finds another epoch. To the server
       // revision 0 would mean the newest; here it is the empty state.
       const entries = created.revision === 0n ? [] : await this.#watching.state(created.revision, stop);
-      this.#cursor.resync(created.revision, entries);
+      this.#cursor.resync(created.revision, entries, created.epoch);
     } else if (this.#live === undefined) {
       this.#cursor.receive(created);
+      this.#cursor.epoch = created.epoch;
     }
     this.#epoch = created.epoch;
     this.#lost = false;

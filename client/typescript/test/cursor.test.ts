@@ -40,6 +40,9 @@ test('the bookmark follows the progress of a quiet stream, but not past what was
   cursor.receive(message(9n, { revision: 5n, keys: ['a', 'b'] }));
   assert.equal(cursor.revision, 3n);
   assert.deepEqual(taken(cursor), [['a', 4n], ['b', 9n]]); // prettier-ignore
-  cursor.resync(2n, []);
+  cursor.epoch = 'old';
+  cursor.resync(2n, [], 'new');
+  assert.equal(cursor.epoch, 'old');
   assert.deepEqual(taken(cursor), [['resync', 2n]]);
+  assert.equal(cursor.epoch, 'new');
 });

@@ -118,6 +118,29 @@ test('what was missed is told and never passed over, also where the new state ha
   assert.deepEqual(values, [2, 3, 4].slice(-values.length));
 });
 
+test('a bookmark of another history is one of a history that is gone', async () => {
+  using state = client();
+  const listing = state.list();
+  assert.throws(() => listing.epoch, /is known once the first page was read/);
+  await listing.all();
+  const { revision, epoch } = await state.transact({ then: [{ put: 'key', value: 1 }] });
+  assert.deepEqual([revision, epoch], [1n, listing.epoch]);
+  assert.equal((await state.describe()).epoch, epoch);
+  const from = listing.revision + 1n;
+  await using same = state.watch({ prefix: '', from, epoch });
+  assert.deepEqual(said(await next(same)), ['put', 1n, 'key', 1]);
+  assert.deepEqual([same.revision, same.epoch], [1n, epoch]);
+  await using other = state.watch({ prefix: '', from, epoch: 'other' });
+  assert.deepEqual([other.revision, other.epoch], [0n, 'other']);
+  assert.deepEqual(said(await next(other)), ['resync', 1n, [['key', 1]]]);
+  assert.deepEqual([other.revision, other.epoch], [1n, epoch]);
+  await state.put('key', 2);
+  assert.deepEqual(said(await next(other)), ['put', 2n, 'key', 2]);
+  const strict = state.watch({ prefix: '', from, epoch: 'other', resync: false });
+  await assert.rejects(strict.next(), { reason: 'EPOCH_CHANGED' });
+  assert.throws(() => state.watch({ prefix: '', epoch }), TypeError);
+});
+
 test('a loop over pages that is left asks for no more of them', async () => {
   using state = client();
   await state.transact({ then: Array.from({ length: 30 }, (_, place) => ({ put: `key/${place}`, value: place })) });

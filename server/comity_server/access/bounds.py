@@ -117,6 +117,14 @@ class Meter:
         """Whether there is a rate that what it takes is held against."""
         return self._bounds.counts and bool(self._accounts())
 
+    def of(self, namespace: str) -> "Meter":
+        """One for a part of the call, that takes of a namespace of its own."""
+        part = Meter(self._bounds, self._caller, self.payer, self._open_calls, self._patience)
+        part._left = True
+        if self._bounds.counts:
+            part.within(namespace)
+        return part
+
     def within(self, namespace: str) -> None:
         """From now on it takes of a namespace, too: of one that is its caller's, since others would pay for it."""
         if len(namespace) <= NAMESPACE_LENGTH:  # of a longer name there is none, so no account

@@ -15,7 +15,7 @@ from pydantic_core import ErrorDetails
 
 from comity_server.access.files import FileError, Watched
 from comity_server.access.limits import Table as LimitsTable
-from comity_server.access.patterns import Names, NamespacePattern, Prefix, without_classes
+from comity_server.access.patterns import Heads, Names, NamespacePattern, Prefix, without_classes
 from comity_server.access.rights import ADMIN, ANY, EVERYTHING, NOTHING, READ, WRITE, Access, Rights
 from comity_server.access.shadows import shadows
 from comity_server.access.tables import Table, texts
@@ -122,6 +122,7 @@ class Policy:
         self._rules = [_Rule(number, rule) for number, rule in enumerate(document.rules, 1)]
         self.knows_anonymous = any(rule.knows_anonymous for rule in self._rules)
         """Whether a rule holds for nobody in particular."""
+        self._heads = Heads(rule.heads() for rule in self._rules)
         # Remembered by each policy for itself: it goes with the policy.
         self._matching = lru_cache(PRINCIPALS)(self._match)
         self._granted = lru_cache(GRANTED)(self._find)
@@ -134,18 +135,22 @@ class Policy:
 
     def administers(self, principal: str) -> bool:
         """Whether one rule allows a principal ADMIN of every namespace: with the pattern `*`."""
-        return any(ADMIN in grant.access and grant.namespaces.are_all for grant in self._granted(principal))
+        return any(ADMIN in grant.access and grant.namespaces.are_all for grant in self._granted(principal).values())
 
     def grants(self, principal: str, namespace: str) -> Iterator[Grant]:
         """What each rule allows a principal in a namespace, in the order of the file."""
         if namespace:
-            for grant in self._granted(principal):
-                if namespace in grant.namespaces:
+            granted = self._granted(principal)
+            # Only rules that may be of the namespace are asked: who lists namespaces asks of all that there are.
+            for place in _places(self._matching(principal) & self._heads.of(namespace)):
+                grant = granted.get(place)
+                if grant is not None and namespace in grant.namespaces:
                     yield grant
 
-    def _find(self, principal: str) -> tuple[Grant, ...]:
-        rules = (self._rules[place] for place in _places(self._matching(principal)))
-        return tuple(grant for rule in rules if (grant := rule.grant(principal)) is not None)
+    def _find(self, principal: str) -> dict[int, Grant]:
+        """By the place of the rule."""
+        rules = ((place, self._rules[place]) for place in _places(self._matching(principal)))
+        return {place: grant for place, rule in rules if (grant := rule.grant(principal)) is not None}
 
     def _match(self, principal: str) -> int:
         """The rules that are of a principal: a bit for each, so that many principals take up little memory."""
@@ -170,6 +175,10 @@ class _Rule:
     def is_of(self, principal: str) -> bool:
         """Whether it holds for a principal."""
         return principal in self._principals if principal else self.knows_anonymous
+
+    def heads(self) -> set[str]:
+        """What the namespaces begin with in which it holds."""
+        return {each.head for each in self._namespaces}
 
     def grant(self, principal: str) -> Grant | None:
         """What it allows a principal that it holds for, if anything: all of them the same, if their names are not in
@@ -211,7 +220,7 @@ def parse(content: bytes, name: str) -> Policy:
     if len(content) > FILE_BYTES:
         raise PolicyError(f"{name}: is larger than {FILE_BYTES} bytes")
     try:
-        return Policy(Document.model_validate(tomllib.loads(content.decode())))
+        return Policy(Document.model_validate(tomllib.loads(content.decode("utf-8-sig"))))
     except UnicodeDecodeError:
         raise PolicyError(f"{name}: is not UTF-8") from None
     except (tomllib.TOMLDecodeError, RecursionError) as error:

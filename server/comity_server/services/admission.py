@@ -26,12 +26,16 @@ class Admission:
         connection_bytes: what the calls of one connection may take up; one alone may be larger.
         request_bytes: the size of the largest request.
         total_bytes: what the calls of all connections may take up; one alone of a payer may be larger.
+        limit: what that is called where it refuses a call.
     """
 
-    def __init__(self, connection_bytes: int, request_bytes: int, total_bytes: int | None = None) -> None:
+    def __init__(
+        self, connection_bytes: int, request_bytes: int, total_bytes: int | None = None, limit: str = "max_bytes"
+    ) -> None:
         self._connection_bytes = connection_bytes
         self._request_bytes = request_bytes
         self._total_bytes = total_bytes
+        self._limit = limit
         self._bytes = 0
         self._by_payer: Counter[Payer] = Counter()
         self._closed = False
@@ -69,7 +73,7 @@ class Admission:
                     await turn
         except TimeoutError:
             place.leave()
-            raise TooManyCalls("max_bytes", "", self._total_bytes or 0) from None
+            raise TooManyCalls(self._limit, "", self._total_bytes or 0) from None
         except BaseException:  # cancelled, perhaps just when its turn came; or closed
             place.leave()
             raise

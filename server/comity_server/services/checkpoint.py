@@ -109,6 +109,7 @@ class CheckpointService:
             max_bytes=self._limits.page_bytes,
             keys_only=keys_only,
         )
+        call.meter.charge(page.searched, 0)
         response = checkpoint_pb2.DiffResponse(base_revision=page.base_revision, target_revision=page.target_revision)
         for difference in page.differences:
             wire.fill_difference(response.differences.add(), difference, keys_only)

@@ -1,7 +1,6 @@
 """History: the commits between two revisions, in pages."""
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Sequence
 from typing import Final
 
 from comity.v1 import state_pb2
@@ -14,24 +13,19 @@ from comity_server.record import KEY, utf8_length
 from comity_server.services import pages, wire
 from comity_server.services.validate import AUTHOR_BYTES, Checks
 from comity_server.stores.protocol import Store
+from comity_server.turns import Pace
 
 CHUNK: Final = 100  # commits read from the store at a time
-STEP: Final = 250  # commits and events that are looked at in one go, in which others wait
+STEP: Final = 250  # events that are looked at in one go
+TAKES: Final = 4  # steps, of each commit and event
 LOOK: Final = 5000  # commits and events looked at for a page: filters may let few through
 COMMIT_OVERHEAD: Final = 96  # about what a commit's numbers and times take, in bytes
 
 
-Turn = Callable[[], AbstractAsyncContextManager[None]]
-
-
 async def read(
-    store: Store, limits: Limits, caller: Caller, request: state_pb2.HistoryRequest, turn: Turn
+    store: Store, limits: Limits, caller: Caller, request: state_pb2.HistoryRequest
 ) -> state_pb2.HistoryResponse:
-    """One page. It ends where its commits, their bytes or what was looked at come to the limit.
-
-    Args:
-        turn: what takes some milliseconds waits for it.
-    """
+    """One page. It ends where its commits, their bytes or what was looked at come to the limit."""
     checks = Checks(limits, caller)
     namespace, prefix, author = request.namespace, request.prefix, request.author
     from_revision, to_revision = request.from_revision, request.to_revision
@@ -66,7 +60,7 @@ async def read(
     if begin:
         first, last = (first, begin) if newest_first else (begin, last)
 
-    page = _Page(page_size, limits.page_bytes, previous, keys_only, turn)
+    page = _Page(page_size, limits.page_bytes, previous, keys_only)
     page.response.revision = newest
     page.response.floor = floor
     while first <= last:
@@ -89,20 +83,19 @@ async def read(
 class _Page:
     """An answer as it fills."""
 
-    def __init__(self, max_commits: int, max_bytes: int, previous: bool, keys_only: bool, turn: Turn) -> None:
+    def __init__(self, max_commits: int, max_bytes: int, previous: bool, keys_only: bool) -> None:
         self.response = state_pb2.HistoryResponse()
         self._commits = max_commits
         self._room = max_bytes
         self._look = LOOK
         self._previous = previous
         self._keys_only = keys_only
-        self._turn = turn
-        self._steps = 0
+        self._pace = Pace()
 
     async def matching(self, commit: Commit, prefix: str, author: str) -> Sequence[Event] | None:
         """The events to show; None: the commit is not to be shown. One that has no events at all, as a fork's first,
         is."""
-        await self._step(1)
+        await self._pace.step(TAKES)
         if author and commit.author != author:
             return None
         if not prefix:
@@ -111,7 +104,7 @@ class _Page:
         for begin in range(0, len(commit.events), STEP):
             part = commit.events[begin : begin + STEP]
             found += [event for event in part if within(event.entry[KEY], prefix, True)]
-            await self._step(len(part))
+            await self._pace.step(TAKES * len(part))
         return found or None
 
     async def add(self, commit: Commit, events: Sequence[Event] | None, start: int) -> int | None:
@@ -133,7 +126,7 @@ class _Page:
         for begin in range(start, end, STEP) or (start,):
             shown = events[begin : min(begin + STEP, end)]
             wire.fill_commit(message, commit, shown, self._previous, self._keys_only)
-            await self._step(2 * len(shown))
+            await self._pace.step(2 * TAKES * len(shown))
         self._commits -= 1
         self._room -= message.ByteSize()
         if end == len(events):
@@ -151,13 +144,5 @@ class _Page:
                 if size > room:
                     return start
                 start += 1
-            await self._step(len(part))
+            await self._pace.step(TAKES * len(part))
         return start
-
-    async def _step(self, count: int) -> None:
-        """Let others in, if it is time."""
-        self._steps += count
-        if self._steps >= STEP:
-            self._steps = 0
-            async with self._turn():
-                pass

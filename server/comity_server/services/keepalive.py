@@ -8,7 +8,7 @@ moment, and not when the next renewal is due.
 import asyncio
 from collections import defaultdict, deque
 from collections.abc import AsyncGenerator, Sequence
-from typing import Final, NamedTuple
+from typing import Final
 
 import structlog
 
@@ -20,6 +20,7 @@ from comity_server.limits import Limits
 from comity_server.services import owners, wire
 from comity_server.services.call import Call
 from comity_server.services.receiving import Requests
+from comity_server.services.renewals import Allowances, Renewal, Turnstile
 from comity_server.services.validate import Checks
 from comity_server.stores.protocol import Store
 
@@ -41,6 +42,7 @@ class KeepAlives:
     def __init__(self, store: Store, limits: Limits) -> None:
         self._store = store
         self._limits = limits
+        self.allowances = Allowances()
         self._streams: set[_Stream] = set()
         self._holders: dict[str, dict[int, set[_Stream]]] = {}  # by namespace and lease
         self._closed = False
@@ -105,12 +107,6 @@ class KeepAlives:
                 stream.tell(namespace, lease_id)
 
 
-class _Renewal(NamedTuple):
-    namespace: str
-    lease_id: int
-    ended: bool  # so the store is not asked to renew it
-
-
 class _Stream:
     def __init__(self, streams: KeepAlives, store: Store, limits: Limits, call: Call) -> None:
         self.held: set[tuple[str, int]] = set()  # leases that it has kept alive, and that are not known to have ended
@@ -118,9 +114,9 @@ class _Stream:
         self._store = store
         self._limits = limits
         self._caller = call.caller
-        self._meter = call.meter
+        self._turnstile = Turnstile(streams.allowances, call.meter, self._add)
         self._own: set[tuple[str, int]] = set()  # leases that were found to be its caller's, since it was last looked
-        self._renewals: deque[_Renewal] = deque()
+        self._renewals: deque[Renewal] = deque()
         self._ended: deque[tuple[str, int]] = deque()
         self._ready = asyncio.Event()  # there is something to do
         self._room = asyncio.Event()  # more may be read
@@ -136,6 +132,7 @@ class _Stream:
         if not self._stopped:
             self._stopped = True
             self._end = end
+            self._turnstile.open()
         self._ready.set()
 
     def look(self) -> None:
@@ -156,6 +153,7 @@ class _Stream:
     async def close(self) -> None:
         if self._reader is not None:
             await tasks.end(self._reader)
+        await self._turnstile.close()
         self._end = None  # whose frames have what was read last
 
     async def answers(self) -> AsyncGenerator[bytes]:
@@ -177,12 +175,14 @@ class _Stream:
             return
         renewals, self._renewals = self._renewals, deque()
         self._room.set()
-        together: defaultdict[str, list[_Renewal]] = defaultdict(list)
+        together: defaultdict[str, list[Renewal]] = defaultdict(list)
         for renewal in renewals:
             together[renewal.namespace].append(renewal)
         done = await asyncio.gather(*(self._keep_alive(*one) for one in together.items()))
         for some, lives in zip(together.values(), done, strict=True):
-            for (namespace, lease_id, _), micros in zip(some, lives, strict=True):
+            for renewal, micros in zip(some, lives, strict=True):
+                namespace, lease_id, _ = renewal
+                self._turnstile.done(renewal, micros)
                 if micros:
                     self.held.add((namespace, lease_id))
                     self._streams.hold(namespace, lease_id, self)
@@ -190,11 +190,15 @@ class _Stream:
                     self._drop(namespace, lease_id)
                 yield _answer(namespace, lease_id, micros)
 
-    async def _keep_alive(self, namespace: str, renewals: Sequence[_Renewal]) -> Sequence[int]:
+    async def _keep_alive(self, namespace: str, renewals: Sequence[Renewal]) -> Sequence[int]:
         """Renew leases of a namespace. Returns how long each lives, in µs; 0: it has ended."""
-        asked = [renewal.lease_id for renewal in renewals if not renewal.ended]
-        lives = iter(await self._store.keep_alive(namespace, asked) if asked else ())
-        return [0 if renewal.ended else next(lives) for renewal in renewals]
+        asked = list(dict.fromkeys(renewal.lease_id for renewal in renewals if not renewal.ended))
+        lives = dict(zip(asked, await self._store.keep_alive(namespace, asked) if asked else (), strict=True))
+        return [0 if renewal.ended else lives[renewal.lease_id] for renewal in renewals]
+
+    def _add(self, renewals: Sequence[Renewal]) -> None:
+        self._renewals.extend(renewals)
+        self._ready.set()
 
     def _drop(self, namespace: str, lease_id: int) -> None:
         self.held.discard((namespace, lease_id))
@@ -205,7 +209,7 @@ class _Stream:
         try:
             soon = True
             while True:
-                request, place, _ = await messages.admitted(soon=soon)
+                request, place, size = await messages.admitted(soon=soon)
                 place.leave()
                 soon = False
                 namespace, lease_id = request.namespace, request.lease_id
@@ -217,9 +221,7 @@ class _Stream:
                 ended = not await self._may_renew(namespace, lease_id)
                 if self._stopped:
                     return
-                self._meter.charge(1, 0)  # but no renewal waits for a rate: a lease would end for it
-                self._renewals.append(_Renewal(namespace, lease_id, ended))
-                self._ready.set()
+                await self._turnstile.enter(Renewal(namespace, lease_id, ended), size)
                 while len(self._renewals) >= RENEWALS:
                     self._room.clear()
                     await self._room.wait()

@@ -24,12 +24,12 @@ async def read(
     checks.count("revision", revision)
     limit = checks.page_size("page_size", request.page_size)
     checks.finish()
-    after = epoch = ""
+    after = ""
     if place := pages.unseal(request, int, str, str):
         revision, after, epoch = place
         pages.check_epoch(epoch, await store.position(namespace))
     elif newest == 0 and not revision:
-        return state_pb2.ListResponse()  # nothing was written yet
+        return state_pb2.ListResponse(epoch=(await store.position(namespace)).epoch)  # nothing was written yet
     page = await store.list(
         namespace,
         prefix,
@@ -41,10 +41,10 @@ async def read(
     )
     response = state_pb2.ListResponse()
     response.revision = page.revision
+    response.epoch = page.epoch
     add = response.entries.add
     for entry in page.entries:
         wire.fill_entry(add(), entry, keys_only)
     if page.next_after is not None:
-        epoch = epoch or (await store.position(namespace)).epoch
-        response.next_page_token = pages.seal(request, [page.revision, page.next_after, epoch])
+        response.next_page_token = pages.seal(request, [page.revision, page.next_after, page.epoch])
     return response

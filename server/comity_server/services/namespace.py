@@ -1,6 +1,6 @@
 """NamespaceService: what there is, how large it is, branching, and forgetting."""
 
-import asyncio
+from typing import Final
 
 from comity.v1 import namespace_pb2
 from comity_server.access.caller import Caller
@@ -13,6 +13,8 @@ from comity_server.services.call import Call
 from comity_server.services.submit import submit
 from comity_server.services.validate import Checks
 from comity_server.stores.protocol import Store
+
+NAMES: Final = 100  # of namespaces that are looked at: they count for about an operation
 
 
 class NamespaceService:
@@ -46,7 +48,17 @@ class NamespaceService:
         limit = checks.page_size("page_size", request.page_size)
         checks.finish()
         (after,) = pages.unseal(request, str) or [""]
-        found = await self._visible(call.caller, prefix, after, limit + 1)  # one more says if there is more
+        looked_at = 0
+
+        def is_shown(name: str) -> bool:
+            nonlocal looked_at
+            looked_at += 1
+            return _is_visible(name, call.caller)
+
+        try:  # a page token may name no namespace that is not shown: so a page looks as far as the next one that is
+            found = await self._store.namespaces(prefix, after=after, limit=limit + 1, shown=is_shown)
+        finally:
+            call.meter.charge(looked_at // NAMES, 0)
         response = namespace_pb2.ListNamespacesResponse()
         for info in found[:limit]:
             wire.fill_namespace(response.namespaces.add(), info)
@@ -54,19 +66,6 @@ class NamespaceService:
         if len(found) > limit:
             response.next_page_token = pages.seal(request, [found[limit - 1].name])
         return response
-
-    async def _visible(self, caller: Caller, prefix: str, after: str, limit: int) -> list[NamespaceInfo]:
-        """The first namespaces that are of any concern to a caller. A page token names one, so it may name no other."""
-        visible: list[NamespaceInfo] = []
-        chunk = limit
-        while True:
-            found = await self._store.namespaces(prefix, after=after, limit=chunk)
-            visible += [info for info in found if _is_visible(info.name, caller)]
-            if len(visible) >= limit or len(found) < chunk:
-                return visible[:limit]
-            after = found[-1].name
-            chunk = max(limit, self._limits.page_entries)  # there may be very many that are not
-            await asyncio.sleep(0)
 
     async def DeleteNamespace(
         self, request: namespace_pb2.DeleteNamespaceRequest, call: Call

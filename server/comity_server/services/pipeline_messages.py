@@ -27,7 +27,7 @@ from comity_server.model import (
     Transaction,
 )
 from comity_server.record import LARGEST_INTEGER, Record, shown_size
-from comity_server.services import requests, status, wire
+from comity_server.services import owners, requests, status, wire
 from comity_server.services.conflicts import conflict
 from comity_server.services.pipeline_failures import Failures
 from comity_server.services.validate import MESSAGE_BYTES, Checks
@@ -74,7 +74,7 @@ def write(
         if transact.namespace or transact.HasField("options"):
             checks.wrong("transact", "must have neither namespace nor options here")
         asked = requests.transaction(transact, (), checks)
-        conditions, then, otherwise = asked.conditions, asked.then, asked.otherwise
+        conditions, then, otherwise, owner = asked.conditions, asked.then, asked.otherwise, asked.lease_owner
     else:
         key = operation.key
         if (  # as nearly none is
@@ -96,6 +96,7 @@ def write(
                 checks.wrong("delta", f"must be from -{LARGEST_INTEGER} to {LARGEST_INTEGER}")
             then = (Increment(key, delta),)
         conditions = _conditions(operation, kind, key, checks) if kind != INCREMENT else _NO_CONDITIONS
+        owner = owners.of_keys(then, checks)
     client, author, message, trace_parent = writer
     said = operation.message
     if said:
@@ -112,7 +113,7 @@ def write(
         guard = Guard(guard_lease_id, guard_fence)
     checks.finish()
     request_id = RequestId(client, id, awaited) if client else None
-    return Transaction(conditions, then, otherwise, request_id, author, message, trace_parent, guard)
+    return Transaction(conditions, then, otherwise, request_id, author, message, trace_parent, guard, owner)
 
 
 def read(key: str) -> Transaction:

@@ -10,6 +10,7 @@ from google.protobuf.message import DecodeError, Message
 
 from comity_server.access.bounds import Payer
 from comity_server.access.caller import Caller
+from comity_server.access.gate import ANYBODY
 from comity_server.errors import InvalidRequest, RequestTimeout, Violation
 from comity_server.services.admission import Admission, Place
 from comity_server.services.call import Context
@@ -17,6 +18,7 @@ from comity_server.services.shape import Shape
 from comity_server.telemetry.trail import Trail
 
 REQUEST_SECONDS: Final = 60.0  # how long a request may take to come
+ANYBODY_SECONDS: Final = 5.0  # one of what needs no identity, whose requests are small
 STREAM_REQUEST_BYTES: Final = 64 * 1024
 
 
@@ -83,7 +85,7 @@ async def receive_small(admission: Admission, context: Context, caller: Caller, 
 async def receive(context: Context, trail: Trail, caller: Caller, *, soon: bool = True) -> bytes:
     """Read a request. Raises EOFError if there is none, RequestTimeout if it has to come soon and does not, and
     Unauthenticated if by the time that it comes the caller's identity does not hold any more."""
-    seconds = REQUEST_SECONDS if soon else None
+    seconds = (ANYBODY_SECONDS if caller is ANYBODY else REQUEST_SECONDS) if soon else None
     try:
         async with asyncio.timeout(seconds):
             data: Any = await context.read()

@@ -26,6 +26,7 @@ from comity_server.model import (
     Transaction,
 )
 from comity_server.record import LARGEST_INTEGER, utf8_length
+from comity_server.services import owners
 from comity_server.services.validate import AUTHOR_BYTES, CLIENT_BYTES, MESSAGE_BYTES, Checks
 
 TRACE_PARENT: Final = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
@@ -64,7 +65,7 @@ def put(request: state_pb2.PutRequest, metadata: Metadata, checks: Checks) -> Tr
     operation = _put(request, key, "", checks)
     conditions = _expectations(request, key, checks)
     options = write_options(request, metadata, checks)
-    return Transaction(conditions, (operation,), (), *options)
+    return Transaction(conditions, (operation,), (), *options, owners.of_keys((operation,), checks))
 
 
 def delete(request: state_pb2.DeleteRequest, metadata: Metadata, checks: Checks) -> Transaction:
@@ -97,7 +98,7 @@ def transaction(request: state_pb2.TransactRequest, metadata: Metadata, checks: 
     if size > checks.limits.transaction_bytes:
         checks.wrong("then", f"the transaction must not be larger than {checks.limits.transaction_bytes} bytes")
     options = write_options(request, metadata, checks)
-    return Transaction(conditions, then, otherwise, *options)
+    return Transaction(conditions, then, otherwise, *options, owners.of_keys((*then, *otherwise), checks))
 
 
 def write_options(request: Any, metadata: Metadata, checks: Checks) -> Options:

@@ -43,6 +43,7 @@ log = structlog.get_logger(__name__)
 
 QUIET_SECONDS: Final = 0.1
 DEFAULTS: Final = Limits()
+IN_DEBT: Final = frozenset({"KeepAlive"})  # let in whatever the rates say: leases would end while it waits to be
 
 Unary = Callable[[Any, Call], Awaitable[Message]]
 Stream = Callable[[Any, Call], AsyncGenerator[bytes]]
@@ -220,7 +221,10 @@ class Calls:
         async def respond(context: Context, trail: Trail) -> None:
             caller, meter = entrance.begin(context, trail, stream=True)
             try:
-                await meter.pay()
+                if method.name not in IN_DEBT:
+                    await meter.pay()
+                elif not meter.owes():
+                    meter.charge(1, 0)
                 if method.client_streaming:
                     request: Any = Requests(admission, context, caller, meter.payer, trail, parse, shape)
                 else:

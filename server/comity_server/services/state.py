@@ -62,9 +62,10 @@ class StateService:
         checks.key("key", key, READ)
         checks.count("revision", revision)
         checks.finish()
-        entry, revision = await self._store.get(namespace, key, revision)
+        entry, revision, epoch = await self._store.get(namespace, key, revision)
         response = state_pb2.GetResponse()
         response.revision = revision
+        response.epoch = epoch
         if entry is not None:
             wire.fill_entry(response.entry, entry)
         return response
@@ -105,7 +106,7 @@ class StateService:
         return response
 
     async def History(self, request: state_pb2.HistoryRequest, call: Call) -> state_pb2.HistoryResponse:
-        return await history.read(self._store, self._limits, call.caller, request, self._feed.turn)
+        return await history.read(self._store, self._limits, call.caller, request)
 
     async def Blame(self, request: state_pb2.BlameRequest, call: Call) -> state_pb2.BlameResponse:
         return await blame.read(self._store, self._limits, call.caller, request)

@@ -51,6 +51,11 @@ class Checks:
         self._denied: PermissionDenied | None = None
         self._is_asked = False
 
+    @property
+    def within(self) -> str:
+        """The namespace of what is checked."""
+        return self._name
+
     def finish(self) -> None:
         """Raise InvalidRequest if anything was wrong, or else PermissionDenied if the caller may not do it."""
         if self._violations:

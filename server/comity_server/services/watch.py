@@ -1,6 +1,7 @@
 """Watch: one cursor of the feed, written to one stream."""
 
 import asyncio
+import random
 from collections.abc import AsyncGenerator
 from typing import Final
 
@@ -9,14 +10,15 @@ from comity_server.access.rates import LOOK_SECONDS
 from comity_server.access.rights import READ
 from comity_server.feed import Feed
 from comity_server.limits import Limits
+from comity_server.pieces import Interest
 from comity_server.services.call import Call
 from comity_server.services.outbox import COPIES, Outboxes
 from comity_server.services.validate import EPOCH_BYTES, Checks
-from comity_server.topics import Interest
 
 MESSAGE_BYTES: Final = 1024 * 1024  # about as much a message carries, and as much as a slow client holds back
 PROGRESS_LEAST: Final = 0.1  # seconds
 PROGRESS_MOST: Final = 86400.0
+SPREAD: Final = 0.1  # of the interval: streams that one commit woke do not all say how far they are at once
 
 
 async def stream(
@@ -66,7 +68,8 @@ async def stream(
                     cursor.check()
                     await asyncio.sleep(min(seconds, LOOK_SECONDS))
                 try:
-                    batch = await cursor.read(MESSAGE_BYTES, progress_interval, outbox)
+                    quiet = progress_interval * (1 - SPREAD * random.random())
+                    batch = await cursor.read(MESSAGE_BYTES, quiet, outbox)
                 except asyncio.CancelledError:
                     cursor.check()  # it does not wait for room any more if that has ended
                     raise

@@ -147,6 +147,7 @@ def fill_transact(response: state_pb2.TransactResponse, outcome: Outcome) -> Non
     """Set how a transaction ended."""
     response.committed = outcome.committed
     response.revision = outcome.revision
+    response.epoch = outcome.epoch
     values = 0
     for result in outcome.results:
         values += _fill_result(response.results.add(), result)

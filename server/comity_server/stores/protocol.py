@@ -164,8 +164,11 @@ class Store(Protocol):
     async def namespace(self, name: str) -> NamespaceInfo:
         """Describe a namespace. Raises NamespaceNotFound."""
 
-    async def namespaces(self, prefix: str, *, after: str = "", limit: int) -> Sequence[NamespaceInfo]:
-        """Describe the namespaces whose names begin with a prefix and are greater than `after`, in order."""
+    async def namespaces(
+        self, prefix: str, *, after: str = "", limit: int, shown: Callable[[str], bool] | None = None
+    ) -> Sequence[NamespaceInfo]:
+        """Describe the namespaces whose names begin with a prefix and are greater than `after`, in order: all, or those
+        that are to be `shown`. It may look at all names for them, and lets others in meanwhile."""
 
     async def delete_namespace(self, name: str, if_revision: int | None = None) -> None:
         """Delete a namespace with its history, but for its counter, which goes one up, and its request ids. Raises

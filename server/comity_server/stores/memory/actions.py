@@ -5,7 +5,6 @@ While one runs nothing else is committed to its namespace, and nothing that it r
 
 from contextlib import AsyncExitStack
 from dataclasses import replace
-from typing import Final
 
 from comity_server.errors import (
     CommitTooLarge,
@@ -35,10 +34,8 @@ from comity_server.stores.memory.differences import changed_keys, without_values
 from comity_server.stores.memory.draft import Draft
 from comity_server.stores.memory.log import size as commit_size
 from comity_server.stores.memory.namespace import Namespace, Parent
-from comity_server.stores.memory.operations import Work
-from comity_server.stores.memory.rounds import Stint
-
-STEPS: Final = 4  # what a key takes that is compared, and written
+from comity_server.stores.memory.operations import KEY_STEPS, Work
+from comity_server.turns import Pace
 
 
 class Changes:
@@ -60,15 +57,16 @@ class Changes:
         else:
             self.put += 1
 
-    def commit(self, action: Action, message: str) -> None:
+    async def commit(self, action: Action, message: str, pace: Pace) -> None:
         """Add them to the draft, if there are any. Raises QuotaExceeded."""
         if self._work.events:
             self._work.check_quotas()
             said = action if action.message else replace(action, message=message)
-            self._draft.add(said, self._work.events, keys=self._work.keys, size_bytes=self._work.size_bytes)
+            work = self._work
+            await self._draft.add_paced(said, work.events, pace, keys=work.keys, size_bytes=work.size_bytes)
 
 
-async def restore(draft: Draft, action: Restore, stint: Stint) -> Outcome:
+async def restore(draft: Draft, action: Restore, pace: Pace) -> Outcome:
     """Make a prefix equal to what it was. Raises NamespaceNotFound, CheckpointNotFound, Compacted, RevisionInFuture,
     Conflict, CommitTooLarge, QuotaExceeded."""
     state = draft.base
@@ -84,10 +82,11 @@ async def restore(draft: Draft, action: Restore, stint: Stint) -> Outcome:
     changes = Changes(draft)
     shown: list[Difference] = []
     async with state.quiet:  # only from here on nothing is dropped of what can be read
-        stint.resume()
+        pace.resume()
         revision = state.resolve(action.ref)
-        for key in await changed_keys(state.versions, revision, action.prefix, stint):
-            await stint.step(STEPS)
+        for key in await changed_keys(draft, revision, action.prefix, pace):
+            draft.steps += KEY_STEPS
+            await pace.step(KEY_STEPS)
             now, then = state.versions.live_at(key, state.revision), state.versions.live_at(key, revision)
             if same_content(now, then):
                 continue
@@ -96,11 +95,12 @@ async def restore(draft: Draft, action: Restore, stint: Stint) -> Outcome:
                 shown.append(without_values(Difference(key, now, then)))
     if not action.dry_run:
         what = f"{action.ref} (revision {revision})" if isinstance(action.ref, str) else f"revision {revision}"
-        changes.commit(action, f"restore {action.prefix!r} to {what}" if action.prefix else f"restore to {what}")
+        message = f"restore {action.prefix!r} to {what}" if action.prefix else f"restore to {what}"
+        await changes.commit(action, message, pace)
     return Outcome(not action.dry_run, draft.revision, (RestoreResult(changes.put, changes.deleted, shown),))
 
 
-async def merge(draft: Draft, action: Merge, fork: Namespace, stint: Stint) -> Outcome:
+async def merge(draft: Draft, action: Merge, fork: Namespace, pace: Pace) -> Outcome:
     """Bring in what a fork changed. Raises NamespaceNotFound, NotAFork, CommitTooLarge, QuotaExceeded."""
     state = draft.base
     if not state.create_time:
@@ -113,12 +113,13 @@ async def merge(draft: Draft, action: Merge, fork: Namespace, stint: Stint) -> O
     async with AsyncExitStack() as stack:
         for of in (state, fork):
             await stack.enter_async_context(of.quiet)
-        stint.resume()
+        pace.resume()
         if fork.deleted:  # meanwhile
             raise NamespaceNotFound(fork.name)
         theirs_revision = fork.revision
         for key in fork.versions.own_keys():
-            await stint.step(STEPS)
+            draft.steps += KEY_STEPS
+            await pace.step(KEY_STEPS)
             base = state.versions.live_at(key, fork.parent.revision)
             ours = state.versions.live_at(key, state.revision)
             theirs = fork.versions.live_at(key, theirs_revision)
@@ -135,7 +136,7 @@ async def merge(draft: Draft, action: Merge, fork: Namespace, stint: Stint) -> O
             changes.make_equal(key, theirs)
     merged = not action.dry_run and not (count and action.strategy is Strategy.FAIL)
     if merged:
-        changes.commit(action, f"merge {fork.name} (revision {theirs_revision})")
+        await changes.commit(action, f"merge {fork.name} (revision {theirs_revision})", pace)
     return Outcome(merged, draft.revision, (MergeResult(changes.put, changes.deleted, conflicts, count),))
 
 

@@ -21,7 +21,7 @@ from comity_server.record import (
     VERSION,
 )
 from comity_server.stores.memory.draft import Draft, Found
-from comity_server.stores.memory.rounds import Stint
+from comity_server.turns import Pace
 
 _CHUNK: Final = 500  # keys that are looked at in one go
 
@@ -82,7 +82,7 @@ def _check_unchanged(draft: Draft, position: int, target: str, since: int, is_pr
     return FailedCondition(position, current, changed) if changed > since else None
 
 
-async def find_changes(draft: Draft, conditions: Sequence[Condition], stint: Stint) -> None:
+async def find_changes(draft: Draft, conditions: Sequence[Condition], pace: Pace) -> None:
     """Look through what the conditions on prefixes are about, for `failed_conditions`, and let others in meanwhile. It
     goes no further than a transaction may."""
     draft.found = found = {}
@@ -93,16 +93,16 @@ async def find_changes(draft: Draft, conditions: Sequence[Condition], stint: Sti
         since = int(operand)
         if draft.base.floor <= since <= draft.revision:
             if (target, since) not in found:
-                found[target, since] = await _search(draft, target, since, stint)
+                found[target, since] = await _search(draft, target, since, pace)
             steps += found[target, since].steps
 
 
-async def _search(draft: Draft, prefix: str, since: int, stint: Stint) -> Found:
+async def _search(draft: Draft, prefix: str, since: int, pace: Pace) -> Found:
     """What changed under a prefix after a revision that is not below the floor: by the shorter of two ways."""
     steps = 0
     for commit in reversed(draft.commits[max(0, since - draft.base.revision) :]):
         steps += len(commit.events)
-        await stint.step(len(commit.events))
+        await pace.step(len(commit.events))
         if any(event.entry[KEY].startswith(prefix) for event in commit.events):
             return Found(commit.revision, steps)
     versions = draft.base.versions
@@ -115,7 +115,7 @@ async def _search(draft: Draft, prefix: str, since: int, stint: Stint) -> Found:
             walked += 1
             if head[KEY].startswith(prefix):
                 return Found(head[MOD_REVISION], steps + walked)
-        await stint.step(len(some))
+        await pace.step(len(some))
         if walked > known:
             break
     else:
@@ -124,5 +124,5 @@ async def _search(draft: Draft, prefix: str, since: int, stint: Stint) -> Found:
     while keys := list(islice(versions.own_under(prefix, after), _CHUNK)):
         after = keys[-1]
         newest = max(newest, *(found[MOD_REVISION] for key in keys if (found := versions.head(key)) is not None))
-        await stint.step(len(keys))
+        await pace.step(len(keys))
     return Found(newest if newest > since else 0, steps + walked + known)

@@ -6,18 +6,21 @@ from itertools import islice
 from typing import Final
 
 from comity_server.model import Difference, DiffPage
-from comity_server.record import KEY, same_content, shown_size, without_value
-from comity_server.stores.memory.namespace import LOOKED_AT, Namespace
-from comity_server.stores.memory.rounds import Stint
+from comity_server.record import KEY, Record, same_content, shown_size, without_value
+from comity_server.stores.memory.draft import Draft
+from comity_server.stores.memory.judge import STEPS
+from comity_server.stores.memory.namespace import Namespace
 from comity_server.stores.memory.versions import Versions
+from comity_server.turns import Pace
 
 _STEP: Final = 1_000  # keys that are looked at in one go
 _CHANGED_MOST: Final = 10_000  # changed keys that a page picks its own from; where there are more it walks the index
 
 
-async def changed_keys(versions: Versions, since: int, prefix: str, stint: Stint) -> Sequence[str]:
+async def changed_keys(draft: Draft, since: int, prefix: str, pace: Pace) -> Sequence[str]:
     """The keys under a prefix that changed after a revision, and maybe others, in order. Nothing may be applied or
     dropped meanwhile."""
+    versions = draft.base.versions
     known = versions.count_own(prefix)
     heads = versions.changed_since(since)
     chunks: list[list[str]] = []
@@ -29,11 +32,12 @@ async def changed_keys(versions: Versions, since: int, prefix: str, stint: Stint
             keys = versions.own_under(prefix)
             break
         chunks.append(sorted(head[KEY] for head in chunk if head[KEY].startswith(prefix)))
-        await stint.step(len(chunk))
+        draft.steps += len(chunk)
+        await pace.step(len(chunk))
     found: list[str] = []
     for key in keys or merge(*chunks):
         found.append(key)
-        await stint.step()
+        await pace.step()
     return found
 
 
@@ -41,22 +45,28 @@ def diff(
     state: Namespace, base: int, target: int, prefix: str, *, after: str, limit: int, max_bytes: int, keys_only: bool
 ) -> DiffPage:
     """One page of what differs between two readable revisions."""
+    changed = list(islice(state.versions.changed_since(min(base, target)), _CHANGED_MOST + 1))
     differences: list[Difference] = []
-    last = after
+    last, next_after = after, None
     room = max_bytes
-    for looked_at, key in enumerate(_candidates(state, min(base, target), prefix, after)):
-        if len(differences) >= limit or looked_at >= LOOKED_AT:
-            return DiffPage(differences, base, target, last)
+    looked_at = 0
+    for key in _candidates(state, changed, prefix, after):
+        if len(differences) >= limit or looked_at >= state.looked_at:
+            next_after = last
+            break
+        looked_at += 1
         difference = between(state.versions, key, base, target)
         if difference is not None:
             if keys_only:
                 difference = without_values(difference)
             room -= sum(shown_size(entry) for entry in difference[1:] if entry is not None)
             if room < 0 and differences:
-                return DiffPage(differences, base, target, last)
+                next_after = last
+                break
             differences.append(difference)
         last = key
-    return DiffPage(differences, base, target, None)
+    steps = len(changed) + looked_at * (1 + state.depth)
+    return DiffPage(differences, base, target, next_after, steps // STEPS)
 
 
 def between(versions: Versions, key: str, base: int, target: int) -> Difference | None:
@@ -74,9 +84,8 @@ def without_values(difference: Difference) -> Difference:
     )
 
 
-def _candidates(state: Namespace, since: int, prefix: str, after: str) -> Iterator[str]:
+def _candidates(state: Namespace, changed: Sequence[Record], prefix: str, after: str) -> Iterator[str]:
     """In order, the keys after one that may differ: from the changes if they are few, else from the index."""
-    changed = list(islice(state.versions.changed_since(since), _CHANGED_MOST + 1))
     if len(changed) > _CHANGED_MOST or len(changed) > state.versions.count_own(prefix):
         return state.versions.own_under(prefix, after)
     return iter(sorted(head[KEY] for head in changed if head[KEY] > after and head[KEY].startswith(prefix)))

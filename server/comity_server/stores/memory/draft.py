@@ -1,7 +1,8 @@
 """What a group of writes makes of a namespace, before it becomes part of it."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple
+from itertools import islice
+from typing import Final, NamedTuple
 
 from sortedcontainers import SortedList
 
@@ -14,6 +15,9 @@ from comity_server.stores.memory.log import totals_before
 from comity_server.stores.memory.namespace import Namespace
 from comity_server.stores.memory.pins import Totals
 from comity_server.stores.memory.versions import under
+from comity_server.turns import Pace
+
+_CHUNK: Final = 250  # events that are looked at in one go
 
 
 class Named(NamedTuple):
@@ -153,21 +157,40 @@ class Draft:
         self, write: Write, events: dict[str, Event], *, keys: int, size_bytes: int, lease: Lease | None = None
     ) -> None:
         """A write ends in a commit, with so many keys and bytes more. `lease` is one that it grants."""
+        for _ in self._add(write, events, keys, size_bytes, lease):
+            pass
+
+    async def add_paced(
+        self, write: Write, events: dict[str, Event], pace: Pace, *, keys: int, size_bytes: int
+    ) -> None:
+        """The same, a little at a time."""
+        for count in self._add(write, events, keys, size_bytes):
+            await pace.step(count)
+
+    def _add(
+        self, write: Write, events: dict[str, Event], keys: int, size_bytes: int, lease: Lease | None = None
+    ) -> Iterator[int]:
+        """Yields how many steps were done."""
         self.revision += 1
         self.keys += keys
         self.size_bytes += size_bytes
         heads = self.heads
         if self._sorted_keys is not None:
             self._sorted_keys.update(key for key in events if key not in heads)
-        lives = lease is not None
-        for key, event in events.items():
-            heads[key] = record = event.entry
-            if record[LEASE_ID] or (event.previous is not None and event.previous[LEASE_ID]):
-                lives = True
         if lease is not None:
             self.leases.grant(lease)
-        if lives:
-            self.leases.index(events.values())
+        left: set[int] = set()
+        all_events = iter(events.items())
+        while some := list(islice(all_events, _CHUNK)):
+            lives = False
+            for key, event in some:
+                heads[key] = record = event.entry
+                if record[LEASE_ID] or (event.previous is not None and event.previous[LEASE_ID]):
+                    lives = True
+            if lives:
+                left |= self.leases.index(event for _, event in some)
+            yield 2 * len(some)
+        self.leases.end_unused(left)
         self.changes += 1
         self.commits.append(
             Commit(self.revision, self.time, write.author, write.message, write.trace_parent, tuple(events.values()))

@@ -5,7 +5,7 @@ between. Each write sees what those before it in the draft did, and one that fai
 """
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Final, TypeVar
+from typing import Final, TypeGuard, TypeVar
 
 from comity_server.errors import RequestIdForgotten, RequestIdReused, StateError
 from comity_server.model import (
@@ -30,15 +30,17 @@ from comity_server.stores.memory.conditions import failed_conditions, find_chang
 from comity_server.stores.memory.draft import Draft
 from comity_server.stores.memory.granting import expire, grant, revoke
 from comity_server.stores.memory.operations import Work
-from comity_server.stores.memory.rounds import Stint
+from comity_server.turns import Pace
 
 STEPS: Final = 100  # keys and commits to look through: about as long as an operation takes
 _SEARCHES: Final = frozenset({List, DeletePrefix})
 
 W = TypeVar("W", bound=Transaction | Action)
 
-Quick = Transaction | MakeCheckpoint | DropCheckpoint | Grant | Revoke | Expire
-"""What is judged in one go, unless it `searches`. What else there is may take long, and lets others in between."""
+Quick = Transaction | MakeCheckpoint | DropCheckpoint | Grant
+"""What is judged in one go, unless it `searches`."""
+Paced = Transaction | Revoke | Expire
+"""What lets others in between, but is judged in one group with what is quick."""
 
 
 def judge(draft: Draft, write: Quick) -> Outcome | StateError:
@@ -71,12 +73,29 @@ async def judge_paced(
             if write.guard is not None:
                 draft.check_guard(write.guard)
             before = draft.changes
+            draft.steps = 0
             outcome = await perform(draft, write)
             if request is not None and draft.changes != before:
-                draft.name(request, fingerprint, outcome._replace(searched=0) if outcome.searched else outcome)
+                draft.name(request, fingerprint, outcome)
+            outcome = outcome._replace(searched=draft.steps // STEPS)
     except StateError as error:
         return error
     return outcome
+
+
+def is_paced(write: Write) -> TypeGuard[Paced]:
+    """Whether it may take long, and is no action of its own kind as a restore is."""
+    return searches(write) if write.__class__ is Transaction else isinstance(write, Revoke | Expire)
+
+
+async def perform_paced(draft: Draft, write: Paced, pace: Pace) -> Outcome:
+    match write:
+        case Transaction():
+            return await _transact_paced(draft, write, pace)
+        case Revoke():
+            return await revoke(draft, write, pace)
+        case Expire():
+            return await expire(draft, write, pace)
 
 
 def searches(write: Transaction) -> bool:
@@ -99,7 +118,7 @@ def recall(draft: Draft, write: Write) -> Outcome | StateError | None:
 def _find(draft: Draft, request: RequestId, fingerprint: int) -> Outcome | None:
     outcome = draft.base.requests.find(request, fingerprint, draft.now)
     if outcome is not None:
-        return outcome
+        return outcome._replace(epoch=draft.base.epoch)  # which is not kept with it
     named = draft.named.get((request.client, request.sequence))
     if named is None:
         awaited = draft.awaited.get(request.client, 0)
@@ -123,10 +142,6 @@ def _apply(draft: Draft, write: Quick) -> Outcome:
             return drop_checkpoint(draft, write)
         case Grant():
             return grant(draft, write)
-        case Revoke():
-            return revoke(draft, write)
-        case Expire():
-            return expire(draft, write)
 
 
 def _transact(draft: Draft, write: Transaction) -> Outcome:
@@ -135,22 +150,21 @@ def _transact(draft: Draft, write: Transaction) -> Outcome:
     failed = failed_conditions(draft, conditions) if conditions else ()
     operations = write.otherwise if failed else write.then
     if not operations:
-        return Outcome(not failed, draft.revision, (), failed)
-    work = Work(draft)
+        return Outcome(not failed, draft.revision, (), failed, epoch=draft.base.epoch)
+    work = Work(draft, write.lease_owner)
     return _done(draft, write, failed, work, work.run(operations))
 
 
-async def transact_paced(draft: Draft, write: Transaction, stint: Stint) -> Outcome:
+async def _transact_paced(draft: Draft, write: Transaction, pace: Pace) -> Outcome:
     """The same, of one that `searches`."""
-    draft.steps = 0
-    await find_changes(draft, write.conditions, stint)
+    await find_changes(draft, write.conditions, pace)
     failed = failed_conditions(draft, write.conditions)
     operations = write.otherwise if failed else write.then
     if not operations:
-        return Outcome(not failed, draft.revision, (), failed, draft.steps // STEPS)
-    work = Work(draft)
-    results = await work.run_paced(operations, stint)
-    return _done(draft, write, failed, work, results)._replace(searched=draft.steps // STEPS)
+        return Outcome(not failed, draft.revision, (), failed, epoch=draft.base.epoch)
+    work = Work(draft, write.lease_owner)
+    results = await work.run_paced(operations, pace)
+    return _done(draft, write, failed, work, results)
 
 
 def _done(
@@ -160,4 +174,4 @@ def _done(
         work.check_quotas()
         lease = Lease(draft.time, work.ttl, write.author, draft.time, ends_with_keys=True) if work.ttl else None
         draft.add(write, work.events, keys=work.keys, size_bytes=work.size_bytes, lease=lease)
-    return Outcome(not failed, draft.revision, results, failed)
+    return Outcome(not failed, draft.revision, results, failed, epoch=draft.base.epoch)

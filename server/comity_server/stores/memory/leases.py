@@ -131,8 +131,8 @@ class LeaseChanges:
     def end(self, id: int, *, expired: bool) -> None:
         self.ended[id] = expired
 
-    def index(self, events: Iterable[Event]) -> None:
-        """Keys were written or deleted that live or lived by leases. A lease that was for such keys alone has ended."""
+    def index(self, events: Iterable[Event]) -> Set[int]:
+        """Keys were written or deleted that live or lived by leases. Returns those by which some do not any more."""
         left: set[int] = set()
         for entry, previous, _ in events:
             key = entry[KEY]
@@ -144,6 +144,10 @@ class LeaseChanges:
                 left.add(before)
             if entry[LEASE_ID]:
                 self._attach(entry[LEASE_ID], key)
+        return left
+
+    def end_unused(self, left: Set[int]) -> None:
+        """Of these leases, those end that were for keys alone, of which there are none any more."""
         for id in left:
             lease = self.find(id)
             if lease is not None and lease.ends_with_keys and not self.count_keys(id):

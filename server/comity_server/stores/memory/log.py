@@ -8,8 +8,8 @@ from typing import Any, overload
 from comity_server.model import Cause, Commit, Event
 from comity_server.record import VERSION, Record
 from comity_server.record import size as record_size
-from comity_server.stores.memory.pace import Pace
 from comity_server.stores.memory.pins import Totals
+from comity_server.turns import Pace
 
 _COMMIT_BYTES = 64  # what a commit counts for, beside its texts
 _DROPPED = 100  # commits that are freed in one go

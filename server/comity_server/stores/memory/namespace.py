@@ -28,11 +28,13 @@ from comity_server.stores.memory.origins import Origins
 from comity_server.stores.memory.pins import NOTHING, Totals
 from comity_server.stores.memory.requests import Requests
 from comity_server.stores.memory.versions import Versions
+from comity_server.turns import STEPS, Pace, turn
 
 LOOKED_AT = 5_000  # keys that one page may look at, so that no read holds up others for long
 _COLLECTED = 2_000  # events that one step of a compaction looks at
 _LOOKED_THROUGH = 20_000  # events that retention looks at in one go
-_APPLIED = 2_000  # events that are applied in one go
+_APPLIED = 250  # events that are applied in one go
+_FREED = 2_000  # keys that are freed in one go
 
 
 class Parent(NamedTuple):
@@ -120,12 +122,13 @@ class Namespace:
         self._applying_after = self._count()
         versions = self.versions
         made: list[tuple[list[PackedEvent], Totals]] = []
+        pace = Pace()
         for commit in commits:
             packed: list[PackedEvent] = []
             events = commit.events
             for start in range(0, len(events), _APPLIED):
                 if start:
-                    await asyncio.sleep(0)
+                    await pace.step(STEPS)
                 part = events[start : start + _APPLIED]
                 for event in part:
                     versions.apply(event)
@@ -224,7 +227,7 @@ class Namespace:
 
     def get(self, key: str, revision: int) -> Read:
         revision = self.readable(revision)
-        return Read(self.versions.live_at(key, revision), revision)
+        return Read(self.versions.live_at(key, revision), revision, self.epoch)
 
     def get_all(self, keys: Sequence[str], revision: int) -> ReadAll:
         revision = self.readable(revision)
@@ -239,19 +242,20 @@ class Namespace:
         entries: list[Record] = []
         total = 0
         last = after
+        most = self.looked_at
         for looked_at, key in enumerate(keys(prefix, after)):
-            if len(entries) >= limit or looked_at >= LOOKED_AT:
-                return Page(entries, revision, last)
+            if len(entries) >= limit or looked_at >= most:
+                return Page(entries, revision, last, self.epoch)
             entry = versions.live_at(key, revision)
             if entry is not None:
                 if keys_only:
                     entry = without_value(entry)
                 total += shown_size(entry)
                 if total > max_bytes and entries:
-                    return Page(entries, revision, last)
+                    return Page(entries, revision, last, self.epoch)
                 entries.append(entry)
             last = key
-        return Page(entries, revision, None)
+        return Page(entries, revision, None, self.epoch)
 
     def commits(self, first: int, last: int, limit: int, newest_first: bool) -> Sequence[Commit]:
         if first <= self.floor:
@@ -267,8 +271,8 @@ class Namespace:
             self.dismantled = True
             more = True
             while more:
-                more = self.log.drop_newest() or self.versions.drop_some(_APPLIED)
-                await asyncio.sleep(0)
+                async with turn():
+                    more = self.log.drop_newest() or self.versions.drop_some(_FREED)
 
     def check_floor(self, floor: int) -> int:
         """The floor that a wish for one (0: the newest revision) comes to. Raises RevisionInFuture."""
@@ -372,6 +376,11 @@ class Namespace:
         if 0 < revision < self.floor and revision not in self.versions.pins:
             raise Compacted(revision, self.floor, self.revision)
         return revision or self.revision
+
+    @property
+    def looked_at(self) -> int:
+        """How many keys one page may look at: fewer in a fork of forks, where each is looked for in all of them."""
+        return LOOKED_AT // (1 + self.depth)
 
     @property
     def _step_events(self) -> int:

@@ -1,7 +1,7 @@
 """Runs the operations of one transaction: what they answer, and what they change."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from heapq import merge
 from itertools import islice
 from typing import Final
@@ -13,6 +13,7 @@ from comity_server.errors import (
     InvalidRequest,
     LeaseNotFound,
     NotANumber,
+    PermissionDenied,
     QuotaExceeded,
     ResultTooLarge,
     Violation,
@@ -34,6 +35,7 @@ from comity_server.model import (
     PutResult,
     Result,
 )
+from comity_server.names import owns
 from comity_server.record import (
     CONTENT_TYPE,
     CREATE_REVISION,
@@ -49,22 +51,40 @@ from comity_server.record import (
     without_value,
 )
 from comity_server.stores.memory.draft import Draft
-from comity_server.stores.memory.rounds import Stint
 from comity_server.stores.memory.versions import under
+from comity_server.turns import Pace
 
 _CHUNK: Final = 500  # keys that are looked at in one go
+KEY_STEPS: Final = 5  # what it takes to compare a key and to write it
 JSON: Final = "application/json"
 
 _whole_number = re.compile(rb"-?(?:0|[1-9][0-9]{0,15})").fullmatch
 
 
 class Work:
-    """The operations of one transaction: their results, and what they change."""
+    """The operations of one transaction: their results, and what they change.
 
-    __slots__ = ("_answer_bytes", "_draft", "_limits", "_revision", "events", "keys", "leased", "size_bytes", "ttl")
+    Args:
+        draft: what it changes.
+        lease_owner: the principal whose leases have to be by which keys come to live; None: they may be anybody's.
+    """
 
-    def __init__(self, draft: Draft) -> None:
+    __slots__ = (
+        "_answer_bytes",
+        "_draft",
+        "_lease_owner",
+        "_limits",
+        "_revision",
+        "events",
+        "keys",
+        "leased",
+        "size_bytes",
+        "ttl",
+    )
+
+    def __init__(self, draft: Draft, lease_owner: str | None = None) -> None:
         self._draft = draft
+        self._lease_owner = lease_owner
         self._limits = draft.limits
         self._revision = draft.revision + 1
         self._answer_bytes = 0
@@ -78,25 +98,33 @@ class Work:
         """None of them searches."""
         return tuple([self._run(operation) for operation in operations])
 
-    async def run_paced(self, operations: Sequence[Operation], stint: Stint) -> Sequence[Result]:
+    async def run_paced(self, operations: Sequence[Operation], pace: Pace) -> Sequence[Result]:
         """Let others in meanwhile."""
         results: list[Result] = []
         for operation in operations:
             match operation:
                 case DeletePrefix(prefix, return_previous):
-                    entries = await self._search(prefix, self._limits.commit_events + 1, stint)
-                    results.append(self._delete(entries, return_previous))
-                    await stint.step(len(entries))
+                    entries = await self._search(prefix, self._limits.commit_events + 1, pace)
+                    if len(self.events) + len(entries) > self._limits.commit_events:
+                        raise CommitTooLarge(self._limits.commit_events)
+                    await self.delete_all(entries, pace)
+                    results.append(self._deleted(entries, return_previous))
                 case List(prefix, limit, keys_only):
-                    results.append(self._list(await self._search(prefix, limit + 1, stint), limit, keys_only))
+                    results.append(self._list(await self._search(prefix, limit + 1, pace), limit, keys_only))
                 case _:
                     results.append(self._run(operation))
-            await stint.step()
+            await pace.step()
         return tuple(results)
+
+    async def delete_all(self, entries: Sequence[Record], pace: Pace, cause: Cause = Cause.CLIENT) -> None:
+        """Let others in meanwhile."""
+        for entry in entries:
+            self._change(tombstone(entry[KEY], self._revision, self._draft.time), entry, cause)
+            await pace.step(KEY_STEPS)
 
     def make_equal(self, key: str, wanted: Record | None) -> None:
         """Write the value and the content type of another entry to its key, or delete the key."""
-        current = self._live(key)
+        current = self.live(key)
         if wanted is None:
             assert current is not None, "what is absent is equal already"
             self._change(tombstone(key, self._revision, self._draft.time), current)
@@ -116,20 +144,24 @@ class Work:
             return self._put(operation)
         match operation:
             case Get(key):
-                return GetResult(self._answer(self._live(key)))
+                return GetResult(self._answer(self.live(key)))
             case Increment(key, delta):
                 return self._increment(key, delta)
             case Delete(key, return_previous):
-                entry = self._live(key)
-                return self._delete([entry] if entry else [], return_previous)
+                entry = self.live(key)
+                if entry is None:
+                    return DeleteResult(0)
+                self._change(tombstone(key, self._revision, self._draft.time), entry)
+                return self._deleted([entry], return_previous)
         raise AssertionError(f"{type(operation).__name__} searches")
 
-    def _live(self, key: str) -> Record | None:
+    def live(self, key: str) -> Record | None:
+        """The entry of a key as the transaction has made it."""
         event = self.events.get(key) if self.events else None
         head = event.entry if event else self._draft.head(key)
         return head if head and head[VERSION] else None
 
-    async def _search(self, prefix: str, most: int, stint: Stint) -> Sequence[Record]:
+    async def _search(self, prefix: str, most: int, pace: Pace) -> Sequence[Record]:
         """The first entries under a prefix as the transaction has made them, in the order of their keys."""
         draft = self._draft
         draft.begin_search()
@@ -152,12 +184,12 @@ class Work:
                     continue
                 last = key
                 draft.steps += 1 + draft.base.depth  # a fork looks through what it was forked from
-                live = self._live(key)
+                live = self.live(key)
                 if live:
                     found.append(live)
                     if len(found) == most:
                         return found
-            await stint.step(_CHUNK * (1 + draft.base.depth))
+            await pace.step(_CHUNK * (1 + draft.base.depth))
         return found
 
     def _answer(self, record: Record | None) -> Record | None:
@@ -176,7 +208,7 @@ class Work:
 
     def _put(self, put: Put) -> PutResult:
         key, value, content_type, lease_id, return_previous, ttl = put
-        previous = self._live(key)
+        previous = self.live(key)
         if lease_id:
             self._check_lease(lease_id, previous)
         elif ttl:
@@ -185,7 +217,7 @@ class Work:
         return PutResult(version, self._answer(previous) if return_previous else None, lease_id)
 
     def _increment(self, key: str, delta: int) -> IncrementResult:
-        previous = self._live(key)
+        previous = self.live(key)
         value = _number(previous) + delta
         if abs(value) > LARGEST_INTEGER:
             raise NotANumber(f"the sum at {key} would be outside of ±(2^53-1)", key=key)
@@ -195,12 +227,17 @@ class Work:
         return IncrementResult(value, self._write(key, b"%d" % value, JSON, lease, previous))
 
     def _check_lease(self, lease_id: int, previous: Record | None) -> None:
-        """A key is going to live by a lease. Raises LeaseNotFound, or QuotaExceeded if no more keys may."""
+        """A key is going to live by a lease. Raises LeaseNotFound, PermissionDenied if it is another's, or
+        QuotaExceeded if no more keys may."""
         leases, limit = self._draft.leases, self._limits.lease_keys
-        if leases.find(lease_id) is None:
+        lease = leases.find(lease_id)
+        if lease is None:
             raise LeaseNotFound(lease_id, self._draft.base.name)
         if previous is not None and previous[LEASE_ID] == lease_id:
             return
+        owner = self._lease_owner
+        if owner is not None and not owns(owner, lease.author):
+            raise PermissionDenied(owner, "WRITE", self._draft.base.name, lease_id=str(lease_id))
         self.leased[lease_id] = more = self.leased.get(lease_id, 0) + 1
         if leases.count_keys(lease_id) + more > limit:
             raise QuotaExceeded("keys of a lease", limit)
@@ -220,22 +257,13 @@ class Work:
         self._change((key, value, content_type, version, created, revision, lease_id, self._draft.time), previous)
         return version
 
-    def _delete(self, entries: Sequence[Record], return_previous: bool) -> DeleteResult:
-        if len(self.events) + len(entries) > self._limits.commit_events:
-            raise CommitTooLarge(self._limits.commit_events)
-        for entry in entries:
-            self._change(tombstone(entry[KEY], self._revision, self._draft.time), entry)
+    def _deleted(self, entries: Sequence[Record], return_previous: bool) -> DeleteResult:
         if not return_previous:
             return DeleteResult(len(entries))
         shown = _up_to(entries, self._limits.previous_bytes)
         for entry in shown:
             self._answer(entry)
         return DeleteResult(len(entries), shown, truncated=len(shown) < len(entries))
-
-    def expire(self, keys: Iterable[str], cause: Cause) -> None:
-        """Delete the keys of a lease that ends."""
-        for key in sorted(keys):
-            self._change(tombstone(key, self._revision, self._draft.time), self._live(key), cause)
 
     def _change(self, record: Record, previous: Record | None, cause: Cause = Cause.CLIENT) -> None:
         key = record[KEY]

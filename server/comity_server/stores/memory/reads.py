@@ -1,6 +1,5 @@
 """The namespaces that a store in memory has, and what is read of them."""
 
-import asyncio
 import itertools
 import time
 import uuid
@@ -27,8 +26,10 @@ from comity_server.model import (
 from comity_server.stores.memory import differences
 from comity_server.stores.memory.leases import Held
 from comity_server.stores.memory.namespace import Namespace
+from comity_server.turns import Pace
 
-_FILTERED = 2_000  # checkpoints that are looked at in one go
+_NAMES = 100  # of namespaces that are looked at in one go
+_NAME_STEPS = 5  # what one takes
 
 
 class Reads:
@@ -116,11 +117,11 @@ class Reads:
         await self._fresh(namespace)
         found: list[Checkpoint] = []
         checkpoints = self._existing(namespace).checkpoints
-        for looked_at, name in enumerate(list(checkpoints.irange(after, inclusive=(not after, True)))):
+        pace = Pace()
+        for name in list(checkpoints.irange(after, inclusive=(not after, True))):
             if len(found) == limit:
                 break
-            if looked_at % _FILTERED == _FILTERED - 1:
-                await asyncio.sleep(0)
+            await pace.step()
             checkpoint = checkpoints.get(name)
             if checkpoint is not None and labels.items() <= dict(checkpoint.labels).items():
                 found.append(checkpoint)
@@ -174,14 +175,24 @@ class Reads:
         await self._fresh(name)
         return self._existing(name).info()
 
-    async def namespaces(self, prefix: str, *, after: str = "", limit: int) -> Sequence[NamespaceInfo]:
+    async def namespaces(
+        self, prefix: str, *, after: str = "", limit: int, shown: Callable[[str], bool] | None = None
+    ) -> Sequence[NamespaceInfo]:
         found: list[NamespaceInfo] = []
         named = self.namespaces_by_name
-        for name in named.irange(max(prefix, after), inclusive=(after < prefix or not after, True)):
-            if len(found) == limit or not name.startswith(prefix):
-                break
-            found.append(named[name].info())
-        return found
+        pace = Pace()
+        while True:
+            inclusive = after < prefix or not after
+            names = list(itertools.islice(named.irange(max(prefix, after), inclusive=(inclusive, True)), _NAMES))
+            for name in names:
+                if len(found) == limit or not name.startswith(prefix):
+                    return found
+                if shown is None or shown(name):
+                    found.append(named[name].info())
+            if len(names) < _NAMES:
+                return found
+            after = names[-1]
+            await pace.step(_NAME_STEPS * _NAMES)
 
     def _find(self, name: str) -> Namespace:
         """A namespace, or the empty one that it would begin as."""

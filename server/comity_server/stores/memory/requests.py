@@ -22,7 +22,8 @@ from comity_server.model import (
 )
 from comity_server.record import size
 
-_OUTCOME_BYTES = 256  # what an outcome counts for, beside what follows
+_CLIENT_BYTES = 512  # what a client counts for, beside its name and its outcomes: about what it takes up
+_OUTCOME_BYTES = 400  # likewise an outcome, beside what follows
 _PART_BYTES = 64  # what a result or a failed condition counts for, beside the entries in it
 _SWEPT = 1000  # clients that are forgotten at a time
 
@@ -38,12 +39,12 @@ class Client:
 
     __slots__ = ("awaited", "heard", "outcomes", "says_awaited", "size_bytes")
 
-    def __init__(self) -> None:
+    def __init__(self, name: str) -> None:
         self.awaited = 0
         self.says_awaited = False
         self.heard = 0.0
         self.outcomes: dict[int, Remembered] = {}
-        self.size_bytes = 0
+        self.size_bytes = _CLIENT_BYTES + len(name.encode())
 
     def await_from(self, awaited: int) -> None:
         """The client says that it awaits nothing below a sequence.
@@ -126,7 +127,7 @@ class Requests:
         """Keep the outcome of a write that `find` did not know."""
         client = self._clients.get(request.client)
         if client is None:
-            client = self._clients[request.client] = Client()
+            client = self._begin(request.client)
         self._hear(request, client, now)
         remembered = Remembered(fingerprint, outcome, _size(outcome))
         client.add(request.sequence, remembered)
@@ -141,7 +142,7 @@ class Requests:
 
     def load(self, name: str, awaited: int, says_awaited: bool, now: float) -> Client:
         """A client that was kept elsewhere. It has the whole window before it."""
-        client = self._clients[name] = Client()
+        client = self._begin(name)
         client.awaited, client.says_awaited, client.heard = awaited, says_awaited, now
         return client
 
@@ -184,6 +185,11 @@ class Requests:
         """The clients that were forgotten since this was asked last, and are not known again."""
         swept, self.swept = self.swept, []
         return [name for name in swept if name not in self._clients]
+
+    def _begin(self, name: str) -> Client:
+        client = self._clients[name] = Client(name)
+        self._size_bytes += client.size_bytes
+        return client
 
     def _hear(self, request: RequestId, client: Client, now: float) -> None:
         client.heard = now

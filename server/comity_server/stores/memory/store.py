@@ -18,21 +18,20 @@ from comity_server.model import (
     Outcome,
     Position,
     Restore,
-    Transaction,
     Write,
 )
 from comity_server.stores.memory import actions
 from comity_server.stores.memory.draft import Draft, Following
 from comity_server.stores.memory.journal import Journal
-from comity_server.stores.memory.judge import Quick, judge, judge_paced, recall, searches, transact_paced
+from comity_server.stores.memory.judge import Quick, is_paced, judge, judge_paced, perform_paced, recall
 from comity_server.stores.memory.leases import Deadlines
-from comity_server.stores.memory.namespace import Namespace, Parent
+from comity_server.stores.memory.namespace import Collected, Namespace, Parent
 from comity_server.stores.memory.pins import Totals
 from comity_server.stores.memory.reads import Reads
-from comity_server.stores.memory.rounds import Rounds, Stint
 from comity_server.stores.memory.trimming import trimmed
 from comity_server.stores.protocol import Listener
 from comity_server.tasks import finish
+from comity_server.turns import Pace, of_this_loop, turn
 
 _JUDGING_SECONDS = 0.005
 AFTER_NAMES = "\x7f"  # is after all that names are made of
@@ -46,7 +45,6 @@ class MemoryStore(Reads):
         super().__init__(limits)
         self._journal = journal
         self._deadlines = Deadlines()
-        self._rounds = Rounds()
         self._beginning: set[str] = set()  # namespaces that are on their way to the journal
         self._deletions: deque[tuple[float, str]] = deque()
         self._listeners: dict[str, Listener] = {}
@@ -67,12 +65,11 @@ class MemoryStore(Reads):
 
     async def commit(self, namespace: str, group: Sequence[Write]) -> Sequence[Outcome | StateError]:
         outcomes: list[Outcome | StateError] = []
+        turns = of_this_loop()
         async with self._lock(namespace):
             while len(outcomes) < len(group):
-                if outcomes:
-                    await asyncio.sleep(0)  # a group that takes long must not hold up other namespaces
-                if outcomes or self._rounds.is_full:
-                    await self._rounds.turn()
+                if outcomes or turns.is_full:  # a group that takes long must not hold up others
+                    await turns.next()
                 outcomes += await self._commit(namespace, group[len(outcomes) :])
         return outcomes
 
@@ -84,25 +81,24 @@ class MemoryStore(Reads):
         draft = self._draft(self._find(namespace))
         outcomes: list[Outcome | StateError] = []
         if isinstance(first, Restore | Merge):
-            stint = Stint(self._rounds, draft.now)
+            pace = Pace(draft.now)
             if isinstance(first, Restore):
-                outcomes.append(await judge_paced(draft, first, partial(actions.restore, stint=stint)))
+                outcomes.append(await judge_paced(draft, first, partial(actions.restore, pace=pace)))
             else:
-                outcomes.append(await judge_paced(draft, first, partial(self._merge, stint=stint)))
-            self._rounds.spend(time.monotonic() - stint.begun)
+                outcomes.append(await judge_paced(draft, first, partial(self._merge, pace=pace)))
+            pace.pause()
         else:
-            searching: Stint | None = None
+            pace = Pace(draft.now)
             for write in group:
-                if write.__class__ is Transaction and searches(write):
-                    searching = searching or Stint(self._rounds, draft.now)
-                    outcomes.append(await judge_paced(draft, write, partial(transact_paced, stint=searching)))
+                if is_paced(write):
+                    outcomes.append(await judge_paced(draft, write, partial(perform_paced, pace=pace)))
                 elif isinstance(write, Quick):
                     outcomes.append(judge(draft, write))
                 else:
                     break
-                if (now := time.monotonic()) - draft.now > _JUDGING_SECONDS:
+                if time.monotonic() - draft.now > _JUDGING_SECONDS:
                     break
-            self._rounds.spend(now - (searching.begun if searching else draft.now))
+            pace.pause()
         try:
             await self._carry_out(draft)
         except StateError as error:
@@ -151,8 +147,8 @@ class MemoryStore(Reads):
         """The id of a fork in place of an empty namespace: above that of its parent."""
         return next(self.ids)
 
-    async def _merge(self, draft: Draft, action: Merge, stint: Stint) -> Outcome:
-        return await actions.merge(draft, action, self._existing(action.fork), stint)
+    async def _merge(self, draft: Draft, action: Merge, pace: Pace) -> Outcome:
+        return await actions.merge(draft, action, self._existing(action.fork), pace)
 
     def _draft(self, state: Namespace) -> Draft:
         limits, full = self.limits_of(state.name), self._full(state.name)
@@ -380,12 +376,11 @@ class MemoryStore(Reads):
             state.floor = max(state.floor, floor)
         before = state.history_bytes
         async with state.quiet:
-            while (collected := state.owed or state.collect()) is not None:
+            while (collected := state.owed or await _collect(state)) is not None:
                 state.owed = collected  # until the journal has it: else what is gone here would come back with a start
                 if self._journal is not None:
                     await self._journal.collected(state, collected)
                 state.owed = None
-                await asyncio.sleep(0)
         left = state.history_bytes
         await trimmed(before - left, left + state.versions.live_bytes)
 
@@ -423,3 +418,8 @@ class MemoryStore(Reads):
         if lock is None:
             lock = self._locks[name] = asyncio.Lock()
         return lock
+
+
+async def _collect(state: Namespace) -> Collected | None:
+    async with turn():
+        return state.collect()

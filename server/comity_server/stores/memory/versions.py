@@ -10,15 +10,15 @@ A fork shares what it was forked from: the versions of a fork are its own, over 
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from heapq import merge
-from itertools import islice
+from itertools import groupby, islice
 from operator import itemgetter
 
 from sortedcontainers import SortedList
 
 from comity_server.model import Event
 from comity_server.record import KEY, MOD_REVISION, VERSION, Record, size
-from comity_server.stores.memory.pace import Pace
 from comity_server.stores.memory.pins import NOTHING, Pins, Totals
+from comity_server.turns import Pace
 
 _mod_revision = itemgetter(MOD_REVISION)
 _LAST_CHARACTER = "\U0010ffff"
@@ -77,10 +77,14 @@ class Versions:
 
     def known_keys(self, prefix: str, after: str = "") -> Iterator[str]:
         """Likewise, all that any readable revision shows, and some more."""
-        own = self.own_under(prefix, after)
         if self.base is None:
-            return own
-        return merge(own, (key for key in self.base.known_keys(prefix, after) if key not in self._heads))
+            return self.own_under(prefix, after)
+        layers: list[Iterator[str]] = []
+        of: Versions | None = self
+        while of is not None:
+            layers += under(of._live, prefix, after), under(of._dead, prefix, after)
+            of = of.base
+        return map(itemgetter(0), groupby(merge(*layers)))  # each once: none may look through more than it is asked for
 
     def own_under(self, prefix: str, after: str = "") -> Iterator[str]:
         """Those under a prefix that are greater than `after`. Keys that only the base has never change."""

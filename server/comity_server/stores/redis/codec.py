@@ -10,10 +10,10 @@ from comity_server.record import KEY, MOD_REVISION, VERSION, Record
 from comity_server.stores.memory.draft import Draft, Named
 from comity_server.stores.memory.leases import LeaseChanges
 from comity_server.stores.memory.namespace import Held
-from comity_server.stores.memory.pace import Pace
 from comity_server.stores.memory.pins import Totals
 from comity_server.stores.memory.requests import Remembered, Requests
 from comity_server.stores.outcomes import decode, encode
+from comity_server.turns import Pace
 
 _SEPARATOR = b"\0"  # no key has it
 _PARTS = 5  # of a commit, as it is stored

@@ -14,7 +14,6 @@ from typing import Final, NamedTuple
 from comity_server.model import Checkpoint
 from comity_server.record import KEY, MOD_REVISION, VERSION, Record
 from comity_server.stores.memory.namespace import Collected, Held, Namespace
-from comity_server.stores.memory.pace import Pace
 from comity_server.stores.redis import codec, steps
 from comity_server.stores.redis.codec import Row
 from comity_server.stores.redis.deciding import decide
@@ -23,6 +22,7 @@ from comity_server.stores.redis.loading import parse_id
 from comity_server.stores.redis.portions import scan
 from comity_server.stores.redis.replicas import Mark, Replica, Replicas
 from comity_server.stores.redis.script import Script
+from comity_server.turns import Pace
 
 CLAIM: Final = Script("claim")
 COLLECT: Final = Script("collect")

@@ -18,7 +18,6 @@ from comity_server.stores.memory import collector
 from comity_server.stores.memory.actions import give_up_fork
 from comity_server.stores.memory.draft import Named
 from comity_server.stores.memory.namespace import Held, Namespace, Parent
-from comity_server.stores.memory.pace import Pace
 from comity_server.stores.memory.pins import NOTHING, Totals
 from comity_server.stores.memory.requests import Client as RequestClient
 from comity_server.stores.redis import codec
@@ -27,6 +26,7 @@ from comity_server.stores.redis.failures import Unreadable
 from comity_server.stores.redis.keys import Keys
 from comity_server.stores.redis.leasing import living
 from comity_server.stores.redis.portions import entries_after, scan
+from comity_server.turns import Pace
 
 log = structlog.get_logger(__name__)
 

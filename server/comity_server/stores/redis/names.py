@@ -4,7 +4,7 @@ It is in another slot than they are: so a name is listed before its namespace be
 none.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final
 
@@ -75,15 +75,20 @@ class Names:
         if (await self._replicas.meta(name)).exists:  # it has come again meanwhile
             await self.enlist(name)
 
-    async def infos(self, prefix: str, after: str, limit: int) -> Sequence[NamespaceInfo]:
+    async def infos(
+        self, prefix: str, after: str, limit: int, shown: Callable[[str], bool] | None = None
+    ) -> Sequence[NamespaceInfo]:
         """What there is of namespaces, in the order of their names: see `Store.namespaces`."""
         found: list[NamespaceInfo] = []
         listed = keys.names(self._client.target.prefix)
         low = f"[{prefix}".encode() if not after or after < prefix else f"({after}".encode()
         high = _behind(prefix)
+        size = min(limit, PAGE) if shown is None else PAGE  # there may be very many that are not
         while len(found) < limit:
-            page = await self._client.call("ZRANGEBYLEX", listed, low, high, "LIMIT", 0, min(limit, PAGE))
+            page = await self._client.call("ZRANGEBYLEX", listed, low, high, "LIMIT", 0, size)
             names = [name.decode() for name in page if _is_text(name)]
+            if shown is not None:
+                names = list(filter(shown, names))
             metas = await self._replicas.metas(names)
             for name, meta in zip(names, metas, strict=True):
                 if isinstance(meta, Unreadable):  # which keeps nothing from the others
@@ -98,7 +103,7 @@ class Names:
                     replica = self._replicas.known(name)
                     known = replica is not None and replica.meta.stands == meta.stands and not replica.stale
                     found.append(replica.state.info() if replica is not None and known else meta.info(name))
-            if len(page) < min(limit, PAGE):
+            if len(page) < size:
                 break
             low = b"(" + page[-1]
         return found

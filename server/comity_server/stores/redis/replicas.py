@@ -21,7 +21,6 @@ from comity_server.model import Commit, Event
 from comity_server.record import KEY, MOD_REVISION, VERSION
 from comity_server.stores.memory.actions import give_up_fork, let_go
 from comity_server.stores.memory.namespace import Held, Namespace, Parent
-from comity_server.stores.memory.pace import Pace
 from comity_server.stores.redis import codec, keys
 from comity_server.stores.redis.barriers import Barriers
 from comity_server.stores.redis.client import Client
@@ -40,6 +39,7 @@ from comity_server.stores.redis.loading import (
     understood,
 )
 from comity_server.stores.redis.portions import entries_after
+from comity_server.turns import Pace
 
 log = structlog.get_logger(__name__)
 

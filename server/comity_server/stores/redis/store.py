@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from itertools import takewhile
 from typing import Final
@@ -457,8 +457,10 @@ class RedisStore(MemoryStore):
         await self._replicas.fresh(name)
         self._replicas.use(name)
 
-    async def namespaces(self, prefix: str, *, after: str = "", limit: int) -> Sequence[NamespaceInfo]:
-        return await self._names.infos(prefix, after, limit)
+    async def namespaces(
+        self, prefix: str, *, after: str = "", limit: int, shown: Callable[[str], bool] | None = None
+    ) -> Sequence[NamespaceInfo]:
+        return await self._names.infos(prefix, after, limit, shown)
 
     # Followers
 
