@@ -187,8 +187,10 @@ class Requests:
         return [name for name in swept if name not in self._clients]
 
     def _begin(self, name: str) -> Client:
+        """A new client, in the place of one that was loaded under the name before."""
+        before = self._clients.get(name)
         client = self._clients[name] = Client(name)
-        self._size_bytes += client.size_bytes
+        self._size_bytes += client.size_bytes - (before.size_bytes if before else 0)
         return client
 
     def _hear(self, request: RequestId, client: Client, now: float) -> None:
