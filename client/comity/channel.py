@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Protocol, cast
 
 import grpc
 
+from . import tracing
 from .access import Access
 from .addresses import is_here, targets
 from .coalesce import Lanes
 from .peer import Peer
+from .status import is_transient
 from .stubs import Stubs
 from .tokens import Bearer
 
@@ -76,6 +78,21 @@ class Connection(Stubs):
     def has_new_token(self, since: str) -> bool:
         """Whether calls bear another token now than one that the server refused. Raises Unauthenticated."""
         return self.bearer is not None and self.bearer.is_new(since)
+
+    async def reach(self, timeout: float) -> None:
+        """Before a stream: where the last try to connect has failed, see by a unary call whether another does better.
+
+        Raises why it does not. Of a stream that fails gRPC keeps some 500 bytes for good, which all tries of a long
+        outage would add up to.
+        """
+        if self.channel.get_state() is not grpc.ChannelConnectivity.TRANSIENT_FAILURE:
+            return
+        try:
+            await tracing.untraced(lambda: self.health(b"", timeout=timeout))
+        except grpc.aio.AioRpcError as failure:
+            error = self.peer.error(failure)
+            if is_transient(error):
+                raise error from failure
 
     def _failing(self, channels: "Channels") -> Callable[[], None]:
         """What says that this is of no use now. It keeps neither of them: streams call it, and end with both."""

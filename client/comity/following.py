@@ -17,7 +17,7 @@ from .errors import ComityError, Compacted, DeadlineExceeded, OutOfRange, RateLi
 from .listing import Listing
 from .model import Entry
 from .retry import Backoff, Misfit
-from .status import is_retriable, is_transient
+from .status import is_retriable
 from .tasks import is_task_cancelled
 from .v1 import state_pb2
 
@@ -128,7 +128,7 @@ class Following:
             request.from_revision = self.cursor.revision + 1
             request.epoch = self._epoch
         self._connection = self._calls.channels.connection()
-        await self._reach(self._connection)
+        await self._connection.reach(max(0.0, min(self._silence, self._remaining())))
         self._connection.watches.add(self)
         self._call = self._connection.state.Watch(request, wait_for_ready=False)
         self._token = self._connection.token
@@ -147,20 +147,6 @@ class Following:
             self.live = created.revision
             self._give_up = self._refused = None
         self._notice(None)
-
-    async def _reach(self, connection: Connection) -> None:
-        """Where the last try to connect has failed, see by a unary call whether another one does better.
-
-        Of a stream that fails gRPC keeps some 500 bytes for good, which all tries of a long outage would add up to.
-        """
-        if connection.channel.get_state() is not grpc.ChannelConnectivity.TRANSIENT_FAILURE:
-            return
-        try:
-            await connection.health(b"", timeout=max(0.0, min(self._silence, self._remaining())))
-        except grpc.aio.AioRpcError as failure:
-            error = connection.peer.error(failure)
-            if is_transient(error):
-                raise error from failure
 
     async def _read(self, call: Stream, connection: Connection) -> state_pb2.WatchResponse:
         remaining = self._remaining()

@@ -276,6 +276,7 @@ class Keeper:
 
     async def _stream(self, connection: Connection) -> None:
         """Renew on a stream until it ends. Raises why it did."""
+        await self._reach(connection)
         connection.watches.add(self)
         connection.lanes.beside.add(self)
         self._call = call = tracing.untraced(connection.leases.KeepAlive)
@@ -301,6 +302,15 @@ class Keeper:
             self._call = None
             call.cancel()
             writer.cancel()
+
+    async def _reach(self, connection: Connection) -> None:
+        shortest = min((kept.ttl for kept in self._kept.values()), default=LONGEST_DELAY)
+        try:
+            await connection.reach(shortest * PATIENCE)
+        except asyncio.CancelledError:
+            if is_task_cancelled():
+                raise
+            raise Unavailable(f"no answer from {connection.address} in time") from None
 
     async def _write(self, call: Call) -> None:
         # Where the stream has ended, whoever reads learns with what.
