@@ -57,7 +57,7 @@ class Settings(BaseSettings):
     log_calls: Literal["none", "failed", "all"] = Field(
         "none",
         description="Which calls have a log line when they end; failed: not those that their client cancelled. With "
-        "both, each operation of a pipeline that is answered with an error has one.",
+        "both, operations of pipelines that are answered with errors have lines, too.",
     )
     metrics_listen: str = Field(
         "", description="Where Prometheus reads metrics, in plain text: HOST:PORT; empty: nowhere."

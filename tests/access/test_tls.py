@@ -64,12 +64,36 @@ def _arguments(cert: Path, key: Path, ca: Path | None = None) -> Sequence[str]:
     return ["--tls-cert", str(cert), "--tls-key", str(key), *client_ca]
 
 
+WRONG = [  # SPIFFE IDs
+    "SPIFFE://acme/a",
+    "spiffe:acme/a",
+    "spiffe://",
+    "spiffe:///a",
+    "spiffe://Acme/a",
+    "spiffe://acme:443/a",
+    "spiffe://me@acme/a",
+    "spiffe://acme/",
+    "spiffe://acme/a/",
+    "spiffe://acme//a",
+    "spiffe://acme/a/../b",
+    "spiffe://acme/.",
+    "spiffe://acme/a?b",
+    "spiffe://acme/a#b",
+    "spiffe://acme/%61",
+    "spiffe://acme/a b",
+    "spiffe://acme/a\n",
+    f"spiffe://{'a' * 256}/a",
+]
+
+
 @pytest.mark.parametrize(
     ("shown", "principal"),
     [
         (CLIENTS.client("planner"), "planner"),
         (CLIENTS.client("planner", uris=("spiffe://acme/planner",)), "spiffe://acme/planner"),
         (CLIENTS.client(uris=("https://acme/planner", "spiffe://acme/b")), "spiffe://acme/b"),
+        (CLIENTS.client(uris=("spiffe://a.c_m-3",)), "spiffe://a.c_m-3"),
+        (CLIENTS.client(uris=("spiffe://acme/B/..a/.c/_-.d",)), "spiffe://acme/B/..a/.c/_-.d"),
         (CLIENTS.client("\N{GREEK SMALL LETTER ALPHA}", uris=("https://acme/a",)), "\N{GREEK SMALL LETTER ALPHA}"),
     ],
 )
@@ -86,6 +110,12 @@ def test_a_client_is_who_its_certificate_says(secured: Secured, namespace: str, 
         (CLIENTS.client("anonymous"), "may not be 'anonymous'"),
         (CLIENTS.client("a\nb"), "cannot be printed"),
         (CLIENTS.client("a", uris=("spiffe://a/" + "b" * 128,)), "SPIFFE ID of the client's certificate is longer"),
+        *(
+            (CLIENTS.client("a", uris=(uri,)), "SPIFFE ID of the client's certificate is not well-formed")
+            for uri in WRONG
+        ),
+        (CLIENTS.client("spiffe://acme/admin"), "common name of the client's certificate looks like a SPIFFE ID"),
+        (CLIENTS.client("Spiffe://acme/admin", uris=("https://acme/a",)), "common name of the client's certificate"),
         (CLIENTS.client("a", raw_names=X400_ADDRESS), "cannot be read"),
         (CLIENTS.client("a", raw_names=NO_TEXT), "cannot be read"),
     ],

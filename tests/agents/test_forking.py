@@ -1,13 +1,15 @@
 """Processes of agents are forked, and each is as if it had begun anew."""
 
+import asyncio
 import atexit
+import contextlib
 import os
 import pickle
 import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from multiprocessing import AuthenticationError, Pipe, forkserver
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -230,6 +232,96 @@ async def test_what_they_are_forked_from_is_killed(state: comity.Client) -> None
         assert second.pid != first.pid
         await until(lambda: not runs(first.pid))
         assert lead.child("one").status.state is ChildState.RUNNING
+
+
+@pytest.fixture
+def own_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """What is forked in a test is forked from what no other one has."""
+    monkeypatch.setattr(forking, "_told", True)
+    monkeypatch.setattr(forkservers, "_servers", forkservers._Servers())
+    monkeypatch.setattr(forkservers, "TELL_SECONDS", 0.1)
+    yield
+    if (server := forkservers._servers._server) is not None and server._forkserver_pid is not None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(server._forkserver_pid, signal.SIGCONT)
+
+
+@pytest.mark.usefixtures("own_server")
+@pytest.mark.parametrize("can_wait", [True, False])
+async def test_the_end_of_an_agent_is_seen_though_what_it_is_forked_from_is_stopped(
+    state: comity.Client, can_wait: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(forkservers, "LOOK_SECONDS", 0.1)
+    if not can_wait:
+        monkeypatch.delattr(os, "pidfd_open")
+    async with Supervisor(state, "lead", ttl=60, max_restarts=10) as lead:
+        first = await started(lead, "one")
+        await started(lead, "two")
+        stopped = stop_parent(lead)
+        os.kill(first, signal.SIGKILL)
+        await until(lambda: lead.child("one").restarts == 1)
+        assert lead.child("one").status.why == "ended, and how is not known"
+        await lead.child("one").ready()
+    # What was to be forked was spawned, and what does not answer is not kept.
+    await until(lambda: not runs(stopped))
+
+
+@pytest.mark.usefixtures("own_server")
+async def test_what_does_not_answer_is_asked_no_more_and_harms_no_agent(state: comity.Client) -> None:
+    async with Supervisor(state, "lead", ttl=60) as lead:
+        first = await started(lead, "one")
+        stopped = stop_parent(lead)
+        spawned = await started(lead, "two")
+        assert psutil.Process(spawned).ppid() == os.getpid()
+        forked = await started(lead, "three")
+        assert psutil.Process(forked).ppid() not in (os.getpid(), stopped)
+        os.kill(stopped, signal.SIGCONT)
+        await lead.child("one").stop()
+        assert not runs(first)
+        await until(lambda: not runs(stopped))
+        assert [lead.child(name).restarts for name in ("two", "three")] == [0, 0]
+
+
+@pytest.mark.usefixtures("own_server")
+async def test_a_start_by_what_does_not_answer_can_be_cancelled(
+    state: comity.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = threading.Event()
+    connect = forkserver.ForkServer.connect_to_new_process
+
+    def tell(*arguments: Any) -> Any:
+        asked.set()
+        return connect(*arguments)
+
+    async with Supervisor(state, "lead", ttl=60) as lead:
+        await started(lead, "one")
+        stop_parent(lead)
+        monkeypatch.setattr(forkserver.ForkServer, "connect_to_new_process", tell)
+        spawning = asyncio.create_task(lead.spawn(members.stay, name="two", mode="process"))
+        await until(asked.is_set)
+        spawning.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await spawning
+        assert not any("spawn_main" in str(child.cmdline()) for child in psutil.Process().children())
+
+
+async def started(lead: Supervisor, name: str) -> int:
+    """The process of an agent that can be asked for its parent."""
+    child = await lead.spawn(members.stay, name=name, mode="process")
+    return (await child.ready()).pid
+
+
+def stop_parent(lead: Supervisor) -> int:
+    presence = lead.child("one").presence
+    assert presence is not None
+    parent = psutil.Process(presence.pid).ppid()
+    assert parent != os.getpid()
+    os.kill(parent, signal.SIGSTOP)
+    server = forkservers._servers._server
+    assert server is not None
+    assert server._forkserver_pid == parent
+    server.patience = 0.2  # with what will not come
+    return parent
 
 
 def runs(pid: int) -> bool:

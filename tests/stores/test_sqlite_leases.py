@@ -348,6 +348,25 @@ async def test_leases_that_do_not_fit_are_found(path: Path, clock: Clock, damage
     assert any(found.startswith(problem) for found in check(path).problems), check(path).problems
 
 
+async def test_leases_whose_ids_are_revisions_are_no_fault(path: Path) -> None:
+    """As they were before they were times."""
+    async with opened(path) as space:
+        await space.put_with(await space.grant(HOUR), "a")
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("UPDATE leases SET id = 1")
+        connection.create_function("checksum", -1, lambda *record: checksum(record))
+        connection.execute("UPDATE versions SET lease_id = 1")
+        connection.execute(
+            "UPDATE versions SET checksum ="
+            " checksum(key, value, content_type, version, create_revision, revision, lease_id, time)"
+        )
+    report = check(path)
+    assert (report.leases, report.problems) == (1, [])
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("UPDATE leases SET create_time = 1")
+    assert check(path).problems == ["namespace n: lease 1 was granted by no commit"]
+
+
 async def test_leases_of_what_a_fork_shares_are_no_fault(path: Path) -> None:
     async with opened(path) as space:
         await space.put_for(HOUR, "a", "b")

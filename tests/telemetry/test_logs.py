@@ -1,6 +1,7 @@
 """What the log says of calls, and what it does not."""
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -177,6 +178,7 @@ FAILING = [
     ("UNSPECIFIED", "INVALID_ARGUMENT", "INVALID_REQUEST", s.PipelineOperation(kind=99, key=KEY)),  # type: ignore[arg-type]
     ("UNSPECIFIED", "INVALID_ARGUMENT", "INVALID_REQUEST", s.PipelineOperation(kind=-1, key=KEY)),  # type: ignore[arg-type]
 ]
+ANSWERS = 10  # more than the messages of which the answers to one are
 WELL = [get(KEY), get("absent"), listing(), transact(conditions=[s.Condition(key="absent", exists=True)])]
 
 
@@ -195,9 +197,26 @@ async def test_each_operation_of_a_pipeline_that_fails_has_a_line(log_calls: str
     failing = [(operation, code, reason) for operation, code, reason, _ in FAILING]
     assert [(line["operation"], line["code"], line["reason"]) for line in found] == failing * (log_calls != "none")
     for line in found:
-        assert (line["request_id"], line["namespace"]) == ("mine", NAME)
+        assert (line["count"], line["request_id"], line["namespace"]) == (1, "mine", NAME)
         assert line["method"] == "comity.v1.StateService/Pipeline"
     assert CANARY not in str(log)
+
+
+async def test_those_of_a_message_that_fail_alike_have_one() -> None:
+    """However many they are, and of whatever kinds that are none."""
+    many = [put(KEY, VALUE, if_version=99), get(KEY, 10**6), get(KEY, 10**6)] * 100
+    unknown = [s.PipelineOperation(kind=kind, key=KEY) for kind in range(50, 100)]  # type: ignore[arg-type]
+    with capture_logs() as log:
+        async with run(log_calls="failed") as running, connected(running.server.addresses[0]) as channel:
+            async with piped(channel, NAME) as pipe:
+                assert all(result.code for result in await pipe.ask(*map(copied, many), *unknown))
+            await until(lambda: not running.server.calls.streams)
+    found = [line for line in log if line["event"] == "operation"]
+    counts: Counter[str] = Counter()
+    for line in found:
+        counts[line["operation"]] += line["count"]
+    assert counts == {"PUT": 100, "GET": 200, "UNSPECIFIED": 50}
+    assert len(found) <= 3 * ANSWERS
 
 
 def copied(operation: s.PipelineOperation) -> s.PipelineOperation:
@@ -225,6 +244,7 @@ async def test_what_a_client_is_denied_is_in_the_log_with_who_it_is(tmp_path: Pa
         "operation": "PUT",
         "code": "PERMISSION_DENIED",
         "reason": "PERMISSION_DENIED",
+        "count": 1,
         "principal": "planner",
         "namespace": NAME,
         "request_id": refused.value.request_id,

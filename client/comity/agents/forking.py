@@ -29,6 +29,8 @@ if CAN_FORK:
     except (ImportError, AttributeError):  # what it uses of Python is private, and may go
         CAN_FORK = False
 
+UNKNOWN = forkservers.UNKNOWN if CAN_FORK else None  # an exit code
+
 _told = False  # that forking failed
 
 
@@ -46,6 +48,12 @@ class AgentProcess(SpawnProcess):
     def join(self, timeout: float | None = None) -> None:
         if not self.left:
             super().join(timeout)
+
+    @property
+    def exitcode(self) -> int | None:
+        """None: it has not ended, or its code is not known."""
+        code = super().exitcode
+        return None if code == UNKNOWN else code
 
     def end(self) -> None:
         """Have it end if it has not: when that from which it was forked has ended, nobody sees what becomes of it."""

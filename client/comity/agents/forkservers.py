@@ -14,20 +14,27 @@ import contextlib
 import io
 import os
 import resource
+import signal
 import sys
 import threading
 from multiprocessing import forkserver, popen_forkserver, reduction, spawn, util
+from multiprocessing.connection import wait
 from multiprocessing.context import SpawnProcess, set_spawning_popen
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 import google.protobuf
 import grpc
 
-__all__ = ["fork"]
+__all__ = ["UNKNOWN", "fork"]
 
 PRELOAD: Final = "comity.agents.process"
+UNKNOWN: Final = 256  # an exit code that is not known, which no process has
+IMPORT_SECONDS: Final = 30.0  # in which a server has imported that
+START_SECONDS = 10.0  # in which one that has forks a process
+TELL_SECONDS = 2.0  # in which it tells of the end of one
+LOOK_SECONDS: Final = 1.0  # between looks whether one has ended, where that cannot be waited for
 # What is read as Python starts, or as what is preloaded is imported, and not again.
 READ_ONCE: Final = (
     "GRPC_",
@@ -67,18 +74,30 @@ is_forked = False  # this process was
 
 def fork(process: BaseProcess) -> "_Forked | None":
     """Start the process. None: what would be forked has imported something else than this process."""
-    server = _servers.get()
-    return None if server is None else _Forked(process, server)
+    if (server := _servers.get()) is None:
+        return None
+    try:
+        return _Forked(process, server)
+    except TimeoutError:
+        _servers.forget(server)
+        raise
 
 
 class _Forked(popen_forkserver.Popen):
-    """A process that a server has forked."""
+    """A process that a server has forked.
+
+    The server tells of its end, and of its exit code. One that is stopped, or hangs, does not, so the end itself is
+    waited for as well.
+    """
 
     _fds: list[int]
+    returncode: int | None
 
     def __init__(self, process: BaseProcess, server: "_Server", *, main: bool = True) -> None:
         self._server: _Server | None = server  # until it has told of the end
         self._main = main  # whether it imports the program's main module
+        self._life: int | None = None  # a descriptor that is ready once it has ended
+        self._reading = threading.Lock()  # the exit code, which comes once
         super().__init__(process)
 
     def _launch(self, process: BaseProcess) -> None:
@@ -97,35 +116,78 @@ class _Forked(popen_forkserver.Popen):
         with os.fdopen(writes, "wb") as to:
             kept = os.dup(writes)  # by which the child sees the end of this process
             self.finalizer = util.Finalize(self, util.close_fds, (kept, self.sentinel))  # type: ignore[attr-defined]
+            if not wait([self.sentinel], self._server.patience):
+                self._server.give_up()
             try:
                 self.pid = forkserver.read_signed(self.sentinel)
             except EOFError as error:
                 raise ChildProcessError("what agents are forked from has ended") from error
+            with contextlib.suppress(AttributeError, OSError):  # Linux before 5.3 has none
+                self._life = os.pidfd_open(self.pid)
+                util.Finalize(self, os.close, (self._life,))
             to.write(content.getbuffer())
 
     def poll(self, flag: int = os.WNOHANG) -> int | None:
-        if (code := super().poll(flag)) is not None:
+        blocking = flag != os.WNOHANG
+        if blocking and self.returncode is None:
+            self._wait_for_end()
+        with self._reading:
+            if self.returncode is None:
+                self.returncode = self._read_code(UNKNOWN if blocking else None)
+        if self.returncode is not None:
             self._server = None
+        return self.returncode
+
+    def _wait_for_end(self) -> None:
+        """Until the server has told of it, or is late to do so."""
+        if self._life is not None:
+            if self.sentinel in wait([self.sentinel, self._life]):
+                return
+        else:
+            while not _is_zombie(self.pid):
+                if wait([self.sentinel], LOOK_SECONDS):
+                    return
+        wait([self.sentinel], TELL_SECONDS)
+
+    def _read_code(self, untold: int | None) -> int | None:
+        if not wait([self.sentinel], 0):
+            return untold
+        try:
+            code: int = forkserver.read_signed(self.sentinel)
+        except (OSError, EOFError):  # the server has ended
+            return UNKNOWN
         return code
 
 
 class _Server(forkserver.ForkServer):
-    """Ends once nobody starts processes by it any more, nor waits for what it tells of the ends of some."""
+    """Ends once nobody starts processes by it any more, nor waits for what it tells of the ends of some.
+
+    One that does not answer is given up: it forks nothing more. It is killed at that moment, when none is hurt by it.
+    """
 
     _forkserver_pid: int | None
     _forkserver_alive_fd: int | None
 
     def __init__(self) -> None:
         super().__init__()
+        self.patience = IMPORT_SECONDS
+        self.given_up = False
+        self.ended = threading.Event()
         self.set_forkserver_preload([PRELOAD])
         self.ensure_running()
-        self.ended = threading.Event()
         arguments = self._forkserver_pid, self.ended
         threading.Thread(target=_reap, args=arguments, name="wait for a forkserver", daemon=True).start()
+
+    def give_up(self) -> NoReturn:
+        self.given_up = True
+        raise TimeoutError("what agents are forked from does not answer")
 
     def __del__(self) -> None:
         if self._forkserver_alive_fd is not None:
             os.close(self._forkserver_alive_fd)
+        if self.given_up and self._forkserver_pid is not None and not self.ended.is_set():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self._forkserver_pid, signal.SIGKILL)
 
 
 def _reap(pid: int, ended: threading.Event) -> None:
@@ -157,8 +219,14 @@ class _Servers:
                 self._server = None
                 server = _Server()
                 self._is_sound = _is_sound(server)
+                server.patience = START_SECONDS
                 self._server, self._of = server, now
             return self._server if self._is_sound else None
+
+    def forget(self, server: _Server) -> None:
+        with self._lock:
+            if self._server is server:
+                self._server = None
 
 
 _servers: Final = _Servers()
@@ -186,7 +254,17 @@ def _is_sound(server: _Server) -> bool:
     """Whether it has imported the same: it looks for that before it is told of this process's `sys.path`."""
     process = SpawnProcess(target=_check, args=(_files(),), name="check")
     check = _Forked(process, server, main=False)
-    return check.wait() == 0
+    if (code := check.wait(START_SECONDS)) is None:
+        server.give_up()
+    return code == 0
+
+
+def _is_zombie(pid: int) -> bool:
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(errors="surrogateescape")  # a name is cut anywhere
+    except OSError:
+        return True
+    return stat.rpartition(")")[2].split()[0] in "ZX"
 
 
 def _inherit(environment: dict[str, str]) -> None:

@@ -1,6 +1,7 @@
 """Who a client's certificate is of. TLS has verified it: an authority of `tls_client_ca` signed it, and the client has
 its key."""
 
+import re
 import time
 from collections import OrderedDict
 from collections.abc import Callable
@@ -15,7 +16,9 @@ from comity_server.errors import Unauthenticated
 from comity_server.names import wrong_with
 
 REMEMBERED: Final = 10_000  # certificates
-SPIFFE: Final = "spiffe://"
+SCHEME: Final = "spiffe:"  # that of SPIFFE IDs
+# As the standard has it, but for its length: a name is shorter than the 2,048 bytes that an ID may have.
+SPIFFE_ID: Final = re.compile(r"spiffe://[a-z0-9._-]{1,255}(/(?!\.\.?(/|$))[a-zA-Z0-9._-]+)*", re.ASCII)
 
 
 class Known(NamedTuple):
@@ -71,14 +74,18 @@ def _principal(certificate: x509.Certificate) -> str:
         uris = names.get_values_for_type(x509.UniformResourceIdentifier)
     except x509.ExtensionNotFound:
         uris = []
-    spiffe = [uri for uri in uris if uri.lower().startswith(SPIFFE)]
+    spiffe = [uri for uri in uris if uri.lower().startswith(SCHEME)]
     common = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
     if len(spiffe) > 1:
         raise Unauthenticated("malformed", "the client's certificate has more than one SPIFFE ID")
     if spiffe:
         what, principal = "SPIFFE ID", spiffe[0]
+        if SPIFFE_ID.fullmatch(principal) is None:
+            raise Unauthenticated("malformed", "the SPIFFE ID of the client's certificate is not well-formed")
     elif len(common) == 1:
         what, principal = "common name", str(common[0].value)
+        if principal.lower().startswith(SCHEME):  # an authority may verify the URIs that it signs, and not these
+            raise Unauthenticated("malformed", "the common name of the client's certificate looks like a SPIFFE ID")
     else:
         raise Unauthenticated("malformed", "the client's certificate has neither a SPIFFE ID nor one common name")
     if (wrong := wrong_with(principal)) is not None:

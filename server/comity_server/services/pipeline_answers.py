@@ -171,5 +171,5 @@ class Answers:
                 place = 0
             self._place = place
         messages.append(response.SerializeToString())
-        await self._failures.log()
+        self._failures.log()
         return messages

@@ -89,10 +89,10 @@ class Trail:
         """Whether what fails within it has a line of the log."""
         return self._trails.log_calls != "none"
 
-    def log_operation(self, operation: str, code: str, reason: str) -> None:
-        """One of many operations of the call has failed: it has a line, as a call would that fails alone."""
+    def log_operation(self, operation: str, code: str, reason: str, count: int) -> None:
+        """So many operations of the call have failed alike: they have a line, as a call would that fails alone."""
         more = {"namespace": self.namespace} if self.namespace else {}
-        log.info("operation", operation=operation, code=code, reason=reason, **more)
+        log.info("operation", operation=operation, code=code, reason=reason, count=count, **more)
 
     def took(self, size: int) -> None:
         """A message of the client has been read."""

@@ -135,7 +135,8 @@ def _wrong_versions(state: Namespace) -> Iterator[str]:
 def _wrong_leases(state: Namespace, clock: int) -> Iterator[str]:
     for held in state.leases:
         id, ttl, _, create_time, _ = held.lease
-        if id != create_time or not state.create_time <= id <= state.time:
+        is_of_a_revision = 1 <= id <= state.revision  # as ids were before they were times
+        if not (id == create_time or is_of_a_revision) or not state.create_time <= create_time <= state.time:
             yield f"lease {id} was granted by no commit"
         if ttl < 1:
             yield f"lease {id} has a ttl of {ttl} µs"
