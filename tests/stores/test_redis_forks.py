@@ -8,6 +8,7 @@ import pytest
 from comity_server.errors import Compacted, NamespaceExists, NamespaceNotFound, StateError, StoreUnavailable
 from comity_server.limits import Retention
 from comity_server.model import Fork, Outcome, Put, Transaction
+from comity_server.stores.memory.namespace import Namespace
 from comity_server.stores.redis import holds, patience
 from comity_server.stores.redis.failures import Passing
 from comity_server.stores.redis.journal import APPEND
@@ -366,3 +367,32 @@ async def test_a_parent_that_is_deleted_while_it_is_forked(shared: Shared) -> No
         for one in (await shared.open(), spaces[0].store, spaces[1].store):
             assert await Space(one, made.name).keys() == ["k"]
             assert await Space(one, parent.name).keys() == []
+
+
+async def test_a_namespace_that_is_deleted_again_before_the_first_deletion_is_through(
+    shared: Shared, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each lets go of what its own was forked from."""
+    (space,) = await shared.spaces(1)
+    store, parents = redis_store(space), [space.sibling(name) for name in ("one", "two")]
+    reached, goes_on, lets_go = asyncio.Event(), asyncio.Event(), store._let_go
+
+    async def late(state: Namespace) -> None:
+        monkeypatch.undo()
+        reached.set()
+        await goes_on.wait()
+        await lets_go(state)
+
+    for parent in parents:
+        await parent.put("k")
+    assert isinstance(await fork(space, parents[0]), Outcome)
+    monkeypatch.setattr(store, "_let_go", late)
+    first = asyncio.create_task(store.delete_namespace(space.name))
+    await reached.wait()
+    assert isinstance(await fork(space, parents[1]), Outcome)
+    await store.delete_namespace(space.name)
+    goes_on.set()
+    await first
+    for parent in parents:
+        await parent.put("k")
+        assert not store.namespaces_by_name[parent.name].heirs, parent.name

@@ -285,7 +285,8 @@ class MemoryStore(Reads):
     async def delete_namespace(self, name: str, if_revision: int | None = None) -> None:
         await finish(self._delete(name, if_revision), self._finishing)
 
-    async def _delete(self, name: str, if_revision: int | None) -> None:
+    async def _delete(self, name: str, if_revision: int | None) -> Namespace:
+        """Returns what it was. Others may have begun it anew by then."""
         async with self._lock(name):
             state = self._existing(name)
             if if_revision is not None and if_revision != state.revision:
@@ -308,6 +309,7 @@ class MemoryStore(Reads):
         for name in list(state.checkpoints):
             state.set_checkpoint(name, None)
         await self._let_go(state)
+        return state
 
     def keep_deleted(self, empty: Namespace) -> None:
         """Of a deleted namespace the outcomes are remembered for the window, as of any other."""

@@ -52,7 +52,7 @@ class RedisJournal:
         self._replicas = replicas
         # For the store, which takes them out when it is through with the same: a replica must not say that it stands
         # where its state does not yet.
-        self.ended: dict[str, tuple[Namespace, bool]] = {}  # what was deleted, and whether forks share it
+        self.ended: dict[Namespace, bool] = {}  # what was deleted, and whether forks share it
         self.revised: dict[str, Meta] = {}  # where namespaces stand in Redis as soon as a draft is applied
 
     async def commit(self, draft: Draft, *, begins: bool) -> None:
@@ -129,7 +129,7 @@ class RedisJournal:
         arguments = [*meta.stands, replica.mark.token, replica.mark.steps, revision, KEPT_SECONDS]
         arguments += [int(self._limits.request_window) + 1, token.hex(), *namespace.heirs]
         await decide(self._replicas, replica, lambda: self._client.run(DELETE, names, arguments), (revision, 0), token)
-        self.ended[name] = namespace, bool(namespace.heirs)
+        self.ended[namespace] = bool(namespace.heirs)
         with suppress(StateError):  # it is deleted all the same: else whoever lists it does this
             await self._names.unlist(name)
 

@@ -274,21 +274,22 @@ class RedisStore(MemoryStore):
         """Redis keeps the outcomes for the window; what is here of the name goes as `sweep` says."""
         self.deleted[empty.name] = (0.0, empty)
 
-    async def _delete(self, name: str, if_revision: int | None) -> None:
+    async def _delete(self, name: str, if_revision: int | None) -> Namespace:
         try:
-            await self._delete_alone(name, if_revision)
+            state = await self._delete_alone(name, if_revision)
         except StateError:
             with suppress(StateError, Passing):
                 await self._compaction.give_up_deletion(name)
             raise
-        state, is_shared = self._redis.ended.pop(name)
+        is_shared = self._redis.ended.pop(state)
         self._replicas.distrust(name, told=True)
         with suppress(StateError):  # it is deleted all the same
             await self._replicas.fresh(name)
         if state.parent is not None and not is_shared:  # else the last of them lets go
             await self._holds.let_go(state.parent)
+        return state
 
-    async def _delete_alone(self, name: str, if_revision: int | None) -> None:
+    async def _delete_alone(self, name: str, if_revision: int | None) -> Namespace:
         """Delete it as soon as no other server is about to. Raises StoreUnavailable if one is for long."""
         attempt = 0
         deadline = time.monotonic() + DELETION_SECONDS
