@@ -2,8 +2,11 @@
 
 import asyncio
 import os
+import socketserver
 import ssl
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -17,6 +20,7 @@ from tests.client.secured import listener
 from tests.servers import Server
 
 HERE = "127.0.0.1"
+SECONDS = 30.0  # that a handshake may take
 STRANGE = "its certificate is signed by none of the authorities that are trusted here (COMITY_TLS_CA)"
 
 
@@ -195,21 +199,34 @@ async def test_what_is_between_may_hang_up_since_its_server_is_away(
         context.set_alpn_protocols(["h2"])
         context.load_cert_chain(pair.cert, pair.key)
         tls = comity.TLS(ca, own.cert, own.key)
-    tries = 0
-
-    def hang_up(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        nonlocal tries
-        tries += 1
-        writer.transport.abort()
-
-    between = await asyncio.start_server(hang_up, HERE, ssl=context)
-    async with between:
-        address = f"{HERE}:{between.sockets[0].getsockname()[1]}"
+    with hanging_up(context) as (address, tries):
         async with comity.connect(address, tls=tls, timeout=1.5) as state:
             with pytest.raises(comity.Unavailable, match="it closed the connection at once") as raised:
                 await state.get("a")
     assert raised.value.reason == "UNREACHABLE"
-    assert tries > 3
+    assert len(tries) > 3
+
+
+@contextmanager
+def hanging_up(context: ssl.SSLContext | None) -> Iterator[tuple[str, list[object]]]:
+    """Something that closes each connection as soon as it is made: its address, and who made them. It is of threads,
+    each of which sees to the end of its connection, also to one that ends within the handshake."""
+    tries: list[object] = []
+
+    class HangUp(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            self.request.settimeout(SECONDS)
+            with suppress(OSError), context.wrap_socket(self.request, True) if context else self.request:
+                tries.append(self.client_address)
+
+    with socketserver.ThreadingTCPServer((HERE, 0), HangUp) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        try:
+            yield f"{HERE}:{server.server_address[1]}", tries
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 async def test_new_certificates_on_both_sides_go_unnoticed(tmp_path: Path, namespace: str) -> None:
