@@ -27,6 +27,8 @@ from typing import Any, Final, NoReturn
 import google.protobuf
 import grpc
 
+from .identity import has_ended
+
 __all__ = ["UNKNOWN", "fork"]
 
 PRELOAD: Final = "comity.agents.process"
@@ -144,7 +146,7 @@ class _Forked(popen_forkserver.Popen):
             if self.sentinel in wait([self.sentinel, self._life]):
                 return
         else:
-            while not _is_zombie(self.pid):
+            while not has_ended(self.pid):
                 if wait([self.sentinel], LOOK_SECONDS):
                     return
         wait([self.sentinel], TELL_SECONDS)
@@ -257,14 +259,6 @@ def _is_sound(server: _Server) -> bool:
     if (code := check.wait(START_SECONDS)) is None:
         server.give_up()
     return code == 0
-
-
-def _is_zombie(pid: int) -> bool:
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text(errors="surrogateescape")  # a name is cut anywhere
-    except OSError:
-        return True
-    return stat.rpartition(")")[2].split()[0] in "ZX"
 
 
 def _inherit(environment: dict[str, str]) -> None:
