@@ -21,6 +21,7 @@ from comity.stubs import Stubs
 from comity.v1 import lease_pb2
 from tests import servers
 from tests.client.leases import LONG, renewed
+from tests.client.tries import noted
 from tests.proxy import Proxy
 from tests.servers import Server
 from tests.waiting import until
@@ -55,21 +56,10 @@ async def test_a_server_that_is_away_is_tried_by_calls_that_leave_nothing(
     server: Server, namespace: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """gRPC keeps some memory of each stream that fails. Once the server is there again, the lease is renewed."""
-    tried: list[str] = []
-
-    def counted(name: str, call: Callable[..., Any]) -> Callable[..., Any]:
-        def begin(*arguments: Any, **options: Any) -> Any:
-            tried.append(name)
-            return call(*arguments, **options)
-
-        return begin
-
     async with Proxy(server.address) as proxy, comity.connect(proxy.address, namespace=namespace) as state:
         lease = await state.grant_lease(LONG)
         await renewed(lease)
-        connection = state._calls.channels.connection()
-        monkeypatch.setattr(connection.leases, "KeepAlive", counted("stream", connection.leases.KeepAlive))
-        monkeypatch.setattr(connection, "health", counted("call", connection.health))
+        tried = noted(monkeypatch, state._calls.channels.connection(), "leases", "KeepAlive")
         proxy.refuse()
         await proxy.cut()
         await until(lambda: tried.count("call") > 2)

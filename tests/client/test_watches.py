@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import gc
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -11,6 +11,7 @@ import pytest
 import comity
 from comity import Client, Event, Resync
 from comity.listing import Listing
+from tests.client.tries import noted
 from tests.proxy import Proxy
 from tests.servers import Server
 from tests.waiting import until
@@ -276,19 +277,8 @@ async def test_a_lost_connection_is_told_once(server: Server, namespace: str, st
 
 async def test_a_server_that_is_away_is_tried_by_calls_that_leave_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """gRPC keeps some memory of each stream that fails."""
-    tried: list[str] = []
-
-    def counted(name: str, call: Callable[..., Any]) -> Callable[..., Any]:
-        def begin(*arguments: Any, **options: Any) -> Any:
-            tried.append(name)
-            return call(*arguments, **options)
-
-        return begin
-
     async with comity.connect("127.0.0.1:1", timeout=2.0) as state:
-        connection = state._calls.channels.connection()
-        monkeypatch.setattr(connection.state, "Watch", counted("stream", connection.state.Watch))
-        monkeypatch.setattr(connection, "health", counted("call", connection.health))
+        tried = noted(monkeypatch, state._calls.channels.connection(), "state", "Watch")
         with pytest.raises(comity.Unavailable, match="connection refused"):
             await state.watch("a").ready()
     assert tried[0] == "stream"
