@@ -569,6 +569,26 @@ async def test_a_watch_is_held_back_by_its_bytes(monkeypatch: pytest.MonkeyPatch
         assert event.revision == 2
 
 
+async def test_a_watch_that_is_held_back_says_that_it_is_there() -> None:
+    async with run(rate_namespace_bytes=NEVER, rate_namespace_bytes_burst=5000) as running:
+        request = s.WatchRequest(namespace="n", prefix="", progress_interval=Duration(nanos=100_000_000))
+        stream = running.state.Watch(request)
+        await stream.read()
+        await running.state.Put(s.PutRequest(namespace="n", key="k", value=bytes(3000)), timeout=TIMEOUT)
+        event = await stream.read()
+        assert isinstance(event, s.WatchResponse)
+        assert len(event.commits) == 1
+        await running.store.commit("n", [Transaction(then=[Put("k", b"")])])
+        for _ in range(3):
+            event = await stream.read()
+            assert event == s.WatchResponse(revision=1)
+        running.server._access.bounds.use([Table(namespaces=["*"], rate_bytes=0)])
+        while event == s.WatchResponse(revision=1):
+            event = await stream.read()
+        assert isinstance(event, s.WatchResponse)
+        assert [commit.revision for commit in event.commits] == [2]
+
+
 async def test_a_watch_that_is_held_back_ends_with_the_server() -> None:
     async with run(rate_namespace_bytes=NEVER, rate_namespace_bytes_burst=5000) as running:
         stream = running.state.Watch(s.WatchRequest(namespace="n", prefix=""))

@@ -63,12 +63,19 @@ async def stream(
             created = state_pb2.WatchResponse(revision=cursor.revision, created=True, epoch=cursor.epoch)
             yield created.SerializeToString()
             progress = state_pb2.WatchResponse()
+            clock = asyncio.get_running_loop().time
             while True:
+                quiet = progress_interval * (1 - SPREAD * random.random())
+                told = clock()
                 while seconds := call.meter.owes():
                     cursor.check()
-                    await asyncio.sleep(min(seconds, LOOK_SECONDS))
+                    if (left := told + quiet - clock()) > 0:
+                        await asyncio.sleep(min(seconds, left, LOOK_SECONDS))
+                    else:  # a client takes a stream that says nothing for dead
+                        told = clock()
+                        progress.revision = cursor.revision
+                        yield progress.SerializeToString()
                 try:
-                    quiet = progress_interval * (1 - SPREAD * random.random())
                     batch = await cursor.read(MESSAGE_BYTES, quiet, outbox)
                 except asyncio.CancelledError:
                     cursor.check()  # it does not wait for room any more if that has ended
