@@ -223,7 +223,8 @@ class Mixed:
         async with self.connect(address) as client, asyncio.TaskGroup() as group:
 
             def work(step: Callable[[Client, str], Awaitable[None]], kind: str) -> None:
-                group.create_task(self._repeat(client, step, f"{kind}-{place}"))
+                name = f"{kind}-{place}"
+                group.create_task(self._repeat(client, step, name), name=name)
 
             work(self._put, "put")
             work(self._count, "count")
