@@ -157,3 +157,9 @@ def test_the_settings_of_redis_are_durable() -> None:
     assert pairs["--appendonly"] == "yes"
     assert pairs["--appendfsync"] == "always"
     assert pairs["--maxmemory-policy"] == "noeviction"
+
+
+def test_redis_takes_connections_of_other_containers() -> None:
+    """Protected mode refuses those from other machines while the user default has no password, as here."""
+    said = compose()["services"]["redis"]["command"]
+    assert said[said.index("--protected-mode") + 1] == "no"

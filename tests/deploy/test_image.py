@@ -11,10 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.deploy.deployed import DOCKERFILE, ROOT, Image, image
+from tests.deploy.deployed import DOCKERFILE, ROOT, Image, image, seconds
 from tests.deploy.running import Moved
 
 USER = 65532
+STRAYS = ["server/comity_server/local.db", "server/comity_server/.env", "client/comity/some.tokens"]
 
 
 def test_lint() -> None:
@@ -37,6 +38,13 @@ def test_it_is_small() -> None:
     assert "--without-pip" in " ".join(value for name, value in builds if name == "RUN")
     assert image().all("COPY") == ["--from=build /opt/comity /opt/comity"]
     assert not re.search(r"\b(pip|apt-get|apk)\b", " ".join(value for name, value in runs if name == "RUN"))
+
+
+def test_a_busy_machine_is_not_taken_for_an_unwell_server() -> None:
+    """The check is a program, whose start takes seconds there; only then does it begin to wait for the server."""
+    made = image()
+    waits = float(made.healthcheck[made.healthcheck.index("--timeout") + 1])
+    assert seconds(made.healthcheck_times["timeout"]) >= waits + 10
 
 
 def test_signals_arrive() -> None:
@@ -80,7 +88,8 @@ def public_folder() -> Iterator[Path]:
 @pytest.mark.timeout(900)
 def test_its_steps(public_folder: Path) -> None:
     """Those of the first stage, in folders of a test and by this Python; what they make is then served from, and asked
-    for its health, by a user who may write to nothing but the store's folder."""
+    for its health, by a user who may write to nothing but the store's folder. What lies about among the code is not in
+    it."""
     made = image()
     folders = {"/src": "src", "/dist": "dist", "/opt/comity": "opt", "/var/lib/comity": "state"}
     moved = Moved({there: public_folder / here for there, here in folders.items()})
@@ -92,6 +101,9 @@ def test_its_steps(public_folder: Path) -> None:
         else:
             shutil.copy(ROOT / source, place)
     shutil.rmtree(public_folder / "src" / "client" / "comity" / "v1", ignore_errors=True)  # as .dockerignore has it
+    strays = [public_folder / "src" / stray for stray in STRAYS]
+    for stray in strays:
+        stray.write_text("secret")
     path = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     for name, value in made.stages[0]:
         if name == "RUN":
@@ -100,6 +112,8 @@ def test_its_steps(public_folder: Path) -> None:
     programs, state = moved.folders["/opt/comity"] / "bin", moved.folders["/var/lib/comity"]
     assert (programs / "comity").exists()
     assert not list(programs.glob("pip*"))
+    names = {stray.name for stray in strays}
+    assert not [found for found in moved.folders["/opt/comity"].rglob("*") if found.name in names]
     state.mkdir(mode=0o700)
     user = None
     if os.getuid() == 0 and _is_everybodys(programs / "python"):
