@@ -27,6 +27,7 @@ from comity_server.settings import Settings, SettingsError
 from comity_server.sources import load, unknown
 from comity_server.stores.protocol import Store
 from comity_server.stores.url import open_store
+from comity_server.tasks import tell_of_defects
 from comity_server.telemetry import logs
 
 if sys.platform == "win32" or sys.implementation.name != "cpython":
@@ -143,6 +144,7 @@ def _announce(addresses: Sequence[str], health: Sequence[str]) -> None:
 async def serve(settings: Settings, store: Store, serving: Serving, worker: int = 0) -> None:
     """Serve until a signal to stop, then drain. `worker`: which of several processes this is, from 1."""
     gc.set_threshold(*COLLECT_AFTER)
+    asyncio.get_running_loop().set_exception_handler(tell_of_defects)
     seconds = ending.seconds(settings)
     stopped = _stop_signal(seconds)
 

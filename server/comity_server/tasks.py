@@ -43,6 +43,15 @@ def _log_defect(task: "asyncio.Task[Any]") -> None:
         log.error("what nobody waited for any more failed", exc_info=error)
 
 
+def tell_of_defects(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """An event loop's handler of errors that nobody heard of: what could not be reached after who wanted it had given
+    up, as a name server that is long in coming, is none."""
+    if isinstance(context.get("exception"), OSError) and context.get("future") is not None:
+        log.debug("what nobody waited for any more failed", error=str(context["exception"]))
+    else:
+        loop.default_exception_handler(context)
+
+
 def unforeseen(error: asyncio.CancelledError) -> Exception:
     """What a cancellation that nobody asked a task for is told as: as itself it would cancel whoever waits."""
     failure = RuntimeError("a task was cancelled")

@@ -2,12 +2,14 @@
 
 import asyncio
 import gc
+import logging
+import socket
 
 import pytest
 from structlog.testing import capture_logs
 
 from comity_server.errors import NotFound
-from comity_server.tasks import finish
+from comity_server.tasks import finish, tell_of_defects
 from tests.waiting import until
 
 
@@ -59,3 +61,16 @@ async def test_who_waits_is_told() -> None:
     with pytest.raises(NotFound):
         await finish(work(0), tasks)
     assert not tasks
+
+
+@pytest.mark.parametrize(("error", "told"), [(socket.gaierror("no name server"), 0), (ZeroDivisionError(), 1)])
+async def test_a_name_that_is_found_too_late_is_no_defect(
+    error: Exception, told: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(tell_of_defects)
+    future = loop.create_future()
+    future.set_exception(error)
+    del future
+    gc.collect()
+    assert len([record for record in caplog.records if record.levelno >= logging.ERROR]) == told
