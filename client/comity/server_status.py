@@ -103,7 +103,7 @@ class ServerStatus:
     connections: int  # that have a call whose request or answer is on its way
     methods: Mapping[str, MethodStats]  # by SERVICE/METHOD, as comity.v1.StateService/Get
     errors: Mapping[str, int]  # by reason, of calls and of pipelined operations
-    shed: Mapping[str, int]  # calls that were turned away for being too much, by the setting that bounds it
+    shed: Mapping[str, int]  # calls and pipelined operations that were too much, by the setting that bounds it
     operations: Mapping[str, int]  # pipelined ones, by kind: get, put, create, …
     message_durations: Histogram  # of pipelines: from when one was read until its last answer was off
     pending: int  # writes that wait for their group

@@ -517,6 +517,7 @@ async def test_what_cannot_be_paid_for_in_its_time_is_refused_at_once_and_what_c
         assert {each.error.reason for each in results[5:]} == {"RATE_LIMITED"}
         assert results[5].error.metadata["limit"] == "rate_namespace"
         assert results[5].error.retry_delay.seconds > 3600
+        assert slow.server._tally.shed == {"rate_namespace": 3}
 
 
 async def test_an_end_answers_what_was_begun_of_a_message_and_leaves_out_the_rest(slow: Running) -> None:

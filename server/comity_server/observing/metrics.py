@@ -211,7 +211,7 @@ OBSERVED: Final = (
         "comity.calls.shed",
         "counter",
         "{call}",
-        "Calls that were turned away for being too much, by the setting that bounds it.",
+        "Calls and pipelined operations that were turned away for being too much, by the setting that bounds it.",
         ("limit",),
         _shed,
     ),

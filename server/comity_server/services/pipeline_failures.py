@@ -22,13 +22,13 @@ class Failures:
     """
 
     def __init__(self, tally: Tally, trail: Trail | None) -> None:
-        self._errors = tally.errors
+        self._tally = tally
         self._trail = trail if trail is not None and trail.logs_failures else None
         self._unlogged: Counter[tuple[str, str, str]] = Counter()
 
     def add(self, kind: int, error: StateError) -> None:
         """An operation of a kind, 0 if that is unknown, is answered with an error."""
-        self._errors[error.reason] += 1
+        self._tally.failed(error.reason, status.limit(error))
         if self._trail is not None:
             self._unlogged[NAMES.get(kind, NAMES[0]), status.code(error).name, error.reason] += 1
 

@@ -24,9 +24,7 @@ from comity_server.errors import (
     Draining,
     InvalidRequest,
     NotImplementedYet,
-    RateLimited,
     StateError,
-    TooManyCalls,
     Unauthenticated,
     Violation,
 )
@@ -300,18 +298,17 @@ class Calls:
             error = InvalidRequest(Violation("request", "is required"))
         self._refused += self._draining  # also where there was no room to be waited for any more
         tally = self._trails.tally
-        if isinstance(error, TooManyCalls | RateLimited):
-            tally.shed[error.metadata["limit"]] += 1
         if isinstance(error, StateError):
+            tally.failed(error.reason, status.limit(error))
             answer = status.answer(error, trail.request_id)
             trail.reason = error.reason
             if isinstance(error, Unauthenticated):
                 trail.why = str(error)
         else:
             log.error("a call failed", method=trail.method.full_name, error_id=trail.request_id, exc_info=error)
+            tally.failed(status.DEFECT, None)
             answer = status.internal(trail.request_id)
             trail.reason = status.DEFECT
-        tally.errors[trail.reason] += 1
         trail.code = answer.code.name
         return answer
 

@@ -94,6 +94,11 @@ def code(error: errors.StateError) -> grpc.StatusCode:
     return next(CODES[kind] for kind in type(error).__mro__ if kind in CODES)
 
 
+def limit(error: errors.StateError) -> str | None:
+    """The setting that bounds what was too much, if that is the error."""
+    return error.metadata["limit"] if isinstance(error, errors.TooManyCalls | errors.RateLimited) else None
+
+
 def retry_delay(error: errors.StateError) -> int | None:
     """How long a client had better wait before it tries again, in ms. None: that alone would not help."""
     if isinstance(error, errors.RateLimited):

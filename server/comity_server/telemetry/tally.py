@@ -80,7 +80,7 @@ class Tally:
         self.methods: dict[str, Method] = {}
         self.errors: Counter[str] = Counter()  # by reason, of calls and of pipelined operations
 
-        self.shed: Counter[str] = Counter()  # calls that were too much, by the name of the setting that bounds it
+        self.shed: Counter[str] = Counter()  # of them, what was too much, by the name of the setting that bounds it
 
         self.operations = [0] * 16  # of pipelines, by their PipelineKind
         self.messages = Histogram(SECONDS)  # of pipelines: from when one is read until its last answer is off
@@ -101,6 +101,13 @@ class Tally:
         self.compaction_failures = 0
         self.compaction_seconds = 0.0
         self.revisions_compacted = 0  # by which floors were raised
+
+    def failed(self, reason: str, limit: str | None) -> None:
+        """A call, or an operation of a pipeline, was answered with an error; with the setting that it was too much for,
+        if that is why."""
+        self.errors[reason] += 1
+        if limit is not None:
+            self.shed[limit] += 1
 
     def method(self, full_name: str) -> Method:
         """The numbers of a method, from 0 where there are none. Only what is registered is asked for."""
