@@ -119,7 +119,8 @@ class Feed:
 
     async def _follow(self, followed: Followed) -> None:
         async with followed.lock:
-            if not followed.following:
+            # Who began this may have been cancelled since, and others may follow the namespace by now.
+            if followed.users and not followed.following:
                 position = await self.store.follow(followed.namespace, followed)
                 followed.begin(position.revision)
                 followed.following = True
@@ -129,6 +130,7 @@ class Feed:
             if not followed.users and followed.following:
                 followed.following = False
                 await self.store.unfollow(followed.namespace)
+                followed.reset()  # what happens to the history meanwhile it is not told
             if not followed.users and self._followed.get(followed.namespace) is followed:
                 del self._followed[followed.namespace]
 

@@ -268,6 +268,67 @@ async def test_a_close_that_is_cancelled_leaves_nothing_followed() -> None:
     assert not store._listeners
 
 
+class StepByStep(MemoryStore):
+    """A store that begins to follow when it is let, and is done with the end of that likewise."""
+
+    def __init__(self) -> None:
+        super().__init__(Limits())
+        self.following = asyncio.Event()
+        self.unfollowing = asyncio.Event()
+
+    async def follow(self, namespace: str, listener: Listener) -> Position:
+        await self.following.wait()
+        return await super().follow(namespace, listener)
+
+    async def unfollow(self, namespace: str) -> None:
+        await super().unfollow(namespace)
+        await self.unfollowing.wait()
+
+
+async def test_a_watch_that_was_given_up_as_another_left_takes_nothing_from_the_next_one() -> None:
+    world = World(store := StepByStep())
+    store.following.set()
+    leaving = asyncio.create_task((await world.feed.watch("n", EVERYTHING)).close())
+    await until(lambda: not store._listeners, 2)
+    given_up = asyncio.create_task(world.feed.watch("n", EVERYTHING))
+    await until(lambda: world.feed._followed["n"].users == 1, 2)
+    given_up.cancel()
+    await until(lambda: not world.feed._followed["n"].users, 2)
+    store.following.clear()
+    store.unfollowing.set()
+    await leaving
+    next_one = asyncio.create_task(world.feed.watch("n", EVERYTHING))
+    await until(lambda: "n" in world.feed._followed, 2)
+    store.following.set()
+    cursor = await next_one
+    await asyncio.wait([given_up])
+    await world.write(Put("a", b""))
+    assert await read(cursor) == "1:+a;"
+    await cursor.close()
+    await until(lambda: not world.feed._tasks and not world.feed._followed, 2)
+    assert not store._listeners
+
+
+async def test_a_watch_that_begins_as_another_leaves_goes_by_the_history_that_there_is_then() -> None:
+    world = World(store := StepByStep())
+    store.following.set()
+    cursor = await world.feed.watch("n", EVERYTHING)
+    await world.fill(10)
+    await read_until(cursor, 10)
+    leaving = asyncio.create_task(cursor.close())
+    await until(lambda: not store._listeners, 2)
+    beginning = asyncio.create_task(world.feed.watch("n", EVERYTHING))
+    await until(lambda: world.feed._followed["n"].users == 1, 2)
+    del store.namespaces_by_name["n"]  # as of a Redis that has lost its state
+    store.unfollowing.set()
+    cursor = await beginning
+    await leaving
+    assert world.feed.lags() == [0]
+    await world.write(Put("a", b""))
+    assert await read(cursor) == "1:+a;"
+    await cursor.close()
+
+
 @pytest.mark.parametrize("large", [False, True])
 @pytest.mark.parametrize("seed", range(5))
 async def test_every_cursor_reads_exactly_its_part_of_the_history(
