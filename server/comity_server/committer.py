@@ -16,6 +16,7 @@ import structlog
 from comity_server.errors import DeadlinePassed, Draining, Overloaded, StateError, StoreUnavailable
 from comity_server.model import Outcome, Write
 from comity_server.stores.protocol import Store
+from comity_server.tasks import is_cancelled
 from comity_server.telemetry.tally import Tally
 from comity_server.telemetry.trail import CURRENT
 
@@ -245,7 +246,7 @@ class Committer:
             outcomes = [error] * len(writes)
         except (Exception, asyncio.CancelledError) as error:
             # Whatever it is, each caller needs an answer and the lane has to go on.
-            if isinstance(error, asyncio.CancelledError) and self._is_cancelled():
+            if isinstance(error, asyncio.CancelledError) and is_cancelled():
                 raise
             log.exception("the store failed in an unforeseen way", namespace=namespace, writes=len(writes))
             outcomes = [StoreUnavailable("the store failed; the log of the server says why")] * len(writes)
@@ -269,9 +270,3 @@ class Committer:
         committed = [outcome[0] for outcome in outcomes if outcome.__class__ is Outcome]
         commits = sum(committed)
         self._tally.wrote(namespace, len(outcomes), seconds, commits, len(committed) - commits)
-
-    @staticmethod
-    def _is_cancelled() -> bool:
-        """Whether somebody cancels the lane: then a CancelledError is not one that came out of the store."""
-        task = asyncio.current_task()
-        return task is not None and task.cancelling() > 0

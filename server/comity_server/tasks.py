@@ -52,6 +52,12 @@ def tell_of_defects(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) ->
         loop.default_exception_handler(context)
 
 
+def is_cancelled() -> bool:
+    """Whether somebody cancels the task that runs: then a CancelledError is not one that came out of what it called."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
 def unforeseen(error: asyncio.CancelledError) -> Exception:
     """What a cancellation that nobody asked a task for is told as: as itself it would cancel whoever waits."""
     failure = RuntimeError("a task was cancelled")

@@ -12,10 +12,14 @@ from itertools import takewhile
 from operator import itemgetter
 from typing import Final, Protocol
 
+import structlog
+
 from comity_server.model import Commit, Event
 from comity_server.pieces import SIZE_BYTES, Interest, Large, Piece, Small
 from comity_server.record import KEY
 from comity_server.turns import Pace
+
+log = structlog.get_logger(__name__)
 
 TOPIC_COMMITS: Final = 1024
 TOPIC_BYTES: Final = SIZE_BYTES
@@ -124,7 +128,11 @@ class Followed:
             self._heard = commit.revision
             looks += len(commit.events) * (1 + len(self._by_prefix))
             if self._showing is None and looks <= STEP:
-                self._show(commit)
+                try:
+                    self._show(commit)
+                except Exception:  # noqa: BLE001 - logged
+                    self._give_up()
+                    return
             else:
                 self._waiting.append(commit)
                 if self._showing is None:
@@ -142,7 +150,19 @@ class Followed:
         self.revision = commit.revision
 
     async def _show_waiting(self) -> None:
-        """The same, of all that waits, in steps."""
+        try:
+            await self._show_in_steps()
+        except Exception:  # noqa: BLE001 - logged
+            self._showing = None
+            self._give_up()
+
+    def _give_up(self) -> None:
+        """A commit could not be shown. To leave it out would be a gap that nobody notices: so all begin anew."""
+        log.exception("a commit could not be shown to watches", namespace=self.namespace)
+        self.reset()
+
+    async def _show_in_steps(self) -> None:
+        """Show all that waits, and let others in meanwhile."""
         pace = Pace()
         while self._waiting:
             commit = self._waiting.popleft()

@@ -5,6 +5,7 @@ import random
 import tracemalloc
 
 import pytest
+from structlog.testing import capture_logs
 
 from comity_server import feed as feed_module
 from comity_server import pieces, topics
@@ -326,6 +327,26 @@ async def test_a_watch_that_begins_as_another_leaves_goes_by_the_history_that_th
     assert world.feed.lags() == [0]
     await world.write(Put("a", b""))
     assert await read(cursor) == "1:+a;"
+    await cursor.close()
+
+
+@pytest.mark.parametrize("in_steps", [False, True])
+async def test_a_commit_that_cannot_be_shown_is_left_out_of_no_watch(
+    in_steps: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = World()
+    monkeypatch.setattr(topics, "STEP", 0 if in_steps else topics.STEP)
+    cursor = await world.feed.watch("n", EVERYTHING)
+    with monkeypatch.context() as defect, capture_logs() as logged:
+        defect.setattr(topics, "Small", None)
+        await world.write(Put("a", b""))
+        with pytest.raises(Compacted):
+            await read(cursor)
+    assert [line["event"] for line in logged] == ["a commit could not be shown to watches"]
+    await cursor.close()
+    cursor = await world.feed.watch("n", EVERYTHING, from_revision=1)
+    await world.write(Put("b", b""))
+    assert await read_until(cursor, 2) == "1:+a;2:+b;"
     await cursor.close()
 
 

@@ -1,6 +1,8 @@
 """What a store in a file holds, it holds after the next start: every kind of thing, field by field."""
 
+import gc
 import re
+import weakref
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -244,3 +246,13 @@ async def test_what_was_done_at_once_is_there_as_it_was(file: File) -> None:
                 assert after[what] == was, (name, what)
     for info in await clear([file.space(name) for name in "abcdef"]):
         assert info.history_size_bytes == 0
+
+
+async def test_what_was_loaded_goes_with_the_store(file: File) -> None:
+    await live(file)
+    await file.reopen()
+    loaded = [weakref.ref(state.checkpoints) for state in file.store.namespaces_by_name.values()]
+    await file.reopen()
+    gc.collect()
+    assert loaded
+    assert not any(one() for one in loaded)

@@ -11,7 +11,7 @@ from comity_server.stores.redis.loading import Trimmed
 from comity_server.stores.redis.patience import backoff
 from comity_server.stores.redis.portions import ENTRIES, Portion
 from comity_server.stores.redis.replicas import Replicas
-from comity_server.tasks import end
+from comity_server.tasks import end, is_cancelled
 
 log = structlog.get_logger(__name__)
 
@@ -73,7 +73,12 @@ class Followers:
                 portion.failed()
                 await asyncio.sleep(backoff(attempt))
                 attempt += 1
-            except Exception:  # to follow no more would leave watches silent for ever
+            except (
+                Exception,
+                asyncio.CancelledError,
+            ) as error:  # to follow no more would leave watches silent for ever
+                if isinstance(error, asyncio.CancelledError) and is_cancelled():
+                    raise
                 log.exception("a log could not be followed", namespace=name)
                 self._replicas.distrust(name)
                 await asyncio.sleep(backoff(attempt))
