@@ -580,9 +580,15 @@ async def test_a_watch_that_is_held_back_says_that_it_is_there() -> None:
         assert isinstance(event, s.WatchResponse)
         assert len(event.commits) == 1
         await running.store.commit("n", [Transaction(then=[Put("k", b"")])])
+        account = running.server._access.bounds.namespaces.find("n")
+        assert account is not None
+        bucket = account._buckets[1]
+        assert bucket is not None
+        owed = bucket.full_at
         for _ in range(3):
             event = await stream.read()
             assert event == s.WatchResponse(revision=1)
+        assert bucket.full_at == owed, "what it says while it waits is not owed, too"
         running.server._access.bounds.use([Table(namespaces=["*"], rate_bytes=0)])
         while event == s.WatchResponse(revision=1):
             event = await stream.read()

@@ -93,7 +93,7 @@ class Bounds:
 class Meter:
     """What one call takes of what its caller may do, and of what may be done in its namespace."""
 
-    __slots__ = ("_bounds", "_caller", "_left", "_namespace", "_open_calls", "_patience", "payer")
+    __slots__ = ("_bounds", "_caller", "_free", "_left", "_namespace", "_open_calls", "_patience", "payer")
 
     def __init__(
         self, bounds: Bounds, caller: Caller, payer: Payer, open_calls: dict[Payer, int], patience: Patience
@@ -105,6 +105,7 @@ class Meter:
         self._patience = patience
         self._namespace = ""
         self._left = False
+        self._free = 0  # bytes that are charged next, and cost nothing
 
     def leave(self, _: object = None) -> None:
         """The call has ended. May be called twice."""
@@ -154,8 +155,16 @@ class Meter:
                 raise
         self.charge(0, size)
 
+    def waive(self, size: int) -> None:
+        """So many bytes that are charged next cost nothing: else what is sent while nothing is left is owed, and what
+        is owed grows for as long as nothing is left."""
+        self._free += size
+
     def charge(self, operations: int, size: int) -> None:
         """Take as much, be it there or not: who calls next pays for it."""
+        free = min(self._free, size)
+        self._free -= free
+        size -= free
         if self._bounds.counts:
             for account in self._accounts():
                 account.charge(operations, size)

@@ -74,7 +74,9 @@ async def stream(
                     else:  # a client takes a stream that says nothing for dead
                         told = clock()
                         progress.revision = cursor.revision
-                        yield progress.SerializeToString()
+                        message = progress.SerializeToString()
+                        call.meter.waive(len(message))
+                        yield message
                 try:
                     batch = await cursor.read(MESSAGE_BYTES, quiet, outbox)
                 except asyncio.CancelledError:
