@@ -14,7 +14,7 @@ from comity_server.stores.sqlite.backup import backup as make_backup
 from comity_server.stores.sqlite.check import Report
 from comity_server.stores.sqlite.check import check as check_file
 from comity_server.stores.url import default_url, sqlite_path
-from comity_server.words import counted
+from comity_server.words import counted, plain
 
 BACKUP_EXAMPLES = """\b
 Examples:
@@ -97,12 +97,12 @@ def check(path: Path | None, store: str | None, as_json: bool) -> None:
 
 
 def _json(said: dict[str, Any]) -> str:
-    return json.dumps(said, ensure_ascii=False, separators=(",", ":"))
+    return json.dumps(said, separators=(",", ":"))
 
 
 def _lines(file: Path, report: Report) -> list[str]:
     if report.problems:
-        return [f"{file}: {problem}" for problem in report.problems]
+        return [plain(f"{file}: {problem}") for problem in report.problems]
     return [
         f"{file}: sound. {counted(report.namespaces, 'namespace')}, {counted(report.keys, 'key')}, "
         f"{counted(report.commits, 'commit')}, {counted(report.checkpoints, 'checkpoint')}"

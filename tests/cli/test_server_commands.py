@@ -2,6 +2,7 @@
 
 import signal
 import socket
+import sqlite3
 import time
 from pathlib import Path
 
@@ -127,3 +128,17 @@ def test_what_is_wrong_with_a_policy_has_lines_of_its_own_or_is_one_object(tmp_p
     assert [line.partition(",")[0] for line in said.splitlines()] == [f"comity: {file}: rule 1"] * 2
     said = comity("policy", "check", str(file), "--json", code=1).error["message"]
     assert said.count(f"{file}: rule 1, ") == 2
+
+
+def test_check_has_a_terminal_obey_nothing_that_clients_wrote(comity: Comity, tmp_path: Path) -> None:
+    store, key = tmp_path / "store.db", "k\x1b[2J\x9b\r\u202e"
+    with servers.start("--store", f"sqlite:{store}") as own:
+        comity("put", key, "1", "--address", own.address)
+    with sqlite3.connect(store) as connection:
+        connection.execute("UPDATE versions SET checksum = checksum + 1")
+    connection.close()
+    said = comity("check", str(store), code=1).text
+    assert said == f"{store}: k\\x1b[2J\\x9b\\r\\u202e at revision 1 is not what was written\n"
+    found = comity("check", str(store), "--json", code=1)
+    assert found.text.isascii()
+    assert found.object["problems"] == [f"{key} at revision 1 is not what was written"]
