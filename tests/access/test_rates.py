@@ -28,6 +28,7 @@ from comity_server.access.limits import NamespaceLimits, Rates, Rules, Table
 from comity_server.access.rates import Account, Accounts
 from comity_server.access.rights import NOTHING, Rights
 from comity_server.errors import RateLimited
+from comity_server.feed import Batch, Cursor, Room
 from comity_server.model import Put, Transaction
 from comity_server.services import namespace, watch
 from comity_server.services.costs import operations
@@ -594,6 +595,27 @@ async def test_a_watch_that_is_held_back_says_that_it_is_there() -> None:
             event = await stream.read()
         assert isinstance(event, s.WatchResponse)
         assert [commit.revision for commit in event.commits] == [2]
+
+
+async def test_many_watches_say_less_often_that_they_are_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    quiet: list[float] = []
+    read = Cursor.read
+
+    async def noted(cursor: Cursor, max_bytes: int, timeout: float, room: Room | None = None) -> Batch:
+        quiet.append(timeout)
+        return await read(cursor, max_bytes, timeout, room)
+
+    monkeypatch.setattr(Cursor, "read", noted)
+    monkeypatch.setattr(watch, "PROGRESS_PER_SECOND", 1 / 50)
+    async with run(progress_interval=120) as running:
+        streams = []
+        for seconds in (1, 1, 1, 3600):
+            request = s.WatchRequest(namespace="n", prefix="", progress_interval=Duration(seconds=seconds))
+            streams.append(running.state.Watch(request))
+            await streams[-1].read()
+            await until(lambda: len(quiet) == len(streams))
+        for waits, most in zip(quiet, (50, 100, 120, 3600), strict=True):
+            assert 0.9 * most <= waits <= most
 
 
 async def test_a_watch_that_is_held_back_ends_with_the_server() -> None:

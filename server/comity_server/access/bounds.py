@@ -114,6 +114,11 @@ class Meter:
             self._bounds.leave(self.payer, self._open_calls)
 
     @property
+    def open(self) -> int:
+        """How many calls of its kind, streams or others, its payer has open."""
+        return self._open_calls.get(self.payer, 0)
+
+    @property
     def counts(self) -> bool:
         """Whether there is a rate that what it takes is held against."""
         return self._bounds.counts and bool(self._accounts())
