@@ -20,7 +20,7 @@ from comity.v1 import (
 )
 from comity.v1 import state_pb2 as s
 from comity_server.access import rates
-from comity_server.access.bounds import Bounds, Meter, address
+from comity_server.access.bounds import Bounds, address
 from comity_server.access.buckets import Bucket, Rate
 from comity_server.access.caller import Caller, Identity
 from comity_server.access.gate import Gate
@@ -542,16 +542,7 @@ async def test_a_server_that_stops_does_not_wait_for_a_rate(slow: Running) -> No
         assert slow.store.commits_begun == 1
 
 
-async def test_a_watch_is_held_back_by_its_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
-    looks = 0
-    owes = Meter.owes
-
-    def counted(meter: Meter) -> float:
-        nonlocal looks
-        looks += 1
-        return owes(meter)
-
-    monkeypatch.setattr(Meter, "owes", counted)
+async def test_a_watch_is_held_back_by_its_bytes() -> None:
     async with run(rate_namespace_bytes=NEVER, rate_namespace_bytes_burst=5000) as running:
         stream = running.state.Watch(s.WatchRequest(namespace="n", prefix=""))
         await stream.read()
@@ -562,8 +553,9 @@ async def test_a_watch_is_held_back_by_its_bytes(monkeypatch: pytest.MonkeyPatch
         assert (await refused(running.state.Get(GET, timeout=TIMEOUT))).reason == "RATE_LIMITED"
         reading = asyncio.ensure_future(stream.read())
         await running.store.commit("n", [Transaction(then=[Put("k", b"")])])
-        before = looks
-        await until(lambda: looks > before + 5)
+        account = running.server._access.bounds.namespaces.find("n")
+        assert account is not None
+        await until(account._turn.locked)
         assert not reading.done()
         running.server._access.bounds.use([Table(namespaces=["*"], rate_bytes=0)])
         event = await reading
@@ -595,6 +587,38 @@ async def test_a_watch_that_is_held_back_says_that_it_is_there() -> None:
             event = await stream.read()
         assert isinstance(event, s.WatchResponse)
         assert [commit.revision for commit in event.commits] == [2]
+
+
+@pytest.mark.parametrize(("size", "sent"), [(3000, 2), (30_000, 1)])
+async def test_watches_that_one_commit_wakes_do_not_owe_together(size: int, sent: int) -> None:
+    async with run(rate_namespace_bytes=NEVER, rate_namespace_bytes_burst=5000) as running:
+        streams = [running.state.Watch(s.WatchRequest(namespace="n", prefix="")) for _ in range(5)]
+        for stream in streams:
+            await stream.read()
+        await running.store.commit("n", [Transaction(then=[Put("k", bytes(size))])])
+        account = running.server._access.bounds.namespaces.find("n")
+        assert account is not None
+        reading = [asyncio.ensure_future(stream.read()) for stream in streams]
+        await until(lambda: account._held == len(streams) - sent)
+        await until(lambda: sum(one.done() for one in reading) == sent)
+        running.server._access.bounds.use([Table(namespaces=["*"], rate_bytes=0)])
+        for one in reading:
+            event = await one
+            assert isinstance(event, s.WatchResponse)
+            assert [commit.revision for commit in event.commits] == [1]
+
+
+async def test_a_watch_that_waits_for_its_turn_leaves_it_when_its_client_goes() -> None:
+    async with run(rate_namespace_bytes=NEVER, rate_namespace_bytes_burst=5000) as running:
+        stream = running.state.Watch(s.WatchRequest(namespace="n", prefix=""))
+        await stream.read()
+        account = running.server._access.bounds.namespaces.find("n")
+        assert account is not None
+        account.charge(0, 10_000)
+        await running.store.commit("n", [Transaction(then=[Put("k", b"")])])
+        await until(account._turn.locked)
+        stream.cancel()
+        await until(lambda: not account.is_awaited())
 
 
 async def test_many_watches_say_less_often_that_they_are_there(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,13 +6,15 @@ from collections.abc import AsyncGenerator
 from typing import Final
 
 from comity.v1 import state_pb2, types_pb2
+from comity_server import tasks
+from comity_server.access.bounds import Meter
 from comity_server.access.rates import LOOK_SECONDS
 from comity_server.access.rights import READ
-from comity_server.feed import Feed
+from comity_server.feed import Cursor, Feed
 from comity_server.limits import Limits
 from comity_server.pieces import Interest
 from comity_server.services.call import Call
-from comity_server.services.outbox import COPIES, Outboxes
+from comity_server.services.outbox import COPIES, Outbox, Outboxes
 from comity_server.services.validate import EPOCH_BYTES, Checks
 
 MESSAGE_BYTES: Final = 1024 * 1024  # about as much a message carries, and as much as a slow client holds back
@@ -33,7 +35,7 @@ async def stream(
     """Serialised messages: first that the stream is live, then commits, or the revision where it is quiet.
 
     The next message is read when the one before was taken off and there is room for it, so that slow clients cost no
-    memory, and when it is paid for, so that one which looks at much leaves room for others. What is small goes always.
+    memory; and sent when nothing is owed, so that one which looks at much leaves room for others.
     """
     caller = call.caller
     checks = Checks(limits, caller)
@@ -57,6 +59,7 @@ async def stream(
         cursor.end(error)
         outbox.give_up()
 
+    paid = _Paid(call.meter, outbox, cursor)
     try:
         with caller.standing(still, end):
             still()  # it may have been taken away meanwhile
@@ -66,33 +69,96 @@ async def stream(
             clock = asyncio.get_running_loop().time
             while True:
                 quiet = _interval(asked, progress_interval, call.meter.open) * (1 - SPREAD * random.random())
-                told = clock()
-                while seconds := call.meter.owes():
-                    cursor.check()
-                    if (left := told + quiet - clock()) > 0:
-                        await asyncio.sleep(min(seconds, left, LOOK_SECONDS))
-                    else:  # a client takes a stream that says nothing for dead
-                        told = clock()
-                        progress.revision = cursor.revision
-                        message = progress.SerializeToString()
-                        call.meter.waive(len(message))
-                        yield message
+                paid.until = clock() + quiet
+                before = cursor.revision
                 try:
-                    batch = await cursor.read(MESSAGE_BYTES, quiet, outbox)
+                    batch = await cursor.read(MESSAGE_BYTES, quiet, paid)
+                except _Owing:
+                    yield _progress(call.meter, cursor.revision)
+                    continue
                 except asyncio.CancelledError:
                     cursor.check()  # it does not wait for room any more if that has ended
                     raise
+                if not batch.fragments and call.meter.owes():
+                    yield _progress(call.meter, batch.revision)
+                    continue
                 progress.revision = batch.revision
                 message = b"".join((*batch.fragments, progress.SerializeToString()))
-                del batch  # of which the message is a copy
-                if outbox.is_reserved:
+                is_small = not outbox.is_reserved
+                if not is_small:
                     outbox.settle(COPIES * len(message))
+                while is_small and not await paid.turn():
+                    paid.until = clock() + quiet
+                    yield _progress(call.meter, before)
+                del batch  # of which the message is a copy
+                call.meter.charge(0, len(message))  # before any other looks whether something is owed
+                call.meter.waive(len(message))
                 yield message
                 del message
                 outbox.leave()
     finally:
         outbox.leave()
+        await paid.close()
         await cursor.close()
+
+
+def _progress(meter: Meter, revision: int) -> bytes:
+    """How far a stream is that waits until nothing is owed: a client takes one that says nothing for dead."""
+    message = state_pb2.WatchResponse(revision=revision).SerializeToString()
+    meter.waive(len(message))
+    return message
+
+
+class _Owing(Exception):
+    """The time to say something has come, and what there is to be read is not to be sent yet."""
+
+
+class _Paid:
+    """Room for what is large, which is there when nothing is owed: of all the streams that one commit wakes one is let
+    go at a time, and others that use the namespace have their turns in between. Else all of them would owe together
+    what none of them could have taken alone.
+
+    Args:
+        meter: what the stream takes.
+        outbox: where there has to be room besides.
+        cursor: tells when there is nothing to be waited for any more.
+    """
+
+    def __init__(self, meter: Meter, outbox: Outbox, cursor: Cursor) -> None:
+        self.until = 0.0  # the time of the loop at which `wait` raises _Owing: `turn` waits no longer
+        self._meter = meter
+        self._outbox = outbox
+        self._cursor = cursor
+        self._turn: asyncio.Task[None] | None = None
+
+    def now(self) -> bool:
+        return not self._meter.owes() and self._outbox.now()
+
+    async def wait(self) -> None:
+        if not await self.turn():
+            raise _Owing
+        await self._outbox.wait()
+
+    async def turn(self) -> bool:
+        """Wait until nothing is owed, in turn with others. False: `until` has come first; the turn is kept. Raises what
+        the cursor was ended with."""
+        clock = asyncio.get_running_loop().time
+        if self._turn is None:
+            if not self._meter.owes():
+                return True
+            self._turn = asyncio.create_task(self._meter.hold(0, 0))
+        while not self._turn.done():
+            self._cursor.check()
+            if (left := self.until - clock()) <= 0:
+                return False
+            await asyncio.wait([self._turn], timeout=min(left, LOOK_SECONDS))
+        self._turn = None
+        return True
+
+    async def close(self) -> None:
+        """Wait no more."""
+        if self._turn is not None:
+            await tasks.end(self._turn)
 
 
 def _interest(request: state_pb2.WatchRequest, checks: Checks) -> Interest:
