@@ -50,6 +50,7 @@ planner {HEX}   # another one
         (f"planner {HEX} expires=2027-01-31T00:00:00", "is not a time with its zone"),
         (f"planner {HEX} expires=0001-01-01T00:00:00+23:00", "is not a time with its zone"),
         (f"planner {HEX} expires=2027-02-31T00:00:00Z", "is not a time with its zone"),
+        (f"planner {HEX} expires=cmt_abcdefghijklmnopqrstuvwx", "is not a time with its zone"),
         (f"anonymous {HEX}", "the name may not be 'anonymous'"),
         (f"anonymous/x {HEX}", "the name may not begin with 'anonymous/'"),
         (f"a\x07b {HEX}", "the name has characters that cannot be printed"),

@@ -33,6 +33,7 @@ LINE_BYTES: Final = 1024
 TOKEN: Final = re.compile(r"[A-Za-z0-9._~+/-]+=*")  # RFC 6750, section 2.1
 DIGEST: Final = re.compile(r"[0-9a-f]{64}")
 EXPIRES: Final = "expires="
+EXAMPLE: Final = "2027-01-31T00:00:00Z"
 
 
 class Token(NamedTuple):
@@ -120,7 +121,7 @@ def time_of(text: str) -> datetime:
             raise ValueError
         return when.astimezone(UTC)  # which may be beyond the year 9999
     except (ValueError, OverflowError):
-        raise ValueError(f"{text!r} is not a time with its zone, such as 2027-01-31T00:00:00Z") from None
+        raise ValueError(f"{text!r} is not a time with its zone, such as {EXAMPLE}") from None
 
 
 def expired(token: Token) -> bool:
@@ -152,5 +153,8 @@ def _entry(parts: list[str]) -> tuple[bytes, Token]:
     if rest:
         if not rest[0].startswith(EXPIRES):
             raise ValueError(f"is not NAME SHA256 [{EXPIRES}TIME]")
-        expires = time_of(rest[0].removeprefix(EXPIRES)).timestamp()
+        try:
+            expires = time_of(rest[0].removeprefix(EXPIRES)).timestamp()
+        except ValueError:  # which says what stands there
+            raise ValueError(f"{EXPIRES} is not a time with its zone, such as {EXAMPLE}") from None
     return bytes.fromhex(digest), Token(name, expires)
