@@ -25,6 +25,8 @@ __all__ = ["Following", "OnConnection"]
 
 OnConnection = Callable[[ComityError | None], None]
 
+SILENT_INTERVALS = 3
+
 if TYPE_CHECKING:
     Stream = grpc.aio.UnaryStreamCall[state_pb2.WatchRequest, state_pb2.WatchResponse]
 
@@ -34,7 +36,8 @@ class Following:
 
     request: with the first revision to see and its epoch, or 0 for what follows from now on.
     initial: begin with a Resync.
-    silence: seconds after which a stream that says nothing is taken for dead.
+    interval: seconds between two signs of life of the stream; after SILENT_INTERVALS of them without a word it is taken
+        for dead.
     resync: where the history is gone begin with a Resync, instead of raising Compacted.
     timeout: for how long to try to open the stream at first, and to read the state for a Resync.
     on_connection: called with the error once an open stream is lost, and with None once it is open again.
@@ -46,7 +49,7 @@ class Following:
         request: state_pb2.WatchRequest,
         *,
         initial: bool,
-        silence: float,
+        interval: float,
         resync: bool,
         timeout: float,
         on_connection: OnConnection | None = None,
@@ -58,7 +61,8 @@ class Following:
         self.live: int | None = None  # what the first stream said
         self._calls = calls
         self._request = request
-        self._silence = silence
+        self._interval = interval
+        self._silence = interval * SILENT_INTERVALS
         self._resync = resync
         self._timeout = timeout
         self._on_connection = on_connection
@@ -162,6 +166,8 @@ class Following:
             raise connection.peer.error(failure) from failure
         if not isinstance(response, state_pb2.WatchResponse):
             raise Unavailable("the server ended the stream")
+        told = response.progress_interval.ToMicroseconds() / 1e6  # 0: what was asked for
+        self._silence = max(self._interval, told) * SILENT_INTERVALS
         return response
 
     async def _state(self, revision: int) -> tuple[Entry, ...]:

@@ -15,7 +15,6 @@ __all__ = ["Watch"]
 
 PROGRESS_SECONDS = 10.0
 MIN_PROGRESS_SECONDS = 0.1
-SILENT_INTERVALS = 3  # after as many intervals without a word a stream is taken for dead
 
 
 class Watch:
@@ -78,7 +77,7 @@ class Watch:
             calls,
             request,
             initial=initial,
-            silence=interval * SILENT_INTERVALS,
+            interval=interval,
             resync=resync,
             timeout=timeout,
             on_connection=on_connection,

@@ -130,8 +130,8 @@ class Followed:
             if self._showing is None and looks <= STEP:
                 try:
                     self._show(commit)
-                except Exception:  # noqa: BLE001 - logged
-                    self._give_up()
+                except Exception as error:  # noqa: BLE001 - logged
+                    self._give_up(error)
                     return
             else:
                 self._waiting.append(commit)
@@ -152,13 +152,13 @@ class Followed:
     async def _show_waiting(self) -> None:
         try:
             await self._show_in_steps()
-        except Exception:  # noqa: BLE001 - logged
+        except Exception as error:  # noqa: BLE001 - logged
             self._showing = None
-            self._give_up()
+            self._give_up(error)
 
-    def _give_up(self) -> None:
+    def _give_up(self, error: Exception) -> None:
         """A commit could not be shown. To leave it out would be a gap that nobody notices: so all begin anew."""
-        log.exception("a commit could not be shown to watches", namespace=self.namespace)
+        log.error("a commit could not be shown to watches", namespace=self.namespace, exc_info=error)
         self.reset()
 
     async def _show_in_steps(self) -> None:

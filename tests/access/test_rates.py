@@ -11,6 +11,7 @@ from grpc_health.v1 import health_pb2
 from hypothesis import given
 from hypothesis import strategies as st
 
+import comity
 from comity.v1 import (
     checkpoint_pb2,
     checkpoint_pb2_grpc,
@@ -30,7 +31,7 @@ from comity_server.access.rights import NOTHING, Rights
 from comity_server.errors import RateLimited
 from comity_server.feed import Batch, Cursor, Room
 from comity_server.model import Put, Transaction
-from comity_server.services import namespace, watch
+from comity_server.services import namespace, paid, pulse
 from comity_server.services.costs import operations
 from comity_server.stores.memory import differences, judge
 from tests.access.believing import as_principals, by, refused
@@ -488,7 +489,7 @@ async def slow() -> AsyncIterator[Running]:
 def looks_often(monkeypatch: pytest.MonkeyPatch) -> None:
     """Who is held back learns soon that the rate is another one."""
     monkeypatch.setattr(rates, "LOOK_SECONDS", 0.01)
-    monkeypatch.setattr(watch, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(paid, "LOOK_SECONDS", 0.01)
 
 
 def quick(running: Running) -> None:
@@ -630,16 +631,34 @@ async def test_many_watches_say_less_often_that_they_are_there(monkeypatch: pyte
         return await read(cursor, max_bytes, timeout, room)
 
     monkeypatch.setattr(Cursor, "read", noted)
-    monkeypatch.setattr(watch, "PROGRESS_PER_SECOND", 1 / 50)
+    monkeypatch.setattr(pulse, "PER_SECOND", 1 / 50)
     async with run(progress_interval=120) as running:
-        streams = []
+        streams, told = [], []
         for seconds in (1, 1, 1, 3600):
             request = s.WatchRequest(namespace="n", prefix="", progress_interval=Duration(seconds=seconds))
             streams.append(running.state.Watch(request))
-            await streams[-1].read()
+            created = await streams[-1].read()
+            assert isinstance(created, s.WatchResponse)
+            told.append(created.progress_interval.seconds)
             await until(lambda: len(quiet) == len(streams))
+        assert told == [50, 100, 120, 0]
         for waits, most in zip(quiet, (50, 100, 120, 3600), strict=True):
             assert 0.9 * most <= waits <= most
+
+
+async def test_a_client_has_the_patience_that_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pulse, "PER_SECOND", 1 / 50)
+    async with (
+        run(progress_interval=120) as running,
+        comity.connect(running.server.addresses[0], namespace="n") as client,
+        client.watch(progress_interval=0.1) as watch,
+    ):
+        await watch.ready()
+        assert watch._following._silence == 3 * 50
+        monkeypatch.setattr(pulse, "PER_SECOND", 1_000)
+        await client.put("k", 1)
+        assert (await anext(watch)).revision == 1
+        assert watch._following._silence == pytest.approx(3 * 0.1)
 
 
 async def test_a_watch_that_is_held_back_ends_with_the_server() -> None:

@@ -1,15 +1,18 @@
 """A server has in memory what its clients ask for, and lets go of it when they no longer do."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack
 from typing import Protocol
 
 import pytest
 
+from comity_server.feed import Feed
 from comity_server.limits import Limits, Retention
 from comity_server.model import Get, Put, RequestId
+from comity_server.pieces import Interest
 from comity_server.record import VALUE
+from comity_server.services.wire import watch_fragment
 from comity_server.stores.memory import requests
 from comity_server.stores.redis import loading, replicas, store
 from comity_server.stores.redis.client import Client
@@ -204,3 +207,27 @@ async def test_what_redis_says_twice_counts_once(join: Join, monkeypatch: pytest
     for number in range(20):
         await Space(two, space.name).drop(f"c{number}")
     assert await Space(two, space.name).settled() == 0
+
+
+async def test_a_follower_goes_on_after_a_cancellation_that_nobody_asked_for(
+    join: Join, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer, reader = Space(await join(), fresh_name()), await join()
+    await writer.put("k")
+    read, strays = Client.read_blocking, 0
+
+    async def stray(client: Client, key: str, after: str, count: int) -> Sequence[tuple[bytes, dict[bytes, bytes]]]:
+        nonlocal strays
+        if client is reader._client and not strays:
+            strays += 1
+            raise asyncio.CancelledError
+        return await read(client, key, after, count)
+
+    monkeypatch.setattr(Client, "read_blocking", stray)
+    feed = Feed(reader, watch_fragment)
+    cursor = await feed.watch(writer.name, Interest("", is_prefix=True))
+    await until(lambda: bool(strays))
+    await writer.put("k")
+    batch = await cursor.read(1_000_000, 60)
+    assert (batch.revision, len(batch.fragments)) == (2, 1)
+    await cursor.close()

@@ -13,7 +13,7 @@ import { StateService, WatchRequestSchema } from './gen/comity/v1/state_pb.ts';
 import type { WatchResponse } from './gen/comity/v1/state_pb.ts';
 import type { Entry, Event, Resync } from './model.ts';
 import { Backoff, Misfit, now, sleep } from './retry.ts';
-import { isTransient } from './status.ts';
+import { isTransient, milliseconds } from './status.ts';
 
 const SILENT_INTERVALS = 3; // after as many intervals without a word a stream is taken for dead
 
@@ -58,6 +58,7 @@ export class Watch<T = unknown> implements AsyncIterableIterator<Event<T> | Resy
   #token: string | undefined; // that the stream bears
   #renewed = false; // a stream was opened since there is another token, and has said nothing yet
   #epoch = '';
+  #intervalMs: number; // between two signs of life
   #live: bigint | undefined; // what the first stream said
   #giveUp: number | undefined; // when, unless there was a stream
   #refused: unknown; // what failed the last try before that
@@ -69,6 +70,7 @@ export class Watch<T = unknown> implements AsyncIterableIterator<Event<T> | Resy
     this.#cursor = new Cursor(watching.fromRevision > 0n ? watching.fromRevision - 1n : 0n, watching.epoch);
     this.#epoch = watching.epoch;
     this.#lost = watching.initial;
+    this.#intervalMs = watching.progressMs;
   }
 
   /**
@@ -223,7 +225,7 @@ export class Watch<T = unknown> implements AsyncIterableIterator<Event<T> | Resy
   async #read(): Promise<WatchResponse> {
     const stream = this.#stream;
     const connection = this.#connection;
-    const silence = this.#watching.progressMs * SILENT_INTERVALS;
+    const silence = this.#intervalMs * SILENT_INTERVALS;
     const remaining = this.#remaining();
     let silent = false;
     const timer = setTimeout(
@@ -235,7 +237,11 @@ export class Watch<T = unknown> implements AsyncIterableIterator<Event<T> | Resy
     );
     try {
       const message = await this.#messages?.next();
-      if (message && !message.done) return message.value;
+      if (message && !message.done) {
+        const told = message.value.progressInterval; // where it is not what was asked for
+        this.#intervalMs = told ? milliseconds(told) : this.#watching.progressMs;
+        return message.value;
+      }
     } catch (failure) {
       if (!silent) throw connection?.error(failure) ?? failure;
     } finally {

@@ -1,27 +1,23 @@
 """Watch: one cursor of the feed, written to one stream."""
 
 import asyncio
-import random
 from collections.abc import AsyncGenerator
 from typing import Final
 
 from comity.v1 import state_pb2, types_pb2
-from comity_server import tasks
-from comity_server.access.bounds import Meter
-from comity_server.access.rates import LOOK_SECONDS
 from comity_server.access.rights import READ
-from comity_server.feed import Cursor, Feed
+from comity_server.feed import Feed
 from comity_server.limits import Limits
 from comity_server.pieces import Interest
 from comity_server.services.call import Call
-from comity_server.services.outbox import COPIES, Outbox, Outboxes
+from comity_server.services.outbox import COPIES, Outboxes
+from comity_server.services.paid import Owing, Paid
+from comity_server.services.pulse import Pulse
 from comity_server.services.validate import EPOCH_BYTES, Checks
 
 MESSAGE_BYTES: Final = 1024 * 1024  # about as much a message carries, and as much as a slow client holds back
 PROGRESS_LEAST: Final = 0.1  # seconds
 PROGRESS_MOST: Final = 86400.0
-PROGRESS_PER_SECOND: Final = 2000  # of the streams of one principal: each takes some 100 µs, and costs it nothing
-SPREAD: Final = 0.1  # of the interval: streams that one commit woke do not all say how far they are at once
 
 
 async def stream(
@@ -59,37 +55,36 @@ async def stream(
         cursor.end(error)
         outbox.give_up()
 
-    paid = _Paid(call.meter, outbox, cursor)
+    paid = Paid(call.meter, outbox, cursor)
+    pulse = Pulse(asked, progress_interval, call.meter)
     try:
         with caller.standing(still, end):
             still()  # it may have been taken away meanwhile
-            created = state_pb2.WatchResponse(revision=cursor.revision, created=True, epoch=cursor.epoch)
+            created = pulse.say(cursor.revision)
+            created.created, created.epoch = True, cursor.epoch
             yield created.SerializeToString()
-            progress = state_pb2.WatchResponse()
             clock = asyncio.get_running_loop().time
             while True:
-                quiet = _interval(asked, progress_interval, call.meter.open) * (1 - SPREAD * random.random())
-                paid.until = clock() + quiet
+                paid.until = clock() + pulse.quiet
                 before = cursor.revision
                 try:
-                    batch = await cursor.read(MESSAGE_BYTES, quiet, paid)
-                except _Owing:
-                    yield _progress(call.meter, cursor.revision)
+                    batch = await cursor.read(MESSAGE_BYTES, pulse.quiet, paid)
+                except Owing:
+                    yield pulse.say_for_nothing(cursor.revision)
                     continue
                 except asyncio.CancelledError:
                     cursor.check()  # it does not wait for room any more if that has ended
                     raise
                 if not batch.fragments and call.meter.owes():
-                    yield _progress(call.meter, batch.revision)
+                    yield pulse.say_for_nothing(batch.revision)
                     continue
-                progress.revision = batch.revision
-                message = b"".join((*batch.fragments, progress.SerializeToString()))
+                message = b"".join((*batch.fragments, pulse.say(batch.revision).SerializeToString()))
                 is_small = not outbox.is_reserved
                 if not is_small:
                     outbox.settle(COPIES * len(message))
                 while is_small and not await paid.turn():
-                    paid.until = clock() + quiet
-                    yield _progress(call.meter, before)
+                    yield pulse.say_for_nothing(before)
+                    paid.until = clock() + pulse.quiet
                 del batch  # of which the message is a copy
                 call.meter.charge(0, len(message))  # before any other looks whether something is owed
                 call.meter.waive(len(message))
@@ -100,65 +95,6 @@ async def stream(
         outbox.leave()
         await paid.close()
         await cursor.close()
-
-
-def _progress(meter: Meter, revision: int) -> bytes:
-    """How far a stream is that waits until nothing is owed: a client takes one that says nothing for dead."""
-    message = state_pb2.WatchResponse(revision=revision).SerializeToString()
-    meter.waive(len(message))
-    return message
-
-
-class _Owing(Exception):
-    """The time to say something has come, and what there is to be read is not to be sent yet."""
-
-
-class _Paid:
-    """Room for what is large, which is there when nothing is owed: of all the streams that one commit wakes one is let
-    go at a time, and others that use the namespace have their turns in between. Else all of them would owe together
-    what none of them could have taken alone.
-
-    Args:
-        meter: what the stream takes.
-        outbox: where there has to be room besides.
-        cursor: tells when there is nothing to be waited for any more.
-    """
-
-    def __init__(self, meter: Meter, outbox: Outbox, cursor: Cursor) -> None:
-        self.until = 0.0  # the time of the loop at which `wait` raises _Owing: `turn` waits no longer
-        self._meter = meter
-        self._outbox = outbox
-        self._cursor = cursor
-        self._turn: asyncio.Task[None] | None = None
-
-    def now(self) -> bool:
-        return not self._meter.owes() and self._outbox.now()
-
-    async def wait(self) -> None:
-        if not await self.turn():
-            raise _Owing
-        await self._outbox.wait()
-
-    async def turn(self) -> bool:
-        """Wait until nothing is owed, in turn with others. False: `until` has come first; the turn is kept. Raises what
-        the cursor was ended with."""
-        clock = asyncio.get_running_loop().time
-        if self._turn is None:
-            if not self._meter.owes():
-                return True
-            self._turn = asyncio.create_task(self._meter.hold(0, 0))
-        while not self._turn.done():
-            self._cursor.check()
-            if (left := self.until - clock()) <= 0:
-                return False
-            await asyncio.wait([self._turn], timeout=min(left, LOOK_SECONDS))
-        self._turn = None
-        return True
-
-    async def close(self) -> None:
-        """Wait no more."""
-        if self._turn is not None:
-            await tasks.end(self._turn)
 
 
 def _interest(request: state_pb2.WatchRequest, checks: Checks) -> Interest:
@@ -182,12 +118,6 @@ def _interest(request: state_pb2.WatchRequest, checks: Checks) -> Interest:
         deletes=not types or types_pb2.EVENT_TYPE_DELETE in types,
         previous=request.previous,
     )
-
-
-def _interval(asked: float, usual: float, streams: int) -> float:
-    """How often a stream says how far it is, in seconds: as is asked for, unless its principal has so many that they
-    would leave nothing for others; but never less often than is usual for that alone."""
-    return max(asked, min(usual, streams / PROGRESS_PER_SECOND))
 
 
 def _progress_interval(request: state_pb2.WatchRequest, checks: Checks) -> float:

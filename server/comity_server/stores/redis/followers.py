@@ -73,10 +73,8 @@ class Followers:
                 portion.failed()
                 await asyncio.sleep(backoff(attempt))
                 attempt += 1
-            except (
-                Exception,
-                asyncio.CancelledError,
-            ) as error:  # to follow no more would leave watches silent for ever
+            except (Exception, asyncio.CancelledError) as error:
+                # To follow no more would leave watches silent for ever.
                 if isinstance(error, asyncio.CancelledError) and is_cancelled():
                     raise
                 log.exception("a log could not be followed", namespace=name)
