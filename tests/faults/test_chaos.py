@@ -35,9 +35,7 @@ PAUSE = 0.2 if SOAK else 2.0  # seconds between two calls of one that makes them
 BETWEEN = 250 if SOAK else 4  # calls of each, between two blows
 TTL = 20.0  # seconds, of leases
 RETENTION = 5_000 if SOAK else 1_000  # commits: so many are there when memory is weighed, and no more
-SECONDS = 90.0  # in which all goes on after a blow
-LOOK_SECONDS = 0.05
-LOOKS = 1800  # for which nobody may stand still
+SECONDS = 90.0  # in which all goes on after a blow, and for which nobody may stand still
 SAMPLE_SECONDS = 5.0 if SOAK else 1.0
 SETTLE_SECONDS = DURATION / 6  # in which the history comes to its bound, and nothing is weighed
 WARM_SECONDS = 120.0 if SOAK else 5.0  # likewise of each process, which takes up what it needs
@@ -158,13 +156,11 @@ class Chaos:
         ended = [load.advanced(calls) for load in self.loads]
         while not all(one() for one in ended):
             behind = {load.namespace: load.behind(min(calls, 2)) for load in self.loads}
-            for _ in range(LOOKS):  # no clock tells, which goes on while the machine stands still
-                if not any(one() for one in behind.values()):
-                    break
-                await asyncio.sleep(LOOK_SECONDS)
-            else:
+            try:
+                await until(lambda: not any(one() for one in behind.values()), SECONDS)  # noqa: B023 - awaited here
+            except TimeoutError:
                 names = {name: one() for name, one in behind.items()}
-                raise AssertionError(f"{names} stand still, where\n{where_tasks_wait()}")
+                raise AssertionError(f"{names} stand still, where\n{where_tasks_wait()}") from None
 
     # Blows
 
