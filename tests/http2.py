@@ -34,10 +34,12 @@ class Connection:
     Args:
         address: HOST:PORT.
         polite: take off what the server sends, and answer where HTTP/2 wants it. Else nothing is before `finish`.
+        source: the address of this end; None: whichever the system takes.
     """
 
-    def __init__(self, address: str, *, polite: bool = True) -> None:
+    def __init__(self, address: str, *, polite: bool = True, source: str | None = None) -> None:
         self._address = address
+        self._source = None if source is None else (source, 0)
         self._polite = polite
         self._answering = False
         self._next_stream = 1
@@ -50,7 +52,7 @@ class Connection:
 
     async def __aenter__(self) -> Self:
         host, port = self._address.rsplit(":", 1)
-        self._reader, self._writer = await asyncio.open_connection(host, int(port))
+        self._reader, self._writer = await asyncio.open_connection(host, int(port), local_addr=self._source)
         if self._polite:
             self._reading = asyncio.create_task(self._read())
         return self

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import gzip
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
 import grpc
@@ -36,6 +37,7 @@ WATCH = "/comity.v1.StateService/Watch"
 TIMES = 20 if SOAK else 1
 AT_ONCE = 200  # frames, between which others have their turn
 CONNECTIONS = 3_000 if SOAK else 300  # of which each takes up some 20 KB
+ELSEWHERE = "127.0.0.2"  # an address of this machine, of which Linux has many
 BOUND = (128 if SOAK else 64) * MIB
 NAMESPACE = "floods"
 
@@ -185,9 +187,12 @@ async def connections_that_say_nothing(address: str) -> None:
 
 
 async def connections_that_only_begin(address: str) -> None:
+    """Enough of them take up all the room that there is for requests: then each address has a part."""
+    source = ELSEWHERE if sys.platform == "linux" else None  # else they are too few for that
+    connections = CONNECTIONS if source else min(CONNECTIONS, 1_000)
     async with contextlib.AsyncExitStack() as stack:
-        for number in range(CONNECTIONS):
-            connection = await stack.enter_async_context(Connection(address, polite=False))
+        for number in range(connections):
+            connection = await stack.enter_async_context(Connection(address, polite=False, source=source))
             connection.begin()
             if number % 2:
                 await connection.send(connection.headers(connection.stream(), PUT))
