@@ -111,6 +111,12 @@ def test_the_primary_is_asked_by_way_of_sentinels(replicated: Replicated) -> Non
     assert (ended.returncode, "appendfsync is no" in ended.stderr) == (1, True)
 
 
+def test_what_a_failover_has_made_a_replica_is_served_for_what_can_be_read(replicated: Replicated) -> None:
+    replica = next(one for one in replicated.servers if one is not replicated.primary())
+    (why,) = warnings("--store", replica.url, "--redis-wait-replicas", "1", event="Redis takes no writes")
+    assert "read only replica" in why
+
+
 def test_fewer_replicas_than_are_waited_for(plain: RedisServer, redis_cluster: RedisCluster) -> None:
     for url, wanted in ((plain.url, 1), (redis_cluster.url, 2)):
         more = ("--store", url, "--redis-wait-replicas", str(wanted))

@@ -18,6 +18,7 @@ from comity_server.model import (
     Put,
     Transaction,
 )
+from comity_server.stores.memory import collector
 from comity_server.stores.sqlite.store import SqliteStore
 from tests.contract.crowd import all_of, clear, crowd
 from tests.contract.space import Space, plain
@@ -248,11 +249,13 @@ async def test_what_was_done_at_once_is_there_as_it_was(file: File) -> None:
         assert info.history_size_bytes == 0
 
 
-async def test_what_was_loaded_goes_with_the_store(file: File) -> None:
+async def test_what_was_loaded_goes_with_the_store(file: File, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(collector, "_MUCH", 0)
     await live(file)
     await file.reopen()
     loaded = [weakref.ref(state.checkpoints) for state in file.store.namespaces_by_name.values()]
     await file.reopen()
     gc.collect()
+    assert gc.get_freeze_count()
     assert loaded
     assert not any(one() for one in loaded)

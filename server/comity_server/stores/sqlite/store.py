@@ -1,7 +1,6 @@
 """The embedded store: memory for reading, a file for keeping."""
 
 import asyncio
-import gc
 import itertools
 import sqlite3
 import time
@@ -69,7 +68,7 @@ class SqliteStore(MemoryStore):
             await self._stop_clock()
         finally:
             await self._writer.close()
-            gc.unfreeze()  # what was loaded goes with the store
+            collector.let_go()
 
     def arrivals(self) -> SqliteArrivals:
         """Lets it take in what comes from another store. Afterwards it has to be closed and opened anew."""
@@ -112,12 +111,11 @@ class SqliteStore(MemoryStore):
             raise StoreUnavailable(f"it cannot be used: {error.strerror}") from None
 
     async def _load(self) -> None:
-        gc.collect()  # else what a store before this one has left would stay with what is loaded
         with collector.held_off():
             began = time.monotonic()
             loaded = await self._writer.read(lambda connection: load(connection, self.limits, began))
             adopt(self, loaded)
-            gc.freeze()  # until it is closed
+            collector.keep()
         if loaded.leftovers:
             try:
                 await self._writer.write(lambda connection: _drop_commits(connection, loaded))
