@@ -161,8 +161,8 @@ class Meter:
         self.charge(0, size)
 
     def waive(self, size: int) -> None:
-        """So many bytes that are charged next cost nothing: they are paid for, or else what is sent while nothing is
-        left would be owed, and what is owed would grow for as long as nothing is left."""
+        """So many bytes that are charged next cost nothing: else what is sent while nothing is left would be owed, and
+        what is owed would grow for as long as nothing is left."""
         self._free += size
 
     def charge(self, operations: int, size: int) -> None:

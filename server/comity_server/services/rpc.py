@@ -237,9 +237,9 @@ class Calls:
                         raise Draining
                 async with contextlib.aclosing(handler(request, Call(context, caller, meter))) as messages:
                     async for message in messages:
+                        meter.charge(0, len(message))  # before any other looks whether something is owed
                         await context.write(message)
                         trail.gave(len(message))
-                        meter.charge(0, len(message))
                         del message  # the next one may be long in coming
             finally:
                 meter.leave()
